@@ -1,0 +1,154 @@
+"""Admission: bytes from the log become a contribution, or a rejection with a reason. Nothing here changes any state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from coordinator.ledger import Ledger, OpenTask, task_number
+from fl_core.aggregation import Contribution, Strategy
+from fl_core.aggregation.blocks import norm_and_finite
+from fl_core.broker import blobs
+from fl_core.broker.log import LogEntry
+from fl_core.codecs import codec
+from fl_core.errors import Reason, RejectedUpdate
+from fl_core.layout import Layout
+from fl_core.messages import ModelUpdate
+from fl_core.spec import CampaignSpec
+from fl_core.vectors import Delta, Parameters
+
+FetchBlob = Callable[[str, int], memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An update that passed every check."""
+
+    task: OpenTask
+    update: ModelUpdate
+    contribution: Contribution
+
+
+class Refused(RejectedUpdate):
+    """A rejection, with what is known of its sender.
+
+    Attributes:
+        task: the open task that it ends, None if it answers none.
+        update: the header, None if it could not be read.
+    """
+
+    def __init__(self, cause: RejectedUpdate, task: OpenTask | None, update: ModelUpdate | None) -> None:
+        super().__init__(cause.reason, cause.detail)
+        self.task = task
+        self.update = update
+
+
+class Admission:
+    """The checks of one campaign, in the order from cheap to dear; the payload is read last.
+
+    Args:
+        campaign, spec, layout, secret: the campaign's own.
+        fetch_blob: reads a payload that does not ride in the log entry.
+    """
+
+    def __init__(self, campaign: str, spec: CampaignSpec, layout: Layout, secret: bytes, fetch_blob: FetchBlob) -> None:
+        self._campaign = campaign
+        self._spec = spec
+        self._layout = layout
+        self._secret = secret
+        self._fetch_blob = fetch_blob
+        self._codec = codec(spec.codec.name)
+
+    def admit(self, entry: LogEntry, ledger: Ledger, strategy: Strategy) -> Admitted:
+        """Check one update against the campaign's present state.
+
+        Raises:
+            Refused: it must not be merged; the reason says why.
+            BrokerUnavailable: its payload could not be read now; ask again.
+        """
+        update: ModelUpdate | None = None
+        task: OpenTask | None = None
+        try:
+            update = ModelUpdate.from_bytes(entry.header)
+            task = self._find_task(update, ledger)
+            staleness = self._check_header(update, strategy)
+            values = self._decode(update, entry)
+            self._check_values(values, strategy)
+        except RejectedUpdate as error:
+            raise Refused(error, task, update) from None
+        vector = Delta(values) if strategy.sends == "delta" else Parameters(values)
+        return Admitted(task, update, Contribution(vector, update.num_examples, staleness, update.worker))
+
+    def _find_task(self, update: ModelUpdate, ledger: Ledger) -> OpenTask:
+        if update.campaign != self._campaign:
+            raise RejectedUpdate(Reason.WRONG_CAMPAIGN, f"it is for campaign {update.campaign!r}")
+        number = task_number(self._secret, update.task_id)
+        if number is None:
+            raise RejectedUpdate(Reason.UNKNOWN_TASK, f"task id {update.task_id!r} was never given out")
+        task = ledger.open.get(number)
+        if task is None:
+            raise RejectedUpdate(*ledger.why_closed(number))
+        if update.attempt > task.attempt:
+            raise RejectedUpdate(Reason.UNKNOWN_TASK, f"attempt {update.attempt} of task {number} was never issued")
+        return task
+
+    def _check_header(self, update: ModelUpdate, strategy: Strategy) -> int:
+        if update.layout_digest != self._layout.digest:
+            raise RejectedUpdate(
+                Reason.WRONG_LAYOUT,
+                f"the device's model has layout {update.layout_digest}, the campaign's {self._layout.digest}; "
+                "install the same model code on both",
+            )
+        if update.sends != strategy.sends or update.codec != self._spec.codec.name:
+            raise RejectedUpdate(
+                Reason.MALFORMED, f"it sends {update.sends} as {update.codec}, which was not asked for"
+            )
+        limit = self._codec.max_payload_bytes(self._layout.num_elements)
+        if update.payload_bytes > limit:
+            raise RejectedUpdate(
+                Reason.MALFORMED, f"it declares {update.payload_bytes} bytes, at most {limit} are possible"
+            )
+        if update.base_version > strategy.version:
+            raise RejectedUpdate(
+                Reason.FUTURE_VERSION, f"it starts from version {update.base_version}, the newest is {strategy.version}"
+            )
+        staleness = strategy.version - update.base_version
+        limit_staleness = self._spec.aggregation.max_staleness
+        if limit_staleness is not None and staleness > limit_staleness:
+            raise RejectedUpdate(Reason.TOO_STALE, f"its staleness is {staleness}, the bound is {limit_staleness}")
+        return staleness
+
+    def _decode(self, update: ModelUpdate, entry: LogEntry) -> np.ndarray:
+        payload: memoryview | bytes = entry.payload
+        if update.blob:
+            if not update.blob.startswith(f"{update.task_id}.{update.attempt}."):
+                raise RejectedUpdate(Reason.MALFORMED, f"blob {update.blob!r} is not this task's")
+            try:
+                payload = self._fetch_blob(update.blob, update.payload_bytes)
+            except blobs.MissingBlob:
+                raise RejectedUpdate(Reason.MISSING_PAYLOAD, f"blob {update.blob!r} is not there") from None
+        if len(payload) != update.payload_bytes:
+            raise RejectedUpdate(
+                Reason.MALFORMED, f"it declares {update.payload_bytes} bytes and brings {len(payload)}"
+            )
+        if blobs.digest(payload) != update.payload_digest:
+            raise RejectedUpdate(Reason.WRONG_DIGEST, "its payload does not have its digest; it was damaged on the way")
+        return self._codec.decode(payload, self._layout.num_elements)
+
+    def _check_values(self, values: np.ndarray, strategy: Strategy) -> None:
+        norm = norm_and_finite(values)
+        if not np.isfinite(norm):
+            raise RejectedUpdate(
+                Reason.NOT_FINITE, "it holds NaN or infinite values; lower the learning rate on the device"
+            )
+        bound = self._spec.aggregation.max_update_norm
+        if bound is None:
+            return
+        if strategy.sends == "parameters":
+            norm = norm_and_finite(values - strategy.parameters.values)
+        if norm > bound:
+            raise RejectedUpdate(
+                Reason.NORM_EXCEEDED, f"its norm is {norm:.4g}, aggregation.max_update_norm is {bound:g}"
+            )

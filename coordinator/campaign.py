@@ -1,0 +1,601 @@
+"""The coordinator's one loop: read the log, apply it, publish the newest version, keep tasks out.
+
+Order inside one turn, and why:
+
+1. entries are read and applied (``state``): nothing has left the process yet;
+2. the newest version's bytes are written, once per turn however many merges the turn had;
+3. one fenced transaction moves the head, closes tasks, appends events (tasks issued, evaluations, control);
+4. doorbells are rung for tasks that the transaction recorded, so that they bind to the version just published.
+
+A crash at any point loses nothing that is not in the log, and the log is applied again on resume. Nothing here decides
+anything from a clock or from chance without writing the decision into the log first.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgpack
+import numpy as np
+import structlog
+
+from coordinator.checkpoint import CheckpointStore
+from coordinator.dispatcher import Dispatcher
+from coordinator.evaluator import Evaluator
+from coordinator.history import History
+from coordinator.lease_keeper import LeaseKeeper
+from coordinator.ledger import OpenTask, task_id
+from coordinator.run_folder import RunFolder
+from coordinator.saver import Covered, Saver
+from coordinator.state import CampaignState, Effects, Phase
+from coordinator.summary import summarise
+from fl_core.broker import blobs, versions
+from fl_core.broker import keys as broker_keys
+from fl_core.broker.celery_app import Doorbell
+from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.lease import Command, LostData, Writer
+from fl_core.broker.log import LogEntry, LogReader, event_command, order
+from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
+from fl_core.layout import Layout
+from fl_core.messages import CampaignEvent, TrainTask
+from fl_core.spec import CampaignSpec, to_toml
+
+log = structlog.get_logger()
+
+READ_WAIT_MS = 100
+READ_ENTRIES = 64
+SURVEY_SECONDS = 1.0
+STATUS_SECONDS = 0.5
+KEPT_VERSIONS = 3
+FINAL_EVALUATION_SECONDS = 120.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What names a campaign and proves who coordinates it. ``secret`` never leaves the coordinator's side."""
+
+    campaign: str
+    secret: bytes
+    epoch: str
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a display shows of a running campaign."""
+
+    summary: Mapping[str, Any]
+    live_workers: int
+    claimed: int
+    buffered: int
+    updates_per_second: float
+
+
+class Coordinator:
+    """Runs one campaign from wherever its state stands to its end.
+
+    Args:
+        client: the broker's data connection, used by this thread alone.
+        url: the broker.
+        folder: where the run's files go.
+        store: where checkpoints go.
+        identity, spec, state, layout: the campaign.
+        writer: the lease, already held.
+        evaluator: None when the spec names no evaluation data.
+        history_bytes: where the history stood when ``state`` was saved.
+        on_progress: called a few times a second.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        url: str,
+        folder: RunFolder,
+        store: CheckpointStore,
+        identity: Identity,
+        spec: CampaignSpec,
+        state: CampaignState,
+        layout: Layout,
+        writer: Writer,
+        evaluator: Evaluator | None,
+        history_bytes: int,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._client = client
+        self._keys = CampaignKeys(identity.campaign)
+        self._folder = folder
+        self._identity = identity
+        self._spec = spec
+        self._state = state
+        self._layout = layout
+        self._writer = writer
+        self._evaluator = evaluator
+        self._on_progress = on_progress
+        self._history = History(folder.history, history_bytes)
+        self._doorbell = Doorbell(url)
+        self._dispatcher = Dispatcher(client, identity.campaign, spec.dispatch, self._identify)
+        self._reader = LogReader(client, self._keys, state.position, state.control_position)
+        self._saver = Saver(store, writer)
+        self._commands: list[Command] = []
+        self._to_ring: list[OpenTask] = []
+        self._issued_sent = 0
+        self._sequence = 0
+        self._published = -1
+        self._evaluated = -1
+        self._interrupted = threading.Event()
+        self._judge_workers_after = 0.0
+        self._clock_offset_ms = 0.0
+        self._next_survey = self._next_status = 0.0
+        self._live_workers = self._claimed = 0
+        self._merge_times: deque[tuple[float, int]] = deque()
+        self._stop_asked = False
+        self._log = log.bind(campaign=identity.campaign)
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def save_first(self) -> None:
+        """Write the first checkpoint before anything is published: from then on the campaign can be resumed."""
+        self._save()
+        self._saver.wait()
+
+    def interrupt(self) -> None:
+        """End soon, in a way that can be resumed (Ctrl-C). Safe to call from a signal handler."""
+        self._interrupted.set()
+
+    def run(self) -> dict[str, Any]:
+        """Coordinate until the campaign ends, and return its summary.
+
+        Raises:
+            FencedOut: another coordinator took over.
+            CampaignError: the evaluation cannot work, or a checkpoint cannot be written.
+        """
+        keeper = LeaseKeeper(self._writer)
+        keeper.start()
+        try:
+            self._patiently(self._recover)
+            if self._evaluator is not None:
+                self._evaluator.start()
+            while not self._is_done():
+                if keeper.lost:
+                    raise FencedOut(
+                        f"campaign {self._identity.campaign} has passed to another coordinator; this one ends."
+                    )
+                self._patiently(self._turn)
+            return self._finish()
+        finally:
+            keeper.stop()
+            self._saver.close()
+            self._history.close()
+            self._doorbell.close()
+
+    def _is_done(self) -> bool:
+        return self._state.phase.is_over or self._state.phase == Phase.INTERRUPTED
+
+    def _recover(self) -> None:
+        """Bring the broker to where the log says that the campaign is: also after a crash or a loss of data."""
+        with broker_errors("reading the epoch"):
+            epoch = self._client.get(self._keys.epoch)
+        self._read_clock()
+        if epoch is None or epoch.decode() != self._identity.epoch:
+            self._restore_keys(lost=self._state.position != "0-0")
+        replayed = self._replay()
+        state = self._state
+        self._sequence = state.sequence
+        self._issued_sent = state.ledger.issued
+        if state.sequence == 0:
+            self._append("opened", {"spec": self._spec.digest(), "layout": self._layout.digest})
+        elif state.phase == Phase.INTERRUPTED:
+            self._append("resumed", {"control": ""})
+        self._publish()
+        self._commands.append(["DEL", self._keys.out])
+        self._open_out(state.ledger.open.values())
+        self._commit()
+        if replayed:
+            self._log.info("resumed", replayed=replayed, version=state.strategy.version, out=state.ledger.out)
+
+    def _replay(self) -> int:
+        self._reader.position = self._state.position
+        self._reader.control_position = self._state.control_position
+        before = self._state.num_entries
+        while entries := self._reader.read(wait_ms=0, max_entries=READ_ENTRIES)[0]:
+            for entry in entries:
+                self._apply(entry)
+        # Requests are read again by the first turn: they become events there.
+        self._reader.control_position = self._state.control_position
+        self._commands.clear()
+        self._to_ring.clear()
+        return self._state.num_entries - before
+
+    def _restore_keys(self, *, lost: bool) -> None:
+        """Write down what the server must know of the campaign: at launch, and after it lost its data."""
+        if lost:
+            self._log.warning(
+                "the broker has lost the campaign's data; restoring it",
+                version=self._state.strategy.version,
+                lost="updates not yet read; their tasks are re-issued",
+            )
+        keys = self._keys
+        with broker_errors("restoring the campaign"), self._client.pipeline() as pipeline:
+            pipeline.zadd(broker_keys.CAMPAIGNS, {self._identity.campaign: self._identity.created_ms})
+            pipeline.delete(keys.out, keys.owners, keys.pins, keys.versions, keys.head)
+            pipeline.set(keys.spec, to_toml(self._spec))
+            pipeline.set(keys.epoch, self._identity.epoch)
+            pipeline.execute()
+
+    # -- one turn --------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        entries, requests = self._reader.read(wait_ms=self._wait_ms(), max_entries=READ_ENTRIES)
+        for entry in entries:
+            self._apply(entry)
+        for position, fields in requests:
+            self._take_request(position, fields)
+        self._take_decisions()
+        if self._state.strategy.version != self._published:
+            self._publish()
+        self._issue()
+        now = time.monotonic()
+        if now >= self._next_status:
+            self._next_status = now + STATUS_SECONDS
+            self._write_status()
+        self._commit()
+        if now >= self._next_survey:
+            self._next_survey = now + SURVEY_SECONDS
+            self._survey()
+        self._ask_for_evaluation()
+        self._checkpoint_if_due()
+
+    def _wait_ms(self) -> int:
+        return 0 if self._commands or self._to_ring else READ_WAIT_MS
+
+    def _apply(self, entry: LogEntry) -> None:
+        while True:
+            try:
+                effects = self._state.apply(entry)
+                break
+            except BrokerUnavailable as error:
+                self._wait_for_broker(error)
+        self._saver.note(entry, effects.blob)
+        self._project(effects)
+        if effects.history:
+            self._history.append(effects.history)
+        for merge in effects.merges:
+            self._merge_times.append((time.monotonic(), merge.num_updates))
+        self._tell(effects)
+
+    def _project(self, effects: Effects) -> None:
+        """Carry an entry's consequences to the broker with the next commit."""
+        if effects.closed:
+            names = [self._identify(number) for number in effects.closed]
+            self._commands += [["HDEL", key, *names] for key in (self._keys.out, self._keys.owners, self._keys.pins)]
+        if effects.reopened:
+            self._open_out(effects.reopened)
+            self._to_ring += effects.reopened
+
+    def _tell(self, effects: Effects) -> None:
+        for refused in effects.refusals:
+            known = refused.update
+            self._log.warning(
+                "update rejected",
+                reason=refused.reason.value,
+                detail=refused.detail,
+                worker=known.worker if known else None,
+                task=known.task_id if known else None,
+            )
+        if effects.failure is not None:
+            report = effects.failure
+            self._log.warning("training failed", worker=report.worker, task=report.task_id, detail=report.detail)
+
+    def _take_request(self, position: str, fields: Mapping[bytes, bytes]) -> None:
+        body = {"control": position}
+        match fields.get(b"request", b"").decode(errors="replace"):
+            case "pause":
+                self._append("paused", body)
+            case "resume":
+                self._append("resumed", body)
+            case "stop":
+                self._append("stopped", {"reason": "asked", **body})
+            case other:
+                self._log.warning("unknown request", request=other)
+
+    def _take_decisions(self) -> None:
+        """Turn what the outside says (results, time, Ctrl-C) into events."""
+        if self._evaluator is not None:
+            if self._evaluator.error is not None and not self._stop_asked:
+                raise CampaignError(self._evaluator.error)
+            for result in self._evaluator.take_results():
+                body = {"version": result.version, "loss": result.loss, "accuracy": result.accuracy}
+                self._append("evaluated", {**body, "num_examples": result.num_examples})
+        if self._stop_asked or not self._state.opened_ms:
+            return
+        limit = self._spec.stop.seconds
+        if self._interrupted.is_set():
+            self._stop_asked = True
+            self._append("interrupted", {"control": ""})
+        elif limit is not None and self._now_ms() - self._state.opened_ms >= limit * 1000:
+            self._stop_asked = True
+            self._append("stopped", {"reason": "seconds", "control": ""})
+
+    def _issue(self) -> None:
+        state = self._state
+        if state.phase != Phase.RUNNING or self._stop_asked:
+            return
+        pending = self._issued_sent - state.ledger.issued
+        queues = self._dispatcher.plan(state.ledger, pending=pending, barrier=state.strategy.barrier)
+        if not queues:
+            return
+        now_ms = self._now_ms()
+        tasks = [OpenTask(self._issued_sent + 1 + i, 1, 0, queue, now_ms) for i, queue in enumerate(queues)]
+        self._issued_sent += len(tasks)
+        self._append("issued", {"queues": queues})
+        self._open_out(tasks)
+        self._to_ring += tasks
+
+    def _survey(self) -> None:
+        self._read_clock()
+        ledger = self._state.ledger
+        self._live_workers = self._dispatcher.look_at_queues()
+        judge = time.monotonic() >= self._judge_workers_after
+        survey = self._dispatcher.survey(ledger, now_ms=round(self._now_ms()), judge_workers=judge)
+        self._claimed = survey.claimed
+        for task, queue, reason in survey.lost:
+            self._log.warning("task lost", task=self._identify(task.number), attempt=task.attempt, reason=reason)
+            body = {"task": task.number, "attempt": task.attempt, "queue": queue, "reason": reason}
+            self._append("reissued", body)
+        if survey.silent and self._state.phase == Phase.RUNNING:
+            self._log.info("ringing again", tasks=len(survey.silent))
+            self._to_ring += survey.silent
+        for version, num_bytes in versions.droppable(self._client, self._keys, KEPT_VERSIONS):
+            self._commands += versions.drop_commands(self._keys, version, num_bytes)
+
+    # -- publishing ------------------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        strategy = self._state.strategy
+        payload = strategy.parameters.values.view(np.uint8).data
+        head = versions.write_version(self._client, self._keys, strategy.version, payload)
+        self._commands += versions.publish_commands(self._keys, head)
+        self._published = strategy.version
+
+    def _open_out(self, tasks: Iterable[OpenTask]) -> None:
+        fields: list[str | bytes] = []
+        for task in tasks:
+            fields += [self._identify(task.number), f"{task.attempt}|{round(task.issued_ms)}|{task.queue}"]
+        for start in range(0, len(fields), 2000):
+            self._commands.append(["HSET", self._keys.out, *fields[start : start + 2000]])
+
+    def _append(self, kind: str, body: Mapping[str, Any]) -> None:
+        self._sequence += 1
+        event = CampaignEvent(campaign=self._identity.campaign, sequence=self._sequence, kind=kind, body=body)
+        self._commands.append(event_command(self._keys, self._identity.secret, event.to_bytes()))
+
+    def _commit(self) -> None:
+        """Write what the turn decided, then ring. Both may be repeated after a failure: neither takes effect twice."""
+        if self._commands:
+            commands = self._commands
+            try:
+                self._writer.commit(self._identity.epoch, commands)
+            except LostData:
+                self._after_data_loss()
+                return
+            self._commands = []
+        if self._to_ring:
+            tasks = self._to_ring
+            self._doorbell.ring([self._order(task) for task in tasks], round(self._now_ms()))
+            self._to_ring = []
+            with broker_errors("counting tasks"), self._client.pipeline(transaction=False) as pipeline:
+                for queue in {task.queue for task in tasks}:
+                    count = sum(task.queue == queue for task in tasks)
+                    pipeline.hincrby(broker_keys.QUEUE_COUNTS, f"{queue}:published", count)
+                pipeline.execute()
+
+    def _after_data_loss(self) -> None:
+        """The server answers but has forgotten: write the campaign again from memory, which is ahead of any checkpoint."""
+        if self._state.phase.is_over:
+            self._commands.clear()  # the end was written, only the answer got lost
+            return
+        if not self._writer.acquire(self._writer.fence):
+            raise FencedOut(f"campaign {self._identity.campaign} has passed to another coordinator; this one ends.")
+        self._commands.clear()
+        self._to_ring.clear()
+        self._stop_asked = False
+        self._saver.forget_log()
+        self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + 4
+        self._recover()
+        self._save()
+
+    # -- checkpoints -----------------------------------------------------------------------------------------------
+
+    def _checkpoint_if_due(self) -> None:
+        limits = self._spec.checkpoint
+        if covered := self._saver.take_covered():
+            self._trim(covered)
+        if self._saver.is_due(
+            limits.every_merges, limits.every_seconds, limits.every_log_bytes, self._state.ledger.merged
+        ):
+            self._save()
+
+    def _save(self) -> None:
+        tensors, meta = self._state.export()
+        copies = {name: np.array(array) for name, array in tensors.items()}
+        identity = self._identity
+        self._history.sync()
+        whole = {
+            "state": meta,
+            "identity": [identity.campaign, identity.secret, identity.epoch, identity.created_ms],
+            "spec": self._spec.model_dump(mode="json"),
+            "layout": self._layout.digest,
+            "history_bytes": self._history.num_bytes,
+        }
+        self._saver.save(copies, whole, self._state.position, self._state.ledger.merged)
+
+    def _trim(self, covered: Covered) -> None:
+        if self._spec.checkpoint.keep_log:
+            return
+        milliseconds, sequence = order(covered.position)
+        self._commands.append(["XTRIM", self._keys.log, "MINID", f"{milliseconds}-{sequence + 1}"])
+        for name, num_bytes in covered.blobs:
+            self._commands.append(["UNLINK", *blobs.chunk_keys(self._keys.blob(name), num_bytes)])
+
+    # -- evaluation, status ----------------------------------------------------------------------------------------
+
+    def _ask_for_evaluation(self) -> None:
+        if self._evaluator is None or self._evaluator.busy or self._state.phase not in (Phase.RUNNING, Phase.PAUSED):
+            return
+        if self._evaluated < 0 or self._published >= self._evaluated + self._spec.evaluation.every_versions:
+            self._evaluated = self._published
+            self._evaluator.request()
+
+    def _summarise(self) -> dict[str, Any]:
+        return summarise(self._identity.campaign, self._spec, self._state, self._layout, now_ms=round(self._now_ms()))
+
+    def _write_status(self) -> None:
+        summary = self._summarise()
+        now = time.monotonic()
+        while self._merge_times and self._merge_times[0][0] < now - 5:
+            self._merge_times.popleft()
+        rate = sum(count for _, count in self._merge_times) / 5
+        progress = Progress(summary, self._live_workers, self._claimed, self._state.strategy.buffer_count, rate)
+        status = {
+            **summary,
+            "live_workers": progress.live_workers,
+            "claimed": progress.claimed,
+            "buffered": progress.buffered,
+            "buffer_size": self._spec.aggregation.buffer_size,
+            "recent_updates_per_second": round(rate, 2),
+            "checkpoint_age_seconds": round(self._saver.age_seconds, 1),
+            "written_ms": round(self._now_ms()),
+            "queues": list(self._spec.dispatch.queues),
+        }
+        self._commands.append(["SET", self._keys.status, msgpack.packb(status)])
+        self._on_progress(progress)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> dict[str, Any]:
+        self._patiently(self._publish)
+        self._patiently(self._commit)
+        self._evaluate_last_version()
+        self._save()
+        self._saver.wait()
+        state = self._state
+        state.ledger.verify()
+        summary = self._summarise()
+        summary["model_digest"] = blobs.digest(state.strategy.parameters.values.view(np.uint8).data)
+        metadata = {"campaign": self._identity.campaign, "version": str(state.strategy.version)}
+        self._folder.write_model(state.strategy.parameters, self._layout, metadata)
+        self._folder.write_summary(summary)
+        self._patiently(self._clear_broker)
+        return summary
+
+    def _evaluate_last_version(self) -> None:
+        evaluator, deadline = self._evaluator, time.monotonic() + FINAL_EVALUATION_SECONDS
+        if evaluator is None:
+            return
+        asked = False
+        while self._state.scores.version != self._state.strategy.version:
+            if evaluator.error is not None or time.monotonic() > deadline:
+                self._log.warning("the last version was not evaluated", reason=evaluator.error or "it took too long")
+                return
+            if not evaluator.busy and not asked:
+                asked = True
+                evaluator.request()
+            self._patiently(self._turn)
+            if asked and not evaluator.busy and not self._commands:
+                asked = self._state.scores.version == self._state.strategy.version
+
+    def _clear_broker(self) -> None:
+        """Leave nothing behind that others would pay for: doorbells, and after the end the campaign's bulky keys."""
+        self._remove_doorbells()
+        keys = self._keys
+        self._write_status()
+        if self._state.phase.is_over:
+            for version, num_bytes in versions.droppable(self._client, keys, 0):
+                self._commands += versions.drop_commands(keys, version, num_bytes)
+            if not self._spec.checkpoint.keep_log:
+                for name, num_bytes in self._saver.all_blobs():
+                    self._commands.append(["UNLINK", *blobs.chunk_keys(keys.blob(name), num_bytes)])
+                self._commands.append(["UNLINK", keys.log])
+            self._commands.append(["UNLINK", keys.out, keys.owners, keys.pins, keys.versions, keys.control])
+            self._commands.append(["SET", keys.epoch, "ended"])
+        self._commit()
+        self._writer.release()
+
+    def _remove_doorbells(self) -> None:
+        """Take this campaign's unanswered messages off the queues (workers would find them void, but queues look long)."""
+        marker = f'"{self._identity.campaign}"'.encode()
+        with broker_errors("tidying the queues"):
+            for queue in self._spec.dispatch.queues:
+                name = broker_keys.train_queue(queue)
+                for message in self._client.lrange(name, 0, 4 * self._spec.dispatch.concurrency):
+                    if marker in message:
+                        self._client.lrem(name, 1, message)
+
+    # -- patience --------------------------------------------------------------------------------------------------
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Do something that needs the broker, again and again while it is away."""
+        while True:
+            try:
+                return action()
+            except BrokerUnavailable as error:
+                self._wait_for_broker(error)
+
+    def _wait_for_broker(self, error: BrokerUnavailable) -> None:
+        since, pause = time.monotonic(), 0.1
+        self._log.warning("waiting for the broker", reason=str(error))
+        while True:
+            if self._interrupted.is_set():
+                raise CampaignError(f"interrupted while the broker was away; resume with --resume. {error}") from error
+            self._interrupted.wait(pause)
+            pause = min(2.0, pause * 1.5)
+            try:
+                with broker_errors("asking the broker"):
+                    self._client.ping()
+                break
+            except BrokerUnavailable as again:
+                error = again
+                if (away := time.monotonic() - since) > 10:
+                    self._log.warning("still waiting for the broker", seconds=round(away), reason=str(again))
+        # A restarted server may have lost its last second of log that was applied here: cover it with a checkpoint.
+        self._saver.hurry()
+        # Everybody's beat is old now; workers need time to come back before silence means anything.
+        self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + 4
+        self._log.info("the broker is back", away_seconds=round(time.monotonic() - since, 1))
+
+    def _identify(self, number: int) -> str:
+        return task_id(self._identity.secret, number)
+
+    def _order(self, task: OpenTask) -> TrainTask:
+        spec = self._spec
+        return TrainTask(
+            campaign=self._identity.campaign,
+            task_id=self._identify(task.number),
+            attempt=task.attempt,
+            queue=task.queue,
+            timeout_seconds=spec.dispatch.task_timeout_seconds,
+            model_factory=spec.model.factory,
+            model_args=spec.model.args,
+            layout_digest=self._layout.digest,
+            training=spec.training.model_dump(mode="json"),
+            codec=spec.codec.name,
+            sends=self._state.strategy.sends,
+        )
+
+    def _read_clock(self) -> None:
+        with broker_errors("reading the server's clock"):
+            seconds, micros = self._client.time()
+        self._clock_offset_ms = seconds * 1000 + micros / 1000 - time.monotonic() * 1000
+
+    def _now_ms(self) -> float:
+        """The server's clock, as of the last survey."""
+        return time.monotonic() * 1000 + self._clock_offset_ms

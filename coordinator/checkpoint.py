@@ -1,0 +1,174 @@
+"""Checkpoints: a campaign's whole state on disk (or on any fsspec file system), written so that a crash leaves one whole.
+
+A checkpoint is two files: ``state-<fence>-<n>.safetensors`` with the arrays, then ``state-<fence>-<n>.msgpack`` with
+everything else and the arrays' digest. The second one is the commit: a checkpoint without it does not exist. The one
+before is kept. ``fence`` is the writer's fencing token: a coordinator that lost its lease and wakes up in the middle of a
+save writes under its old fence, which its successor's checkpoints outrank.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from fl_core.errors import CampaignError
+
+FORMAT_VERSION = 1
+KEPT = 2
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class CheckpointStore:
+    """The checkpoints of one campaign in one folder.
+
+    Args:
+        url: a folder, or an fsspec URL such as ``s3://bucket/campaign`` (its file system has to be installed).
+    """
+
+    def __init__(self, url: str) -> None:
+        self._files: _LocalFiles | _RemoteFiles = _RemoteFiles(url) if "://" in url else _LocalFiles(Path(url))
+        self._url = url
+
+    def save(self, fence: int, tensors: Arrays, meta: Mapping[str, Any]) -> None:
+        """Make the state durable.
+
+        Raises:
+            CampaignError: the folder cannot be written.
+        """
+        import safetensors.numpy
+
+        try:
+            numbers = self._numbers()
+            number = (fence, max((n for f, n in numbers if f == fence), default=0) + 1)
+            record = {"format": FORMAT_VERSION, "digest": _digest(tensors), "meta": dict(meta)}
+            self._files.write(f"{_name(number)}.safetensors", safetensors.numpy.save(dict(tensors)))
+            self._files.write(f"{_name(number)}.msgpack", msgpack.packb(record))
+            earlier = sorted(n for n in numbers if n < number)
+            for old in earlier[: -(KEPT - 1)]:
+                # The commit goes first: a crash in between leaves arrays without meaning, not a broken checkpoint.
+                self._files.remove(f"{_name(old)}.msgpack")
+                self._files.remove(f"{_name(old)}.safetensors")
+        except OSError as error:
+            raise CampaignError(
+                f"the checkpoint cannot be written to {self._url} ({error}); free space or mend it."
+            ) from error
+
+    def highest_fence(self) -> int:
+        """The highest fencing token that has saved here; 0 if none has."""
+        return max((fence for fence, _ in self._numbers()), default=0)
+
+    def load(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]] | None:
+        """The newest whole checkpoint; None if there never was one.
+
+        Raises:
+            CampaignError: there are some, but each of them is damaged.
+        """
+        import safetensors.numpy
+        from safetensors import SafetensorError
+
+        problems = []
+        for number in sorted(self._numbers(), reverse=True):
+            try:
+                record = msgpack.unpackb(self._files.read(f"{_name(number)}.msgpack"), raw=False, strict_map_key=False)
+                if record["format"] != FORMAT_VERSION:
+                    raise CampaignError(
+                        f"{_name(number)} in {self._url} has format {record['format']}, this program reads "
+                        f"{FORMAT_VERSION}; use the version of fedtide that wrote it."
+                    )
+                tensors = safetensors.numpy.load(self._files.read(f"{_name(number)}.safetensors"))
+                if _digest(tensors) != record["digest"]:
+                    raise ValueError("its arrays do not have their digest")
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                problems.append(f"{_name(number)}: {error}")
+                continue
+            meta: dict[str, Any] = record["meta"]
+            return tensors, meta
+        if problems:
+            raise CampaignError(f"no checkpoint in {self._url} is whole ({'; '.join(problems)}).")
+        return None
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        found = (re.fullmatch(r"state-(\d+)-(\d+)\.msgpack", name) for name in self._files.names())
+        return [(int(match.group(1)), int(match.group(2))) for match in found if match]
+
+
+def _name(number: tuple[int, int]) -> str:
+    return f"state-{number[0]:06}-{number[1]:08}"
+
+
+def _digest(tensors: Arrays) -> str:
+    state = xxhash.xxh3_128()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        state.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        state.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
+    return state.hexdigest()
+
+
+class _LocalFiles:
+    """A local folder: new file, fsync, rename, fsync of the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        return os.listdir(self._folder) if self._folder.is_dir() else []
+
+    def read(self, name: str) -> bytes:
+        return (self._folder / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / f".{name}.partial"
+        # The state holds the campaign's secret: nobody else on this machine may read it.
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._folder / name)
+        handle = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def remove(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)
+
+
+class _RemoteFiles:
+    """A folder behind fsspec, whose file systems make a file visible when it is closed."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise CampaignError(f"checkpoints cannot go to {url!r}: {error}.") from error
+
+    def names(self) -> list[str]:
+        if not self._fs.isdir(self._root):
+            return []
+        return [str(path).rpartition("/")[2] for path in self._fs.ls(self._root, detail=False)]
+
+    def read(self, name: str) -> bytes:
+        data: bytes = self._fs.cat_file(f"{self._root}/{name}")
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        self._fs.makedirs(self._root, exist_ok=True)
+        self._fs.pipe_file(f"{self._root}/{name}", data)
+
+    def remove(self, name: str) -> None:
+        if self._fs.exists(f"{self._root}/{name}"):
+            self._fs.rm_file(f"{self._root}/{name}")

@@ -1,0 +1,301 @@
+"""``fedtide``: launch, steer and watch campaigns. Nothing heavy is imported before the command is known."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fl_core.commands import FedtideCommand, config_file
+from fl_core.errors import CampaignError
+
+BROKER_HELP = "The Redis that coordinator and workers share: redis://[USER:PASSWORD@]HOST:PORT/0."
+DEFAULT_BROKER = "redis://127.0.0.1:6399/0"
+
+
+class _Group(click.Group):
+    command_class = FedtideCommand
+
+
+broker_option = click.option("--broker", metavar="URL", default=DEFAULT_BROKER, show_default=True, help=BROKER_HELP)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+@click.group(cls=_Group, context_settings={"auto_envvar_prefix": "FEDTIDE", "help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fedtide")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="FEDTIDE_CONFIG",
+    is_eager=True,
+    expose_value=False,
+    callback=config_file(("broker", "out", "log_level", "port")),
+    help="TOML file with settings for all commands; flags and environment come first.",
+)
+@click.pass_context
+def fedtide(ctx: click.Context) -> None:
+    """Asynchronous federated learning over a message queue: launch, steer and watch campaigns."""
+    # One file (and one environment variable) serves all commands: FEDTIDE_BROKER, not FEDTIDE_RUN_BROKER.
+    if ctx.default_map:
+        ctx.default_map = {name: dict(ctx.default_map) for name in fedtide.commands}
+    ctx.auto_envvar_prefix = "FEDTIDE"
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _registry(broker: str) -> Any:
+    from fl_core.broker.connection import connect
+    from fl_core.broker.registry import Registry
+
+    return Registry(connect(broker, timeout_seconds=5))
+
+
+# -- launching -----------------------------------------------------------------------------------------------------
+
+
+@fedtide.command()
+@click.argument("spec_path", metavar="SPEC.toml", type=click.Path(path_type=Path))
+@click.option(
+    "--fleet", "fleet_path", type=click.Path(path_type=Path), help="Start these workers on this machine, for a trial."
+)
+@click.option("--broker", metavar="URL", envvar="FEDTIDE_BROKER", help=BROKER_HELP + "  [default: an embedded server]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=6399, show_default=True, help="The embedded server's port."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/NAME-TIME]")
+@click.option(
+    "--resume", is_flag=True, help="Go on from the checkpoint in --out (default: the newest run of this name)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON at the end.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def run(
+    spec_path: Path,
+    fleet_path: Path | None,
+    broker: str | None,
+    port: int,
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+    log_level: str,
+) -> None:
+    """Launch a campaign in the foreground, with progress."""
+    from coordinator.fleet import load_fleet
+    from coordinator.progress import Display
+    from coordinator.run import RunOptions, run_campaign
+    from fl_core.factory import add_working_directory, check_import_path
+    from fl_core.logs import configure_logs
+    from fl_core.spec import load_spec
+
+    spec = load_spec(spec_path)
+    add_working_directory()
+    check_import_path(spec.model.factory, "model.factory")
+    if spec.evaluation.data is not None:
+        check_import_path(spec.evaluation.data, "evaluation.data")
+    fleet = tuple(load_fleet(fleet_path)) if fleet_path else ()
+    folder = out or (_newest_run(spec.campaign.name) if resume else _new_run(spec.campaign.name))
+    display = Display(spec, folder)
+    configure_logs(log_level, stream=display.log_stream)
+    with display:
+        summary = run_campaign(
+            spec,
+            RunOptions(broker, fleet, folder, resume, port),
+            on_broker=display.show_broker,
+            on_launch=display.show_launch,
+            on_progress=display.show_progress,
+        )
+    if as_json:
+        _print_json(summary)
+    else:
+        display.show_summary(summary)
+
+
+def _new_run(name: str) -> Path:
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _newest_run(name: str) -> Path:
+    runs = [path for path in Path("runs").glob(f"{name}-*") if (path / "checkpoint").is_dir()]
+    if not runs:
+        raise CampaignError(f"there is no run of {name!r} in runs/ to resume; name its folder with --out.")
+    return max(runs, key=lambda path: (path / "checkpoint").stat().st_mtime)
+
+
+@fedtide.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="The runs' folder."
+)
+@click.option("--skip-synchronous", is_flag=True, help="Leave the synchronous baseline out.")
+@json_option
+def demo(out: Path, skip_synchronous: bool, as_json: bool) -> None:
+    """Eight unequal workers train handwritten digits together, then again with a barrier, for comparison."""
+    from coordinator.demo import run_demo
+
+    result = run_demo(out, synchronous=not skip_synchronous, quiet=as_json)
+    if as_json:
+        _print_json(result)
+
+
+# -- steering ------------------------------------------------------------------------------------------------------
+
+
+@fedtide.command()
+@broker_option
+@json_option
+def campaigns(broker: str, as_json: bool) -> None:
+    """All campaigns that the broker knows, the newest first."""
+    rows = [{"campaign": name, **status} for name, status in _registry(broker).campaigns()]
+    if as_json:
+        return _print_json(rows)
+    from coordinator.tables import print_campaigns
+
+    return print_campaigns(rows)
+
+
+@fedtide.command()
+@click.argument("campaign", metavar="ID")
+@broker_option
+@json_option
+def status(campaign: str, broker: str, as_json: bool) -> None:
+    """How one campaign is. ID may be the beginning of an id, or `latest`."""
+    registry = _registry(broker)
+    name = registry.find(campaign)
+    row = {"campaign": name, **registry.status(name)}
+    if as_json:
+        return _print_json(row)
+    from coordinator.tables import print_status
+
+    return print_status(row)
+
+
+def _steer(request: str, states: tuple[str, ...], past: str) -> Callable[..., None]:
+    def command(campaign: str, broker: str, as_json: bool) -> None:
+        registry = _registry(broker)
+        name = registry.find(campaign)
+        before = registry.status(name)
+        state = before.get("state", "unknown")
+        if state not in states:
+            raise CampaignError(f"campaign {name} is {state}; {request} needs one that is {' or '.join(states)}.")
+        registry.request(name, request)
+        after = _await_change(registry, name, state)
+        result = {"campaign": name, "request": request, "state": after, "taken": after != state}
+        if as_json:
+            return _print_json(result)
+        if result["taken"]:
+            return click.echo(f"{name} is {after}.")
+        return click.echo(f"{name} will be {past}: the request waits for its coordinator, which does not answer now.")
+
+    return command
+
+
+def _await_change(registry: Any, name: str, state: str, seconds: float = 4.0) -> str:
+    deadline = time.monotonic() + seconds
+    now = state
+    while now == state and time.monotonic() < deadline:
+        time.sleep(0.1)
+        now = registry.status(name).get("state", state)
+    return str(now)
+
+
+for _name, _states, _past, _help in (
+    ("pause", ("running",), "paused", "Issue no new tasks; updates that come late are still merged."),
+    ("resume", ("paused",), "resumed", "Issue tasks again."),
+    ("stop", ("running", "paused"), "stopped", "End a campaign: merge what was received, cancel what is out."),
+):
+    fedtide.command(_name, help=_help + " ID may be the beginning of an id, or `latest`.")(
+        click.argument("campaign", metavar="ID")(broker_option(json_option(_steer(_name, _states, _past))))
+    )
+
+
+# -- watching ------------------------------------------------------------------------------------------------------
+
+
+def _watching(look: Callable[[], Any], show: Callable[[Any], None], watch: float | None) -> None:
+    if watch is None:
+        return show(look())
+    try:
+        while True:
+            click.clear()
+            show(look())
+            time.sleep(watch)
+    except KeyboardInterrupt:
+        return None
+
+
+watch_option = click.option(
+    "--watch", type=click.FloatRange(0.2), is_flag=False, flag_value=2.0, help="Look again every SECONDS (2)."
+)
+
+
+@fedtide.command()
+@broker_option
+@json_option
+@watch_option
+def queues(broker: str, as_json: bool, watch: float | None) -> None:
+    """Depth, age of the oldest task, tasks in hand, arrivals and departures per second."""
+    from coordinator.tables import print_queues
+    from coordinator.watch import look_at_queues
+
+    registry = _registry(broker)
+    _watching(lambda: look_at_queues(registry, broker), _print_json if as_json else print_queues, watch)
+
+
+@fedtide.command()
+@broker_option
+@json_option
+@watch_option
+@click.option("--name", help="Only this worker; exit code 1 if it is not alive (for health checks).")
+def workers(broker: str, as_json: bool, watch: float | None, name: str | None) -> None:
+    """Who is alive and doing what."""
+    from coordinator.tables import print_workers
+    from coordinator.watch import look_at_workers
+
+    def look() -> list[Mapping[str, Any]]:
+        rows = look_at_workers(broker)
+        return rows if name is None else [row for row in rows if row["worker"] == name]
+
+    _watching(look, _print_json if as_json else print_workers, watch)
+    if name is not None and not any(row["alive"] for row in look()):
+        sys.exit(1)
+
+
+@fedtide.command()
+@broker_option
+@click.option("--spec", "spec_path", type=click.Path(path_type=Path), help="Compare memory with this campaign's need.")
+@json_option
+def check(broker: str, spec_path: Path | None, as_json: bool) -> None:
+    """Is the broker fit: version, persistence, eviction, memory, clock, latency? Exit code 1 if it is not."""
+    from dataclasses import asdict
+
+    from coordinator.tables import print_findings
+    from fl_core.broker.connection import connect
+    from fl_core.broker.fitness import check_broker
+
+    findings = check_broker(connect(broker, timeout_seconds=5), _need_bytes(spec_path) if spec_path else None)
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        print_findings(findings)
+    if any(finding.verdict == "fail" for finding in findings):
+        sys.exit(1)
+
+
+def _need_bytes(spec_path: Path) -> int:
+    from coordinator.launch import broker_need_bytes
+    from fl_core.factory import add_working_directory
+    from fl_core.layout import Layout
+    from fl_core.models.build import build_model
+    from fl_core.spec import load_spec
+
+    add_working_directory()
+    spec = load_spec(spec_path)
+    model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
+    return broker_need_bytes(spec, Layout.of(model))

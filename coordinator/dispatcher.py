@@ -1,0 +1,203 @@
+"""Keeps ``concurrency`` tasks out, and finds those that were lost.
+
+The broker only delivers. That a task is lost is told by three things that the broker's server knows: who claimed it,
+when that worker was last heard of, and what the worker says it holds. All times are the server's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.ledger import Ledger, OpenTask
+from fl_core.broker import keys as broker_keys
+from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.roster import BEAT_SECONDS, Roster
+from fl_core.messages import holding_name
+from fl_core.spec import DispatchSection
+
+# A doorbell that nobody answered is rung again when its queue holds fewer messages than tasks wait there.
+DOORBELL_GRACE_SECONDS = 3.0
+# Other campaigns' messages can hide that ours is gone, so a long wait rings again too, at doubling intervals.
+FIRST_REMINDER_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who claimed a task: the attempt, when (server's clock), and whether its update is in the log already."""
+
+    attempt: int
+    claimed_ms: int
+    delivered: bool
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a look at the open tasks found.
+
+    Attributes:
+        lost: tasks to re-issue, with the queue and the reason (``lost``, ``deadline``, ``no_worker``).
+        silent: tasks whose doorbell has to be rung again.
+        claimed: how many open tasks a worker has.
+        live_workers: workers that beat within the lease; None when it was not looked up.
+    """
+
+    lost: list[tuple[OpenTask, str, str]]
+    silent: list[OpenTask]
+    claimed: int
+    live_workers: int
+
+
+class Dispatcher:
+    """Decides what to issue and what to re-issue; the coordinator writes the decisions down.
+
+    Args:
+        campaign: its id.
+        settings: the spec's ``[dispatch]``.
+        identify: the task id of a number.
+    """
+
+    def __init__(
+        self, client: Client, campaign: str, settings: DispatchSection, identify: Callable[[int], str]
+    ) -> None:
+        self._client = client
+        self._campaign = campaign
+        self._keys = CampaignKeys(campaign)
+        self._settings = settings
+        self._identify = identify
+        self._roster = Roster(client)
+        self._rung: dict[int, tuple[float, float]] = {}
+        self._served: set[str] | None = None
+        self._waiting_by_queue: Counter[str] = Counter()
+
+    # -- issuing ---------------------------------------------------------------------------------------------------
+
+    def plan(self, ledger: Ledger, *, pending: int, barrier: bool) -> list[str]:
+        """The queues of the tasks to issue now, one entry per task.
+
+        Args:
+            ledger: the tasks that are out.
+            pending: issued, but not yet read back from the log.
+            barrier: issue a whole cohort, and only when the last one has ended.
+        """
+        room = self._settings.concurrency - len(ledger.open) - pending
+        if room <= 0 or (barrier and (ledger.open or pending or ledger.buffered)):
+            return []
+        queues = [queue for queue in self._settings.queues if self._served is None or queue in self._served]
+        queues = queues or list(self._settings.queues)
+        if len(queues) == 1:
+            return queues * room
+        chosen = []
+        # A class that empties its queue faster gets more: the next task goes where the fewest wait.
+        waiting = Counter({queue: self._waiting_by_queue[queue] for queue in queues})
+        for _ in range(room):
+            queue = min(queues, key=lambda name: waiting[name])
+            waiting[queue] += 1
+            self._waiting_by_queue[queue] += 1
+            chosen.append(queue)
+        return chosen
+
+    # -- surveying -------------------------------------------------------------------------------------------------
+
+    def survey(self, ledger: Ledger, *, now_ms: int, judge_workers: bool) -> Survey:
+        """Look at every open task once.
+
+        Args:
+            ledger: the tasks that are out.
+            now_ms: the server's clock.
+            judge_workers: False shortly after the broker was away, when everybody's beat is old.
+
+        Raises:
+            BrokerUnavailable: nothing is known.
+        """
+        owners = self._read_owners()
+        present = self._roster.lookup(sorted({owner.worker for owner in owners.values()}))
+        survey = Survey([], [], 0, sum(silent < self._settings.lease_seconds for silent, _ in present.values()))
+        waiting: list[OpenTask] = []
+        claimed = 0
+        for task in ledger.open.values():
+            owner = owners.get(self._identify(task.number))
+            if owner is None or owner.attempt != task.attempt:
+                waiting.append(task)
+            elif not owner.delivered:
+                claimed += 1
+                self._rung.pop(task.number, None)
+                if reason := self._why_lost(task, owner, present, now_ms, judge_workers):
+                    survey.lost.append((task, task.queue, reason))
+        self._waiting_by_queue = Counter(task.queue for task in waiting)
+        self._look_at_waiting(waiting, survey, now_ms)
+        return Survey(survey.lost, survey.silent, claimed, survey.live_workers)
+
+    def look_at_queues(self) -> int:
+        """Learn which queues have a live worker (they are chosen by preference) and return how many workers live.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        live = [
+            p.beat for p in self._roster.present(max_workers=2000) if p.silent_seconds < self._settings.lease_seconds
+        ]
+        served = {queue for beat in live for queue in beat.queues}
+        self._served = (served & set(self._settings.queues)) or None
+        return sum(bool(set(beat.queues) & set(self._settings.queues)) for beat in live)
+
+    def _read_owners(self) -> dict[str, Owner]:
+        with broker_errors("reading who has which task"):
+            rows: Mapping[bytes, bytes] = self._client.hgetall(self._keys.owners)
+        owners = {}
+        for identifier, row in rows.items():
+            attempt, claimed, delivered, worker = row.decode().split("|", 3)
+            owners[identifier.decode()] = Owner(int(attempt), int(claimed), delivered == "1", worker)
+        return owners
+
+    def _why_lost(
+        self, task: OpenTask, owner: Owner, present: Mapping[str, tuple[float, str]], now_ms: int, judge_workers: bool
+    ) -> str | None:
+        if now_ms - owner.claimed_ms > self._settings.task_timeout_seconds * 1000:
+            return "deadline"
+        if not judge_workers:
+            return None
+        silent, holding = present.get(owner.worker, (float("inf"), ""))
+        since_claim = (now_ms - owner.claimed_ms) / 1000
+        if silent > self._settings.lease_seconds and since_claim > self._settings.lease_seconds:
+            return "lost"
+        # It beats, but a beat well after the claim does not name this task: the worker was restarted, or its training
+        # process died. Two beats of patience, because the claim and the next beat race.
+        if since_claim - silent > 2 * BEAT_SECONDS and holding != holding_name(
+            self._campaign, self._identify(task.number), task.attempt
+        ):
+            return "lost"
+        return None
+
+    def _look_at_waiting(self, waiting: list[OpenTask], survey: Survey, now_ms: int) -> None:
+        now = now_ms / 1000
+        open_numbers = {task.number for task in waiting}
+        for number in list(self._rung):
+            if number not in open_numbers:
+                del self._rung[number]
+        depths: dict[str, int] = {}
+        for task in waiting:
+            since_issue = now - task.issued_ms / 1000
+            if since_issue < DOORBELL_GRACE_SECONDS:
+                continue
+            if self._served is not None and task.queue not in self._served and len(self._settings.queues) > 1:
+                survey.lost.append((task, min(self._served), "no_worker"))
+                continue
+            last_rung, patience = self._rung.get(task.number, (task.issued_ms / 1000, FIRST_REMINDER_SECONDS))
+            if task.queue not in depths:
+                depths[task.queue] = self._depth(task.queue)
+            if depths[task.queue] < self._waiting_by_queue[task.queue] and now - last_rung >= DOORBELL_GRACE_SECONDS:
+                self._rung[task.number] = (now, patience)
+                survey.silent.append(task)
+            elif now - last_rung >= patience:
+                self._rung[task.number] = (now, patience * 2)
+                survey.silent.append(task)
+
+    def _depth(self, queue: str) -> int:
+        with broker_errors("reading a queue's depth"):
+            depth: Any = self._client.llen(broker_keys.train_queue(queue))
+        return int(depth)

@@ -1,0 +1,49 @@
+"""``history.jsonl``: one line per merge, evaluation, rejection and re-issue, in the order of the update log."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+class History:
+    """Appends lines; after a crash it is cut back to where the checkpoint stood, and the replay writes the rest again.
+
+    Args:
+        path: the file; created when missing.
+        num_bytes: where the checkpoint stood; what comes after is dropped.
+    """
+
+    def __init__(self, path: Path, num_bytes: int = 0) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        self._file.truncate(num_bytes)
+        self._file.seek(0, os.SEEK_END)
+        self.num_bytes = self._file.tell()
+
+    def append(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Write lines through to the file system's cache, so that a reader sees them at once."""
+        data = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+        if data:
+            self._file.write(data)
+            self._file.flush()
+            self.num_bytes += len(data)
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """End writing."""
+        self._file.close()
+
+
+def read_history(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a history file; an incomplete last line (a crash) is left out."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)

@@ -1,0 +1,170 @@
+"""From a spec (or a run's folder) to a running coordinator: build the model, take the lease, load or make the state."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import torch
+
+from coordinator.admission import Admission
+from coordinator.campaign import Coordinator, Identity, Progress
+from coordinator.checkpoint import CheckpointStore
+from coordinator.evaluator import Evaluator
+from coordinator.lease_keeper import LEASE_SECONDS
+from coordinator.run_folder import RunFolder
+from coordinator.state import CampaignState
+from fl_core.aggregation import build_strategy
+from fl_core.broker import blobs
+from fl_core.broker.connection import broker_errors, connect
+from fl_core.broker.fitness import check_broker
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.lease import Writer
+from fl_core.errors import CampaignError, LayoutError, SpecError
+from fl_core.layout import Layout
+from fl_core.models.build import build_model
+from fl_core.spec import CampaignSpec, parse_spec, to_toml
+
+log = structlog.get_logger()
+
+STANDBY_SECONDS = 1.0
+
+
+def new_identity(spec: CampaignSpec) -> Identity:
+    """Draw a campaign's id, secret and epoch."""
+    return Identity(
+        f"{spec.campaign.name}-{secrets.token_hex(3)}",
+        secrets.token_bytes(32),
+        secrets.token_hex(8),
+        time.time_ns() // 10**6,
+    )
+
+
+def broker_need_bytes(spec: CampaignSpec, layout: Layout) -> int:
+    """The memory that the campaign may take at the broker at most: updates in the log, and kept versions.
+
+    ``concurrency`` updates under way, those that wait for the next checkpoint, and a version per fetching worker plus
+    three.
+    """
+    update = layout.num_bytes
+    waiting = max(spec.checkpoint.every_log_bytes, spec.dispatch.concurrency * update)
+    return spec.dispatch.concurrency * update + waiting + (spec.dispatch.concurrency + 3) * layout.num_bytes
+
+
+@contextlib.contextmanager
+def coordinating(
+    spec: CampaignSpec,
+    url: str,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    on_identity: Callable[[Identity, Layout, bool], None],
+    on_progress: Callable[[Progress], None],
+) -> Any:
+    """A coordinator that is ready to run, and its processes ended afterwards.
+
+    Args:
+        spec: of a new campaign; a resumed one has its own, from the checkpoint.
+        url: the broker.
+        folder: the run's.
+        resume: go on from the newest checkpoint in the folder.
+        on_identity: told the campaign's identity and layout, and whether it is resumed, before anything is published.
+        on_progress: told a few times a second how it goes.
+
+    Raises:
+        SpecError: model, data, strategy or broker do not fit.
+        CampaignError: there is nothing to resume.
+        BrokerUnavailable: the broker does not answer.
+    """
+    # One thread: elementwise sums come out the same on every machine, and workers on this machine keep their cores.
+    torch.set_num_threads(1)
+    store = CheckpointStore(spec.checkpoint.url or str(folder.checkpoint))
+    loaded = store.load() if resume else None
+    if resume and loaded is None:
+        raise CampaignError(f"there is no checkpoint in {folder.path}; launch the campaign without --resume.")
+    if loaded is not None:
+        spec = parse_spec(loaded[1]["spec"], source="the checkpoint's spec")
+    identity = new_identity(spec) if loaded is None else Identity(*loaded[1]["identity"])
+    model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
+    layout = Layout.of(model)
+    initial = layout.flatten(model)
+    # Forked before this process starts a thread or opens a connection.
+    evaluator = Evaluator(identity.campaign, url, spec, model, layout) if spec.evaluation.data else None
+    try:
+        client = connect(url)
+        _check_fit(client, spec, layout)
+        keys = CampaignKeys(identity.campaign)
+        writer = Writer(client, keys, holder=f"{platform.node()}:{os.getpid()}", lease_seconds=LEASE_SECONDS)
+        _take_lease(writer, store)
+        if loaded is not None:
+            loaded = store.load()  # whoever had the lease until now may have gone on
+        strategy = build_strategy(spec, layout, initial)
+
+        def fetch_blob(name: str, num_bytes: int) -> memoryview:
+            return blobs.get(client, keys.blob(name), num_bytes)
+
+        admission = Admission(identity.campaign, spec, layout, identity.secret, fetch_blob)
+        state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission)
+        history_bytes = 0
+        if loaded is not None:
+            tensors, meta = loaded
+            if meta["layout"] != layout.digest:
+                raise LayoutError(
+                    f"{spec.model.factory} builds another model than the campaign has; install the version it began with."
+                )
+            state.restore(tensors, meta["state"])
+            history_bytes = meta["history_bytes"]
+            if state.phase.is_over:
+                writer.release()
+                raise CampaignError(f"campaign {identity.campaign} is {state.phase.value}; launch a new one.")
+        on_identity(identity, layout, loaded is not None)
+        folder.write_spec(to_toml(spec))
+        coordinator = Coordinator(
+            client=client,
+            url=url,
+            folder=folder,
+            store=store,
+            identity=identity,
+            spec=spec,
+            state=state,
+            layout=layout,
+            writer=writer,
+            evaluator=evaluator,
+            history_bytes=history_bytes,
+            on_progress=on_progress,
+        )
+        if loaded is None:
+            coordinator.save_first()
+        yield coordinator
+    finally:
+        if evaluator is not None:
+            evaluator.close()
+
+
+def _check_fit(client: Any, spec: CampaignSpec, layout: Layout) -> None:
+    """Refuse politely where the broker cannot hold the campaign."""
+    with broker_errors("reaching the broker"):
+        client.ping()
+    need = broker_need_bytes(spec, layout)
+    for finding in check_broker(client, need):
+        if finding.verdict == "fail":
+            raise SpecError(
+                f"the broker is not fit for this campaign: {finding.name}: {finding.detail}; {finding.remedy}"
+            )
+
+
+def _take_lease(writer: Writer, store: CheckpointStore) -> None:
+    told = False
+    while not writer.acquire(store.highest_fence()):
+        if not told:
+            log.info("standby: another coordinator runs this campaign", holder=writer.holder())
+            told = True
+        time.sleep(STANDBY_SECONDS)
+    if told:
+        log.info("taking over", fence=writer.fence)

@@ -1,0 +1,46 @@
+"""Keeps the campaign's lease while the coordinator works, however long a merge or a save takes."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from fl_core.broker.lease import Writer
+from fl_core.errors import BrokerUnavailable
+
+LEASE_SECONDS = 9.0
+
+log = structlog.get_logger()
+
+
+class LeaseKeeper:
+    """Renews the lease three times in its life.
+
+    Attributes:
+        lost: another coordinator has it now; this one must end.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self.lost = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; the lease itself stays until it is released or runs out."""
+        self._stop.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._stop.wait(LEASE_SECONDS / 3):
+            try:
+                if not self._writer.renew():
+                    self.lost = True
+                    return
+            except BrokerUnavailable as error:
+                log.debug("the lease cannot be renewed now", reason=str(error))

@@ -1,0 +1,139 @@
+"""``fedtide run``: the embedded server if need be, a fleet if asked for, the campaign, and what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from coordinator.fleet import Fleet, FleetWorker
+from coordinator.run_folder import RunFolder
+from fl_core.broker.connection import broker_errors, connect, public_url
+from fl_core.broker.embedded import EmbeddedServer
+from fl_core.spec import CampaignSpec
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What ``fedtide run`` was asked for.
+
+    Attributes:
+        broker: None starts the embedded server, with its data in the run's folder.
+        fleet: workers to start on this machine.
+        folder: the run's.
+        resume: go on from the folder's checkpoint.
+        port: the embedded server's preferred port.
+    """
+
+    broker: str | None
+    fleet: tuple[FleetWorker, ...]
+    folder: Path
+    resume: bool = False
+    port: int = 6399
+
+
+@contextlib.contextmanager
+def open_broker(options: RunOptions, folder: RunFolder) -> Iterator[str]:
+    """The URL of the broker to use; an embedded server ends with the block.
+
+    Raises:
+        SpecError: there is no server to start.
+        BrokerUnavailable: the given one does not answer.
+    """
+    if options.broker is not None:
+        with broker_errors(f"reaching the broker at {public_url(options.broker)}"):
+            connect(options.broker).ping()
+        yield options.broker
+        return
+    with EmbeddedServer(folder.broker, port=options.port, persistent=True) as server:
+        yield server.url
+
+
+def run_campaign(
+    spec: CampaignSpec,
+    options: RunOptions,
+    *,
+    on_broker: Callable[[str], None],
+    on_launch: Callable[[str, int, bool], None],
+    on_progress: Callable[[Any], None],
+) -> dict[str, Any]:
+    """Run one campaign from beginning to end.
+
+    Args:
+        spec: the campaign's.
+        options: how.
+        on_broker: told the broker's URL, before anything else happens.
+        on_launch: told the campaign's id, its number of parameters, and whether it was resumed.
+        on_progress: told a few times a second how it goes.
+
+    Returns:
+        The summary, as in ``summary.json``.
+    """
+    folder = RunFolder(options.folder)
+    with open_broker(options, folder) as url:
+        on_broker(url)
+        with _fleet(options, url, folder) as fleet:
+            # torch is loaded while the workers load theirs.
+            from coordinator.launch import coordinating
+
+            def progress(now: Any) -> None:
+                fleet.check()
+                on_progress(now)
+
+            with (
+                coordinating(
+                    spec,
+                    url,
+                    folder,
+                    resume=options.resume,
+                    on_identity=lambda identity, layout, resumed: on_launch(
+                        identity.campaign, layout.num_parameters, resumed
+                    ),
+                    on_progress=progress,
+                ) as coordinator,
+                _interrupts(coordinator.interrupt),
+            ):
+                summary: dict[str, Any] = coordinator.run()
+    from coordinator.curves import draw_curves
+
+    draw_curves(folder.history, folder.curves, title=summary["campaign"])
+    return summary
+
+
+@contextlib.contextmanager
+def _fleet(options: RunOptions, url: str, folder: RunFolder) -> Iterator[Fleet]:
+    fleet = Fleet(options.fleet, url, folder.workers)
+    fleet.start()
+    try:
+        yield fleet
+    finally:
+        fleet.stop()
+
+
+@contextlib.contextmanager
+def _interrupts(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the campaign in a way that can be resumed; a second Ctrl-C does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        log.info("interrupted: writing a checkpoint; --resume goes on from here")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupt()
+
+    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

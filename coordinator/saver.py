@@ -1,0 +1,125 @@
+"""Writes checkpoints beside the merging, and knows which part of the log each of them covers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from coordinator.checkpoint import Arrays, CheckpointStore
+from fl_core.broker.lease import Writer
+from fl_core.broker.log import LogEntry, order
+from fl_core.errors import CampaignError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A part of the log that a durable checkpoint has made superfluous: up to a position, with its payloads' blobs."""
+
+    position: str
+    blobs: list[tuple[str, int]]
+
+
+class Saver:
+    """At most one checkpoint is being written at a time, by a thread of its own.
+
+    A failed save does not stop the campaign: the log keeps what it does not cover, the next one is tried in time, and
+    the log line says what to do.
+    """
+
+    def __init__(self, store: CheckpointStore, writer: Writer) -> None:
+        self._store = store
+        self._writer = writer
+        self._thread: threading.Thread | None = None
+        self._saved: list[str] = []
+        self._blobs: deque[tuple[str, tuple[str, int]]] = deque()
+        self._log_bytes = 0
+        self._merged = 0
+        self._last_start = self._last_success = time.monotonic()
+        self._hurry = False
+
+    @property
+    def age_seconds(self) -> float:
+        """Time since the newest whole checkpoint."""
+        return time.monotonic() - self._last_success
+
+    def note(self, entry: LogEntry, blob: tuple[str, int] | None) -> None:
+        """An entry was applied: from now on the next checkpoint covers it."""
+        self._log_bytes += entry.num_bytes + (blob[1] if blob else 0)
+        if blob is not None:
+            self._blobs.append((entry.position, blob))
+
+    def hurry(self) -> None:
+        """Make the next checkpoint due at once."""
+        self._hurry = True
+
+    def is_due(self, every_merges: int, every_seconds: float, every_log_bytes: int, merged: int) -> bool:
+        """Whether one of the limits is reached and no checkpoint is being written."""
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        if self._hurry:
+            return True
+        if not self._log_bytes:
+            return False
+        return (
+            merged - self._merged >= every_merges
+            or time.monotonic() - self._last_start >= every_seconds
+            or self._log_bytes >= every_log_bytes
+        )
+
+    def save(self, tensors: Arrays, meta: Mapping[str, Any], position: str, merged: int) -> None:
+        """Begin to write a checkpoint of copies that nobody changes any more."""
+        self.wait()
+        self._hurry = False
+        self._merged = merged
+        self._log_bytes = 0
+        self._last_start = time.monotonic()
+        self._thread = threading.Thread(target=self._write, args=(tensors, meta, position), name="checkpoint")
+        self._thread.start()
+
+    def take_covered(self) -> Covered | None:
+        """What the checkpoints that have become durable since the last call cover."""
+        if not self._saved:
+            return None
+        position = self._saved[-1]
+        self._saved.clear()
+        covered = []
+        while self._blobs and order(self._blobs[0][0]) <= order(position):
+            covered.append(self._blobs.popleft()[1])
+        return Covered(position, covered)
+
+    def all_blobs(self) -> list[tuple[str, int]]:
+        """The blobs of every entry that is still in the log."""
+        return [blob for _, blob in self._blobs]
+
+    def forget_log(self) -> None:
+        """The server lost its data: there is nothing to trim any more."""
+        self._saved.clear()
+        self._blobs.clear()
+
+    def wait(self) -> None:
+        """Until no checkpoint is being written."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def close(self) -> None:
+        """Let a checkpoint that is being written end."""
+        self.wait()
+
+    def _write(self, tensors: Arrays, meta: Mapping[str, Any], position: str) -> None:
+        started = time.monotonic()
+        try:
+            self._store.save(self._writer.fence, tensors, meta)
+        except CampaignError as error:
+            log.error("checkpoint failed; the update log keeps what it would have covered", reason=str(error))
+            return
+        self._saved.append(position)
+        self._last_success = time.monotonic()
+        log.debug("checkpoint", position=position, seconds=round(self._last_success - started, 3))

@@ -1,0 +1,410 @@
+"""A campaign's state as a pure function of its update log.
+
+Whatever decides the campaign's course is an entry of the log: updates and reports from workers, and the coordinator's
+own decisions as events. ``CampaignState.apply`` takes the entries one by one and never looks at a clock, at the broker
+or at chance, so a coordinator that died is rebuilt, to the same bit, by applying the log again from a checkpoint.
+
+=============  ========================================================================================================
+event          body
+=============  ========================================================================================================
+opened         spec: digest of the spec; layout: digest of the model's layout
+issued         queues: one name per new task
+reissued       task, attempt (the one given up), queue, reason (``lost``, ``deadline``, ``no_worker``)
+evaluated      version, loss, accuracy (or nil), num_examples
+paused, resumed, interrupted   control: position of the operator's request, or empty
+stopped        reason, control
+=============  ========================================================================================================
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from coordinator.admission import Admission, Admitted, Refused
+from coordinator.ledger import Ledger, OpenTask, task_number
+from fl_core.aggregation import Merge, Strategy
+from fl_core.broker.log import LogEntry, is_authentic, order
+from fl_core.errors import Reason, RejectedUpdate
+from fl_core.messages import CampaignEvent, TaskReport
+from fl_core.spec import CampaignSpec
+
+
+class Phase(enum.StrEnum):
+    """Where a campaign is in its life."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    INTERRUPTED = "interrupted"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will be merged, ever."""
+        return self in (Phase.FINISHED, Phase.STOPPED)
+
+
+@dataclass(slots=True)
+class Scores:
+    """What evaluations have said so far; ``seconds_to`` maps ``"0.90"`` to the time when it was first reached."""
+
+    version: int | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    best_loss: float | None = None
+    best_accuracy: float | None = None
+    seconds_to: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Effects:
+    """What applying one entry means outside: at the broker, in the history, in the log that people read.
+
+    Attributes:
+        closed: numbers of tasks that nobody waits for any more.
+        reopened: tasks whose next attempt has to be published.
+        history: lines for ``history.jsonl``.
+        merges: what was merged.
+        refusals: rejections, with the entry they came from.
+        failure: a report of a device whose training failed.
+        blob: the payload's blob, to be dropped once a checkpoint covers the entry.
+    """
+
+    closed: list[int] = field(default_factory=list)
+    reopened: list[OpenTask] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    merges: list[Merge] = field(default_factory=list)
+    refusals: list[Refused] = field(default_factory=list)
+    failure: TaskReport | None = None
+    blob: tuple[str, int] | None = None
+
+
+class CampaignState:
+    """Everything that a checkpoint has to hold.
+
+    Args:
+        campaign, spec, secret: the campaign's own.
+        strategy: at version 0, or restored.
+        admission: the checks that updates pass.
+
+    Attributes:
+        position: the last entry applied.
+        sequence: the last event applied.
+        control_position: the last operator's request that became an event.
+    """
+
+    def __init__(
+        self, campaign: str, spec: CampaignSpec, secret: bytes, strategy: Strategy, admission: Admission
+    ) -> None:
+        self._campaign = campaign
+        self._spec = spec
+        self._secret = secret
+        self._admission = admission
+        self.strategy = strategy
+        self.ledger = Ledger()
+        self.phase = Phase.RUNNING
+        self.stop_reason = ""
+        self.position = "0-0"
+        self.sequence = 0
+        self.control_position = "0-0"
+        self.opened_ms = 0
+        self.ended_ms = 0
+        self.scores = Scores()
+        self.staleness: Counter[int] = Counter()
+        self.merged_by_worker: Counter[str] = Counter()
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self.num_entries = 0
+        self._buffered_workers: list[str] = []
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def seconds(self, entry_ms: int) -> float:
+        """Campaign time of a moment of the server's clock."""
+        return round(max(0, entry_ms - self.opened_ms) / 1000, 3)
+
+    @property
+    def accepts(self) -> bool:
+        """Whether updates are still merged: a paused campaign takes late ones, an ended one does not."""
+        return self.phase in (Phase.RUNNING, Phase.PAUSED)
+
+    # -- applying --------------------------------------------------------------------------------------------------
+
+    def apply(self, entry: LogEntry) -> Effects:
+        """Take one entry in.
+
+        Raises:
+            BrokerUnavailable: a payload could not be read; nothing has changed, apply the same entry again.
+        """
+        effects = Effects()
+        match entry.kind:
+            case "u":
+                self._apply_update(entry, effects)
+            case "r":
+                self._apply_report(entry, effects)
+            case "e":
+                self._apply_event(entry, effects)
+            case _:
+                self._refuse(RejectedUpdate(Reason.MALFORMED, "the log entry has no known field"), entry, effects)
+        self.position = entry.position
+        self.num_entries += 1
+        return effects
+
+    def _apply_update(self, entry: LogEntry, effects: Effects) -> None:
+        try:
+            admitted = self._admission.admit(entry, self.ledger, self.strategy)
+        except Refused as refused:
+            self._refuse(refused, entry, effects)
+            self._close_cohort(entry, effects)
+            return
+        update = admitted.update
+        self.bytes_up += update.payload_bytes
+        self.bytes_down += update.bytes_down
+        effects.closed.append(admitted.task.number)
+        if update.blob:
+            effects.blob = (update.blob, update.payload_bytes)
+        self._offer(admitted, entry, effects)
+        self._close_cohort(entry, effects)
+        self._check_limits(entry, effects)
+
+    def _offer(self, admitted: Admitted, entry: LogEntry, effects: Effects) -> None:
+        self.ledger.buffer(admitted.task)
+        self._buffered_workers.append(admitted.update.worker)
+        merge = self.strategy.offer(admitted.contribution)
+        if merge is not None:
+            self._record_merge(merge, entry, effects)
+
+    def _close_cohort(self, entry: LogEntry, effects: Effects) -> None:
+        """A strategy with a barrier merges when the last task of the cohort has ended, however it ended."""
+        if self.strategy.barrier and not self.ledger.open and (merge := self.strategy.flush()) is not None:
+            self._record_merge(merge, entry, effects)
+
+    def _record_merge(self, merge: Merge, entry: LogEntry, effects: Effects) -> None:
+        workers = self._buffered_workers[: merge.num_updates]
+        del self._buffered_workers[: merge.num_updates]
+        self.ledger.merge_buffered(merge.num_updates)
+        self.merged_by_worker.update(workers)
+        self.staleness.update(merge.staleness)
+        effects.merges.append(merge)
+        effects.history.append(
+            {
+                "kind": "merge",
+                "seconds": self.seconds(entry.milliseconds),
+                "version": merge.version,
+                "merged": self.ledger.merged,
+                "staleness": list(merge.staleness),
+                "weights": [round(weight, 6) for weight in merge.weights],
+                "workers": workers,
+            }
+        )
+
+    def _check_limits(self, entry: LogEntry, effects: Effects) -> None:
+        stop = self._spec.stop
+        # Counting what waits in the buffer makes the campaign end with exactly the number asked for: it is flushed.
+        if stop.updates is not None and self.ledger.merged + len(self.ledger.buffered) >= stop.updates:
+            self._end(Phase.FINISHED, "updates", entry, effects)
+        elif stop.versions is not None and self.strategy.version >= stop.versions:
+            self._end(Phase.FINISHED, "versions", entry, effects)
+
+    def _end(self, phase: Phase, reason: str, entry: LogEntry, effects: Effects) -> None:
+        if self.phase.is_over:
+            return
+        if phase.is_over and (merge := self.strategy.flush()) is not None:
+            self._record_merge(merge, entry, effects)
+        effects.closed += self.ledger.cancel_open()
+        self.phase = phase
+        self.stop_reason = reason
+        self.ended_ms = entry.milliseconds
+        effects.history.append(
+            {"kind": "end", "seconds": self.seconds(entry.milliseconds), "state": phase.value, "reason": reason}
+        )
+
+    # -- rejections ------------------------------------------------------------------------------------------------
+
+    def _refuse(self, cause: RejectedUpdate, entry: LogEntry, effects: Effects) -> None:
+        refused = cause if isinstance(cause, Refused) else Refused(cause, None, None)
+        effects.refusals.append(refused)
+        if refused.update is not None and refused.update.blob.startswith(f"{refused.update.task_id}."):
+            effects.blob = (refused.update.blob, refused.update.payload_bytes)
+        if refused.task is None:
+            self.ledger.surplus[refused.reason.value] += 1
+        else:
+            self.ledger.reject(refused.task, refused.reason)
+            effects.closed.append(refused.task.number)
+        effects.history.append(
+            {
+                "kind": "rejection",
+                "seconds": self.seconds(entry.milliseconds),
+                "reason": refused.reason.value,
+                "worker": refused.update.worker if refused.update else None,
+                "task": refused.update.task_id if refused.update else None,
+            }
+        )
+
+    # -- reports ---------------------------------------------------------------------------------------------------
+
+    def _apply_report(self, entry: LogEntry, effects: Effects) -> None:
+        try:
+            report = TaskReport.from_bytes(entry.header)
+        except RejectedUpdate as error:
+            self._refuse(error, entry, effects)
+            return
+        number = task_number(self._secret, report.task_id)
+        task = None if number is None else self.ledger.open.get(number)
+        if report.campaign != self._campaign or task is None or report.attempt != task.attempt:
+            return  # answered or re-issued meanwhile: nothing is lost
+        if report.outcome == "handed_back":
+            self._reissue(task, task.queue, spent=False, reason="handed_back", entry=entry, effects=effects)
+            return
+        effects.failure = report
+        if task.failures + 1 >= self._spec.dispatch.max_attempts:
+            self.ledger.reject(task, Reason.TRAINING_FAILED)
+            effects.closed.append(task.number)
+            self._close_cohort(entry, effects)
+        else:
+            self._reissue(task, task.queue, spent=True, reason="failed", entry=entry, effects=effects)
+
+    def _reissue(
+        self, task: OpenTask, queue: str, *, spent: bool, reason: str, entry: LogEntry, effects: Effects
+    ) -> None:
+        self.ledger.reissue(task, queue=queue, now_ms=entry.milliseconds, spent=spent)
+        effects.reopened.append(task)
+        effects.history.append(
+            {
+                "kind": "reissue",
+                "seconds": self.seconds(entry.milliseconds),
+                "task": task.number,
+                "attempt": task.attempt,
+                "reason": reason,
+            }
+        )
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def _apply_event(self, entry: LogEntry, effects: Effects) -> None:
+        if not is_authentic(self._secret, entry):
+            self._refuse(RejectedUpdate(Reason.MALFORMED, "the event is not signed by a coordinator"), entry, effects)
+            return
+        event = CampaignEvent.from_bytes(entry.header)
+        if event.campaign != self._campaign or event.sequence != self.sequence + 1:
+            return  # a commit that was repeated after an answer was lost on the way: the first one counts
+        self.sequence = event.sequence
+        body = event.body
+        if control := body.get("control"):
+            self.control_position = max(self.control_position, control, key=order)
+        match event.kind:
+            case "opened":
+                self.opened_ms = entry.milliseconds
+            case "issued":
+                self._apply_issued(body["queues"], entry, effects)
+            case "reissued":
+                self._apply_reissued(body, entry, effects)
+            case "evaluated":
+                self._apply_evaluated(body, entry, effects)
+            case "paused":
+                self._change_phase(Phase.PAUSED, (Phase.RUNNING,), entry, effects)
+            case "resumed":
+                self._change_phase(Phase.RUNNING, (Phase.PAUSED, Phase.INTERRUPTED), entry, effects)
+            case "interrupted" if self.accepts:
+                self._end(Phase.INTERRUPTED, "interrupted", entry, effects)
+            case "stopped":
+                self._end(
+                    Phase.STOPPED if body["reason"] == "asked" else Phase.FINISHED, body["reason"], entry, effects
+                )
+
+    def _apply_issued(self, queues: list[str], entry: LogEntry, effects: Effects) -> None:
+        self.ledger.issue(queues, entry.milliseconds)
+        if not self.accepts:
+            effects.closed += self.ledger.cancel_open()  # decided just before the end
+
+    def _apply_reissued(self, body: Any, entry: LogEntry, effects: Effects) -> None:
+        task = self.ledger.open.get(body["task"])
+        if task is None or task.attempt != body["attempt"]:
+            return  # its update came first
+        spent = body["reason"] != "no_worker"
+        if spent and task.failures + 1 >= self._spec.dispatch.max_attempts:
+            self.ledger.expire(task)
+            effects.closed.append(task.number)
+            self._close_cohort(entry, effects)
+        else:
+            self._reissue(task, body["queue"], spent=spent, reason=body["reason"], entry=entry, effects=effects)
+
+    def _change_phase(self, to: Phase, origin: tuple[Phase, ...], entry: LogEntry, effects: Effects) -> None:
+        if self.phase not in origin:
+            return
+        self.phase = to
+        self.stop_reason = ""
+        effects.history.append({"kind": "phase", "seconds": self.seconds(entry.milliseconds), "state": to.value})
+
+    def _apply_evaluated(self, body: Any, entry: LogEntry, effects: Effects) -> None:
+        seconds = self.seconds(entry.milliseconds)
+        scores, loss, accuracy = self.scores, body["loss"], body["accuracy"]
+        scores.version, scores.loss, scores.accuracy = body["version"], loss, accuracy
+        if scores.best_loss is None or loss < scores.best_loss:
+            scores.best_loss = loss
+        if accuracy is not None:
+            if scores.best_accuracy is None or accuracy > scores.best_accuracy:
+                scores.best_accuracy = accuracy
+            for percent in range(1, int(accuracy * 100 + 1e-9) + 1):
+                scores.seconds_to.setdefault(f"{percent / 100:.2f}", seconds)
+        effects.history.append(
+            {
+                "kind": "evaluation",
+                "seconds": seconds,
+                "version": body["version"],
+                "merged": self.ledger.merged,
+                "loss": loss,
+                "accuracy": accuracy,
+            }
+        )
+        stop = self._spec.stop
+        if stop.accuracy is not None and accuracy is not None and accuracy >= stop.accuracy:
+            self._end(Phase.FINISHED, "accuracy", entry, effects)
+        elif stop.loss is not None and loss <= stop.loss:
+            self._end(Phase.FINISHED, "loss", entry, effects)
+
+    # -- checkpoint ------------------------------------------------------------------------------------------------
+
+    def export(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """All state: arrays by name (views: copy them before the next merge) and plain values."""
+        tensors, strategy_meta = self.strategy.export_state()
+        scores = self.scores
+        return tensors, {
+            "strategy": strategy_meta,
+            "ledger": self.ledger.export(),
+            "phase": self.phase.value,
+            "stop_reason": self.stop_reason,
+            "position": self.position,
+            "sequence": self.sequence,
+            "control_position": self.control_position,
+            "opened_ms": self.opened_ms,
+            "ended_ms": self.ended_ms,
+            "scores": {name: getattr(scores, name) for name in scores.__slots__},
+            "staleness": sorted(self.staleness.items()),
+            "merged_by_worker": dict(self.merged_by_worker),
+            "bytes_up": self.bytes_up,
+            "bytes_down": self.bytes_down,
+            "num_entries": self.num_entries,
+            "buffered_workers": list(self._buffered_workers),
+        }
+
+    def restore(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
+        """The inverse of ``export``.
+
+        Raises:
+            CampaignError: the checkpoint is of another strategy or model.
+        """
+        self.strategy.restore_state(tensors, meta["strategy"])
+        self.ledger = Ledger.restore(meta["ledger"])
+        self.phase = Phase(meta["phase"])
+        self.scores = Scores(**meta["scores"])
+        self.staleness = Counter(dict(meta["staleness"]))
+        self.merged_by_worker = Counter(meta["merged_by_worker"])
+        self._buffered_workers = list(meta["buffered_workers"])
+        for name in ("stop_reason", "position", "sequence", "control_position", "opened_ms", "ended_ms"):
+            setattr(self, name, meta[name])
+        for name in ("bytes_up", "bytes_down", "num_entries"):
+            setattr(self, name, meta[name])

@@ -1,0 +1,84 @@
+"""What a campaign came to: the content of ``summary.json`` and of the table at the end. A pure function of the state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from coordinator.state import CampaignState
+from fl_core.broker.blobs import digest
+from fl_core.layout import Layout
+from fl_core.spec import CampaignSpec
+
+
+def summarise(
+    campaign: str, spec: CampaignSpec, state: CampaignState, layout: Layout, *, now_ms: int = 0
+) -> dict[str, Any]:
+    """All counts and scores.
+
+    Args:
+        campaign: its id.
+        now_ms: the server's clock, for a campaign that is still running; an ended one has its own end.
+
+    Returns:
+        Plain JSON types. ``issued = merged + sum(rejected) + expired + cancelled + out`` holds; ``surplus`` counts
+        updates that answered no open task and is no part of it.
+    """
+    ledger, scores = state.ledger, state.scores
+    ended = state.phase.is_over or state.phase == "interrupted"
+    wall_seconds = state.seconds(state.ended_ms if ended else now_ms)
+    return {
+        "campaign": campaign,
+        "name": spec.campaign.name,
+        "state": state.phase.value,
+        "stop_reason": state.stop_reason,
+        "strategy": spec.aggregation.strategy,
+        "versions": state.strategy.version,
+        "issued": ledger.issued,
+        "merged": ledger.merged,
+        "rejected": dict(sorted(ledger.rejected.items())),
+        "expired": ledger.expired,
+        "cancelled": ledger.cancelled,
+        "out": ledger.out,
+        "reissued": ledger.reissued,
+        "surplus": dict(sorted(ledger.surplus.items())),
+        "wall_seconds": wall_seconds,
+        "updates_per_second": round(ledger.merged / wall_seconds, 3) if wall_seconds else 0.0,
+        "staleness": describe_staleness(state.staleness),
+        "final_accuracy": scores.accuracy,
+        "best_accuracy": scores.best_accuracy,
+        "final_loss": scores.loss,
+        "best_loss": scores.best_loss,
+        "seconds_to": dict(scores.seconds_to),
+        "num_parameters": layout.num_parameters,
+        "bytes_up": state.bytes_up,
+        "bytes_down": state.bytes_down,
+        "merged_by_worker": dict(sorted(state.merged_by_worker.items())),
+        "model_digest": digest(state.strategy.parameters.values.view("u1").data),
+    }
+
+
+def describe_staleness(counts: Counter[int]) -> dict[str, float]:
+    """Mean and nearest-rank quantiles of a histogram.
+
+    >>> describe_staleness(Counter({0: 2, 1: 1, 9: 1}))
+    {'mean': 2.5, 'p50': 0, 'p95': 9, 'max': 9}
+    """
+    total = counts.total()
+    if not total:
+        return {"mean": 0.0, "p50": 0, "p95": 0, "max": 0}
+    return {
+        "mean": round(sum(value * count for value, count in counts.items()) / total, 4),
+        "p50": _quantile(counts, 0.5),
+        "p95": _quantile(counts, 0.95),
+        "max": max(counts),
+    }
+
+
+def _quantile(counts: Counter[int], share: float) -> int:
+    wanted, seen = share * counts.total(), 0
+    for value in sorted(counts):
+        seen += counts[value]
+        if seen >= wanted:
+            return value
+    return max(counts)

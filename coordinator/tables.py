@@ -1,0 +1,146 @@
+"""Tables for people, by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fl_core.broker.fitness import Finding
+
+Row = Mapping[str, Any]
+
+STATE_STYLES = {"running": "green", "paused": "yellow", "interrupted": "yellow", "finished": "cyan", "stopped": "cyan"}
+
+
+def new_table(*columns: str, title: str | None = None) -> Table:
+    """A plain table: numbers to the right, the first column to the left."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A score, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def amount(num_bytes: float) -> str:
+    """Bytes for people.
+
+    >>> amount(999), amount(40_000_000)
+    ('999 B', '40.0 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def print_campaigns(rows: Iterable[Row]) -> None:
+    """`fedtide campaigns`."""
+    table = new_table("campaign", "state", "version", "merged", "out", "accuracy", "seconds", "per second")
+    rows = list(rows)
+    for row in rows:
+        state = row.get("state", "unknown")
+        table.add_row(
+            row["campaign"],
+            f"[{STATE_STYLES.get(state, 'white')}]{state}[/]",
+            str(row.get("versions", "–")),
+            str(row.get("merged", "–")),
+            str(row.get("out", "–")),
+            number(row.get("final_accuracy")),
+            str(row.get("wall_seconds", "–")),
+            str(row.get("updates_per_second", "–")),
+        )
+    Console().print(table if rows else "No campaign yet: launch one with `fedtide run SPEC.toml --broker URL`.")
+
+
+def print_status(row: Row) -> None:
+    """`fedtide status ID`."""
+    if "state" not in row:
+        Console().print(f"{row['campaign']}: launched, no word from its coordinator yet.")
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    state, staleness = row["state"], row["staleness"]
+    reason = f" ({row['stop_reason']})" if row.get("stop_reason") else ""
+    table.add_row("campaign", row["campaign"])
+    table.add_row("state", f"[{STATE_STYLES.get(state, 'white')}]{state}[/]{reason}")
+    table.add_row("coordinator", row.get("writer") or "none runs now")
+    table.add_row("strategy", f"{row['strategy']}, {row['num_parameters']:,} parameters")
+    table.add_row("version", f"{row['versions']}, {row.get('buffered', 0)} of {row.get('buffer_size', '–')} buffered")
+    table.add_row("ledger", ledger_sentence(row))
+    table.add_row("accuracy", f"{number(row['final_accuracy'])}, best {number(row['best_accuracy'])}")
+    table.add_row("loss", f"{number(row['final_loss'])}, best {number(row['best_loss'])}")
+    table.add_row("staleness", f"mean {staleness['mean']}, p95 {staleness['p95']}, max {staleness['max']}")
+    table.add_row(
+        "speed",
+        f"{row.get('recent_updates_per_second', 0)} merged per second now, {row['updates_per_second']} over all",
+    )
+    table.add_row("workers", f"{row.get('live_workers', 0)} alive, {row.get('claimed', 0)} tasks in hand")
+    table.add_row("bytes", f"{amount(row['bytes_up'])} up, {amount(row['bytes_down'])} down")
+    table.add_row("checkpoint", f"{row.get('checkpoint_age_seconds', '–')} s old")
+    Console().print(table)
+
+
+def ledger_sentence(row: Row) -> str:
+    """The ledger's identity with its numbers in."""
+    rejected = sum(row["rejected"].values())
+    return (
+        f"issued {row['issued']} = merged {row['merged']} + rejected {rejected} + expired {row['expired']} "
+        f"+ cancelled {row['cancelled']} + out {row['out']}"
+    )
+
+
+def print_queues(rows: Iterable[Row]) -> None:
+    """`fedtide queues`."""
+    table = new_table("queue", "depth", "oldest s", "in flight", "workers", "in /s", "out /s")
+    for row in rows:
+        table.add_row(
+            row["queue"],
+            str(row["depth"]),
+            f"{row['oldest_seconds']:.1f}",
+            str(row["in_flight"]),
+            str(row["workers"]),
+            f"{row['arrivals_per_second']:.1f}",
+            f"{row['departures_per_second']:.1f}",
+        )
+    Console().print(table)
+
+
+def print_workers(rows: Iterable[Row]) -> None:
+    """`fedtide workers`."""
+    table = new_table("worker", "state", "task", "seen s ago", "queues", "done", "failed", "up", "down", "host")
+    for row in rows:
+        style = {"training": "green", "silent": "red", "delivering": "yellow"}.get(row["state"], "white")
+        table.add_row(
+            row["worker"],
+            f"[{style}]{row['state']}[/]",
+            row["holding"].rpartition("/")[2] or "–",
+            f"{row['silent_seconds']:.1f}",
+            ",".join(row["queues"]),
+            str(row["done"]),
+            str(row["failed"]),
+            amount(row["bytes_up"]),
+            amount(row["bytes_down"]),
+            row["host"],
+        )
+    Console().print(table)
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """`fedtide check`."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("check", "verdict", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        style = {"ok": "green", "warning": "yellow", "fail": "red"}[finding.verdict]
+        table.add_row(finding.name, f"[{style}]{finding.verdict}[/]", finding.detail, finding.remedy)
+    Console().print(table)

@@ -1,0 +1,132 @@
+"""The server optimizer: the rule that applies a mean delta to the parameters.
+
+Reddi et al., "Adaptive Federated Optimization", 2021, arXiv 2003.00295: minus the mean delta is a pseudo-gradient, and
+any first-order optimizer can follow it. Their algorithm 2 has no bias correction and starts v at τ² or above; Adam and
+Adagrad here are torch's own, with Adam's bias correction and v starting at 0, so that a first step of Adam has length
+η rather than η (1 - β1) / √(1 - β2) (with the default betas the two are equal). Yogi is that of algorithm 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_core.aggregation.blocks import add_scaled
+from fl_core.errors import CampaignError
+from fl_core.layout import Layout
+from fl_core.spec import ServerOptimizerSection
+from fl_core.vectors import Delta, Parameters
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ServerOptimizer:
+    """x <- x - η · rule(-mean delta) on the trainable slice; what is not trained gets the mean delta added as it is.
+
+    Plain SGD, x <- x + η · mean, is done by the blocked kernel: it needs no state, no gradient vector and no torch, and
+    it rounds the product before it adds, where ``torch.optim.SGD`` may fuse the two.
+
+    >>> from fl_core.layout import TensorSpec
+    >>> layout = Layout((TensorSpec("w", (1,)), TensorSpec("running_mean", (1,), trainable=False)))
+    >>> optimizer = ServerOptimizer(ServerOptimizerSection(learning_rate=0.5), layout)
+    >>> x = Parameters(np.array([1.0, 1.0], np.float32))
+    >>> optimizer.step(x, Delta(np.array([2.0, 2.0], np.float32)))
+    >>> x.values.tolist()
+    [2.0, 3.0]
+    """
+
+    def __init__(self, spec: ServerOptimizerSection, layout: Layout) -> None:
+        self._spec = spec
+        self._layout = layout
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._parameter: torch.nn.Parameter | None = None
+        if spec.name != "sgd" or spec.momentum:
+            import torch
+
+            self._parameter = torch.nn.Parameter(torch.zeros(layout.num_parameters))
+            self._optimizer = _torch_optimizer(spec, self._parameter)
+
+    def step(self, parameters: Parameters, mean_delta: Delta) -> None:
+        """Apply one mean delta to ``parameters``, in place.
+
+        Args:
+            parameters: float32 of shape ``(num_elements,)``.
+            mean_delta: the same shape. Its sign is turned and turned back, so it must be writable.
+        """
+        trainable, buffers = self._layout.trainable, self._layout.buffers
+        if self._optimizer is None or self._parameter is None:
+            add_scaled(parameters.values[trainable], mean_delta.values[trainable], self._spec.learning_rate)
+        else:
+            import torch
+
+            pseudo_gradient = mean_delta.values[trainable]
+            np.negative(pseudo_gradient, out=pseudo_gradient)
+            # Both share memory with the vectors; the optimizer keeps its state by the identity of the Parameter.
+            self._parameter.data = torch.from_numpy(parameters.values[trainable])
+            self._parameter.grad = torch.from_numpy(pseudo_gradient)
+            self._optimizer.step()
+            self._parameter.grad = None
+            np.negative(pseudo_gradient, out=pseudo_gradient)
+        add_scaled(parameters.values[buffers], mean_delta.values[buffers], 1.0)
+
+    def export_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """The optimizer's vectors (views, by torch's names) and plain values."""
+        tensors: dict[str, npt.NDArray[Any]] = {}
+        meta: dict[str, Any] = {"name": self._spec.name}
+        if self._optimizer is not None:
+            for key, value in self._optimizer.state_dict()["state"].get(0, {}).items():
+                if key == "step":
+                    meta["step"] = int(value)
+                elif value is not None:
+                    tensors[key] = value.numpy()
+        return tensors, meta
+
+    def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Go on where ``export_state`` stood, to the same bits.
+
+        Raises:
+            CampaignError: the state is another optimizer's, or of another size.
+        """
+        if meta["name"] != self._spec.name or (tensors and self._optimizer is None):
+            raise CampaignError(
+                f"The checkpoint is of server_optimizer.name = {meta['name']!r}, the spec says {self._spec.name!r}; "
+                "resume with the spec that wrote it."
+            )
+        if self._optimizer is None:
+            return
+        import torch
+
+        state: dict[str, Any] = {}
+        for key, array in tensors.items():
+            if array.shape != (self._layout.num_parameters,):
+                raise CampaignError(
+                    f"The checkpoint's server optimizer has {key!r} of shape {list(array.shape)}, the model has "
+                    f"{self._layout.num_parameters} trainable elements; resume with the spec that wrote it."
+                )
+            state[key] = torch.from_numpy(np.array(array, np.float32))
+        if "step" in meta:
+            state["step"] = torch.tensor(float(meta["step"]), dtype=torch.float32)
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": {0: state} if state else {}, "param_groups": groups})
+
+
+def _torch_optimizer(spec: ServerOptimizerSection, parameter: torch.nn.Parameter) -> torch.optim.Optimizer:
+    import torch
+
+    # foreach would allocate its temporaries for nothing: there is one tensor.
+    if spec.name == "sgd":
+        return torch.optim.SGD([parameter], lr=spec.learning_rate, momentum=spec.momentum, foreach=False)
+    betas = (spec.beta1, spec.beta2)
+    if spec.name == "adam":
+        return torch.optim.Adam(
+            [parameter], lr=spec.learning_rate, betas=betas, eps=spec.epsilon, amsgrad=spec.amsgrad, foreach=False
+        )
+    if spec.name == "adagrad":
+        return torch.optim.Adagrad([parameter], lr=spec.learning_rate, eps=spec.epsilon, foreach=False)
+    from fl_core.aggregation.yogi import Yogi
+
+    return Yogi([parameter], lr=spec.learning_rate, betas=betas, eps=spec.epsilon)

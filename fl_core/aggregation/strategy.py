@@ -1,0 +1,143 @@
+"""What an aggregation strategy is, and how the spec's name becomes one.
+
+A strategy owns the current parameters and moves them as updates are offered. It is pure in the sense that matters for
+resuming: its state is what ``export_state`` gives, and the same contributions in the same order lead to the same bits.
+To add one, write a class with these members and name it in ``BUILT_IN``, or in a spec by its import path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_core.aggregation.contribution import Contribution
+from fl_core.errors import LayoutError, SpecError
+from fl_core.factory import resolve
+from fl_core.layout import Layout
+from fl_core.spec import CampaignSpec
+from fl_core.vectors import Parameters
+
+Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
+
+BUILT_IN = {
+    "fedavg": "fl_core.aggregation.fedavg:FedAvg",
+    "fedasync": "fl_core.aggregation.fedasync:FedAsync",
+    "fedbuff": "fl_core.aggregation.fedbuff:FedBuff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One merge that has happened.
+
+    Attributes:
+        version: the version that it made.
+        num_updates: how many updates went into it.
+        staleness: τ of each, in the order in which they were offered.
+        weights: the update weight of each, before any division by a count or a sum.
+    """
+
+    version: int
+    num_updates: int
+    staleness: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """How admitted updates become versions."""
+
+    @property
+    def sends(self) -> Literal["delta", "parameters"]:
+        """What devices have to send."""
+        ...
+
+    @property
+    def barrier(self) -> bool:
+        """Whether the dispatcher waits for all tasks of a cohort and then calls ``flush``."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """How many merges the model has had."""
+        ...
+
+    @property
+    def parameters(self) -> Parameters:
+        """The current version; later merges change it in place, so copy what must last."""
+        ...
+
+    @property
+    def buffer_count(self) -> int:
+        """How many updates wait for a merge."""
+        ...
+
+    def offer(self, contribution: Contribution) -> Merge | None:
+        """Take one update in; the merge that it caused, or None while it waits in the buffer.
+
+        Raises:
+            InvariantError: the contribution is not what this strategy merges.
+        """
+        ...
+
+    def flush(self) -> Merge | None:
+        """Merge what waits in the buffer now; None when nothing does."""
+        ...
+
+    def export_state(self) -> tuple[Tensors, dict[str, Any]]:
+        """All state: arrays by name, as views that the caller copies before the next merge, and plain values."""
+        ...
+
+    def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Go on where ``export_state`` stood, to the same bits; the arrays are copied.
+
+        Raises:
+            CampaignError: the state is of another strategy or another model.
+        """
+        ...
+
+
+def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> Strategy:
+    """The strategy that ``aggregation.strategy`` names, at version 0.
+
+    Args:
+        spec: the campaign's.
+        layout: the model's.
+        initial: the parameters of version 0, float32 of shape ``(num_elements,)``; they are copied.
+
+    Raises:
+        SpecError: the strategy cannot be imported, or does not go with the rest of the spec.
+        LayoutError: ``initial`` has another size than the layout.
+    """
+    if initial.values.shape != (layout.num_elements,):
+        raise LayoutError(
+            f"The initial parameters have shape {list(initial.values.shape)}; the layout has {layout.num_elements} "
+            "elements."
+        )
+    name = spec.aggregation.strategy
+    strategy = resolve(BUILT_IN.get(name, name), "aggregation.strategy")(
+        spec, layout, Parameters(np.array(initial.values, np.float32))
+    )
+    if not isinstance(strategy, Strategy):
+        raise SpecError(
+            f"aggregation.strategy = {name!r} gave a {type(strategy).__name__}, which lacks members of a strategy; "
+            "see fl_core.aggregation.Strategy."
+        )
+    return strategy
+
+
+def verify_no_args(spec: CampaignSpec) -> None:
+    """Refuse ``aggregation.args`` where nothing would read them.
+
+    Raises:
+        SpecError: there are some.
+    """
+    if spec.aggregation.args:
+        raise SpecError(
+            f"aggregation.args = {spec.aggregation.args!r} is not read by strategy {spec.aggregation.strategy!r}; "
+            "remove it."
+        )

@@ -1,0 +1,163 @@
+"""Bulk bytes in and out of Redis: chunks of 1 MB, pipelined, and no copy in Python.
+
+A large value is allocated and page-faulted anew by the server at each SET, and redis-py copies it three times on the
+way. Chunks reuse warm memory; they leave as memoryviews straight to the socket and arrive by ``recv_into`` in one
+buffer that was allocated once, so a payload of n bytes costs n bytes of memory on either side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import redis
+import xxhash
+
+from fl_core.broker.connection import broker_errors
+
+CHUNK_BYTES = 2**20
+
+Bytes = bytes | bytearray | memoryview
+
+
+class MissingBlob(Exception):
+    """A chunk is gone (its version was dropped, or its writer never finished); ask for a newer one."""
+
+
+def digest(payload: Bytes) -> str:
+    """xxh3-128 of the bytes, hex: finds accidents, at the speed of memory.
+
+    >>> digest(b"")
+    '99aa06d3014798d86001c324468d497f'
+    """
+    return xxhash.xxh3_128_hexdigest(payload)
+
+
+def count_chunks(num_bytes: int) -> int:
+    """Chunks that ``num_bytes`` take; an empty payload still takes one.
+
+    >>> count_chunks(0), count_chunks(2**20), count_chunks(2**20 + 1)
+    (1, 1, 2)
+    """
+    return max(1, -(-num_bytes // CHUNK_BYTES))
+
+
+def chunk_keys(prefix: str, num_bytes: int) -> list[str]:
+    """The keys of a blob's chunks, in order."""
+    return [f"{prefix}:{index}" for index in range(count_chunks(num_bytes))]
+
+
+def put(client: redis.Redis, prefix: str, payload: Bytes, *, expire_seconds: int | None = None) -> int:
+    """Write ``payload`` under ``prefix`` in one pipelined pass and return the number of chunks.
+
+    Raises:
+        BrokerUnavailable: the server is away, out of memory or read-only.
+    """
+    view = memoryview(payload).cast("B")
+    tail = b"" if expire_seconds is None else b"$2\r\nEX\r\n" + _bulk(str(expire_seconds).encode())
+    words = 3 if expire_seconds is None else 5
+    keys = chunk_keys(prefix, len(view))
+    with broker_errors("writing a blob"), _socket(client) as sock:
+        for index, key in enumerate(keys):
+            chunk = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            head = b"*%d\r\n$3\r\nSET\r\n%b$%d\r\n" % (words, _bulk(key.encode()), len(chunk))
+            sock.sendall(head)
+            sock.sendall(chunk)
+            sock.sendall(b"\r\n" + tail)
+        failure: str | None = None
+        for _ in keys:
+            if not (line := _line(sock)).startswith(b"+"):
+                failure = failure or line[1:].decode(errors="replace")
+        if failure is not None:
+            raise redis.ResponseError(failure)
+    return len(keys)
+
+
+def get(client: redis.Redis, prefix: str, num_bytes: int) -> memoryview:
+    """Read a blob whose size is known and was bounded by the caller.
+
+    Returns:
+        A view of one writable buffer of ``num_bytes``, aligned for any dtype.
+
+    Raises:
+        MissingBlob: a chunk is not there, or has another size than it must have.
+        BrokerUnavailable: the server is away.
+    """
+    # numpy's allocation is not zeroed first, as a bytearray would be; float64 keeps every smaller dtype aligned.
+    buffer = memoryview(np.empty(-(-num_bytes // 8), np.float64)).cast("B")[:num_bytes]
+    keys = chunk_keys(prefix, num_bytes)
+    missing: str | None = None
+    with broker_errors("reading a blob"), _socket(client) as sock:
+        sock.sendall(b"".join(b"*2\r\n$3\r\nGET\r\n" + _bulk(key.encode()) for key in keys))
+        for index, key in enumerate(keys):
+            line = _line(sock)
+            chunk = buffer[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            if line == b"$-1":
+                missing = missing or key
+            elif line == b"$%d" % len(chunk):
+                _fill(sock, chunk)
+                if _exactly(sock, 2) != b"\r\n":
+                    raise redis.ConnectionError("the server's reply is out of step")
+            elif line.startswith(b"-"):
+                raise redis.ResponseError(line[1:].decode(errors="replace"))
+            else:
+                # Another size than announced: the rest of this reply is not worth reading, the connection is closed.
+                raise _WrongSize(key)
+    if missing is not None:
+        raise MissingBlob(missing)
+    return buffer
+
+
+class _WrongSize(MissingBlob):
+    pass
+
+
+def delete(client: redis.Redis, prefix: str, num_bytes: int) -> None:
+    """Drop a blob; the server frees the memory in the background."""
+    with broker_errors("dropping a blob"):
+        client.unlink(*chunk_keys(prefix, num_bytes))
+
+
+def _bulk(word: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
+@contextlib.contextmanager
+def _socket(client: redis.Redis) -> Iterator[Any]:
+    """The socket of one pooled connection. After any failure it is closed: its replies would be out of step."""
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        # redis-py has no public way to stream a value; its connection (TLS, password, timeouts) is still the best one.
+        yield connection._sock
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
+
+
+def _line(sock: Any) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\r\n"):
+        byte = sock.recv(1)
+        if not byte or len(line) > 4096:
+            raise redis.ConnectionError("connection closed by the server")
+        line += byte
+    return bytes(line[:-2])
+
+
+def _exactly(sock: Any, count: int) -> bytes:
+    data = bytearray(count)
+    _fill(sock, memoryview(data))
+    return bytes(data)
+
+
+def _fill(sock: Any, view: memoryview) -> None:
+    done = 0
+    while done < len(view):
+        if not (received := sock.recv_into(view[done:])):
+            raise redis.ConnectionError("connection closed by the server")
+        done += received

@@ -1,0 +1,115 @@
+"""Celery, as fedtide uses it: the doorbell. It wakes a worker; what became of the task is in the ledger.
+
+Settings that matter, and why:
+
+- msgpack only, no results, no events, no remote control, no gossip, no mingle: a device needs few Redis rights.
+- Early acknowledgement: late acks with a visibility timeout re-run a task that is longer than the timeout, for ever.
+  A lost task is found by the worker's beat instead.
+- ``worker_disable_prefetch``: a worker takes a message only when it is free, so nothing waits behind a long task.
+- One unacked key per worker: no worker ever restores (or needs rights on) what another had in hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from kombu.utils.uuid import uuid
+
+from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS, check_url
+from fl_core.broker.keys import train_queue
+from fl_core.errors import BrokerUnavailable
+from fl_core.messages import TrainTask
+
+TRAIN = "fedtide.train"
+
+
+def make_app(url: str, *, worker: str | None = None, celery_events: bool = False) -> Celery:
+    """A configured Celery application; it connects at first use.
+
+    Args:
+        url: the broker.
+        worker: the worker's name when this process consumes, None when it only publishes.
+        celery_events: send task events and answer remote control, for Celery's own monitoring tools.
+    """
+    transport: dict[str, Any] = {
+        "priority_steps": [0],
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "visibility_timeout": 7 * 24 * 3600,
+    }
+    if worker is not None:
+        unacked = f"fedtide:unacked:{worker}"
+        transport |= {
+            "unacked_key": unacked,
+            "unacked_index_key": f"{unacked}:index",
+            "unacked_mutex_key": f"{unacked}:mutex",
+        }
+    app = Celery("fedtide", broker=check_url(url), set_as_current=False)
+    app.conf.update(
+        task_serializer="msgpack",
+        accept_content=["msgpack"],
+        event_serializer="msgpack",
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_acks_late=False,
+        task_create_missing_queues=True,
+        broker_transport_options=transport,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_enable_remote_control=celery_events,
+        worker_send_task_events=celery_events,
+        task_send_sent_event=celery_events,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+    )
+    return app
+
+
+class Doorbell:
+    """Publishes tasks on their queues."""
+
+    def __init__(self, url: str) -> None:
+        self._app = make_app(url)
+
+    def ring(self, tasks: Iterable[TrainTask], published_ms: int) -> None:
+        """Publish each task on its queue.
+
+        A task that was published twice is harmless: the second worker finds it claimed.
+
+        Args:
+            tasks: the tasks to publish.
+            published_ms: the server's clock, for the queue's age.
+
+        Raises:
+            BrokerUnavailable: some may not have been published; ring again.
+        """
+        try:
+            with self._app.producer_pool.acquire(block=True) as producer:
+                for task in tasks:
+                    self._app.send_task(
+                        TRAIN,
+                        args=(task.to_bytes(),),
+                        queue=train_queue(task.queue),
+                        task_id=f"{task.campaign}/{task.task_id}#{task.attempt}/{uuid()[:8]}",
+                        headers={"campaign": task.campaign, "published_ms": published_ms},
+                        argsrepr=f"({task.campaign} {task.task_id}#{task.attempt})",
+                        kwargsrepr="{}",
+                        ignore_result=True,
+                        producer=producer,
+                        retry=False,
+                    )
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(f"publishing a task: the broker does not answer ({str(error)[:200]}).") from error
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._app.close()

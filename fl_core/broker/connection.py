@@ -1,0 +1,127 @@
+"""One way to reach Redis, and one way in which its failures are told."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from fl_core.errors import BrokerUnavailable, SpecError
+
+Client = redis.Redis
+CONNECT_TIMEOUT_SECONDS = 5.0
+SOCKET_TIMEOUT_SECONDS = 15.0
+
+# A half-open connection (the other side lost power) is found in 15 s without waiting for the kernel's two hours.
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in {"TCP_KEEPIDLE": 6, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}.items()
+    if hasattr(socket, name)
+}
+
+# Answers of a server that is up but cannot serve now: worth a retry, never the sender's fault.
+_TRANSIENT_ANSWERS = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "OOM",
+    "MISCONF",
+    "BUSY",
+    "NOREPLICAS",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+)
+
+
+def public_url(url: str) -> str:
+    """The URL without its password, for logs and messages.
+
+    >>> public_url("redis://me:secret@host:6379/0")
+    'redis://me@host:6379/0'
+    """
+    parts = urlsplit(url)
+    user = f"{parts.username}@" if parts.username else ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}"
+
+
+def check_url(url: str) -> str:
+    """The URL itself, if it can be one.
+
+    Raises:
+        SpecError: the scheme is none that Redis has, or the port is no number.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise SpecError(f"broker = {url!r} is not a URL ({error}); write redis://HOST:PORT/0.") from None
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise SpecError(f"broker = {url!r} is not a Redis URL; write redis://HOST:PORT/0, rediss://... or unix://PATH.")
+    return url
+
+
+def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
+    """A client with timeouts, keepalive and binary replies. It connects at its first command.
+
+    Raises:
+        SpecError: the URL is not a Redis URL.
+    """
+    tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    try:
+        return redis.Redis.from_url(
+            check_url(url),
+            socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            socket_timeout=timeout_seconds,
+            health_check_interval=30,
+            # Retries are ours to make, where it is known what may be sent twice.
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            **tcp,
+        )
+    except ValueError as error:
+        raise SpecError(f"broker = {public_url(url)!r} is not a Redis URL: {error}.") from None
+
+
+@contextlib.contextmanager
+def broker_errors(doing: str) -> Iterator[None]:
+    """Turn "Redis is not there, or cannot serve now" into ``BrokerUnavailable``; a wrong command stays what it is.
+
+    Raises:
+        BrokerUnavailable: worth a retry. The sentence says what was being done and what Redis said.
+    """
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        raise BrokerUnavailable(f"{doing}: the broker does not answer ({_brief(error)}).") from error
+    except redis.ResponseError as error:
+        if (advice := _advice(str(error))) is None:
+            raise
+        raise BrokerUnavailable(f"{doing}: {advice} ({_brief(error)}).") from error
+
+
+def _advice(answer: str) -> str | None:
+    """What an operator should do about a server that answers but does not serve; None if it is no such answer."""
+    code = next((c for c in _TRANSIENT_ANSWERS if c in answer[:120]), None)
+    match code:
+        case None:
+            return None
+        case "OOM":
+            return "the broker is out of memory; raise maxmemory or lower dispatch.concurrency"
+        case "READONLY":
+            return "the broker is a read-only replica; point fedtide to the primary"
+        case "MISCONF":
+            return "the broker cannot write to its disk; free space there"
+        case "LOADING":
+            return "the broker is loading its data"
+        case _:
+            return "the broker cannot serve now"
+
+
+def _brief(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).rstrip(".")[:200]

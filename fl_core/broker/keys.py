@@ -1,0 +1,130 @@
+"""Every Redis key that fedtide uses, in one place.
+
+=====================================  ======  ====================================================================
+key                                    type    holds
+=====================================  ======  ====================================================================
+``fedtide:campaigns``                  zset    campaign id -> created, ms
+``fedtide:beats``                      hash    worker -> ``Beat``
+``fedtide:seen``                       zset    worker -> last beat, ms of the server's clock
+``fedtide:holding``                    hash    worker -> the task in hand (``campaign/task_id#attempt``) or empty
+``fedtide:queues``                     hash    ``<queue>:published`` and ``<queue>:claimed`` -> count
+``fedtide.train.<queue>``              list    the Celery queue: doorbells (kombu adds ``_kombu.binding.*``)
+``fedtide:c:{id}:spec``                string  the resolved spec, TOML
+``fedtide:c:{id}:status``              string  what monitors show, msgpack, rewritten a few times a second
+``fedtide:c:{id}:epoch``               string  drawn at launch, ``ended`` after the end; gone when the server lost its data
+``fedtide:c:{id}:writer``              string  the coordinator's lease: its token, with an expiry
+``fedtide:c:{id}:fence``               string  counts the leases; the highest one may write
+``fedtide:c:{id}:log``                 stream  the update log: ``u`` + ``p`` updates, ``r`` reports, ``e`` + ``m`` events
+``fedtide:c:{id}:control``             stream  what operators asked for: pause, resume, stop, readmit
+``fedtide:c:{id}:parked``              stream  rejected updates, bounded
+``fedtide:c:{id}:head``                hash    newest version: version, digest, num_bytes, num_chunks
+``fedtide:c:{id}:versions``            hash    version -> bytes, of all versions whose chunks are kept
+``fedtide:c:{id}:model:<v>:<i>``       string  chunk i of version v
+``fedtide:c:{id}:pins``                hash    task id -> version that its worker is fetching
+``fedtide:c:{id}:out``                 hash    task id -> ``attempt|issued ms|queue``: the ledger's open tasks
+``fedtide:c:{id}:owners``              hash    task id -> ``attempt|claimed ms|delivered|worker``
+``fedtide:c:{id}:blob:<name>:<i>``     string  chunk i of a payload too large to ride in the log
+=====================================  ======  ====================================================================
+
+``{id}`` carries literal braces: a Redis Cluster keeps a campaign's keys in one slot, as its scripts need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PREFIX = "fedtide:"
+CAMPAIGNS = PREFIX + "campaigns"
+BEATS = PREFIX + "beats"
+SEEN = PREFIX + "seen"
+HOLDING = PREFIX + "holding"
+QUEUE_COUNTS = PREFIX + "queues"
+TRAIN_QUEUE_PREFIX = "fedtide.train."
+
+
+def train_queue(queue: str) -> str:
+    """The Celery queue's (and Redis list's) name.
+
+    >>> train_queue("gpu")
+    'fedtide.train.gpu'
+    """
+    return TRAIN_QUEUE_PREFIX + queue
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignKeys:
+    """The keys of one campaign.
+
+    >>> CampaignKeys("digits-1").log
+    'fedtide:c:{digits-1}:log'
+    """
+
+    campaign: str
+
+    def _key(self, name: str) -> str:
+        return f"{PREFIX}c:{{{self.campaign}}}:{name}"
+
+    @property
+    def spec(self) -> str:
+        return self._key("spec")
+
+    @property
+    def status(self) -> str:
+        return self._key("status")
+
+    @property
+    def epoch(self) -> str:
+        return self._key("epoch")
+
+    @property
+    def writer(self) -> str:
+        return self._key("writer")
+
+    @property
+    def fence(self) -> str:
+        return self._key("fence")
+
+    @property
+    def log(self) -> str:
+        return self._key("log")
+
+    @property
+    def control(self) -> str:
+        return self._key("control")
+
+    @property
+    def parked(self) -> str:
+        return self._key("parked")
+
+    @property
+    def head(self) -> str:
+        return self._key("head")
+
+    @property
+    def versions(self) -> str:
+        return self._key("versions")
+
+    @property
+    def model(self) -> str:
+        """Prefix of the model's chunks: ``model(v)`` names those of one version."""
+        return self._key("model")
+
+    @property
+    def pins(self) -> str:
+        return self._key("pins")
+
+    @property
+    def out(self) -> str:
+        return self._key("out")
+
+    @property
+    def owners(self) -> str:
+        return self._key("owners")
+
+    def version(self, version: int) -> str:
+        """Prefix of one version's chunks."""
+        return f"{self.model}:{version}"
+
+    def blob(self, name: str) -> str:
+        """Prefix of one payload's chunks."""
+        return self._key(f"blob:{name}")

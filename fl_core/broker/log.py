@@ -1,0 +1,126 @@
+"""The update log: one Redis Stream per campaign, in which everything that decides its course has one place.
+
+Workers append updates and reports; the coordinator appends its own decisions (events), authenticated by a key that
+only coordinators have. A campaign's state is a pure function of this sequence, so a coordinator that died is rebuilt
+by reading it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import redis
+
+from fl_core.broker.connection import broker_errors
+from fl_core.broker.keys import CampaignKeys
+
+START = "0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry, not yet trusted.
+
+    Attributes:
+        position: ``milliseconds-sequence`` of the server's clock; never goes back.
+        kind: ``u`` update, ``r`` report, ``e`` event, ``?`` anything else.
+        header: the record's bytes.
+        payload: an update's inline payload, or an event's MAC.
+    """
+
+    position: str
+    kind: str
+    header: bytes
+    payload: bytes
+
+    @property
+    def milliseconds(self) -> int:
+        """The server's clock when the entry was appended."""
+        return int(self.position.partition("-")[0])
+
+    @property
+    def num_bytes(self) -> int:
+        """What the entry holds of the server's memory, overhead left out."""
+        return len(self.header) + len(self.payload)
+
+
+def event_mac(key: bytes, header: bytes) -> bytes:
+    """The authenticator of an event: blake2b keyed with the campaign's secret, 16 bytes."""
+    return hashlib.blake2b(header, key=key, digest_size=16).digest()
+
+
+def is_authentic(key: bytes, entry: LogEntry) -> bool:
+    """Whether a coordinator of this campaign wrote the event."""
+    return hmac.compare_digest(event_mac(key, entry.header), entry.payload)
+
+
+def event_command(keys: CampaignKeys, key: bytes, header: bytes) -> list[str | bytes]:
+    """The Redis command that appends an event; the coordinator sends it under its fence."""
+    return ["XADD", keys.log, "*", "e", header, "m", event_mac(key, header)]
+
+
+def order(position: str) -> tuple[int, int]:
+    """A position as something that sorts.
+
+    >>> order("5-10") > order("5-9")
+    True
+    """
+    milliseconds, _, sequence = position.partition("-")
+    return int(milliseconds), int(sequence)
+
+
+class LogReader:
+    """Reads one campaign's log and its operators' control stream, from a position on."""
+
+    def __init__(self, client: redis.Redis, keys: CampaignKeys, position: str, control_position: str) -> None:
+        self._client = client
+        self._keys = keys
+        self.position = position
+        self.control_position = control_position
+
+    def read(self, *, wait_ms: int, max_entries: int) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
+        """The next entries of the log, and of the control stream; both empty when ``wait_ms`` passed in silence.
+
+        Raises:
+            BrokerUnavailable: nothing was read; ask again.
+        """
+        with broker_errors("reading the update log"):
+            streams = self._client.xread(
+                {self._keys.log: self.position, self._keys.control: self.control_position},
+                count=max_entries,
+                block=wait_ms or None,
+            )
+        entries: list[LogEntry] = []
+        requests: list[tuple[str, dict[bytes, bytes]]] = []
+        for name, items in streams:
+            if name == self._keys.log.encode():
+                entries = [_entry(position.decode(), fields) for position, fields in items]
+            else:
+                requests = [(position.decode(), fields) for position, fields in items]
+        if entries:
+            self.position = entries[-1].position
+        if requests:
+            self.control_position = requests[-1][0]
+        return entries, requests
+
+
+def scan(client: redis.Redis, keys: CampaignKeys, after: str = START, page: int = 100) -> Iterator[LogEntry]:
+    """All entries after a position, page by page (for replays and inspection; it ends at the present end)."""
+    while True:
+        with broker_errors("scanning the update log"):
+            items = client.xrange(keys.log, min=f"({after}", count=page)
+        if not items:
+            return
+        for position, fields in items:
+            after = position.decode()
+            yield _entry(after, fields)
+
+
+def _entry(position: str, fields: dict[bytes, bytes]) -> LogEntry:
+    for kind, beside in (("u", b"p"), ("e", b"m"), ("r", b"")):
+        if (header := fields.get(kind.encode())) is not None:
+            return LogEntry(position, kind, header, fields.get(beside, b""))
+    return LogEntry(position, "?", b"", b"")

@@ -1,0 +1,128 @@
+"""Campaigns as seen from any machine that reaches the broker: which there are, how they are, what they are asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgpack
+import redis
+
+from fl_core.broker import keys
+from fl_core.broker.connection import broker_errors
+from fl_core.errors import CampaignError
+
+Request = Literal["pause", "resume", "stop", "readmit"]
+MAX_CAMPAIGNS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """One queue: messages that wait, the age of the oldest, and the counts of tasks published and claimed so far."""
+
+    name: str
+    depth: int
+    oldest_seconds: float
+    published: int
+    claimed: int
+
+
+class Registry:
+    """Reads campaigns and queues; the only thing that it writes is an operator's request."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def campaigns(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """All campaigns, the newest first, each with its status (empty if it has none).
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        with broker_errors("listing campaigns"):
+            names = [name.decode() for name in self._client.zrevrange(keys.CAMPAIGNS, 0, MAX_CAMPAIGNS - 1)]
+            packed = self._client.mget([keys.CampaignKeys(name).status for name in names]) if names else []
+        return [(name, _unpack(status)) for name, status in zip(names, packed, strict=True)]
+
+    def find(self, wanted: str) -> str:
+        """The one campaign that ``wanted`` means: its id, the beginning of its id, or ``latest``.
+
+        Raises:
+            CampaignError: there is none, or more than one.
+        """
+        with broker_errors("looking for a campaign"):
+            names = [name.decode() for name in self._client.zrevrange(keys.CAMPAIGNS, 0, MAX_CAMPAIGNS - 1)]
+        if not names:
+            raise CampaignError("the broker knows no campaign; launch one with `fedtide run SPEC.toml --broker URL`.")
+        if wanted in names:
+            return wanted
+        if wanted == "latest":
+            return names[0]
+        matching = [name for name in names if name.startswith(wanted)]
+        if len(matching) == 1:
+            return matching[0]
+        if not matching:
+            raise CampaignError(
+                f"there is no campaign {wanted!r}; the newest is {names[0]!r}, `fedtide campaigns` lists all."
+            )
+        raise CampaignError(
+            f"{wanted!r} means {len(matching)} campaigns ({', '.join(matching[:5])}); write more of the id."
+        )
+
+    def status(self, campaign: str) -> Mapping[str, Any]:
+        """What the campaign's coordinator last said of it, and ``writer``: who holds its lease, if anybody."""
+        campaign_keys = keys.CampaignKeys(campaign)
+        with broker_errors("reading a campaign's status"):
+            packed, writer = self._client.mget([campaign_keys.status, campaign_keys.writer])
+        return {**_unpack(packed), "writer": None if writer is None else writer.decode()}
+
+    def request(self, campaign: str, request: Request, argument: str = "") -> None:
+        """Ask the campaign's coordinator for something; durable, taken in order, also while no coordinator runs."""
+        with broker_errors(f"asking a campaign to {request}"):
+            self._client.xadd(
+                keys.CampaignKeys(campaign).control, {"request": request, "argument": argument}, maxlen=1000
+            )
+
+    def queues(self) -> list[QueueState]:
+        """Every queue that tasks were published on. Cost: two reads per queue."""
+        with broker_errors("reading the queues"):
+            counts = {name.decode(): int(value) for name, value in self._client.hgetall(keys.QUEUE_COUNTS).items()}
+            names = sorted({name.rpartition(":")[0] for name in counts})
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                for name in names:
+                    pipeline.llen(keys.train_queue(name))
+                    # kombu pushes on the left and workers pop on the right: the oldest is last.
+                    pipeline.lindex(keys.train_queue(name), -1)
+                now, *answers = pipeline.execute()
+        now_ms = now[0] * 1000 + now[1] / 1000
+        return [
+            QueueState(
+                name,
+                int(answers[2 * index]),
+                _age_seconds(answers[2 * index + 1], now_ms),
+                counts.get(f"{name}:published", 0),
+                counts.get(f"{name}:claimed", 0),
+            )
+            for index, name in enumerate(names)
+        ]
+
+
+def _unpack(packed: bytes | None) -> dict[str, Any]:
+    if packed is None:
+        return {}
+    value = msgpack.unpackb(packed, raw=False, strict_map_key=False)
+    return value if isinstance(value, dict) else {}
+
+
+def _age_seconds(message: bytes | None, now_ms: float) -> float:
+    """How long ago a doorbell was rung, from the header that the dispatcher put on it."""
+    if message is None:
+        return 0.0
+    try:
+        published_ms = float(json.loads(message)["headers"]["published_ms"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0
+    return max(0.0, now_ms - published_ms) / 1000

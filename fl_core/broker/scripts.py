@@ -1,0 +1,127 @@
+"""The few steps that Redis must take as one. Time is always the server's own, so no two clocks need to agree."""
+
+from __future__ import annotations
+
+# A worker takes a task and learns the newest version in the same round trip (late binding). A doorbell that was
+# answered, superseded or cancelled in the meantime is told so, which makes a repeated doorbell harmless.
+#   KEYS out owners head pins queue-counts
+#   ARGV task attempt worker cached-digest model-prefix queue inline-limit
+CLAIM = """
+local out = redis.call('HGET', KEYS[1], ARGV[1])
+if not out then return {'gone'} end
+local attempt, issued = string.match(out, '^(%d+)|(%d+)|')
+if attempt ~= ARGV[2] then return {'gone'} end
+local owner = redis.call('HGET', KEYS[2], ARGV[1])
+if owner then
+  local owned, _, delivered, name = string.match(owner, '^(%d+)|(%d+)|(%d)|(.*)$')
+  if owned == ARGV[2] and (delivered == '1' or name ~= ARGV[3]) then return {'taken'} end
+end
+local head = redis.call('HMGET', KEYS[3], 'version', 'digest', 'num_bytes', 'num_chunks')
+if not head[1] then return {'gone'} end
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('HSET', KEYS[2], ARGV[1], string.format('%s|%.0f|0|%s', ARGV[2], now, ARGV[3]))
+redis.call('HINCRBY', KEYS[5], ARGV[6] .. ':claimed', 1)
+local waited = string.format('%.0f', math.max(0, now - tonumber(issued)))
+if head[2] == ARGV[4] then return {'ok', waited, head[1], head[2], head[3], head[4]} end
+if head[4] == '1' and tonumber(head[3]) <= tonumber(ARGV[7]) then
+  return {'ok', waited, head[1], head[2], head[3], head[4], redis.call('GET', ARGV[5] .. ':' .. head[1] .. ':0')}
+end
+redis.call('HSET', KEYS[4], ARGV[1], head[1])
+return {'ok', waited, head[1], head[2], head[3], head[4]}
+"""
+
+# A finished update enters the log; its task is marked as delivered in the same step, so that the worker's next beat
+# (which no longer holds the task) is not read as a loss.
+# A campaign that has ended takes nothing more.
+#   KEYS log owners out pins epoch   ARGV task attempt worker header payload [blob chunk keys ...]
+DELIVER = """
+if redis.call('GET', KEYS[5]) == 'ended' then return 'over' end
+for i = 6, #ARGV do
+  if redis.call('PERSIST', ARGV[i]) == 0 and redis.call('EXISTS', ARGV[i]) == 0 then
+    return redis.error_reply('MISSINGCHUNK ' .. ARGV[i])
+  end
+end
+local id
+if ARGV[5] == '' then id = redis.call('XADD', KEYS[1], '*', 'u', ARGV[4])
+else id = redis.call('XADD', KEYS[1], '*', 'u', ARGV[4], 'p', ARGV[5]) end
+if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
+  local owner = redis.call('HGET', KEYS[2], ARGV[1])
+  local claimed = owner and string.match(owner, '^%d+|(%d+)|') or '0'
+  local current = string.match(redis.call('HGET', KEYS[3], ARGV[1]), '^(%d+)|')
+  if current == ARGV[2] then
+    redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. '|' .. claimed .. '|1|' .. ARGV[3])
+  end
+end
+redis.call('HDEL', KEYS[4], ARGV[1])
+return id
+"""
+
+# A task that ended without an update, reported only by the worker that has it and has not delivered.
+#   KEYS log owners pins epoch   ARGV task attempt worker report
+REPORT = """
+if redis.call('GET', KEYS[4]) == 'ended' then return false end
+local owner = redis.call('HGET', KEYS[2], ARGV[1])
+if owner then
+  local attempt, _, delivered, name = string.match(owner, '^(%d+)|(%d+)|(%d)|(.*)$')
+  if attempt ~= ARGV[2] or delivered == '1' or name ~= ARGV[3] then return false end
+  redis.call('HSET', KEYS[2], ARGV[1], attempt .. '|0|1|' .. name)
+end
+redis.call('HDEL', KEYS[3], ARGV[1])
+return redis.call('XADD', KEYS[1], '*', 'r', ARGV[4])
+"""
+
+# A sign of life.
+#   KEYS beats seen holding   ARGV worker beat holding
+BEAT = """
+local t = redis.call('TIME')
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
+return 1
+"""
+
+# Whatever the coordinator writes goes through here: it takes effect only while the lease is its own.
+#   KEYS writer fence epoch   ARGV token fence epoch lease-ms commands(cmsgpack)
+FENCED = """
+local epoch = redis.call('GET', KEYS[3])
+if epoch ~= ARGV[3] then return redis.error_reply('LOSTDATA ' .. (epoch or 'none')) end
+if redis.call('GET', KEYS[2]) ~= ARGV[2] then return redis.error_reply('FENCEDOUT') end
+local holder = redis.call('GET', KEYS[1])
+if holder ~= ARGV[1] then
+  if holder then return redis.error_reply('FENCEDOUT') end
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
+end
+local replies = {}
+for i, command in ipairs(cmsgpack.unpack(ARGV[5])) do
+  replies[i] = redis.call(unpack(command))
+end
+return replies
+"""
+
+# Take the lease if nobody holds it, and raise the fence above every one before, which shuts out earlier holders. The
+# floor is the highest fence in the checkpoints: a server that lost its data must not count from 1 again.
+#   KEYS writer fence   ARGV token lease-ms floor
+ACQUIRE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return false end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local fence = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[3])) + 1
+redis.call('SET', KEYS[2], string.format('%.0f', fence))
+return fence
+"""
+
+# Keep the lease; 0 when it has passed to another.
+#   KEYS writer fence   ARGV token fence lease-ms
+RENEW = """
+if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return 1
+"""
+
+#   KEYS writer   ARGV token
+RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""

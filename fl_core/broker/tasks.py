@@ -1,0 +1,180 @@
+"""The device's side of a task at the broker: claim it, deliver its update, or report that there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import redis
+
+from fl_core.broker import blobs, keys, scripts
+from fl_core.broker.connection import broker_errors
+from fl_core.errors import Reason, RejectedUpdate
+from fl_core.messages import ModelUpdate, TaskReport, TrainTask
+
+# Up to here a payload rides in the log entry: one round trip, but copied by redis-py and by the script engine.
+INLINE_BYTES = 64 * 1024
+# A model of one chunk comes with the answer to the claim: one round trip instead of two.
+INLINE_MODEL_BYTES = 256 * 1024
+# A blob that no log entry names yet ends by itself, should its writer die half-way.
+UNCLAIMED_BLOB_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest published version.
+
+    Attributes:
+        digest: xxh3-128 of its bytes, hex.
+        inline: the bytes themselves, when they came with the answer.
+    """
+
+    version: int
+    digest: str
+    num_bytes: int
+    num_chunks: int
+    inline: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim. ``head`` is there if and only if ``verdict`` is ``"ok"``.
+
+    Attributes:
+        verdict: ``"gone"``: answered, superseded or cancelled meanwhile; ``"taken"``: another worker has it.
+        queue_seconds: how long the task waited for a worker, by the server's clock alone.
+    """
+
+    verdict: Literal["ok", "gone", "taken"]
+    queue_seconds: float = 0.0
+    head: Head | None = None
+
+
+class TaskBroker:
+    """What a worker does at the broker for the tasks of all campaigns. It is one process's own: not for sharing."""
+
+    def __init__(self, client: redis.Redis, worker: str) -> None:
+        self._client = client
+        self._worker = worker
+        self._claim = client.register_script(scripts.CLAIM)
+        self._deliver = client.register_script(scripts.DELIVER)
+        self._report = client.register_script(scripts.REPORT)
+
+    def claim(self, task: TrainTask, cached_digest: str) -> Claim:
+        """Take a task and learn the newest version, in one step.
+
+        Args:
+            task: as the doorbell brought it.
+            cached_digest: of the version that this process still holds, or empty; its bytes are not sent again. A digest
+                and not a number: a campaign restored from a checkpoint can reach a number twice.
+
+        Raises:
+            BrokerUnavailable: nothing is claimed, or it is and the same call says so again.
+        """
+        campaign = keys.CampaignKeys(task.campaign)
+        with broker_errors("claiming a task"):
+            answer = self._claim(
+                keys=[campaign.out, campaign.owners, campaign.head, campaign.pins, keys.QUEUE_COUNTS],
+                args=[
+                    task.task_id,
+                    task.attempt,
+                    self._worker,
+                    cached_digest,
+                    campaign.model,
+                    task.queue,
+                    INLINE_MODEL_BYTES,
+                ],
+            )
+        verdict = answer[0].decode()
+        if verdict != "ok":
+            return Claim(verdict)
+        head = Head(
+            int(answer[2]), answer[3].decode(), int(answer[4]), int(answer[5]), answer[6] if len(answer) > 6 else None
+        )
+        return Claim("ok", int(answer[1]) / 1000, head)
+
+    def fetch(self, task: TrainTask, head: Head) -> memoryview | bytes:
+        """The bytes of the version that the claim named, checked against its digest.
+
+        Raises:
+            blobs.MissingBlob: that version is gone or damaged; claim again.
+            BrokerUnavailable: ask again.
+        """
+        campaign = keys.CampaignKeys(task.campaign)
+        payload: memoryview | bytes
+        if head.inline is not None:
+            payload = head.inline
+        else:
+            payload = blobs.get(self._client, campaign.version(head.version), head.num_bytes)
+            with broker_errors("releasing a version"):
+                self._client.hdel(campaign.pins, task.task_id)
+        if blobs.digest(payload) != head.digest:
+            raise blobs.MissingBlob(f"version {head.version} does not have its digest")
+        return payload
+
+    def is_wanted(self, task: TrainTask) -> bool:
+        """Whether the coordinator still waits for this attempt.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        with broker_errors("asking for a task"):
+            value = self._client.hget(keys.CampaignKeys(task.campaign).out, task.task_id)
+        return value is not None and value.startswith(b"%d|" % task.attempt)
+
+    def deliver(self, update: ModelUpdate, payload: bytes | memoryview) -> bool:
+        """Append an update to its campaign's log; False when the campaign has ended and takes nothing more.
+
+        A second delivery of the same update does no harm: the coordinator counts one.
+
+        Raises:
+            BrokerUnavailable: it may or may not have arrived; deliver again.
+            RejectedUpdate: a field has an unacceptable value (malformed).
+        """
+        campaign = keys.CampaignKeys(update.campaign)
+        chunks: list[str] = []
+        inline = payload if not update.blob else b""
+        if update.blob:
+            prefix = campaign.blob(update.blob)
+            blobs.put(self._client, prefix, payload, expire_seconds=UNCLAIMED_BLOB_SECONDS)
+            chunks = blobs.chunk_keys(prefix, update.payload_bytes)
+        header = update.to_bytes()
+        try:
+            with broker_errors("delivering an update"):
+                position = self._deliver(
+                    keys=[campaign.log, campaign.owners, campaign.out, campaign.pins, campaign.epoch],
+                    args=[update.task_id, update.attempt, self._worker, header, bytes(inline), *chunks],
+                )
+        except redis.ResponseError as error:
+            if "MISSINGCHUNK" in str(error):
+                raise RejectedUpdate(
+                    Reason.MISSING_PAYLOAD, "a chunk expired before the update was complete"
+                ) from error
+            raise
+        if position == b"over":
+            with broker_errors("dropping an unwanted payload"):
+                if chunks:
+                    self._client.unlink(*chunks)
+            return False
+        return True
+
+    def report(self, report: TaskReport) -> bool:
+        """Say that a task ends here without an update. False when this worker no longer has it.
+
+        Raises:
+            BrokerUnavailable: unknown; the worker's lease tells the coordinator all the same.
+        """
+        campaign = keys.CampaignKeys(report.campaign)
+        with broker_errors("reporting a task"):
+            position = self._report(
+                keys=[campaign.log, campaign.owners, campaign.pins, campaign.epoch],
+                args=[report.task_id, report.attempt, self._worker, report.to_bytes()],
+            )
+        return position is not None
+
+
+def payload_place(task: TrainTask, worker: str, payload_bytes: int) -> tuple[str, int]:
+    """Where a payload of that size travels: the blob's name and its chunks; ``("", 0)`` is in the log entry itself."""
+    if payload_bytes <= INLINE_BYTES:
+        return "", 0
+    return f"{task.task_id}.{task.attempt}.{worker}"[:128], blobs.count_chunks(payload_bytes)

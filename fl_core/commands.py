@@ -1,0 +1,73 @@
+"""What both command lines share: one sentence and exit code 2 for bad input, and settings from a TOML file."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fl_core.errors import FedtideError, InvariantError
+
+EXIT_BAD_INPUT = 2
+
+
+def fail(error: FedtideError) -> None:
+    """End the program with the error's sentence.
+
+    Raises:
+        SystemExit: always, with code 2.
+    """
+    click.secho(f"Error: {error}", fg="red", err=True)
+    raise SystemExit(EXIT_BAD_INPUT)
+
+
+class FedtideCommand(click.Command):
+    """A command whose expected errors end it with one sentence; a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except InvariantError:
+            raise
+        except FedtideError as error:
+            return fail(error)
+        except BrokenPipeError:
+            # `fedtide queues | head` is no error; Python must not complain about it at exit either.
+            sys.stderr.close()
+            raise SystemExit(0) from None
+
+
+def config_file(keys: Sequence[str]) -> Callable[[click.Context, click.Parameter, Path | None], None]:
+    """A callback for ``--config``: reads a TOML file as the defaults of the other options.
+
+    Args:
+        keys: the settings that may stand in the file.
+    """
+
+    def read(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+        if path is None:
+            return
+        try:
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise click.UsageError(
+                f"--config {path} cannot be read ({error.strerror}); give the path of a TOML file."
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise click.UsageError(f"--config {path} is not valid TOML: {error}.") from None
+        for key in settings:
+            if key not in keys:
+                nearest = get_close_matches(key, keys, n=1)
+                hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(keys)}."
+                raise click.UsageError(f"--config {path}: unknown key {key!r}; {hint}")
+        if isinstance(settings.get("queue"), str):
+            settings["queue"] = [settings["queue"]]
+        ctx.default_map = {**(ctx.default_map or {}), **settings}
+
+    return read

@@ -1,0 +1,10 @@
+"""Data that a campaign may name out of the box: ``data = "fl_core.data:digits"``.
+
+Each factory returns a map-style ``TensorDataset`` of pairs (x, y). All take the same arguments for which part of the
+data is meant (see ``fl_core/data/selection.py``), so one file can play many devices in a simulation.
+"""
+
+from fl_core.data.bundled import breast_cancer, digits
+from fl_core.data.files import csv, npz
+
+__all__ = ["breast_cancer", "csv", "digits", "npz"]

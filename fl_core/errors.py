@@ -1,0 +1,93 @@
+"""Every error that fedtide raises on purpose, grouped by who has to act.
+
+::
+
+    FedtideError
+    ├── SpecError            the author of a spec, a flag or a data factory: fix it, start again (exit code 2)
+    │   ├── LayoutError      the model built here has other tensors than the campaign's
+    │   └── DataError        the device's data is missing, empty or of the wrong form
+    ├── RejectedUpdate       the sender of one update: counted by ``reason``, parked, never retried
+    ├── BrokerUnavailable    nobody: retried with back-off, the log says since when
+    ├── CampaignError        the operator: unknown campaign, illegal transition, lost checkpoint
+    │   ├── LeaseHeld        another coordinator writes this campaign; wait as standby
+    │   └── FencedOut        this coordinator lost its lease and must not write any more
+    ├── TrainingStopped      nobody: the task was cancelled or the worker is stopping; its work is dropped
+    └── InvariantError       us: a bug in fedtide, please report it
+
+A message is one sentence that names the thing, its value and the remedy.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FedtideError(Exception):
+    """The root: ``except FedtideError`` catches all that fedtide raises on purpose."""
+
+
+class SpecError(FedtideError):
+    """A spec, a flag or an environment variable is wrong; nothing was started."""
+
+
+class LayoutError(SpecError):
+    """A model's tensors (names, shapes, dtypes) differ from the campaign's layout."""
+
+
+class DataError(SpecError):
+    """A data factory failed, or what it returned cannot be trained on."""
+
+
+class Reason(StrEnum):
+    """Why an update was not merged. The value is the label in counts, logs and metrics."""
+
+    MALFORMED = "malformed"
+    WRONG_CAMPAIGN = "wrong_campaign"
+    UNKNOWN_TASK = "unknown_task"
+    DUPLICATE = "duplicate"
+    WRONG_LAYOUT = "wrong_layout"
+    WRONG_DIGEST = "wrong_digest"
+    MISSING_PAYLOAD = "missing_payload"
+    FUTURE_VERSION = "future_version"
+    NOT_FINITE = "not_finite"
+    NORM_EXCEEDED = "norm_exceeded"
+    TOO_STALE = "too_stale"
+    TASK_CLOSED = "task_closed"
+    TRAINING_FAILED = "training_failed"
+
+
+class RejectedUpdate(FedtideError):
+    """One update is refused. The campaign goes on; the update is counted and parked.
+
+    Attributes:
+        reason: which check failed.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason.value}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class BrokerUnavailable(FedtideError):
+    """Redis does not answer, or refuses to write. The only family that is retried."""
+
+
+class CampaignError(FedtideError):
+    """What the operator asked for is not possible in the campaign's present state."""
+
+
+class LeaseHeld(CampaignError):
+    """Another coordinator holds the campaign's lease."""
+
+
+class FencedOut(CampaignError):
+    """This coordinator's lease has passed to another; none of its writes took effect."""
+
+
+class TrainingStopped(FedtideError):
+    """Local training ended early, because the task was cancelled or the worker is stopping."""
+
+
+class InvariantError(FedtideError):
+    """Something that cannot happen did: a bug in fedtide, not in what you gave it."""

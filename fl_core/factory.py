@@ -1,0 +1,88 @@
+"""Import paths: ``"package.module:callable"`` is how a spec names code that is installed on a machine.
+
+Code never travels: the spec carries the name, each machine resolves it in its own environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fl_core.errors import SpecError
+
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def split_import_path(path: str, key: str) -> tuple[str, str]:
+    """``"a.b:c"`` as ``("a.b", "c")``.
+
+    Raises:
+        SpecError: ``path`` is not of that form; ``key`` says where it was written.
+
+    >>> split_import_path("fl_core.models:mlp", "model.factory")
+    ('fl_core.models', 'mlp')
+    """
+    if not _IMPORT_PATH.fullmatch(path):
+        raise SpecError(f"{key} = {path!r} is not an import path; write it as 'package.module:callable'.")
+    module, _, name = path.partition(":")
+    return module, name
+
+
+def add_working_directory() -> None:
+    """Let import paths name modules beside the place where the program was started."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def check_import_path(path: str, key: str) -> None:
+    """Refuse a path whose top-level package is not installed, without importing it (cheap at start-up).
+
+    Raises:
+        SpecError: the form is wrong, or the package cannot be found.
+    """
+    module, _ = split_import_path(path, key)
+    package = module.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise SpecError(
+            f"{key} = {path!r}: there is no module {package!r} here; install it or start where it can be imported."
+        )
+
+
+def resolve(path: str, key: str) -> Callable[..., Any]:
+    """Import what ``path`` names.
+
+    Raises:
+        SpecError: the module or the name does not exist, or is not callable.
+    """
+    module_name, name = split_import_path(path, key)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise SpecError(f"{key} = {path!r}: {error}; install it on this machine.") from error
+    target = getattr(module, name, None)
+    if not callable(target):
+        names = ", ".join(n for n in vars(module) if not n.startswith("_") and callable(getattr(module, n)))
+        raise SpecError(f"{key} = {path!r}: {module_name} has no callable {name!r}; it has {names or 'none'}.")
+    resolved: Callable[..., Any] = target
+    return resolved
+
+
+def call(path: str, arguments: Mapping[str, Any], key: str) -> Any:
+    """Resolve ``path`` and call it with ``arguments`` as keywords.
+
+    Raises:
+        SpecError: it cannot be resolved, or refuses these arguments.
+    """
+    factory = resolve(path, key)
+    try:
+        return factory(**arguments)
+    except SpecError:
+        raise
+    except (TypeError, ValueError, OSError) as error:
+        raise SpecError(f"{key} = {path!r} failed with {dict(arguments)!r}: {error}.") from error

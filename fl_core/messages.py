@@ -1,0 +1,284 @@
+"""The records that travel, and their format: one msgpack map per record, string keys, no extension types, no pickle.
+
+=============  ===============================================  =========================================================
+record         where it travels                                 fields (beside ``v``, the format's version, an int)
+=============  ===============================================  =========================================================
+TrainTask      Celery message, queue ``fedtide.train.<queue>``  campaign, task_id, attempt, queue, timeout_seconds,
+                                                                model_factory, model_args, layout_digest, training, codec,
+                                                                sends
+ModelUpdate    update log, field ``u`` (payload in ``p``)       campaign, task_id, attempt, worker, base_version,
+                                                                num_examples, sends, codec, layout_digest, payload_bytes,
+                                                                payload_digest, blob, num_chunks, bytes_down, metrics,
+                                                                seconds
+TaskReport     update log, field ``r``                          campaign, task_id, attempt, worker, outcome, detail
+CampaignEvent  update log, field ``e`` (its MAC in ``m``)       campaign, sequence, kind, body
+Beat           ``fedtide:beats``, one per worker                worker, state, queues, holding, host, pid, started_ms,
+                                                                threads, device, num_done, num_failed, bytes_up,
+                                                                bytes_down
+=============  ===============================================  =========================================================
+
+Decoding is strict, because the network is hostile: the size is bounded before anything is allocated, an unknown or
+missing field, a wrong type, a value out of range or a newer format is refused with ``RejectedUpdate(malformed)``.
+A floating-point field must be finite.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+import msgpack
+
+from fl_core.errors import Reason, RejectedUpdate
+
+FORMAT_VERSION = 1
+MAX_RECORD_BYTES = 64 * 1024
+MAX_DETAIL_CHARACTERS = 8_000
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
+_HEX_DIGEST = re.compile(r"[0-9a-f]{16,64}")
+_MAX_INT = 2**53
+
+
+def _malformed(detail: str) -> RejectedUpdate:
+    return RejectedUpdate(Reason.MALFORMED, detail)
+
+
+Check = Callable[[Any], bool]
+
+
+def _identifier(value: Any) -> bool:
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
+def _name_or_empty(value: Any) -> bool:
+    return value == "" or _identifier(value)
+
+
+def _digest(value: Any) -> bool:
+    return isinstance(value, str) and _HEX_DIGEST.fullmatch(value) is not None
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_DETAIL_CHARACTERS
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MAX_INT
+
+
+def _positive(value: Any) -> bool:
+    return type(value) is int and 0 < value < _MAX_INT
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _map(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _numbers(value: Any) -> bool:
+    return _map(value) and len(value) <= 64 and all(len(key) <= 64 and _finite(number) for key, number in value.items())
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) <= 64 and all(_identifier(name) for name in value)
+
+
+def _one_of(*choices: str) -> Check:
+    def check(value: Any) -> bool:
+        return isinstance(value, str) and value in choices
+
+    return check
+
+
+def _checked(check: Check, **more: Any) -> Any:
+    return field(metadata={"check": check}, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """What the records share: a strict msgpack map, each field with its own check."""
+
+    max_bytes: ClassVar[int] = MAX_RECORD_BYTES
+
+    def to_bytes(self) -> bytes:
+        """The record as one msgpack map.
+
+        Raises:
+            RejectedUpdate: a field does not pass its own check, so no receiver would take it (malformed).
+        """
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        self._verify(fields)
+        packed: bytes = msgpack.packb({"v": FORMAT_VERSION, **fields})
+        if len(packed) > self.max_bytes:
+            raise _malformed(f"{type(self).__name__} takes {len(packed)} bytes, more than {self.max_bytes}")
+        return packed
+
+    @classmethod
+    def from_bytes(cls, data: bytes | memoryview) -> Self:
+        """Decode one record; nothing in ``data`` is trusted.
+
+        Raises:
+            RejectedUpdate: ``data`` is not exactly one such record (malformed).
+        """
+        if len(data) > cls.max_bytes:
+            raise _malformed(f"{cls.__name__} of {len(data)} bytes, more than {cls.max_bytes}")
+        try:
+            fields = msgpack.unpackb(
+                data, raw=False, strict_map_key=True, max_ext_len=0, max_map_len=1024, max_array_len=4096
+            )
+        except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+            raise _malformed(f"{cls.__name__} is not msgpack: {str(error)[:100] or type(error).__name__}") from None
+        if not isinstance(fields, dict):
+            raise _malformed(f"{cls.__name__} is a {type(fields).__name__}, not a map")
+        version = fields.pop("v", None)
+        if version != FORMAT_VERSION:
+            raise _malformed(f"{cls.__name__} has format version {version!r:.20}, this program reads {FORMAT_VERSION}")
+        cls._verify(fields)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+    @classmethod
+    def _verify(cls, fields: Mapping[str, Any]) -> None:
+        known = {f.name: f.metadata["check"] for f in dataclasses.fields(cls)}
+        if fields.keys() != known.keys():
+            wrong = sorted(map(str, fields.keys() ^ known.keys()))[0]
+            raise _malformed(f"{cls.__name__} field {wrong!r:.80} is {'unknown' if wrong in fields else 'missing'}")
+        for name, check in known.items():
+            if not check(fields[name]):
+                raise _malformed(f"{cls.__name__} field {name!r} has the unacceptable value {fields[name]!r:.80}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTask(_Record):
+    """One order to train. It names no base version: the worker binds to the newest when it starts (late binding).
+
+    Attributes:
+        task_id: unique in the campaign and not guessable; a re-issued task keeps it and raises ``attempt`` (from 1).
+        training: the spec's ``[training]`` section.
+        sends: what comes back, ``"delta"`` or ``"parameters"``.
+        timeout_seconds: how long the coordinator waits after the worker took the task.
+    """
+
+    campaign: str = _checked(_identifier)
+    task_id: str = _checked(_identifier)
+    attempt: int = _checked(_positive)
+    queue: str = _checked(_identifier)
+    timeout_seconds: float = _checked(_finite)
+    model_factory: str = _checked(_identifier)
+    model_args: Mapping[str, Any] = _checked(_map)
+    layout_digest: str = _checked(_digest)
+    training: Mapping[str, Any] = _checked(_map)
+    codec: str = _checked(_identifier)
+    sends: str = _checked(_one_of("delta", "parameters"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUpdate(_Record):
+    """What came back from one task; its payload (encoded vector) travels beside it.
+
+    Attributes:
+        base_version: the version that training started from.
+        num_examples: size of the device's shard.
+        payload_digest: xxh3-128 of the payload, hex; guards against accidents, not against attackers.
+        blob: name of the payload's blob when it does not ride in the log entry, else empty.
+        num_chunks: chunks of that blob, 0 when the payload is inline.
+        bytes_down: model bytes fetched for this task (0 on a cache hit).
+        metrics: e.g. the mean training loss.
+        seconds: parts of the task's life, each measured by one clock: queue, fetch, train, encode.
+    """
+
+    campaign: str = _checked(_identifier)
+    task_id: str = _checked(_identifier)
+    attempt: int = _checked(_positive)
+    worker: str = _checked(_identifier)
+    base_version: int = _checked(_count)
+    num_examples: int = _checked(_positive)
+    sends: str = _checked(_one_of("delta", "parameters"))
+    codec: str = _checked(_identifier)
+    layout_digest: str = _checked(_digest)
+    payload_bytes: int = _checked(_count)
+    payload_digest: str = _checked(_digest)
+    blob: str = _checked(_name_or_empty)
+    num_chunks: int = _checked(_count)
+    bytes_down: int = _checked(_count)
+    metrics: Mapping[str, float] = _checked(_numbers)
+    seconds: Mapping[str, float] = _checked(_numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReport(_Record):
+    """A task that ended on the device without an update.
+
+    Attributes:
+        outcome: ``"failed"``: user code raised, an attempt is spent; ``"handed_back"``: the worker stops, none is.
+        detail: one sentence, or the end of a traceback.
+    """
+
+    campaign: str = _checked(_identifier)
+    task_id: str = _checked(_identifier)
+    attempt: int = _checked(_positive)
+    worker: str = _checked(_identifier)
+    outcome: str = _checked(_one_of("failed", "handed_back"))
+    detail: str = _checked(_text)
+
+
+EventKind = Literal[
+    "opened", "issued", "reissued", "expired", "paused", "resumed", "interrupted", "stopped", "evaluated", "readmitted"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignEvent(_Record):
+    """A decision of the coordinator, written to the log so that a replay takes it at the same place.
+
+    Attributes:
+        sequence: 1, 2, 3, ... per campaign; a forged or repeated event falls out of the sequence.
+        body: what the decision needs, by kind; see ``coordinator/state.py``.
+    """
+
+    max_bytes: ClassVar[int] = 16 * 2**20
+
+    campaign: str = _checked(_identifier)
+    sequence: int = _checked(_positive)
+    kind: str = _checked(_one_of(*EventKind.__args__))  # type: ignore[attr-defined]
+    body: Mapping[str, Any] = _checked(_map)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat(_Record):
+    """A worker's sign of life.
+
+    Attributes:
+        state: idle, training, or delivering (a finished update waits for the broker).
+        holding: ``campaign/task_id#attempt`` of the task in hand, or empty.
+    """
+
+    worker: str = _checked(_identifier)
+    state: str = _checked(_one_of("idle", "training", "delivering", "leaving"))
+    queues: tuple[str, ...] = _checked(_names)
+    holding: str = _checked(_text)
+    host: str = _checked(_text)
+    pid: int = _checked(_count)
+    started_ms: int = _checked(_count)
+    threads: int = _checked(_count)
+    device: str = _checked(_text)
+    num_done: int = _checked(_count)
+    num_failed: int = _checked(_count)
+    bytes_up: int = _checked(_count)
+    bytes_down: int = _checked(_count)
+
+
+def holding_name(campaign: str, task_id: str, attempt: int) -> str:
+    """How a beat names the task in hand.
+
+    >>> holding_name("digits-1", "17-a3", 2)
+    'digits-1/17-a3#2'
+    """
+    return f"{campaign}/{task_id}#{attempt}"

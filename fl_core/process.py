@@ -1,0 +1,23 @@
+"""Child processes that end with their parent, also when the parent is killed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:
+    """Called in a child: let the kernel send ``signum`` when the thread that started it has ended (Linux only).
+
+    Args:
+        parent: the parent's process id as the parent knew it; if it has already ended, the child ends at once.
+        signum: SIGKILL for a process that holds nothing, SIGTERM for one that should tidy up.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signum))
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signum)

@@ -1,0 +1,325 @@
+"""The campaign's spec: a TOML file, validated whole before anything starts, then frozen.
+
+Defaults are those that the literature supports (FedBuff: Nguyen et al., AISTATS 2022, arXiv 2106.06639; FedAsync:
+Xie et al. 2019, arXiv 1903.03934). Every error names the key, the value and the remedy; an unknown key is an error
+with the nearest known one as a suggestion.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import msgpack
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from fl_core.errors import SpecError
+
+ImportPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True, validate_default=True)
+
+
+_SectionT = TypeVar("_SectionT", bound=_Section)
+
+
+class CampaignSection(_Section):
+    """Who the campaign is: its name, and the seed of all that is drawn at random on the coordinator."""
+
+    name: Slug = "campaign"
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class ModelSection(_Section):
+    """The model's factory, an import path that is installed on the coordinator and on every device."""
+
+    factory: ImportPath
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingSection(_Section):
+    """What a device does with one task. ``local_steps`` replaces ``local_epochs`` where both could be meant."""
+
+    loss: str = "cross_entropy"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: float = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    local_epochs: int | None = Field(default=None, ge=1)
+    local_steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    proximal_weight: float = Field(default=0.0, ge=0)
+    max_gradient_norm: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_measure_of_work(self) -> Self:
+        if self.local_epochs is not None and self.local_steps is not None:
+            raise ValueError("local_epochs and local_steps are both set; keep one of them")
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(
+                f"momentum = {self.momentum} belongs to optimizer = 'sgd'; remove it for {self.optimizer!r}"
+            )
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Local epochs per task when ``local_steps`` is not set; 1 by default."""
+        return self.local_epochs or 1
+
+
+class AggregationSection(_Section):
+    """How updates become versions. ``strategy`` is a built-in name or the import path of a user's own."""
+
+    strategy: str = "fedbuff"
+    buffer_size: int = Field(default=10, ge=1)
+    staleness: Literal["constant", "polynomial", "hinge"] = "polynomial"
+    polynomial_exponent: float = Field(default=0.5, ge=0)
+    hinge_slope: float = Field(default=10.0, gt=0)
+    hinge_threshold: int = Field(default=4, ge=0)
+    max_staleness: int | None = Field(default=50, ge=0)
+    mixing: float = Field(default=0.6, gt=0, le=1)
+    example_weighting: bool = False
+    max_update_norm: float | None = Field(default=None, gt=0)
+    args: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, value: str) -> str:
+        return _name_or_import_path(value, ("fedavg", "fedasync", "fedbuff"))
+
+
+class ServerOptimizerSection(_Section):
+    """The rule that applies a pseudo-gradient (Reddi et al. 2021, arXiv 2003.00295)."""
+
+    name: Literal["sgd", "adam", "yogi", "adagrad"] = "sgd"
+    learning_rate: float = Field(default=1.0, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    epsilon: float = Field(default=1e-3, gt=0)
+    amsgrad: bool = False
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> Self:
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"momentum = {self.momentum} belongs to name = 'sgd'; remove it for {self.name!r}")
+        if self.amsgrad and self.name != "adam":
+            raise ValueError(f"amsgrad = true belongs to name = 'adam'; remove it for {self.name!r}")
+        return self
+
+
+class DispatchSection(_Section):
+    """How many tasks are out at once, on which queues, and when one that stays out is given up."""
+
+    concurrency: int = Field(default=10, ge=1, le=100_000)
+    queues: tuple[Slug, ...] = Field(default=("default",), min_length=1, max_length=64)
+    task_timeout_seconds: float = Field(default=600.0, gt=0)
+    lease_seconds: float = Field(default=6.0, ge=1)
+    max_attempts: int = Field(default=5, ge=1, le=1000)
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _list_is_fine(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("queues")
+    @classmethod
+    def _no_queue_twice(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("a queue is named twice; name each once")
+        return value
+
+
+class CodecSection(_Section):
+    """How a device writes its update into bytes."""
+
+    name: Literal["fp32"] = "fp32"
+
+
+class EvaluationSection(_Section):
+    """Held-out data on the coordinator's side. Without ``data`` nothing is evaluated."""
+
+    data: ImportPath | None = None
+    data_args: dict[str, Any] = Field(default_factory=dict)
+    every_versions: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=1024, ge=1)
+
+
+class CheckpointSection(_Section):
+    """When the campaign's state is made durable: whichever of the limits is reached first.
+
+    ``url`` replaces the run folder's own ``checkpoint/`` (a folder, or an fsspec URL that a standby shares).
+    ``keep_log`` leaves every update in the log, so that the campaign can be replayed from version 0.
+    """
+
+    url: str | None = None
+    keep_log: bool = False
+
+    every_merges: int = Field(default=1000, ge=1)
+    every_seconds: float = Field(default=10.0, gt=0)
+    every_log_bytes: int = Field(default=256 * 2**20, ge=2**20)
+
+
+class StopSection(_Section):
+    """The first condition that holds ends the campaign. With none, it runs until it is stopped."""
+
+    updates: int | None = Field(default=None, ge=1)
+    versions: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+    accuracy: float | None = Field(default=None, gt=0, le=1)
+    loss: float | None = Field(default=None)
+
+
+class CampaignSpec(_Section):
+    """All sections. Only ``[model]`` has no default."""
+
+    campaign: CampaignSection = Field(default_factory=CampaignSection)
+    model: ModelSection
+    training: TrainingSection = Field(default_factory=TrainingSection)
+    aggregation: AggregationSection = Field(default_factory=AggregationSection)
+    server_optimizer: ServerOptimizerSection = Field(default_factory=ServerOptimizerSection)
+    dispatch: DispatchSection = Field(default_factory=DispatchSection)
+    codec: CodecSection = Field(default_factory=CodecSection)
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    stop: StopSection = Field(default_factory=StopSection)
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if self.aggregation.strategy == "fedbuff" and self.aggregation.buffer_size > self.dispatch.concurrency * 1000:
+            raise ValueError(
+                f"aggregation.buffer_size = {self.aggregation.buffer_size} is far above dispatch.concurrency = "
+                f"{self.dispatch.concurrency}; a merge would take a thousand tasks per device"
+            )
+        if (self.stop.accuracy is not None or self.stop.loss is not None) and self.evaluation.data is None:
+            raise ValueError("stop.accuracy and stop.loss need evaluation.data; name held-out data or remove them")
+        return self
+
+    def digest(self) -> str:
+        """A name for exactly this spec: 32 hex characters."""
+        return hashlib.blake2b(msgpack.packb(self.model_dump(mode="json")), digest_size=16).hexdigest()
+
+
+def load_spec(path: Path, overrides: dict[str, Any] | None = None) -> CampaignSpec:
+    """Read and validate a TOML spec.
+
+    Args:
+        path: the file.
+        overrides: values by dotted key (``{"stop.seconds": 5.0}``) that replace those in the file.
+
+    Raises:
+        SpecError: the file cannot be read, is not TOML, or a key is wrong.
+    """
+    document = read_toml(path)
+    for key, value in (overrides or {}).items():
+        section, _, name = key.partition(".")
+        document.setdefault(section, {})[name] = value
+    return parse_spec(document, source=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dictionary.
+
+    Raises:
+        SpecError: it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"{path} cannot be read ({error.strerror}); give the path of a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} is not valid TOML: {error}.") from error
+
+
+def parse_spec(document: dict[str, Any], source: str = "spec") -> CampaignSpec:
+    """Validate a dictionary as a spec.
+
+    Raises:
+        SpecError: with one sentence for the first key that is wrong, and the count of the others.
+    """
+    try:
+        return CampaignSpec.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(f"{source}: {explain(error, CampaignSpec)}") from None
+
+
+def parse_section(model: type[_SectionT], document: dict[str, Any], source: str) -> _SectionT:
+    """Validate one section on its own (a device does this with the training settings of a task).
+
+    Raises:
+        SpecError: a key is wrong.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(f"{source}: {explain(error, model)}") from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """A validation error as one sentence: the key, the value, the remedy."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    sentence = _explain_one(dict(first), model)
+    others = len(problems) - 1
+    return sentence + (f" ({others} more {'problem' if others == 1 else 'problems'} after this one.)" if others else "")
+
+
+def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "the spec"
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1], model)
+        nearest = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        remedy = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}."
+        return f"unknown key {key!r}; {remedy}"
+    if kind == "missing":
+        return f"{key} is missing; add it."
+    reason = problem["msg"].removeprefix("Value error, ")
+    if (kind == "string_pattern_mismatch" and "factory" in key) or (
+        "data" in key and kind == "string_pattern_mismatch"
+    ):
+        reason = "write an import path, 'package.module:callable'"
+    elif kind == "string_pattern_mismatch":
+        reason = "use lower-case letters, digits, '.', '_' and '-', at most 64"
+    if problem["loc"] and not isinstance(problem.get("input"), dict):
+        return f"{key} = {problem['input']!r} is not accepted; {_lower_first(reason)}."
+    if kind == "value_error":
+        return f"{key}: {reason}."
+    return f"{key} is not accepted; {_lower_first(reason)}."
+
+
+def _known_keys(location: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def _name_or_import_path(value: str, names: tuple[str, ...]) -> str:
+    if value in names:
+        return value
+    if ":" in value:
+        module, _, name = value.partition(":")
+        if all(part.isidentifier() for part in (*module.split("."), name)):
+            return value
+    nearest = difflib.get_close_matches(value, names, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "or an import path 'package.module:callable'"
+    raise ValueError(f"it is one of {', '.join(repr(n) for n in names)}; {hint}")
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def to_toml(spec: CampaignSpec) -> str:
+    """The resolved spec as TOML text, defaults included; keys without a value are left out."""
+    return tomli_w.dumps(spec.model_dump(mode="json", exclude_none=True))

@@ -1,0 +1,44 @@
+"""The examples' files say what they mean to say."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from fl_core.factory import call
+from fl_core.models.build import build_model
+from fl_core.spec import load_spec, read_toml
+
+EXAMPLES = Path(__file__).parents[4] / "examples"
+
+
+@pytest.mark.parametrize("name", ["digits", "own_code"])
+def test_each_example_can_start(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spec is valid, its model builds, and each worker's data fits the model."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(EXAMPLES / "own_code")])
+    spec = load_spec(EXAMPLES / name / "campaign.toml")
+    workers = read_toml(EXAMPLES / name / "fleet.toml")["worker"]
+    model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
+    assert spec.dispatch.concurrency == len(workers)
+    assert len({worker["name"] for worker in workers}) == len(workers)
+    for worker in workers:
+        x, _ = call(worker["data"], worker["data_args"], "data")[0]
+        assert model(x[None]).shape[0] == 1
+
+
+def test_the_digits_fleet_divides_the_training_split() -> None:
+    """Eight shards, every training digit in one of them, no held-out digit in any."""
+    spec = load_spec(EXAMPLES / "digits" / "campaign.toml")
+    workers = read_toml(EXAMPLES / "digits" / "fleet.toml")["worker"]
+    shards = [call(worker["data"], worker["data_args"], "data") for worker in workers]
+    assert spec.evaluation.data is not None
+    held_out = call(spec.evaluation.data, spec.evaluation.data_args, "evaluation.data")
+    rows = Counter(row.numpy().tobytes() for part in [*shards, held_out] for row in part.tensors[0])
+    everything = call("fl_core.data:digits", {"split": "all"}, "data").tensors[0]
+    assert rows == Counter(row.numpy().tobytes() for row in everything)
+    assert torch.unique(held_out.tensors[1]).tolist() == list(range(10))
+    assert [w["emulate_delay_seconds"] for w in workers] == [0.05] * 4 + [0.1] * 2 + [0.5, 2.0]

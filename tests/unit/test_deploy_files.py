@@ -1,0 +1,163 @@
+"""What deploy/ and docker-compose.yml name exists, and keeps the promises about isolation that they make."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+WORKER_KEYS = {"broker", "data", "data_args", "queue", "name", "threads", "state_dir"}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml")
+    document: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return document
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    document: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return document
+
+
+@pytest.fixture(scope="module")
+def unit() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string((DEPLOY / "fedtide-worker.service").read_text())
+    return parser
+
+
+def _dockerfile() -> str:
+    return (DEPLOY / "Dockerfile").read_text()
+
+
+def _programs(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: service for name, service in compose["services"].items() if name != "redis"}
+
+
+def test_every_service_is_confined_and_watched(compose: dict[str, Any]) -> None:
+    """Each container has a health check, a read-only root, no capabilities and no way to gain any."""
+    for name, service in compose["services"].items():
+        assert service["healthcheck"]["test"], name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+
+
+def test_ports_are_published_on_loopback_only(compose: dict[str, Any]) -> None:
+    """No container can be reached from another machine."""
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_programs_wait_for_a_healthy_broker(compose: dict[str, Any]) -> None:
+    """Coordinator and workers start when Redis answers, and use the address of that service."""
+    for name, service in _programs(compose).items():
+        assert service["depends_on"]["redis"]["condition"] == "service_healthy", name
+        assert service["environment"]["FEDTIDE_BROKER"].startswith("redis://redis:"), name
+
+
+def test_files_that_compose_names_exist(compose: dict[str, Any]) -> None:
+    """The Dockerfile, the mounted settings and the spec in the coordinator's command are in the repository."""
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or (ROOT / source).exists(), (name, source)
+    for service in _programs(compose).values():
+        assert (ROOT / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+    (spec,) = [word for word in compose["services"]["coordinator"]["command"] if word.endswith(".toml")]
+    assert (ROOT / spec.lstrip("/")).is_file()
+
+
+def test_three_classes_of_workers_share_out_the_data(compose: dict[str, Any]) -> None:
+    """The workers differ in speed, and their shards cover the dataset once."""
+    workers = {name: service for name, service in compose["services"].items() if name.startswith("worker")}
+    arguments = [json.loads(service["environment"]["FEDTIDE_DATA_ARGS"]) for service in workers.values()]
+    assert len({service["cpus"] for service in workers.values()}) == 3
+    assert sorted(each["shard"] for each in arguments) == list(range(arguments[0]["num_shards"]))
+    assert len({json.dumps(each | {"shard": 0}) for each in arguments}) == 1
+
+
+def test_worker_settings_parse() -> None:
+    """worker.toml shows every setting of a worker, and nothing that is not one."""
+    settings = tomllib.loads((DEPLOY / "worker.toml").read_text())
+    assert set(settings) == WORKER_KEYS
+    assert isinstance(settings["data_args"], dict)
+    assert isinstance(settings["queue"], list)
+
+
+def test_unit_runs_an_installed_program(unit: configparser.ConfigParser, project: dict[str, Any]) -> None:
+    """The service starts a program of this package, and the settings file that the comments say to install."""
+    program, *arguments = unit["Service"]["ExecStart"].split()
+    assert Path(program).name in project["scripts"]
+    assert arguments == ["--config", "/etc/fedtide/worker.toml"]
+    assert unit["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_unit_lets_a_task_be_handed_back_and_comes_back_for_ever(unit: configparser.ConfigParser) -> None:
+    """SIGTERM reaches the main process alone with time to act, and no number of failures ends the restarts."""
+    service = unit["Service"]
+    assert (service["KillSignal"], service["KillMode"], service["Restart"]) == ("SIGTERM", "mixed", "always")
+    assert int(service["TimeoutStopSec"]) >= 30
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+
+
+def test_unit_and_settings_agree_on_the_state_folder(unit: configparser.ConfigParser) -> None:
+    """The folder in worker.toml is the one that systemd makes for the service."""
+    settings = tomllib.loads((DEPLOY / "worker.toml").read_text())
+    assert settings["state_dir"] == f"/var/lib/{unit['Service']['StateDirectory']}"
+
+
+def test_image_copies_only_what_exists_and_is_let_in() -> None:
+    """Every COPY from the repository has a source, and .dockerignore does not hide it."""
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sources = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.+)$", _dockerfile(), re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert source in let_in, source
+
+
+def test_image_runs_as_nobody_in_particular() -> None:
+    """The last USER is a number that is not root's, and no syntax line asks for a download."""
+    assert re.findall(r"^USER (\d+):(\d+)$", _dockerfile(), re.MULTILINE)[-1] == ("10001", "10001")
+    assert "# syntax=" not in _dockerfile()
+
+
+def test_image_asks_for_extras_that_exist(project: dict[str, Any]) -> None:
+    """The default of EXTRAS names extras of this package."""
+    (extras,) = re.findall(r"^ARG EXTRAS=(.*)$", _dockerfile(), re.MULTILINE)
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+def test_health_check_is_light() -> None:
+    """The health check imports neither torch nor celery, directly or by what it imports from this package."""
+    tree = ast.parse((DEPLOY / "healthcheck.py").read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name for name in imported if name and name.startswith("fl_core")} == {
+        "fl_core.broker.connection",
+        "fl_core.broker.keys",
+        "fl_core.errors",
+    }
+
+
+def test_redis_settings_keep_the_log_and_never_evict() -> None:
+    """redis.conf has the two lines without which updates can be lost, and stays closed to strangers."""
+    lines = (DEPLOY / "redis.conf").read_text().splitlines()
+    assert {"appendonly yes", "maxmemory-policy noeviction", "protected-mode yes"} <= set(lines)

@@ -1,0 +1,16 @@
+"""``python -m workers`` and the program ``fedtide-worker``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    from workers.cli import worker
+
+    sys.exit(worker.main(standalone_mode=True))
+
+
+if __name__ == "__main__":
+    main()

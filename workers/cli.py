@@ -1,0 +1,99 @@
+"""``fedtide-worker``: run a worker daemon on a device. Nothing heavy is imported before the options are known."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fl_core.commands import FedtideCommand, config_file
+from fl_core.errors import SpecError
+
+_KEYS = (
+    "broker", "data", "data_args", "queue", "name", "threads", "device", "state_dir", "grace_seconds",
+    "emulate_delay_seconds", "celery_events", "log_level",
+)  # fmt: skip
+
+
+class _JsonMap(click.ParamType):
+    name = "JSON"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        try:
+            parsed = json.loads(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not JSON ({error}); write for instance '{{\"shard\": 0}}'.", param, ctx)
+        if not isinstance(parsed, dict):
+            self.fail(f"{value!r} is not a JSON object; write for instance '{{\"shard\": 0}}'.", param, ctx)
+        return parsed
+
+
+@click.command(cls=FedtideCommand, context_settings={"auto_envvar_prefix": "FEDTIDE", "show_default": True})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=config_file(_KEYS),
+    help="TOML file with these settings; flags and environment come first.",
+)
+@click.option("--broker", metavar="URL", required=True, help="The Redis that coordinator and workers share.")
+@click.option("--data", metavar="MODULE:CALLABLE", required=True, help="Factory of this device's training data.")
+@click.option("--data-args", type=_JsonMap(), default="{}", help="The factory's keyword arguments.")
+@click.option("--queue", metavar="NAME", multiple=True, default=("default",), help="Device class to serve; repeatable.")
+@click.option("--name", metavar="NAME", help="Unique name of this worker.  [default: HOST-PID]")
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Torch threads; 0 leaves it to torch.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="Keeps undelivered updates over a restart.  [default: ~/.local/state/fedtide/NAME]",
+)
+@click.option("--grace-seconds", type=click.FloatRange(0), default=20.0, help="Time to finish the task when stopped.")
+@click.option("--emulate-delay-seconds", type=click.FloatRange(0), default=0.0, help="Play a slow device in a trial.")
+@click.option("--celery-events", is_flag=True, help="Answer `celery inspect` and send task events.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def worker(**options: Any) -> None:
+    """Run a worker daemon: take tasks when free, train on local data, return updates. The data never leaves."""
+    from fl_core.factory import add_working_directory, check_import_path
+
+    add_working_directory()
+    check_import_path(options["data"], "data")
+    settings = _settings(options)
+
+    from fl_core.logs import configure_logs
+    from workers.daemon import Daemon
+
+    configure_logs(options["log_level"])
+    Daemon(settings).run()
+
+
+def _settings(options: dict[str, Any]) -> Any:
+    from fl_core.broker.connection import check_url
+    from workers.settings import WorkerSettings
+
+    name = options["name"] or f"{re.sub(r'[^A-Za-z0-9_.-]', '-', platform.node()) or 'worker'}-{os.getpid()}"
+    for key, value in (("name", name), *(("queue", queue) for queue in options["queue"])):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
+            raise SpecError(f"{key} = {value!r} is not a name; use letters, digits, '.', '_' and '-', at most 64.")
+    state_home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return WorkerSettings(
+        broker=check_url(options["broker"]),
+        data=options["data"],
+        name=name,
+        state_dir=options["state_dir"] or state_home / "fedtide" / name,
+        data_args=options["data_args"],
+        queues=tuple(dict.fromkeys(options["queue"])),
+        threads=options["threads"],
+        device=options["device"],
+        grace_seconds=options["grace_seconds"],
+        emulate_delay_seconds=options["emulate_delay_seconds"],
+        celery_events=options["celery_events"],
+    )

@@ -1,0 +1,82 @@
+"""The model of the campaign at hand, built once, and the last version's parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import numpy as np
+import torch
+
+from fl_core.errors import LayoutError
+from fl_core.layout import Layout
+from fl_core.messages import TrainTask
+from fl_core.models.build import build_model
+from fl_core.vectors import FloatArray, Parameters
+
+
+class CachedModel:
+    """A model with its layout, and the newest version that was fetched for it.
+
+    Attributes:
+        digest: of ``base``; empty before the first fetch.
+    """
+
+    def __init__(self, module: torch.nn.Module, layout: Layout) -> None:
+        self.module = module
+        self.layout = layout
+        self.digest = ""
+        self.base: Parameters | None = None
+
+    def keep(self, version: int, digest: str, payload: bytes | memoryview) -> None:
+        """Remember a version as it arrived.
+
+        Raises:
+            LayoutError: its size is not the model's.
+        """
+        values: FloatArray = np.frombuffer(payload, np.float32)
+        if values.size != self.layout.num_elements:
+            raise LayoutError(
+                f"version {version} has {values.size} elements, the model built here {self.layout.num_elements}; "
+                "install the campaign's model code."
+            )
+        self.base = Parameters(values)
+        self.digest = digest
+
+
+class ModelCache:
+    """The models of the last few campaigns: a device that serves two in turn builds each once.
+
+    Args:
+        device: where models live.
+        max_models: how many are kept.
+    """
+
+    def __init__(self, device: torch.device, max_models: int = 2) -> None:
+        self._device = device
+        self._max_models = max_models
+        self._models: dict[tuple[Any, ...], CachedModel] = {}
+
+    def get(self, task: TrainTask) -> CachedModel:
+        """The task's model, built if need be.
+
+        Raises:
+            LayoutError: what is built here is not the model that the coordinator has.
+            SpecError: the factory is not installed, or refuses its arguments.
+        """
+        key = (task.campaign, task.model_factory, msgpack.packb(task.model_args), task.layout_digest)
+        if key in self._models:
+            model = self._models.pop(key)
+        else:
+            module = build_model(task.model_factory, dict(task.model_args), seed=0)
+            layout = Layout.of(module)
+            if layout.digest != task.layout_digest:
+                raise LayoutError(
+                    f"{task.model_factory} builds layout {layout.digest} here, the campaign has {task.layout_digest}; "
+                    "install the same model code as the coordinator."
+                )
+            model = CachedModel(module.to(self._device), layout)
+        self._models[key] = model  # the most recently used is last
+        while len(self._models) > self._max_models:
+            del self._models[next(iter(self._models))]
+        return model

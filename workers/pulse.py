@@ -1,0 +1,67 @@
+"""What the training child tells its parent: a few words of shared memory, so that the parent can beat while it trains."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+
+_NUMBERS = struct.Struct("<IIQQQQ")
+_TEXT_BYTES = 2048
+_STATES = ("idle", "training", "delivering")
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """The child's last word.
+
+    Attributes:
+        pid: of the child; 0 before it has started.
+        holding: the task in hand (``campaign/task_id#attempt``) or empty.
+        device: where it computes; empty before torch was loaded.
+        fatal: why this worker can do no task at all, in one sentence; empty while it can.
+    """
+
+    pid: int = 0
+    state: str = "idle"
+    num_done: int = 0
+    num_failed: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    holding: str = ""
+    device: str = ""
+    fatal: str = ""
+
+
+class Pulse:
+    """One page of memory, made before the fork: the child writes it, the parent reads it.
+
+    There is no lock: a torn read shows in one beat and is gone in the next.
+    """
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def write(self, vitals: Vitals) -> None:
+        """Replace what the parent sees."""
+        numbers = _NUMBERS.pack(
+            vitals.pid,
+            _STATES.index(vitals.state),
+            vitals.num_done,
+            vitals.num_failed,
+            vitals.bytes_up,
+            vitals.bytes_down,
+        )
+        text = (
+            "\0".join((vitals.holding, vitals.device, vitals.fatal))
+            .encode()[: _TEXT_BYTES - 1]
+            .ljust(_TEXT_BYTES, b"\0")
+        )
+        self._page[: _NUMBERS.size + _TEXT_BYTES] = numbers + text
+
+    def read(self) -> Vitals:
+        """What the child wrote last."""
+        data = self._page[: _NUMBERS.size + _TEXT_BYTES]
+        pid, state, done, failed, up, down = _NUMBERS.unpack(data[: _NUMBERS.size])
+        holding, device, fatal = (text.decode(errors="replace") for text in data[_NUMBERS.size :].split(b"\0")[:3])
+        return Vitals(pid, _STATES[state], done, failed, up, down, holding, device, fatal)

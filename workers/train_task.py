@@ -1,0 +1,253 @@
+"""One task on the device: claim, newest version, local training, encode, deliver. Runs in the training child."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+
+from fl_core.broker import blobs
+from fl_core.broker.connection import connect
+from fl_core.broker.tasks import Claim, TaskBroker, payload_place
+from fl_core.codecs import codec
+from fl_core.errors import BrokerUnavailable, DataError, RejectedUpdate, TrainingStopped
+from fl_core.factory import call
+from fl_core.messages import MAX_DETAIL_CHARACTERS, ModelUpdate, TaskReport, TrainTask, holding_name
+from fl_core.spec import TrainingSection, parse_section
+from fl_core.training.device import pick_device
+from fl_core.training.local import LocalTraining, train_locally
+from workers.model_cache import CachedModel, ModelCache
+from workers.outbox import Outbox
+from workers.pulse import Pulse
+from workers.settings import WorkerSettings
+
+log = structlog.get_logger()
+
+FETCH_ATTEMPTS = 20
+WANTED_SECONDS = 2.0
+# A device that cannot do a campaign's tasks must not drain its queue: after each failure in a row it waits longer.
+FIRST_PENALTY_SECONDS = 0.5
+LAST_PENALTY_SECONDS = 60.0
+
+
+class Trainer:
+    """The training child's whole life: made at the first task, when torch and the data are loaded.
+
+    Args:
+        settings: the worker's.
+        pulse: where the parent reads what this process does.
+
+    Raises:
+        DataError: the device's data cannot be loaded.
+    """
+
+    def __init__(self, settings: WorkerSettings, pulse: Pulse) -> None:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self._settings = settings
+        self._pulse = pulse
+        self._device = pick_device(settings.device)
+        self._dataset = call(settings.data, settings.data_args, "data")
+        if not len(self._dataset):
+            raise DataError(
+                f"data = {settings.data!r} with {dict(settings.data_args)!r} has no example; give this device a shard."
+            )
+        self._models = ModelCache(self._device)
+        self._broker = TaskBroker(connect(settings.broker), settings.name)
+        self._outbox = Outbox(settings.state_dir)
+        self._failures_in_a_row = 0
+        self._vitals = replace(pulse.read(), device=str(self._device), state="idle", holding="")
+        pulse.write(self._vitals)
+
+    def execute(self, order: bytes) -> None:
+        """Do one task, whatever comes of it: an update, a report, or nothing when nobody wants it any more."""
+        try:
+            task = TrainTask.from_bytes(order)
+        except RejectedUpdate as error:
+            log.error("a task that cannot be read was dropped", reason=error.detail)
+            return
+        with structlog.contextvars.bound_contextvars(campaign=task.campaign, task=task.task_id):
+            self._show(state="training", holding=holding_name(task.campaign, task.task_id, task.attempt))
+            try:
+                self._train_and_deliver(task)
+            except TrainingStopped:
+                log.info("task was cancelled")
+            except Exception as error:
+                self._fail(task, error)
+            else:
+                self._failures_in_a_row = 0
+            finally:
+                self._show(state="idle", holding="")
+        if self._failures_in_a_row:
+            time.sleep(min(LAST_PENALTY_SECONDS, FIRST_PENALTY_SECONDS * 2 ** (self._failures_in_a_row - 1)))
+
+    # -- the path --------------------------------------------------------------------------------------------------
+
+    def _train_and_deliver(self, task: TrainTask) -> None:
+        model = self._models.get(task)
+        started = time.perf_counter()
+        claim, bytes_down = self._bind(task, model)
+        if claim.verdict != "ok" or claim.head is None or model.base is None:
+            log.debug("doorbell is void", verdict=claim.verdict)
+            return
+        fetched = time.perf_counter()
+        version = claim.head.version
+        log.debug("training", version=version, queue_seconds=round(claim.queue_seconds, 3))
+        result, values = self._train(task, model)
+        trained = time.perf_counter()
+        payload = codec(task.codec).encode(values, seed=_seed(task, self._settings.name))
+        num_bytes = memoryview(payload).nbytes
+        blob, num_chunks = payload_place(task, self._settings.name, num_bytes)
+        update = ModelUpdate(
+            campaign=task.campaign,
+            task_id=task.task_id,
+            attempt=task.attempt,
+            worker=self._settings.name,
+            base_version=version,
+            num_examples=result.num_examples,
+            sends=task.sends,
+            codec=task.codec,
+            layout_digest=model.layout.digest,
+            payload_bytes=num_bytes,
+            payload_digest=blobs.digest(payload),
+            blob=blob,
+            num_chunks=num_chunks,
+            bytes_down=bytes_down,
+            metrics={name: value for name, value in result.metrics.items() if np.isfinite(value)},
+            seconds={
+                "queue": claim.queue_seconds,
+                "fetch": fetched - started,
+                "train": trained - fetched,
+                "encode": time.perf_counter() - trained,
+            },
+        )
+        self._deliver(update, payload)
+        self._vitals = replace(
+            self._vitals,
+            num_done=self._vitals.num_done + 1,
+            bytes_up=self._vitals.bytes_up + num_bytes,
+            bytes_down=self._vitals.bytes_down + bytes_down,
+        )
+        log.debug("delivered", version=version, seconds=round(time.perf_counter() - started, 3))
+
+    def _bind(self, task: TrainTask, model: CachedModel) -> tuple[Claim, int]:
+        """Claim the task and hold the newest version: the moment at which the base version is decided."""
+        for _ in range(FETCH_ATTEMPTS):
+            claim = self._patiently(lambda: self._broker.claim(task, model.digest))
+            head = claim.head
+            if head is None or head.digest == model.digest:
+                return claim, 0
+            try:
+                payload = self._patiently(lambda: self._broker.fetch(task, head))  # noqa: B023 - called at once
+            except blobs.MissingBlob:
+                continue  # a newer one was published meanwhile
+            model.keep(head.version, head.digest, payload)
+            return claim, len(payload)
+        raise blobs.MissingBlob(f"the newest version moved away {FETCH_ATTEMPTS} times")
+
+    def _train(self, task: TrainTask, model: CachedModel) -> tuple[LocalTraining, Any]:
+        base = model.base
+        if base is None:
+            raise DataError("there is no base version to train from")
+        model.layout.load_into(model.module, base)
+        settings = parse_section(TrainingSection, dict(task.training), "the task's training settings")
+        result = train_locally(
+            model.module,
+            self._dataset,
+            settings,
+            seed=_seed(task, self._settings.name),
+            should_stop=self._stop_check(task),
+            device=self._device,
+        )
+        if self._settings.emulate_delay_seconds:
+            time.sleep(self._settings.emulate_delay_seconds)
+        values = model.layout.flatten(model.module).values
+        if task.sends == "delta":
+            np.subtract(values, base.values, out=values)
+        return result, values
+
+    def _deliver(self, update: ModelUpdate, payload: bytes | memoryview) -> None:
+        try:
+            wanted = self._broker.deliver(update, payload)
+        except BrokerUnavailable as error:
+            self._show(state="delivering")
+            kept = self._keep(update, payload)
+            log.warning("the broker is away; the update waits", reason=str(error), kept=str(kept) if kept else "memory")
+            wanted = self._patiently(lambda: self._broker.deliver(update, payload))
+            if kept is not None:
+                kept.unlink(missing_ok=True)
+            log.info("the update was delivered late")
+        if not wanted:
+            log.info("the campaign has ended; the update was not wanted")
+
+    def _keep(self, update: ModelUpdate, payload: bytes | memoryview) -> Any:
+        try:
+            return self._outbox.put(update, payload)
+        except OSError as error:
+            log.error("the update cannot be kept on disk", state_dir=str(self._settings.state_dir), reason=str(error))
+            return None
+
+    def _fail(self, task: TrainTask, error: Exception) -> None:
+        """Tell the coordinator that user code (or this installation) could not do the task."""
+        text = traceback.format_exc()
+        log.error("training failed", error=f"{type(error).__name__}: {error}", traceback=text)
+        self._failures_in_a_row += 1
+        self._vitals = replace(self._vitals, num_failed=self._vitals.num_failed + 1)
+        report = TaskReport(
+            campaign=task.campaign,
+            task_id=task.task_id,
+            attempt=task.attempt,
+            worker=self._settings.name,
+            outcome="failed",
+            detail=text[-MAX_DETAIL_CHARACTERS:],
+        )
+        self._patiently(lambda: self._broker.report(report))
+
+    # -- small things ----------------------------------------------------------------------------------------------
+
+    def _stop_check(self, task: TrainTask) -> Callable[[], bool]:
+        """Asks every two seconds whether the task is still wanted; a broker that is away does not stop the training."""
+        next_look = time.monotonic() + WANTED_SECONDS
+
+        def should_stop() -> bool:
+            nonlocal next_look
+            if time.monotonic() < next_look:
+                return False
+            next_look = time.monotonic() + WANTED_SECONDS
+            try:
+                return not self._broker.is_wanted(task)
+            except BrokerUnavailable:
+                next_look += 5 * WANTED_SECONDS
+                return False
+
+        return should_stop
+
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        """Repeat what needs the broker for as long as it is away."""
+        pause, since = 0.1, time.monotonic()
+        next_word = since + 10
+        while True:
+            try:
+                return action()
+            except BrokerUnavailable as error:
+                if time.monotonic() >= next_word:
+                    log.warning("waiting for the broker", seconds=round(time.monotonic() - since), reason=str(error))
+                    next_word = time.monotonic() + 60
+                time.sleep(pause)
+                pause = min(5.0, pause * 1.5)
+
+    def _show(self, **changes: Any) -> None:
+        self._vitals = replace(self._vitals, **changes)
+        self._pulse.write(self._vitals)
+
+
+def _seed(task: TrainTask, worker: str) -> int:
+    """A seed for shuffling that differs between tasks and workers and is the same on every machine."""
+    return zlib.crc32(f"{task.campaign}/{task.task_id}/{worker}".encode())
