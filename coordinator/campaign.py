@@ -35,12 +35,12 @@ from coordinator.saver import Covered, Saver
 from coordinator.state import CampaignState, Effects, Phase
 from coordinator.summary import summarise
 from fl_core.broker import blobs, versions
-from fl_core.broker import keys as broker_keys
+from fl_core.broker.campaign import CampaignBroker, OpenRow
 from fl_core.broker.celery_app import Doorbell
-from fl_core.broker.connection import Client, broker_errors
-from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.connection import Client
 from fl_core.broker.lease import Command, LostData, Writer
-from fl_core.broker.log import LogEntry, LogReader, event_command, order
+from fl_core.broker.log import LogEntry, LogReader
+from fl_core.broker.roster import Roster
 from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 from fl_core.layout import Layout
 from fl_core.messages import CampaignEvent, TrainTask
@@ -111,7 +111,8 @@ class Coordinator:
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._client = client
-        self._keys = CampaignKeys(identity.campaign)
+        self._broker = CampaignBroker(client, identity.campaign)
+        self._keys = self._broker.keys
         self._folder = folder
         self._identity = identity
         self._spec = spec
@@ -122,7 +123,7 @@ class Coordinator:
         self._on_progress = on_progress
         self._history = History(folder.history, history_bytes)
         self._doorbell = Doorbell(url)
-        self._dispatcher = Dispatcher(client, identity.campaign, spec.dispatch, self._identify)
+        self._dispatcher = Dispatcher(self._broker, Roster(client), identity.campaign, spec.dispatch, self._identify)
         self._reader = LogReader(client, self._keys, state.position, state.control_position)
         self._saver = Saver(store, writer)
         self._commands: list[Command] = []
@@ -182,11 +183,9 @@ class Coordinator:
 
     def _recover(self) -> None:
         """Bring the broker to where the log says that the campaign is: also after a crash or a loss of data."""
-        with broker_errors("reading the epoch"):
-            epoch = self._client.get(self._keys.epoch)
         self._read_clock()
-        if epoch is None or epoch.decode() != self._identity.epoch:
-            self._restore_keys(lost=self._state.position != "0-0")
+        if self._broker.epoch() != self._identity.epoch:
+            self._register(lost=self._state.position != "0-0")
         replayed = self._replay()
         state = self._state
         self._sequence = state.sequence
@@ -196,8 +195,8 @@ class Coordinator:
         elif state.phase == Phase.INTERRUPTED:
             self._append("resumed", {"control": ""})
         self._publish()
-        self._commands.append(["DEL", self._keys.out])
-        self._open_out(state.ledger.open.values())
+        self._commands += self._broker.close_all_commands()
+        self._open(state.ledger.open.values())
         self._commit()
         if replayed:
             self._log.info("resumed", replayed=replayed, version=state.strategy.version, out=state.ledger.out)
@@ -215,7 +214,7 @@ class Coordinator:
         self._to_ring.clear()
         return self._state.num_entries - before
 
-    def _restore_keys(self, *, lost: bool) -> None:
+    def _register(self, *, lost: bool) -> None:
         """Write down what the server must know of the campaign: at launch, and after it lost its data."""
         if lost:
             self._log.warning(
@@ -223,13 +222,7 @@ class Coordinator:
                 version=self._state.strategy.version,
                 lost="updates not yet read; their tasks are re-issued",
             )
-        keys = self._keys
-        with broker_errors("restoring the campaign"), self._client.pipeline() as pipeline:
-            pipeline.zadd(broker_keys.CAMPAIGNS, {self._identity.campaign: self._identity.created_ms})
-            pipeline.delete(keys.out, keys.owners, keys.pins, keys.versions, keys.head)
-            pipeline.set(keys.spec, to_toml(self._spec))
-            pipeline.set(keys.epoch, self._identity.epoch)
-            pipeline.execute()
+        self._broker.register(self._identity.created_ms, self._identity.epoch, to_toml(self._spec))
 
     # -- one turn --------------------------------------------------------------------------------------------------
 
@@ -275,10 +268,9 @@ class Coordinator:
     def _project(self, effects: Effects) -> None:
         """Carry an entry's consequences to the broker with the next commit."""
         if effects.closed:
-            names = [self._identify(number) for number in effects.closed]
-            self._commands += [["HDEL", key, *names] for key in (self._keys.out, self._keys.owners, self._keys.pins)]
+            self._commands += self._broker.close_commands([self._identify(number) for number in effects.closed])
         if effects.reopened:
-            self._open_out(effects.reopened)
+            self._open(effects.reopened)
             self._to_ring += effects.reopened
 
     def _tell(self, effects: Effects) -> None:
@@ -337,7 +329,7 @@ class Coordinator:
         tasks = [OpenTask(self._issued_sent + 1 + i, 1, 0, queue, now_ms) for i, queue in enumerate(queues)]
         self._issued_sent += len(tasks)
         self._append("issued", {"queues": queues})
-        self._open_out(tasks)
+        self._open(tasks)
         self._to_ring += tasks
 
     def _survey(self) -> None:
@@ -345,7 +337,7 @@ class Coordinator:
         ledger = self._state.ledger
         self._live_workers = self._dispatcher.look_at_queues()
         judge = time.monotonic() >= self._judge_workers_after
-        survey = self._dispatcher.survey(ledger, now_ms=round(self._now_ms()), judge_workers=judge)
+        survey = self._dispatcher.survey(ledger, now_ms=self._now_ms(), judge_workers=judge)
         self._claimed = survey.claimed
         for task, queue, reason in survey.lost:
             self._log.warning("task lost", task=self._identify(task.number), attempt=task.attempt, reason=reason)
@@ -366,17 +358,14 @@ class Coordinator:
         self._commands += versions.publish_commands(self._keys, head)
         self._published = strategy.version
 
-    def _open_out(self, tasks: Iterable[OpenTask]) -> None:
-        fields: list[str | bytes] = []
-        for task in tasks:
-            fields += [self._identify(task.number), f"{task.attempt}|{round(task.issued_ms)}|{task.queue}"]
-        for start in range(0, len(fields), 2000):
-            self._commands.append(["HSET", self._keys.out, *fields[start : start + 2000]])
+    def _open(self, tasks: Iterable[OpenTask]) -> None:
+        rows = [OpenRow(self._identify(t.number), t.attempt, t.issued_ms, t.queue) for t in tasks]
+        self._commands += self._broker.open_commands(rows)
 
     def _append(self, kind: str, body: Mapping[str, Any]) -> None:
         self._sequence += 1
         event = CampaignEvent(campaign=self._identity.campaign, sequence=self._sequence, kind=kind, body=body)
-        self._commands.append(event_command(self._keys, self._identity.secret, event.to_bytes()))
+        self._commands += self._broker.event_commands(self._identity.secret, event.to_bytes())
 
     def _commit(self) -> None:
         """Write what the turn decided, then ring. Both may be repeated after a failure: neither takes effect twice."""
@@ -390,16 +379,12 @@ class Coordinator:
             self._commands = []
         if self._to_ring:
             tasks = self._to_ring
-            self._doorbell.ring([self._order(task) for task in tasks], round(self._now_ms()))
+            self._doorbell.ring([self._order(task) for task in tasks], self._now_ms())
             self._to_ring = []
-            with broker_errors("counting tasks"), self._client.pipeline(transaction=False) as pipeline:
-                for queue in {task.queue for task in tasks}:
-                    count = sum(task.queue == queue for task in tasks)
-                    pipeline.hincrby(broker_keys.QUEUE_COUNTS, f"{queue}:published", count)
-                pipeline.execute()
+            self._broker.count_published(task.queue for task in tasks)
 
     def _after_data_loss(self) -> None:
-        """The server answers but has forgotten: write the campaign again from memory, which is ahead of any checkpoint."""
+        """The server has forgotten the campaign: write it again from memory, which is ahead of any checkpoint."""
         if self._state.phase.is_over:
             self._commands.clear()  # the end was written, only the answer got lost
             return
@@ -441,10 +426,7 @@ class Coordinator:
     def _trim(self, covered: Covered) -> None:
         if self._spec.checkpoint.keep_log:
             return
-        milliseconds, sequence = order(covered.position)
-        self._commands.append(["XTRIM", self._keys.log, "MINID", f"{milliseconds}-{sequence + 1}"])
-        for name, num_bytes in covered.blobs:
-            self._commands.append(["UNLINK", *blobs.chunk_keys(self._keys.blob(name), num_bytes)])
+        self._commands += self._broker.trim_commands(covered.position, covered.blobs)
 
     # -- evaluation, status ----------------------------------------------------------------------------------------
 
@@ -456,7 +438,7 @@ class Coordinator:
             self._evaluator.request()
 
     def _summarise(self) -> dict[str, Any]:
-        return summarise(self._identity.campaign, self._spec, self._state, self._layout, now_ms=round(self._now_ms()))
+        return summarise(self._identity.campaign, self._spec, self._state, self._layout, now_ms=self._now_ms())
 
     def _write_status(self) -> None:
         summary = self._summarise()
@@ -473,10 +455,10 @@ class Coordinator:
             "buffer_size": self._spec.aggregation.buffer_size,
             "recent_updates_per_second": round(rate, 2),
             "checkpoint_age_seconds": round(self._saver.age_seconds, 1),
-            "written_ms": round(self._now_ms()),
+            "written_ms": self._now_ms(),
             "queues": list(self._spec.dispatch.queues),
         }
-        self._commands.append(["SET", self._keys.status, msgpack.packb(status)])
+        self._commands += self._broker.status_commands(msgpack.packb(status))
         self._on_progress(progress)
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -515,30 +497,17 @@ class Coordinator:
 
     def _clear_broker(self) -> None:
         """Leave nothing behind that others would pay for: doorbells, and after the end the campaign's bulky keys."""
-        self._remove_doorbells()
-        keys = self._keys
+        dispatch, keep_log = self._spec.dispatch, self._spec.checkpoint.keep_log
+        self._broker.remove_doorbells(dispatch.queues, limit=4 * dispatch.concurrency)
         self._write_status()
         if self._state.phase.is_over:
-            for version, num_bytes in versions.droppable(self._client, keys, 0):
-                self._commands += versions.drop_commands(keys, version, num_bytes)
-            if not self._spec.checkpoint.keep_log:
-                for name, num_bytes in self._saver.all_blobs():
-                    self._commands.append(["UNLINK", *blobs.chunk_keys(keys.blob(name), num_bytes)])
-                self._commands.append(["UNLINK", keys.log])
-            self._commands.append(["UNLINK", keys.out, keys.owners, keys.pins, keys.versions, keys.control])
-            self._commands.append(["SET", keys.epoch, "ended"])
+            for version, num_bytes in versions.droppable(self._client, self._keys, 0):
+                self._commands += versions.drop_commands(self._keys, version, num_bytes)
+            if not keep_log:
+                self._commands += self._broker.drop_payload_commands(self._saver.all_blobs())
+            self._commands += self._broker.end_commands(keep_log=keep_log)
         self._commit()
         self._writer.release()
-
-    def _remove_doorbells(self) -> None:
-        """Take this campaign's unanswered messages off the queues (workers would find them void, but queues look long)."""
-        marker = f'"{self._identity.campaign}"'.encode()
-        with broker_errors("tidying the queues"):
-            for queue in self._spec.dispatch.queues:
-                name = broker_keys.train_queue(queue)
-                for message in self._client.lrange(name, 0, 4 * self._spec.dispatch.concurrency):
-                    if marker in message:
-                        self._client.lrem(name, 1, message)
 
     # -- patience --------------------------------------------------------------------------------------------------
 
@@ -559,8 +528,7 @@ class Coordinator:
             self._interrupted.wait(pause)
             pause = min(2.0, pause * 1.5)
             try:
-                with broker_errors("asking the broker"):
-                    self._client.ping()
+                self._broker.ping()
                 break
             except BrokerUnavailable as again:
                 error = again
@@ -592,10 +560,8 @@ class Coordinator:
         )
 
     def _read_clock(self) -> None:
-        with broker_errors("reading the server's clock"):
-            seconds, micros = self._client.time()
-        self._clock_offset_ms = seconds * 1000 + micros / 1000 - time.monotonic() * 1000
+        self._clock_offset_ms = self._broker.clock_ms() - time.monotonic() * 1000
 
-    def _now_ms(self) -> float:
+    def _now_ms(self) -> int:
         """The server's clock, as of the last survey."""
-        return time.monotonic() * 1000 + self._clock_offset_ms
+        return round(time.monotonic() * 1000 + self._clock_offset_ms)

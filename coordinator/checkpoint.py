@@ -1,9 +1,9 @@
-"""Checkpoints: a campaign's whole state on disk (or on any fsspec file system), written so that a crash leaves one whole.
+"""Checkpoints: a campaign's state on disk (or on any fsspec file system), written so that a crash leaves one whole.
 
 A checkpoint is two files: ``state-<fence>-<n>.safetensors`` with the arrays, then ``state-<fence>-<n>.msgpack`` with
 everything else and the arrays' digest. The second one is the commit: a checkpoint without it does not exist. The one
-before is kept. ``fence`` is the writer's fencing token: a coordinator that lost its lease and wakes up in the middle of a
-save writes under its old fence, which its successor's checkpoints outrank.
+before is kept. ``fence`` is the writer's fencing token: a coordinator that lost its lease and wakes up in the middle of
+a save writes under its old fence, which its successor's checkpoints outrank.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class _LocalFiles:
         self._folder = folder
 
     def names(self) -> list[str]:
-        return os.listdir(self._folder) if self._folder.is_dir() else []
+        return [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
 
     def read(self, name: str) -> bytes:
         return (self._folder / name).read_bytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,7 @@ def workers(broker: str, as_json: bool, watch: float | None, name: str | None) -
     from coordinator.tables import print_workers
     from coordinator.watch import look_at_workers
 
-    def look() -> list[Mapping[str, Any]]:
+    def look() -> list[dict[str, Any]]:
         rows = look_at_workers(broker)
         return rows if name is None else [row for row in rows if row["worker"] == name]
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from coordinator.ledger import Ledger, OpenTask
-from fl_core.broker import keys as broker_keys
-from fl_core.broker.connection import Client, broker_errors
-from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.campaign import CampaignBroker, Owner
 from fl_core.broker.roster import BEAT_SECONDS, Roster
 from fl_core.messages import holding_name
 from fl_core.spec import DispatchSection
@@ -26,16 +23,6 @@ FIRST_REMINDER_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """Who claimed a task: the attempt, when (server's clock), and whether its update is in the log already."""
-
-    attempt: int
-    claimed_ms: int
-    delivered: bool
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
 class Survey:
     """What a look at the open tasks found.
 
@@ -43,33 +30,36 @@ class Survey:
         lost: tasks to re-issue, with the queue and the reason (``lost``, ``deadline``, ``no_worker``).
         silent: tasks whose doorbell has to be rung again.
         claimed: how many open tasks a worker has.
-        live_workers: workers that beat within the lease; None when it was not looked up.
     """
 
     lost: list[tuple[OpenTask, str, str]]
     silent: list[OpenTask]
     claimed: int
-    live_workers: int
 
 
 class Dispatcher:
     """Decides what to issue and what to re-issue; the coordinator writes the decisions down.
 
     Args:
+        broker, roster: where tasks and workers are looked up.
         campaign: its id.
         settings: the spec's ``[dispatch]``.
         identify: the task id of a number.
     """
 
     def __init__(
-        self, client: Client, campaign: str, settings: DispatchSection, identify: Callable[[int], str]
+        self,
+        broker: CampaignBroker,
+        roster: Roster,
+        campaign: str,
+        settings: DispatchSection,
+        identify: Callable[[int], str],
     ) -> None:
-        self._client = client
+        self._broker = broker
+        self._roster = roster
         self._campaign = campaign
-        self._keys = CampaignKeys(campaign)
         self._settings = settings
         self._identify = identify
-        self._roster = Roster(client)
         self._rung: dict[int, tuple[float, float]] = {}
         self._served: set[str] | None = None
         self._waiting_by_queue: Counter[str] = Counter()
@@ -114,9 +104,9 @@ class Dispatcher:
         Raises:
             BrokerUnavailable: nothing is known.
         """
-        owners = self._read_owners()
+        owners = self._broker.owners()
         present = self._roster.lookup(sorted({owner.worker for owner in owners.values()}))
-        survey = Survey([], [], 0, sum(silent < self._settings.lease_seconds for silent, _ in present.values()))
+        lost: list[tuple[OpenTask, str, str]] = []
         waiting: list[OpenTask] = []
         claimed = 0
         for task in ledger.open.values():
@@ -125,12 +115,11 @@ class Dispatcher:
                 waiting.append(task)
             elif not owner.delivered:
                 claimed += 1
-                self._rung.pop(task.number, None)
                 if reason := self._why_lost(task, owner, present, now_ms, judge_workers):
-                    survey.lost.append((task, task.queue, reason))
+                    lost.append((task, task.queue, reason))
         self._waiting_by_queue = Counter(task.queue for task in waiting)
-        self._look_at_waiting(waiting, survey, now_ms)
-        return Survey(survey.lost, survey.silent, claimed, survey.live_workers)
+        stranded, silent = self._look_at_waiting(waiting, now_ms)
+        return Survey(lost + stranded, silent, claimed)
 
     def look_at_queues(self) -> int:
         """Learn which queues have a live worker (they are chosen by preference) and return how many workers live.
@@ -144,15 +133,6 @@ class Dispatcher:
         served = {queue for beat in live for queue in beat.queues}
         self._served = (served & set(self._settings.queues)) or None
         return sum(bool(set(beat.queues) & set(self._settings.queues)) for beat in live)
-
-    def _read_owners(self) -> dict[str, Owner]:
-        with broker_errors("reading who has which task"):
-            rows: Mapping[bytes, bytes] = self._client.hgetall(self._keys.owners)
-        owners = {}
-        for identifier, row in rows.items():
-            attempt, claimed, delivered, worker = row.decode().split("|", 3)
-            owners[identifier.decode()] = Owner(int(attempt), int(claimed), delivered == "1", worker)
-        return owners
 
     def _why_lost(
         self, task: OpenTask, owner: Owner, present: Mapping[str, tuple[float, str]], now_ms: int, judge_workers: bool
@@ -173,31 +153,31 @@ class Dispatcher:
             return "lost"
         return None
 
-    def _look_at_waiting(self, waiting: list[OpenTask], survey: Survey, now_ms: int) -> None:
+    def _look_at_waiting(
+        self, waiting: list[OpenTask], now_ms: int
+    ) -> tuple[list[tuple[OpenTask, str, str]], list[OpenTask]]:
+        """Tasks that nobody has: those on a queue that nobody serves, and those whose doorbell has gone missing."""
         now = now_ms / 1000
-        open_numbers = {task.number for task in waiting}
-        for number in list(self._rung):
-            if number not in open_numbers:
-                del self._rung[number]
+        stranded: list[tuple[OpenTask, str, str]] = []
+        silent: list[OpenTask] = []
+        numbers = {task.number for task in waiting}
+        self._rung = {number: rung for number, rung in self._rung.items() if number in numbers}
         depths: dict[str, int] = {}
         for task in waiting:
-            since_issue = now - task.issued_ms / 1000
-            if since_issue < DOORBELL_GRACE_SECONDS:
+            issued = task.issued_ms / 1000
+            if now - issued < DOORBELL_GRACE_SECONDS:
                 continue
-            if self._served is not None and task.queue not in self._served and len(self._settings.queues) > 1:
-                survey.lost.append((task, min(self._served), "no_worker"))
+            if self._served is not None and task.queue not in self._served:
+                stranded.append((task, min(self._served), "no_worker"))
                 continue
-            last_rung, patience = self._rung.get(task.number, (task.issued_ms / 1000, FIRST_REMINDER_SECONDS))
+            last_rung, patience = self._rung.get(task.number, (issued, FIRST_REMINDER_SECONDS))
             if task.queue not in depths:
-                depths[task.queue] = self._depth(task.queue)
-            if depths[task.queue] < self._waiting_by_queue[task.queue] and now - last_rung >= DOORBELL_GRACE_SECONDS:
+                depths[task.queue] = self._broker.depth(task.queue)
+            gone = depths[task.queue] < self._waiting_by_queue[task.queue]
+            if gone and now - last_rung >= DOORBELL_GRACE_SECONDS:
                 self._rung[task.number] = (now, patience)
-                survey.silent.append(task)
+                silent.append(task)
             elif now - last_rung >= patience:
                 self._rung[task.number] = (now, patience * 2)
-                survey.silent.append(task)
-
-    def _depth(self, queue: str) -> int:
-        with broker_errors("reading a queue's depth"):
-            depth: Any = self._client.llen(broker_keys.train_queue(queue))
-        return int(depth)
+                silent.append(task)
+        return stranded, silent

@@ -21,10 +21,9 @@ from coordinator.lease_keeper import LEASE_SECONDS
 from coordinator.run_folder import RunFolder
 from coordinator.state import CampaignState
 from fl_core.aggregation import build_strategy
-from fl_core.broker import blobs
+from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.fitness import check_broker
-from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Writer
 from fl_core.errors import CampaignError, LayoutError, SpecError
 from fl_core.layout import Layout
@@ -99,24 +98,21 @@ def coordinating(
     try:
         client = connect(url)
         _check_fit(client, spec, layout)
-        keys = CampaignKeys(identity.campaign)
-        writer = Writer(client, keys, holder=f"{platform.node()}:{os.getpid()}", lease_seconds=LEASE_SECONDS)
+        broker = CampaignBroker(client, identity.campaign)
+        writer = Writer(client, broker.keys, holder=f"{platform.node()}:{os.getpid()}", lease_seconds=LEASE_SECONDS)
         _take_lease(writer, store)
         if loaded is not None:
             loaded = store.load()  # whoever had the lease until now may have gone on
         strategy = build_strategy(spec, layout, initial)
 
-        def fetch_blob(name: str, num_bytes: int) -> memoryview:
-            return blobs.get(client, keys.blob(name), num_bytes)
-
-        admission = Admission(identity.campaign, spec, layout, identity.secret, fetch_blob)
+        admission = Admission(identity.campaign, spec, layout, identity.secret, broker.fetch_blob)
         state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission)
         history_bytes = 0
         if loaded is not None:
             tensors, meta = loaded
             if meta["layout"] != layout.digest:
                 raise LayoutError(
-                    f"{spec.model.factory} builds another model than the campaign has; install the version it began with."
+                    f"{spec.model.factory} builds another model than the campaign's; install the version it began with."
                 )
             state.restore(tensors, meta["state"])
             history_bytes = meta["history_bytes"]

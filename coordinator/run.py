@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -42,20 +42,36 @@ class RunOptions:
 
 
 @contextlib.contextmanager
-def open_broker(options: RunOptions, folder: RunFolder) -> Iterator[str]:
-    """The URL of the broker to use; an embedded server ends with the block.
+def open_broker(url: str | None, folder: Path, port: int) -> Iterator[str]:
+    """The URL of the broker to use.
+
+    Args:
+        url: a server that is there already; None starts an embedded one, which ends with the block.
+        folder: the embedded server's data.
+        port: the embedded server's preferred port.
 
     Raises:
         SpecError: there is no server to start.
         BrokerUnavailable: the given one does not answer.
     """
-    if options.broker is not None:
-        with broker_errors(f"reaching the broker at {public_url(options.broker)}"):
-            connect(options.broker).ping()
-        yield options.broker
+    if url is not None:
+        with broker_errors(f"reaching the broker at {public_url(url)}"):
+            connect(url).ping()
+        yield url
         return
-    with EmbeddedServer(folder.broker, port=options.port, persistent=True) as server:
+    with EmbeddedServer(folder, port=port, persistent=True) as server:
         yield server.url
+
+
+@contextlib.contextmanager
+def local_fleet(workers: Sequence[FleetWorker], url: str, folder: Path) -> Iterator[Fleet]:
+    """Worker processes on this machine, which end with the block."""
+    fleet = Fleet(workers, url, folder)
+    try:
+        fleet.start()
+        yield fleet
+    finally:
+        fleet.stop()
 
 
 def run_campaign(
@@ -66,57 +82,74 @@ def run_campaign(
     on_launch: Callable[[str, int, bool], None],
     on_progress: Callable[[Any], None],
 ) -> dict[str, Any]:
-    """Run one campaign from beginning to end.
+    """Run one campaign from beginning to end, with all that it needs around it.
 
     Args:
         spec: the campaign's.
         options: how.
         on_broker: told the broker's URL, before anything else happens.
-        on_launch: told the campaign's id, its number of parameters, and whether it was resumed.
-        on_progress: told a few times a second how it goes.
+        on_launch, on_progress: as in ``lead``.
 
     Returns:
         The summary, as in ``summary.json``.
     """
     folder = RunFolder(options.folder)
-    with open_broker(options, folder) as url:
+    with open_broker(options.broker, folder.broker, options.port) as url:
         on_broker(url)
-        with _fleet(options, url, folder) as fleet:
-            # torch is loaded while the workers load theirs.
-            from coordinator.launch import coordinating
-
-            def progress(now: Any) -> None:
-                fleet.check()
-                on_progress(now)
-
-            with (
-                coordinating(
-                    spec,
-                    url,
-                    folder,
-                    resume=options.resume,
-                    on_identity=lambda identity, layout, resumed: on_launch(
-                        identity.campaign, layout.num_parameters, resumed
-                    ),
-                    on_progress=progress,
-                ) as coordinator,
-                _interrupts(coordinator.interrupt),
-            ):
-                summary: dict[str, Any] = coordinator.run()
+        with local_fleet(options.fleet, url, folder.workers) as fleet:
+            summary = lead(
+                spec, url, folder, fleet, resume=options.resume, on_launch=on_launch, on_progress=on_progress
+            )
     from coordinator.curves import draw_curves
 
     draw_curves(folder.history, folder.curves, title=summary["campaign"])
     return summary
 
 
-@contextlib.contextmanager
-def _fleet(options: RunOptions, url: str, folder: RunFolder) -> Iterator[Fleet]:
-    fleet = Fleet(options.fleet, url, folder.workers)
-    fleet.start()
-    try:
-        yield fleet
-    finally:
-        fleet.stop()
+def lead(
+    spec: CampaignSpec,
+    url: str,
+    folder: RunFolder,
+    fleet: Fleet,
+    *,
+    resume: bool = False,
+    on_launch: Callable[[str, int, bool], None],
+    on_progress: Callable[[Any], None],
+) -> dict[str, Any]:
+    """Coordinate one campaign on a broker and with a fleet that are there already.
+
+    Args:
+        spec: the campaign's.
+        url: the broker.
+        folder: where the campaign's files go.
+        fleet: looked after while the campaign runs; it may be empty.
+        resume: go on from the folder's checkpoint.
+        on_launch: told the campaign's id, its number of parameters, and whether it was resumed.
+        on_progress: told a few times a second how it goes.
+
+    Returns:
+        The summary, as in ``summary.json``. Its state is ``interrupted`` after Ctrl-C.
+    """
+    # torch is loaded while the workers of a fleet that has just been started load theirs.
+    from coordinator.launch import coordinating
+
+    def progress(now: Any) -> None:
+        fleet.check()
+        on_progress(now)
+
+    with (
+        coordinating(
+            spec,
+            url,
+            folder,
+            resume=resume,
+            on_identity=lambda identity, layout, resumed: on_launch(identity.campaign, layout.num_parameters, resumed),
+            on_progress=progress,
+        ) as coordinator,
+        _interrupts(coordinator.interrupt),
+    ):
+        summary: dict[str, Any] = coordinator.run()
+    return summary
 
 
 @contextlib.contextmanager
@@ -127,7 +160,7 @@ def _interrupts(interrupt: Callable[[], None]) -> Iterator[None]:
         return
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        log.info("interrupted: writing a checkpoint; --resume goes on from here")
+        log.info("interrupted: writing a checkpoint")
         signal.signal(signal.SIGINT, signal.default_int_handler)
         interrupt()
 

@@ -1,4 +1,4 @@
-"""What a campaign came to: the content of ``summary.json`` and of the table at the end. A pure function of the state."""
+"""What a campaign came to: the content of ``summary.json`` and of the table at the end; a function of the state."""
 
 from __future__ import annotations
 

@@ -1,21 +1,21 @@
-"""The records that travel, and their format: one msgpack map per record, string keys, no extension types, no pickle.
+"""The records that travel, and their format: one msgpack map per record, string keys, no extension types.
 
-=============  ===============================================  =========================================================
-record         where it travels                                 fields (beside ``v``, the format's version, an int)
-=============  ===============================================  =========================================================
-TrainTask      Celery message, queue ``fedtide.train.<queue>``  campaign, task_id, attempt, queue, timeout_seconds,
-                                                                model_factory, model_args, layout_digest, training, codec,
-                                                                sends
-ModelUpdate    update log, field ``u`` (payload in ``p``)       campaign, task_id, attempt, worker, base_version,
-                                                                num_examples, sends, codec, layout_digest, payload_bytes,
-                                                                payload_digest, blob, num_chunks, bytes_down, metrics,
-                                                                seconds
-TaskReport     update log, field ``r``                          campaign, task_id, attempt, worker, outcome, detail
-CampaignEvent  update log, field ``e`` (its MAC in ``m``)       campaign, sequence, kind, body
-Beat           ``fedtide:beats``, one per worker                worker, state, queues, holding, host, pid, started_ms,
-                                                                threads, device, num_done, num_failed, bytes_up,
-                                                                bytes_down
-=============  ===============================================  =========================================================
+=============  ==============================================  ========================================================
+record         where it travels                                fields (beside ``v``, the format's version, an int)
+=============  ==============================================  ========================================================
+TrainTask      Celery message, queue ``fedtide.train.<name>``  campaign, task_id, attempt, queue, timeout_seconds,
+                                                               model_factory, model_args, layout_digest, training,
+                                                               codec, sends
+ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id, attempt, worker, base_version,
+                                                               num_examples, sends, codec, layout_digest,
+                                                               payload_bytes, payload_digest, blob, num_chunks,
+                                                               bytes_down, metrics, seconds
+TaskReport     update log, field ``r``                         campaign, task_id, attempt, worker, outcome, detail
+CampaignEvent  update log, field ``e`` (its MAC in ``m``)      campaign, sequence, kind, body
+Beat           ``fedtide:beats``, one per worker               worker, state, queues, holding, host, pid, started_ms,
+                                                               threads, device, num_done, num_failed, bytes_up,
+                                                               bytes_down
+=============  ==============================================  ========================================================
 
 Decoding is strict, because the network is hostile: the size is bounded before anything is allocated, an unknown or
 missing field, a wrong type, a value out of range or a newer format is refused with ``RejectedUpdate(malformed)``.

@@ -20,7 +20,7 @@ _KEYS = (
 )  # fmt: skip
 
 
-class _JsonMap(click.ParamType):
+class _JsonMap(click.ParamType[dict[str, Any]]):
     name = "JSON"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the training child tells its parent: a few words of shared memory, so that the parent can beat while it trains."""
+"""What the training child tells its parent, in shared memory, so that the parent can beat while the child trains."""
 
 from __future__ import annotations
 

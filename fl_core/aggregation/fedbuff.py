@@ -24,7 +24,9 @@ class FedBuff:
 
     The sum is divided by K as published, not by the sum of the staleness weights: a buffer of stale updates makes a
     short step. With ``example_weighting`` the mean is Σ s(τ_i) n_i Δ_i / Σ n_i, which is the paper's where all n_i are
-    equal. A flush of fewer than K divides by their number.
+    equal. A flush at the end merges fewer than K, and takes the part of a step that they are of a full buffer: it still
+    divides by K (by K times the mean n_i with ``example_weighting``). Dividing by their number instead would give one last
+    device's data the weight of K.
 
     >>> import numpy as np
     >>> from fl_core.layout import TensorSpec
@@ -83,7 +85,8 @@ class FedBuff:
         buffer = self._model.buffer
         if buffer.count == 0:
             return None
-        return self._model.merge(buffer.example_total if self._example_weighting else buffer.count)
+        full = self._buffer_size
+        return self._model.merge(buffer.example_total * full / buffer.count if self._example_weighting else full)
 
     def export_state(self) -> tuple[Tensors, dict[str, Any]]:
         """All state; the arrays are views."""

@@ -15,7 +15,7 @@ import numpy as np
 import redis
 import xxhash
 
-from fl_core.broker.connection import broker_errors
+from fl_core.broker.connection import Client, broker_errors
 
 CHUNK_BYTES = 2**20
 
@@ -49,7 +49,7 @@ def chunk_keys(prefix: str, num_bytes: int) -> list[str]:
     return [f"{prefix}:{index}" for index in range(count_chunks(num_bytes))]
 
 
-def put(client: redis.Redis, prefix: str, payload: Bytes, *, expire_seconds: int | None = None) -> int:
+def put(client: Client, prefix: str, payload: Bytes, *, expire_seconds: int | None = None) -> int:
     """Write ``payload`` under ``prefix`` in one pipelined pass and return the number of chunks.
 
     Raises:
@@ -75,7 +75,7 @@ def put(client: redis.Redis, prefix: str, payload: Bytes, *, expire_seconds: int
     return len(keys)
 
 
-def get(client: redis.Redis, prefix: str, num_bytes: int) -> memoryview:
+def get(client: Client, prefix: str, num_bytes: int) -> memoryview:
     """Read a blob whose size is known and was bounded by the caller.
 
     Returns:
@@ -86,7 +86,7 @@ def get(client: redis.Redis, prefix: str, num_bytes: int) -> memoryview:
         BrokerUnavailable: the server is away.
     """
     # numpy's allocation is not zeroed first, as a bytearray would be; float64 keeps every smaller dtype aligned.
-    buffer = memoryview(np.empty(-(-num_bytes // 8), np.float64)).cast("B")[:num_bytes]
+    buffer = np.empty(-(-num_bytes // 8), np.float64).data.cast("B")[:num_bytes]
     keys = chunk_keys(prefix, num_bytes)
     missing: str | None = None
     with broker_errors("reading a blob"), _socket(client) as sock:
@@ -114,7 +114,7 @@ class _WrongSize(MissingBlob):
     pass
 
 
-def delete(client: redis.Redis, prefix: str, num_bytes: int) -> None:
+def delete(client: Client, prefix: str, num_bytes: int) -> None:
     """Drop a blob; the server frees the memory in the background."""
     with broker_errors("dropping a blob"):
         client.unlink(*chunk_keys(prefix, num_bytes))
@@ -125,7 +125,7 @@ def _bulk(word: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def _socket(client: redis.Redis) -> Iterator[Any]:
+def _socket(client: Client) -> Iterator[Any]:
     """The socket of one pooled connection. After any failure it is closed: its replies would be out of step."""
     pool = client.connection_pool
     connection = pool.get_connection()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import redis
@@ -13,7 +14,8 @@ from redis.retry import Retry
 
 from fl_core.errors import BrokerUnavailable, SpecError
 
-Client = redis.Redis
+# redis-py types a reply by what any client might be set to decode; ours decodes nothing, so its replies are bytes.
+Client: TypeAlias = Any
 CONNECT_TIMEOUT_SECONDS = 5.0
 SOCKET_TIMEOUT_SECONDS = 15.0
 
@@ -66,7 +68,7 @@ def check_url(url: str) -> str:
     return url
 
 
-def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
+def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Client:
     """A client with timeouts, keepalive and binary replies. It connects at its first command.
 
     Raises:

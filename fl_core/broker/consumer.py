@@ -50,9 +50,10 @@ class Consumer:
         self._on_stop = on_stop
         self._stopping = False
 
-        @self._app.task(name=TRAIN, ignore_result=True)
         def train(order: bytes) -> None:
             execute(order)
+
+        self._app.task(name=TRAIN, ignore_result=True)(train)
 
         def quiet(**_: Any) -> None:
             """Celery configures no logging when somebody listens here: ours stays as it is."""

@@ -8,10 +8,10 @@ key                                    type    holds
 ``fedtide:seen``                       zset    worker -> last beat, ms of the server's clock
 ``fedtide:holding``                    hash    worker -> the task in hand (``campaign/task_id#attempt``) or empty
 ``fedtide:queues``                     hash    ``<queue>:published`` and ``<queue>:claimed`` -> count
-``fedtide.train.<queue>``              list    the Celery queue: doorbells (kombu adds ``_kombu.binding.*``)
+``fedtide.train.<queue>``              list    the Celery queue of doorbells (kombu adds ``_kombu.binding.*``)
 ``fedtide:c:{id}:spec``                string  the resolved spec, TOML
 ``fedtide:c:{id}:status``              string  what monitors show, msgpack, rewritten a few times a second
-``fedtide:c:{id}:epoch``               string  drawn at launch, ``ended`` after the end; gone when the server lost its data
+``fedtide:c:{id}:epoch``               string  drawn at launch; ``ended`` at the end, gone when the data is
 ``fedtide:c:{id}:writer``              string  the coordinator's lease: its token, with an expiry
 ``fedtide:c:{id}:fence``               string  counts the leases; the highest one may write
 ``fedtide:c:{id}:log``                 stream  the update log: ``u`` + ``p`` updates, ``r`` reports, ``e`` + ``m`` events

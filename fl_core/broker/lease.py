@@ -10,7 +10,7 @@ import msgpack
 import redis
 
 from fl_core.broker import scripts
-from fl_core.broker.connection import broker_errors
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.errors import CampaignError, FencedOut
 
@@ -29,7 +29,7 @@ class Writer:
         fence: rises with every change of holder.
     """
 
-    def __init__(self, client: redis.Redis, keys: CampaignKeys, *, holder: str, lease_seconds: float) -> None:
+    def __init__(self, client: Client, keys: CampaignKeys, *, holder: str, lease_seconds: float) -> None:
         self._client = client
         self._keys = keys
         self._lease_ms = round(lease_seconds * 1000)

@@ -12,9 +12,7 @@ import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import redis
-
-from fl_core.broker.connection import broker_errors
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 
 START = "0-0"
@@ -57,11 +55,6 @@ def is_authentic(key: bytes, entry: LogEntry) -> bool:
     return hmac.compare_digest(event_mac(key, entry.header), entry.payload)
 
 
-def event_command(keys: CampaignKeys, key: bytes, header: bytes) -> list[str | bytes]:
-    """The Redis command that appends an event; the coordinator sends it under its fence."""
-    return ["XADD", keys.log, "*", "e", header, "m", event_mac(key, header)]
-
-
 def order(position: str) -> tuple[int, int]:
     """A position as something that sorts.
 
@@ -75,7 +68,7 @@ def order(position: str) -> tuple[int, int]:
 class LogReader:
     """Reads one campaign's log and its operators' control stream, from a position on."""
 
-    def __init__(self, client: redis.Redis, keys: CampaignKeys, position: str, control_position: str) -> None:
+    def __init__(self, client: Client, keys: CampaignKeys, position: str, control_position: str) -> None:
         self._client = client
         self._keys = keys
         self.position = position
@@ -107,7 +100,7 @@ class LogReader:
         return entries, requests
 
 
-def scan(client: redis.Redis, keys: CampaignKeys, after: str = START, page: int = 100) -> Iterator[LogEntry]:
+def scan(client: Client, keys: CampaignKeys, after: str = START, page: int = 100) -> Iterator[LogEntry]:
     """All entries after a position, page by page (for replays and inspection; it ends at the present end)."""
     while True:
         with broker_errors("scanning the update log"):

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgpack
-import redis
 
 from fl_core.broker import keys
-from fl_core.broker.connection import broker_errors
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.errors import CampaignError
 
 Request = Literal["pause", "resume", "stop", "readmit"]
@@ -32,7 +31,7 @@ class QueueState:
 class Registry:
     """Reads campaigns and queues; the only thing that it writes is an operator's request."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
 
     def campaigns(self) -> list[tuple[str, Mapping[str, Any]]]:
@@ -53,7 +52,7 @@ class Registry:
             CampaignError: there is none, or more than one.
         """
         with broker_errors("looking for a campaign"):
-            names = [name.decode() for name in self._client.zrevrange(keys.CAMPAIGNS, 0, MAX_CAMPAIGNS - 1)]
+            names: list[str] = [n.decode() for n in self._client.zrevrange(keys.CAMPAIGNS, 0, MAX_CAMPAIGNS - 1)]
         if not names:
             raise CampaignError("the broker knows no campaign; launch one with `fedtide run SPEC.toml --broker URL`.")
         if wanted in names:

@@ -6,10 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import redis
-
 from fl_core.broker import keys, scripts
-from fl_core.broker.connection import broker_errors
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.errors import RejectedUpdate
 from fl_core.messages import Beat
 
@@ -29,7 +27,7 @@ class Presence:
 class Roster:
     """The workers' register."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
         self._beat = client.register_script(scripts.BEAT)
 

@@ -8,7 +8,7 @@ from typing import Literal
 import redis
 
 from fl_core.broker import blobs, keys, scripts
-from fl_core.broker.connection import broker_errors
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.messages import ModelUpdate, TaskReport, TrainTask
 
@@ -53,7 +53,7 @@ class Claim:
 class TaskBroker:
     """What a worker does at the broker for the tasks of all campaigns. It is one process's own: not for sharing."""
 
-    def __init__(self, client: redis.Redis, worker: str) -> None:
+    def __init__(self, client: Client, worker: str) -> None:
         self._client = client
         self._worker = worker
         self._claim = client.register_script(scripts.CLAIM)
@@ -65,8 +65,8 @@ class TaskBroker:
 
         Args:
             task: as the doorbell brought it.
-            cached_digest: of the version that this process still holds, or empty; its bytes are not sent again. A digest
-                and not a number: a campaign restored from a checkpoint can reach a number twice.
+            cached_digest: of the version that this process still holds, or empty; its bytes are not sent again. A
+                digest and not a number: a campaign restored from a checkpoint can reach a number twice.
 
         Raises:
             BrokerUnavailable: nothing is claimed, or it is and the same call says so again.

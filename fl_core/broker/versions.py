@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import redis
-
 from fl_core.broker import blobs
-from fl_core.broker.connection import broker_errors
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.tasks import Head
 
 
-def write_version(client: redis.Redis, keys: CampaignKeys, version: int, payload: blobs.Bytes) -> Head:
+def write_version(client: Client, keys: CampaignKeys, version: int, payload: blobs.Bytes) -> Head:
     """Write a version's bytes; nobody sees them until the pointer moves.
 
     Raises:
@@ -34,7 +32,7 @@ def drop_commands(keys: CampaignKeys, version: int, num_bytes: int) -> list[list
     return [["UNLINK", *blobs.chunk_keys(keys.version(version), num_bytes)], ["HDEL", keys.versions, str(version)]]
 
 
-def droppable(client: redis.Redis, keys: CampaignKeys, kept: int) -> list[tuple[int, int]]:
+def droppable(client: Client, keys: CampaignKeys, kept: int) -> list[tuple[int, int]]:
     """Versions (with their sizes) that no worker is fetching, but for the newest ``kept``.
 
     Raises:
@@ -49,7 +47,7 @@ def droppable(client: redis.Redis, keys: CampaignKeys, kept: int) -> list[tuple[
     return [(version, size) for version, size in versions[: -kept or None] if version not in pinned]
 
 
-def read_head(client: redis.Redis, keys: CampaignKeys) -> Head | None:
+def read_head(client: Client, keys: CampaignKeys) -> Head | None:
     """The newest version's pointer; None before the first is published.
 
     Raises:
@@ -64,7 +62,7 @@ def read_head(client: redis.Redis, keys: CampaignKeys) -> Head | None:
     return Head(int(version), digest.decode(), int(num_bytes), int(num_chunks))
 
 
-def read_newest(client: redis.Redis, keys: CampaignKeys, *, attempts: int = 20) -> tuple[Head, memoryview]:
+def read_newest(client: Client, keys: CampaignKeys, *, attempts: int = 20) -> tuple[Head, memoryview]:
     """The newest version and its bytes. A version that is dropped meanwhile is followed by a newer one.
 
     Raises:

@@ -54,6 +54,8 @@ def test_merges_follow_the_formula(
         mean = np.zeros(SIZE)
         for delta, n, tau in pending:
             mean += (1 + tau) ** -0.5 * (n if by_examples else 1) * delta.astype(np.float64)
+        # Fewer than K, at the end, take the part of a step that they are of a full buffer.
+        mean *= len(pending) / buffer_size
         mean /= sum(n for _, n, _ in pending) if by_examples else len(pending)
         x = x + np.array([rate] * 3 + [1.0] * 2) * mean
         pending.clear()

@@ -1,0 +1,170 @@
+"""One campaign at the broker, as its coordinator sees it: what it reads, and the commands that it commits.
+
+Functions that end in ``_commands`` do nothing by themselves: the coordinator collects them and sends them as one
+transaction under its fence (``lease.Writer.commit``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fl_core.broker import blobs
+from fl_core.broker import keys as broker_keys
+from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.lease import Command
+from fl_core.broker.log import event_mac, order
+
+# Redis' script engine takes a command of some thousand words.
+_WORDS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRow:
+    """An open task as workers find it: its id, the attempt that counts, when that was issued, and its queue."""
+
+    task_id: str
+    attempt: int
+    issued_ms: int
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who claimed a task: the attempt, when (server's clock), and whether its update is in the log already."""
+
+    attempt: int
+    claimed_ms: int
+    delivered: bool
+    worker: str
+
+
+class CampaignBroker:
+    """Reads and commands of one campaign."""
+
+    def __init__(self, client: Client, campaign: str) -> None:
+        self._client = client
+        self._campaign = campaign
+        self.keys = CampaignKeys(campaign)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Ask for a sign of life.
+
+        Raises:
+            BrokerUnavailable: there is none.
+        """
+        with broker_errors("asking the broker"):
+            self._client.ping()
+
+    def clock_ms(self) -> float:
+        """The server's clock."""
+        with broker_errors("reading the server's clock"):
+            seconds, micros = self._client.time()
+        return float(seconds * 1000 + micros / 1000)
+
+    def epoch(self) -> str | None:
+        """What was drawn at the campaign's launch; None if the server does not know the campaign (any more)."""
+        with broker_errors("reading the epoch"):
+            value = self._client.get(self.keys.epoch)
+        return None if value is None else value.decode()
+
+    def owners(self) -> dict[str, Owner]:
+        """Who has which task, by task id: at most one row per open task."""
+        with broker_errors("reading who has which task"):
+            rows = self._client.hgetall(self.keys.owners)
+        owners = {}
+        for task_id, row in rows.items():
+            attempt, claimed, delivered, worker = row.decode().split("|", 3)
+            owners[task_id.decode()] = Owner(int(attempt), int(claimed), delivered == "1", worker)
+        return owners
+
+    def depth(self, queue: str) -> int:
+        """How many doorbells wait on a queue, those of other campaigns included."""
+        with broker_errors("reading a queue's depth"):
+            return int(self._client.llen(broker_keys.train_queue(queue)))
+
+    def fetch_blob(self, name: str, num_bytes: int) -> memoryview:
+        """A payload that did not ride in its log entry.
+
+        Raises:
+            MissingBlob: it is not there, or not of that size.
+            BrokerUnavailable: ask again.
+        """
+        return blobs.get(self._client, self.keys.blob(name), num_bytes)
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def open_commands(self, rows: Iterable[OpenRow]) -> list[Command]:
+        """Let workers claim these tasks."""
+        fields = [word for r in rows for word in (r.task_id, f"{r.attempt}|{r.issued_ms}|{r.queue}")]
+        return [["HSET", self.keys.out, *fields[start : start + _WORDS]] for start in range(0, len(fields), _WORDS)]
+
+    def close_commands(self, task_ids: Sequence[str]) -> list[Command]:
+        """Let nobody claim these tasks any more, and forget who had them."""
+        pages = [task_ids[start : start + _WORDS] for start in range(0, len(task_ids), _WORDS)]
+        return [["HDEL", key, *page] for page in pages for key in (self.keys.out, self.keys.owners, self.keys.pins)]
+
+    def close_all_commands(self) -> list[Command]:
+        """Let nobody claim any task."""
+        return [["DEL", self.keys.out]]
+
+    def event_commands(self, secret: bytes, header: bytes) -> list[Command]:
+        """Append an event to the log, authenticated."""
+        return [["XADD", self.keys.log, "*", "e", header, "m", event_mac(secret, header)]]
+
+    def status_commands(self, status: bytes) -> list[Command]:
+        """Replace what monitors show."""
+        return [["SET", self.keys.status, status]]
+
+    def trim_commands(self, position: str, payloads: Iterable[tuple[str, int]]) -> list[Command]:
+        """Drop the log up to and including a position, and payloads that only those entries named."""
+        milliseconds, sequence = order(position)
+        commands: list[Command] = [["XTRIM", self.keys.log, "MINID", f"{milliseconds}-{sequence + 1}"]]
+        return commands + self.drop_payload_commands(payloads)
+
+    def drop_payload_commands(self, payloads: Iterable[tuple[str, int]]) -> list[Command]:
+        """Drop payloads by name and size."""
+        return [["UNLINK", *blobs.chunk_keys(self.keys.blob(name), size)] for name, size in payloads]
+
+    def end_commands(self, *, keep_log: bool) -> list[Command]:
+        """Leave only what monitors show: nobody trains or delivers for this campaign any more."""
+        gone = [self.keys.out, self.keys.owners, self.keys.pins, self.keys.versions, self.keys.control]
+        return [["UNLINK", *gone, *([] if keep_log else [self.keys.log])], ["SET", self.keys.epoch, "ended"]]
+
+    # -- writing outside the fence ---------------------------------------------------------------------------------
+
+    def register(self, created_ms: int, epoch: str, spec: str) -> None:
+        """Write what the server must know of a campaign before it is published: at launch, or after a loss of data."""
+        keys = self.keys
+        with broker_errors("registering the campaign"), self._client.pipeline() as pipeline:
+            pipeline.zadd(broker_keys.CAMPAIGNS, {self._campaign: created_ms})
+            pipeline.delete(keys.out, keys.owners, keys.pins, keys.versions, keys.head)
+            pipeline.set(keys.spec, spec)
+            pipeline.set(keys.epoch, epoch)
+            pipeline.execute()
+
+    def count_published(self, queues: Iterable[str]) -> None:
+        """Add to the queues' counters, from which monitors take rates."""
+        with broker_errors("counting tasks"), self._client.pipeline(transaction=False) as pipeline:
+            for queue, count in Counter(queues).items():
+                pipeline.hincrby(broker_keys.QUEUE_COUNTS, f"{queue}:published", count)
+            pipeline.execute()
+
+    def remove_doorbells(self, queues: Iterable[str], limit: int) -> None:
+        """Take this campaign's unanswered doorbells off the queues; workers would find them void, but queues look long.
+
+        Args:
+            queues: where they may be.
+            limit: how many messages of each queue to look at.
+        """
+        marker = f'"{self._campaign}"'.encode()
+        with broker_errors("tidying the queues"):
+            for queue in queues:
+                name = broker_keys.train_queue(queue)
+                for message in self._client.lrange(name, 0, limit):
+                    if marker in message:
+                        self._client.lrem(name, 1, message)
