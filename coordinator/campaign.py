@@ -179,7 +179,9 @@ class Coordinator:
             self._doorbell.close()
 
     def _is_done(self) -> bool:
-        return self._state.phase.is_over or self._state.phase == Phase.INTERRUPTED
+        # An event that was written but not read back may still change the phase: "resumed" does.
+        all_read = self._sequence == self._state.sequence
+        return all_read and (self._state.phase.is_over or self._state.phase == Phase.INTERRUPTED)
 
     def _recover(self) -> None:
         """Bring the broker to where the log says that the campaign is: also after a crash or a loss of data."""

@@ -1,7 +1,7 @@
 """Checkpoints: a campaign's state on disk (or on any fsspec file system), written so that a crash leaves one whole.
 
 A checkpoint is two files: ``state-<fence>-<n>.safetensors`` with the arrays, then ``state-<fence>-<n>.msgpack`` with
-everything else and the arrays' digest. The second one is the commit: a checkpoint without it does not exist. The one
+everything else and the digest of both. The second one is the commit: a checkpoint without it does not exist. The one
 before is kept. ``fence`` is the writer's fencing token: a coordinator that lost its lease and wakes up in the middle of
 a save writes under its old fence, which its successor's checkpoints outrank.
 """
@@ -49,7 +49,8 @@ class CheckpointStore:
         try:
             numbers = self._numbers()
             number = (fence, max((n for f, n in numbers if f == fence), default=0) + 1)
-            record = {"format": FORMAT_VERSION, "digest": _digest(tensors), "meta": dict(meta)}
+            packed = msgpack.packb(dict(meta))
+            record = {"format": FORMAT_VERSION, "digest": _digest(tensors, packed), "meta": packed}
             self._files.write(f"{_name(number)}.safetensors", safetensors.numpy.save(dict(tensors)))
             self._files.write(f"{_name(number)}.msgpack", msgpack.packb(record))
             earlier = sorted(n for n in numbers if n < number)
@@ -85,12 +86,12 @@ class CheckpointStore:
                         f"{FORMAT_VERSION}; use the version of fedtide that wrote it."
                     )
                 tensors = safetensors.numpy.load(self._files.read(f"{_name(number)}.safetensors"))
-                if _digest(tensors) != record["digest"]:
-                    raise ValueError("its arrays do not have their digest")
+                if _digest(tensors, record["meta"]) != record["digest"]:
+                    raise ValueError("its content does not have its digest")
+                meta: dict[str, Any] = msgpack.unpackb(record["meta"], raw=False, strict_map_key=False)
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 problems.append(f"{_name(number)}: {error}")
                 continue
-            meta: dict[str, Any] = record["meta"]
             return tensors, meta
         if problems:
             raise CampaignError(f"no checkpoint in {self._url} is whole ({'; '.join(problems)}).")
@@ -105,8 +106,8 @@ def _name(number: tuple[int, int]) -> str:
     return f"state-{number[0]:06}-{number[1]:08}"
 
 
-def _digest(tensors: Arrays) -> str:
-    state = xxhash.xxh3_128()
+def _digest(tensors: Arrays, meta: bytes) -> str:
+    state = xxhash.xxh3_128(meta)
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         state.update(f"{name} {array.dtype.str} {array.shape}".encode())

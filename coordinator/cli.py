@@ -22,11 +22,13 @@ class _Group(click.Group):
     command_class = FedtideCommand
 
 
-broker_option = click.option("--broker", metavar="URL", default=DEFAULT_BROKER, show_default=True, help=BROKER_HELP)
+broker_option = click.option(
+    "--broker", metavar="URL", envvar="FEDTIDE_BROKER", default=DEFAULT_BROKER, show_default=True, help=BROKER_HELP
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
-@click.group(cls=_Group, context_settings={"auto_envvar_prefix": "FEDTIDE", "help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fedtide")
 @click.option(
     "--config",
@@ -40,10 +42,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 @click.pass_context
 def fedtide(ctx: click.Context) -> None:
     """Asynchronous federated learning over a message queue: launch, steer and watch campaigns."""
-    # One file (and one environment variable) serves all commands: FEDTIDE_BROKER, not FEDTIDE_RUN_BROKER.
-    if ctx.default_map:
+    if ctx.default_map:  # one file serves all commands
         ctx.default_map = {name: dict(ctx.default_map) for name in fedtide.commands}
-    ctx.auto_envvar_prefix = "FEDTIDE"
 
 
 def _print_json(value: Any) -> None:
@@ -67,15 +67,26 @@ def _registry(broker: str) -> Any:
 )
 @click.option("--broker", metavar="URL", envvar="FEDTIDE_BROKER", help=BROKER_HELP + "  [default: an embedded server]")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=6399, show_default=True, help="The embedded server's port."
+    "--port",
+    envvar="FEDTIDE_PORT",
+    type=click.IntRange(0, 65535),
+    default=6399,
+    show_default=True,
+    help="The embedded server's port.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/NAME-TIME]")
+@click.option(
+    "--out", envvar="FEDTIDE_OUT", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/NAME-TIME]"
+)
 @click.option(
     "--resume", is_flag=True, help="Go on from the checkpoint in --out (default: the newest run of this name)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON at the end.")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level",
+    envvar="FEDTIDE_LOG_LEVEL",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
 )
 def run(
     spec_path: Path,

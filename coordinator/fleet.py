@@ -33,7 +33,7 @@ class FleetWorker(BaseModel):
 
     data: str
     data_args: dict[str, Any] = Field(default_factory=dict)
-    queue: tuple[Name, ...] = ("default",)
+    queue: tuple[Name, ...] = Field(default=("default",), min_length=1)
     name: Name = "worker"
     threads: int = Field(default=1, ge=0)
     emulate_delay_seconds: float = Field(default=0.0, ge=0)

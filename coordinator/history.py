@@ -20,7 +20,8 @@ class History:
     def __init__(self, path: Path, num_bytes: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab")
-        self._file.truncate(num_bytes)
+        # A standby that took over has the checkpoint but not this file: it must not be stretched with zeros.
+        self._file.truncate(min(num_bytes, self._file.seek(0, os.SEEK_END)))
         self._file.seek(0, os.SEEK_END)
         self.num_bytes = self._file.tell()
 

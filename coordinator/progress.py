@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from coordinator import tables
 from coordinator.tables import amount, ledger_sentence, new_table, number
 from fl_core.broker.connection import public_url
 from fl_core.spec import CampaignSpec
@@ -168,7 +169,7 @@ class Display:
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
         """The table at the end, on standard output."""
-        console = Console()
+        console = tables.console()
         console.print(summary_table(summary))
         console.print(ledger_sentence(summary), highlight=False)
         if summary["surplus"]:

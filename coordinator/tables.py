@@ -13,7 +13,15 @@ from fl_core.broker.fitness import Finding
 
 Row = Mapping[str, Any]
 
+PIPED_WIDTH = 160
+
 STATE_STYLES = {"running": "green", "paused": "yellow", "interrupted": "yellow", "finished": "cyan", "stopped": "cyan"}
+
+
+def console() -> Console:
+    """Standard output; wide where no terminal sets the width, so that a pipe cuts nothing."""
+    found = Console()
+    return found if found.is_terminal else Console(width=PIPED_WIDTH)
 
 
 def new_table(*columns: str, title: str | None = None) -> Table:
@@ -58,13 +66,13 @@ def print_campaigns(rows: Iterable[Row]) -> None:
             str(row.get("wall_seconds", "–")),
             str(row.get("updates_per_second", "–")),
         )
-    Console().print(table if rows else "No campaign yet: launch one with `fedtide run SPEC.toml --broker URL`.")
+    console().print(table if rows else "No campaign yet: launch one with `fedtide run SPEC.toml --broker URL`.")
 
 
 def print_status(row: Row) -> None:
     """`fedtide status ID`."""
     if "state" not in row:
-        Console().print(f"{row['campaign']}: launched, no word from its coordinator yet.")
+        console().print(f"{row['campaign']}: launched, no word from its coordinator yet.")
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
@@ -87,7 +95,7 @@ def print_status(row: Row) -> None:
     table.add_row("workers", f"{row.get('live_workers', 0)} alive, {row.get('claimed', 0)} tasks in hand")
     table.add_row("bytes", f"{amount(row['bytes_up'])} up, {amount(row['bytes_down'])} down")
     table.add_row("checkpoint", f"{row.get('checkpoint_age_seconds', '–')} s old")
-    Console().print(table)
+    console().print(table)
 
 
 def ledger_sentence(row: Row) -> str:
@@ -112,27 +120,36 @@ def print_queues(rows: Iterable[Row]) -> None:
             f"{row['arrivals_per_second']:.1f}",
             f"{row['departures_per_second']:.1f}",
         )
-    Console().print(table)
+    console().print(table)
 
 
 def print_workers(rows: Iterable[Row]) -> None:
     """`fedtide workers`."""
-    table = new_table("worker", "state", "task", "seen s ago", "queues", "done", "failed", "up", "down", "host")
+    table = new_table("worker", "state", "task", "seen s ago", "queues", "done", "failed", "sent", "fetched")
     for row in rows:
         style = {"training": "green", "silent": "red", "delivering": "yellow"}.get(row["state"], "white")
         table.add_row(
             row["worker"],
             f"[{style}]{row['state']}[/]",
-            row["holding"].rpartition("/")[2] or "–",
+            _task_number(row["holding"]),
             f"{row['silent_seconds']:.1f}",
             ",".join(row["queues"]),
             str(row["done"]),
             str(row["failed"]),
             amount(row["bytes_up"]),
             amount(row["bytes_down"]),
-            row["host"],
         )
-    Console().print(table)
+    console().print(table)
+
+
+def _task_number(holding: str) -> str:
+    """The task in hand, short.
+
+    >>> _task_number("digits-1a2b3c/17-dff3cbe6f292#2")
+    'digits-1a2b3c 17#2'
+    """
+    campaign, _, task = holding.partition("/")
+    return f"{campaign} {task.partition('-')[0]}#{task.rpartition('#')[2]}" if task else "–"
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
@@ -143,4 +160,4 @@ def print_findings(findings: Iterable[Finding]) -> None:
     for finding in findings:
         style = {"ok": "green", "warning": "yellow", "fail": "red"}[finding.verdict]
         table.add_row(finding.name, f"[{style}]{finding.verdict}[/]", finding.detail, finding.remedy)
-    Console().print(table)
+    console().print(table)

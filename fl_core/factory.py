@@ -48,7 +48,8 @@ def check_import_path(path: str, key: str) -> None:
     """
     module, _ = split_import_path(path, key)
     package = module.partition(".")[0]
-    if importlib.util.find_spec(package) is None:
+    # The module that was started as the program is another one on every machine, so it cannot be named.
+    if package == "__main__" or importlib.util.find_spec(package) is None:
         raise SpecError(
             f"{key} = {path!r}: there is no module {package!r} here; install it or start where it can be imported."
         )

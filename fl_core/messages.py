@@ -19,7 +19,7 @@ Beat           ``fedtide:beats``, one per worker               worker, state, qu
 
 Decoding is strict, because the network is hostile: the size is bounded before anything is allocated, an unknown or
 missing field, a wrong type, a value out of range or a newer format is refused with ``RejectedUpdate(malformed)``.
-A floating-point field must be finite.
+A floating-point field must be finite; a map holds plain values (no extension type), nested at most 16 deep.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
@@ -38,10 +39,19 @@ from fl_core.errors import Reason, RejectedUpdate
 FORMAT_VERSION = 1
 MAX_RECORD_BYTES = 64 * 1024
 MAX_DETAIL_CHARACTERS = 8_000
+MAX_MAP_ITEMS = 1024
+MAX_LIST_ITEMS = 4096
+# One event may issue a whole campaign's tasks, one list entry each: dispatch.concurrency goes up to 100 000.
+MAX_EVENT_ITEMS = 2**17
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
 _HEX_DIGEST = re.compile(r"[0-9a-f]{16,64}")
 _MAX_INT = 2**53
+_MAX_DEPTH = 16
+
+# A hostile value is shown in part only: its full repr may be long, or nested beyond Python's recursion limit.
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 80
 
 
 def _malformed(detail: str) -> RejectedUpdate:
@@ -64,7 +74,7 @@ def _digest(value: Any) -> bool:
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_DETAIL_CHARACTERS
+    return isinstance(value, str) and len(value) <= MAX_DETAIL_CHARACTERS and _is_utf8(value)
 
 
 def _count(value: Any) -> bool:
@@ -79,12 +89,48 @@ def _finite(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _is_utf8(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, as in a file name that is not text
+        return False
+    return True
+
+
+def _plain(value: Any, max_items: int, depth: int = 0) -> bool:
+    """What msgpack has without extensions, in bounds that every receiver takes."""
+    match value:
+        case None | bool() | float():
+            return True
+        case str():
+            return _is_utf8(value)
+        case int():
+            return -(2**63) <= value < 2**64
+        case dict():
+            pairs = depth < _MAX_DEPTH and len(value) <= MAX_MAP_ITEMS
+            return pairs and all(
+                isinstance(key, str) and _is_utf8(key) and _plain(item, max_items, depth + 1)
+                for key, item in value.items()
+            )
+        case _:
+            items = type(value) in (list, tuple) and depth < _MAX_DEPTH and len(value) <= max_items
+            return items and all(_plain(item, max_items, depth + 1) for item in value)
+
+
 def _map(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    return isinstance(value, dict) and _plain(value, MAX_LIST_ITEMS)
+
+
+def _event_body(value: Any) -> bool:
+    return isinstance(value, dict) and _plain(value, MAX_EVENT_ITEMS)
 
 
 def _numbers(value: Any) -> bool:
-    return _map(value) and len(value) <= 64 and all(len(key) <= 64 and _finite(number) for key, number in value.items())
+    return isinstance(value, dict) and len(value) <= 64 and _short_names(value) and all(map(_finite, value.values()))
+
+
+def _short_names(value: Any) -> bool:
+    return all(isinstance(key, str) and len(key) <= 64 and _is_utf8(key) for key in value)
 
 
 def _names(value: Any) -> bool:
@@ -107,6 +153,7 @@ class _Record:
     """What the records share: a strict msgpack map, each field with its own check."""
 
     max_bytes: ClassVar[int] = MAX_RECORD_BYTES
+    max_items: ClassVar[int] = MAX_LIST_ITEMS
 
     def to_bytes(self) -> bytes:
         """The record as one msgpack map.
@@ -132,15 +179,21 @@ class _Record:
             raise _malformed(f"{cls.__name__} of {len(data)} bytes, more than {cls.max_bytes}")
         try:
             fields = msgpack.unpackb(
-                data, raw=False, strict_map_key=True, max_ext_len=0, max_map_len=1024, max_array_len=4096
+                data,
+                raw=False,
+                strict_map_key=True,
+                max_ext_len=0,
+                max_map_len=MAX_MAP_ITEMS,
+                max_array_len=cls.max_items,
             )
         except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
             raise _malformed(f"{cls.__name__} is not msgpack: {str(error)[:100] or type(error).__name__}") from None
         if not isinstance(fields, dict):
             raise _malformed(f"{cls.__name__} is a {type(fields).__name__}, not a map")
         version = fields.pop("v", None)
-        if version != FORMAT_VERSION:
-            raise _malformed(f"{cls.__name__} has format version {version!r:.20}, this program reads {FORMAT_VERSION}")
+        if type(version) is not int or version != FORMAT_VERSION:
+            shown = _brief.repr(version)
+            raise _malformed(f"{cls.__name__} has format version {shown}, this program reads {FORMAT_VERSION}")
         cls._verify(fields)
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
@@ -148,11 +201,14 @@ class _Record:
     def _verify(cls, fields: Mapping[str, Any]) -> None:
         known = {f.name: f.metadata["check"] for f in dataclasses.fields(cls)}
         if fields.keys() != known.keys():
-            wrong = sorted(map(str, fields.keys() ^ known.keys()))[0]
-            raise _malformed(f"{cls.__name__} field {wrong!r:.80} is {'unknown' if wrong in fields else 'missing'}")
+            wrong = sorted(fields.keys() ^ known.keys(), key=str)[0]
+            verdict = "unknown" if wrong in fields else "missing"
+            raise _malformed(f"{cls.__name__} field {_brief.repr(wrong)} is {verdict}")
         for name, check in known.items():
             if not check(fields[name]):
-                raise _malformed(f"{cls.__name__} field {name!r} has the unacceptable value {fields[name]!r:.80}")
+                raise _malformed(
+                    f"{cls.__name__} field {name!r} has the unacceptable value {_brief.repr(fields[name])}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,11 +300,12 @@ class CampaignEvent(_Record):
     """
 
     max_bytes: ClassVar[int] = 16 * 2**20
+    max_items: ClassVar[int] = MAX_EVENT_ITEMS
 
     campaign: str = _checked(_identifier)
     sequence: int = _checked(_positive)
     kind: str = _checked(_one_of(*EventKind.__args__))  # type: ignore[attr-defined]
-    body: Mapping[str, Any] = _checked(_map)
+    body: Mapping[str, Any] = _checked(_event_body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,18 +9,51 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import msgpack
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fl_core.errors import SpecError
 
 ImportPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+
+
+def _verify_plain(value: Any) -> Any:
+    """Arguments travel as msgpack: TOML's dates, NaN and integers beyond 64 bits cannot."""
+    match value:
+        case dict():
+            for item in value.values():
+                _verify_plain(item)
+        case list():
+            for item in value:
+                _verify_plain(item)
+        case float() if not math.isfinite(value):
+            raise ValueError(f"{value} is not finite; give a number")
+        case int() if not -(2**63) <= value < 2**63:
+            raise ValueError(f"{value} does not fit 64 bits; give a smaller number")
+        case None | bool() | int() | float() | str():
+            pass
+        case _:
+            raise ValueError(f"{str(value)!r} is a {type(value).__name__}, which cannot travel; write it as text")
+    return value
+
+
+Arguments = Annotated[dict[str, Any], AfterValidator(_verify_plain)]
 
 
 class _Section(BaseModel):
@@ -41,7 +74,7 @@ class ModelSection(_Section):
     """The model's factory, an import path that is installed on the coordinator and on every device."""
 
     factory: ImportPath
-    args: dict[str, Any] = Field(default_factory=dict)
+    args: Arguments = Field(default_factory=dict)
 
 
 class TrainingSection(_Section):
@@ -87,7 +120,7 @@ class AggregationSection(_Section):
     mixing: float = Field(default=0.6, gt=0, le=1)
     example_weighting: bool = False
     max_update_norm: float | None = Field(default=None, gt=0)
-    args: dict[str, Any] = Field(default_factory=dict)
+    args: Arguments = Field(default_factory=dict)
 
     @field_validator("strategy")
     @classmethod
@@ -147,7 +180,7 @@ class EvaluationSection(_Section):
     """Held-out data on the coordinator's side. Without ``data`` nothing is evaluated."""
 
     data: ImportPath | None = None
-    data_args: dict[str, Any] = Field(default_factory=dict)
+    data_args: Arguments = Field(default_factory=dict)
     every_versions: int = Field(default=1, ge=1)
     batch_size: int = Field(default=1024, ge=1)
 
@@ -220,7 +253,9 @@ def load_spec(path: Path, overrides: dict[str, Any] | None = None) -> CampaignSp
     document = read_toml(path)
     for key, value in (overrides or {}).items():
         section, _, name = key.partition(".")
-        document.setdefault(section, {})[name] = value
+        keys = document.setdefault(section, {})
+        if isinstance(keys, dict):  # else the file is wrong there, which is told below
+            keys[name] = value
     return parse_spec(document, source=str(path))
 
 
@@ -281,26 +316,35 @@ def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> str:
         return f"unknown key {key!r}; {remedy}"
     if kind == "missing":
         return f"{key} is missing; add it."
-    reason = problem["msg"].removeprefix("Value error, ")
+    reason = problem["msg"].removeprefix("Value error, ").replace(" tuple", " list").replace(" after validation", "")
+    if kind in ("model_type", "dict_type"):
+        reason = f"write it as a table, [{key}]"
+    elif kind == "too_short":
+        reason = "name at least one"
     if (kind == "string_pattern_mismatch" and "factory" in key) or (
         "data" in key and kind == "string_pattern_mismatch"
     ):
         reason = "write an import path, 'package.module:callable'"
     elif kind == "string_pattern_mismatch":
         reason = "use lower-case letters, digits, '.', '_' and '-', at most 64"
+    end = "" if reason.endswith("?") else "."
     if problem["loc"] and not isinstance(problem.get("input"), dict):
-        return f"{key} = {problem['input']!r} is not accepted; {_lower_first(reason)}."
+        return f"{key} = {problem['input']!r:.200} is not accepted; {_lower_first(reason)}{end}"
     if kind == "value_error":
-        return f"{key}: {reason}."
-    return f"{key} is not accepted; {_lower_first(reason)}."
+        return f"{key}: {reason}{end}"
+    return f"{key} is not accepted; {_lower_first(reason)}{end}"
 
 
 def _known_keys(location: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
     for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if isinstance(part, int):
+            continue  # the entry of a list of tables: its model was found with the list
+        field = model.model_fields.get(part)
+        candidates = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        inner = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if inner is None:
             return []
-        model = field.annotation
+        model = inner
     return list(model.model_fields)
 
 

@@ -34,12 +34,13 @@ class CachedModel:
         Raises:
             LayoutError: its size is not the model's.
         """
-        values: FloatArray = np.frombuffer(payload, np.float32)
-        if values.size != self.layout.num_elements:
+        num_bytes = memoryview(payload).nbytes
+        if num_bytes != self.layout.num_bytes:
             raise LayoutError(
-                f"version {version} has {values.size} elements, the model built here {self.layout.num_elements}; "
+                f"version {version} has {num_bytes} bytes, the model built here {self.layout.num_bytes}; "
                 "install the campaign's model code."
             )
+        values: FloatArray = np.frombuffer(payload, np.float32)
         self.base = Parameters(values)
         self.digest = digest
 

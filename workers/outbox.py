@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -44,10 +45,12 @@ class Outbox:
 
     def __iter__(self) -> Iterator[tuple[Path, ModelUpdate, bytes]]:
         """What waits, the oldest first. A damaged file is set aside with a log line."""
-        files = list(self._folder.glob("*.update")) if self._folder.is_dir() else []
-        for path in sorted(files, key=lambda p: p.stat().st_mtime):
+        for path in self._by_age():
             try:
                 data = path.read_bytes()
+            except FileNotFoundError:
+                continue  # delivered meanwhile, by the process that kept it
+            try:
                 if data[:8] != _MAGIC:
                     raise ValueError("it does not begin as one")
                 (length,) = _LENGTH.unpack_from(data, 8)
@@ -60,3 +63,12 @@ class Outbox:
                 path.rename(path.with_suffix(".damaged"))
                 continue
             yield path, update, payload
+
+    def _by_age(self) -> list[Path]:
+        if not self._folder.is_dir():
+            return []
+        times = {}
+        for path in self._folder.glob("*.update"):
+            with contextlib.suppress(FileNotFoundError):
+                times[path] = (path.stat().st_mtime_ns, path.name)
+        return sorted(times, key=times.__getitem__)

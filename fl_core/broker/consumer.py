@@ -63,13 +63,9 @@ class Consumer:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             on_child()
 
-        def ready(**_: Any) -> None:
-            on_ready()
-
         # weak=False: these closures live as long as the process.
         signals.setup_logging.connect(quiet, weak=False)
         signals.worker_process_init.connect(child, weak=False)
-        signals.worker_ready.connect(ready, weak=False)
         self._controller = WorkController(
             app=self._app,
             pool_cls="prefork",
@@ -80,6 +76,7 @@ class Consumer:
             without_mingle=True,
             without_heartbeat=not celery_events,
             task_events=celery_events,
+            ready_callback=lambda _consumer: on_ready(),
         )
 
     def run(self) -> None:

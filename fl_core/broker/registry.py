@@ -48,6 +48,8 @@ class Registry:
     def find(self, wanted: str) -> str:
         """The one campaign that ``wanted`` means: its id, the beginning of its id, or ``latest``.
 
+        Where a beginning fits several, the one that is not over is meant.
+
         Raises:
             CampaignError: there is none, or more than one.
         """
@@ -60,15 +62,16 @@ class Registry:
         if wanted == "latest":
             return names[0]
         matching = [name for name in names if name.startswith(wanted)]
-        if len(matching) == 1:
-            return matching[0]
         if not matching:
             raise CampaignError(
                 f"there is no campaign {wanted!r}; the newest is {names[0]!r}, `fedtide campaigns` lists all."
             )
-        raise CampaignError(
-            f"{wanted!r} means {len(matching)} campaigns ({', '.join(matching[:5])}); write more of the id."
-        )
+        active = [name for name in matching if self.status(name).get("state") not in ("finished", "stopped")]
+        if len(matching) > 1 and len(active) == 1:
+            return active[0]
+        if len(matching) == 1:
+            return matching[0]
+        raise CampaignError(f"{wanted!r} means {len(matching)} campaigns ({', '.join(matching[:5])}); write more.")
 
     def status(self, campaign: str) -> Mapping[str, Any]:
         """What the campaign's coordinator last said of it, and ``writer``: who holds its lease, if anybody."""
