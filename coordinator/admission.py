@@ -73,13 +73,27 @@ class Admission:
         try:
             update = ModelUpdate.from_bytes(entry.header)
             task = self._find_task(update, ledger)
-            staleness = self._check_header(update, strategy)
+            staleness = self._check_header(update, strategy, self._spec.aggregation.max_staleness)
             values = self._decode(update, entry)
             self._check_values(values, strategy)
         except RejectedUpdate as error:
             raise Refused(error, task, update) from None
         vector = Delta(values) if strategy.sends == "delta" else Parameters(values)
         return Admitted(task, update, Contribution(vector, update.num_examples, staleness, update.worker))
+
+    def readmit(self, entry: LogEntry, strategy: Strategy) -> tuple[ModelUpdate, Contribution]:
+        """Check an update that an operator took out of quarantine: its age and its norm are theirs to judge.
+
+        Raises:
+            RejectedUpdate: it cannot be merged all the same.
+        """
+        update = ModelUpdate.from_bytes(entry.header)
+        staleness = self._check_header(update, strategy, max_staleness=None)
+        values = self._codec.decode(entry.payload, self._layout.num_elements)
+        if not np.isfinite(norm_and_finite(values)):
+            raise RejectedUpdate(Reason.NOT_FINITE, "it holds NaN or infinite values")
+        vector = Delta(values) if strategy.sends == "delta" else Parameters(values)
+        return update, Contribution(vector, update.num_examples, staleness, update.worker)
 
     def _find_task(self, update: ModelUpdate, ledger: Ledger) -> OpenTask:
         if update.campaign != self._campaign:
@@ -94,7 +108,7 @@ class Admission:
             raise RejectedUpdate(Reason.UNKNOWN_TASK, f"attempt {update.attempt} of task {number} was never issued")
         return task
 
-    def _check_header(self, update: ModelUpdate, strategy: Strategy) -> int:
+    def _check_header(self, update: ModelUpdate, strategy: Strategy, max_staleness: int | None) -> int:
         if update.layout_digest != self._layout.digest:
             raise RejectedUpdate(
                 Reason.WRONG_LAYOUT,
@@ -115,9 +129,8 @@ class Admission:
                 Reason.FUTURE_VERSION, f"it starts from version {update.base_version}, the newest is {strategy.version}"
             )
         staleness = strategy.version - update.base_version
-        limit_staleness = self._spec.aggregation.max_staleness
-        if limit_staleness is not None and staleness > limit_staleness:
-            raise RejectedUpdate(Reason.TOO_STALE, f"its staleness is {staleness}, the bound is {limit_staleness}")
+        if max_staleness is not None and staleness > max_staleness:
+            raise RejectedUpdate(Reason.TOO_STALE, f"its staleness is {staleness}, the bound is {max_staleness}")
         return staleness
 
     def _decode(self, update: ModelUpdate, entry: LogEntry) -> np.ndarray:

@@ -24,18 +24,21 @@ import msgpack
 import numpy as np
 import structlog
 
+from coordinator.admission import Refused
 from coordinator.checkpoint import CheckpointStore
+from coordinator.crash_points import crash_point
 from coordinator.dispatcher import Dispatcher
 from coordinator.evaluator import Evaluator
 from coordinator.history import History
 from coordinator.lease_keeper import LeaseKeeper
 from coordinator.ledger import OpenTask, task_id
+from coordinator.outage import Outage
 from coordinator.run_folder import RunFolder
 from coordinator.saver import Covered, Saver
 from coordinator.state import CampaignState, Effects, Phase
 from coordinator.summary import summarise
 from fl_core.broker import blobs, versions
-from fl_core.broker.campaign import CampaignBroker, OpenRow
+from fl_core.broker.campaign import CampaignBroker, OpenRow, Parked
 from fl_core.broker.celery_app import Doorbell
 from fl_core.broker.connection import Client
 from fl_core.broker.lease import Command, LostData, Writer
@@ -53,6 +56,7 @@ READ_ENTRIES = 64
 SURVEY_SECONDS = 1.0
 STATUS_SECONDS = 0.5
 KEPT_VERSIONS = 3
+RETURN_SECONDS = 4.0
 FINAL_EVALUATION_SECONDS = 120.0
 
 T = TypeVar("T")
@@ -236,33 +240,31 @@ class Coordinator:
             self._take_request(position, fields)
         self._take_decisions()
         if self._state.strategy.version != self._published:
+            crash_point("between_merge_and_publish")
             self._publish()
         self._issue()
         now = time.monotonic()
         if now >= self._next_status:
             self._next_status = now + STATUS_SECONDS
             self._write_status()
+        self._checkpoint_if_due()
         self._commit()
         if now >= self._next_survey:
             self._next_survey = now + SURVEY_SECONDS
             self._survey()
         self._ask_for_evaluation()
-        self._checkpoint_if_due()
 
     def _wait_ms(self) -> int:
         return 0 if self._commands or self._to_ring else READ_WAIT_MS
 
     def _apply(self, entry: LogEntry) -> None:
-        while True:
-            try:
-                effects = self._state.apply(entry)
-                break
-            except BrokerUnavailable as error:
-                self._wait_for_broker(error)
+        effects = self._patiently(lambda: self._state.apply(entry))
         self._saver.note(entry, effects.blob)
         self._project(effects)
         if effects.history:
             self._history.append(effects.history)
+        for refused in effects.refusals:
+            self._commands += self._broker.park_commands(parked_of(refused, entry))
         for merge in effects.merges:
             self._merge_times.append((time.monotonic(), merge.num_updates))
         self._tell(effects)
@@ -298,8 +300,21 @@ class Coordinator:
                 self._append("resumed", body)
             case "stop":
                 self._append("stopped", {"reason": "asked", **body})
+            case "readmit":
+                self._readmit(fields.get(b"argument", b"").decode(errors="replace"), position)
             case other:
                 self._log.warning("unknown request", request=other)
+
+    def _readmit(self, position: str, control: str) -> None:
+        parked = self._broker.parked(position)
+        body: dict[str, Any] = {"task": 0, "reason": "", "header": b"", "payload": b""}
+        if parked is None or parked.task is None or not parked.has_payload:
+            self._log.warning("cannot be readmitted", parked=position, reason="gone, too large, or ended no task")
+        else:
+            body = {"task": parked.task, "reason": parked.reason, "header": parked.header, "payload": parked.payload}
+            self._commands += self._broker.unpark_commands(position)
+        # The request is answered in any case: it must not be taken again after a crash.
+        self._append("readmitted", {"control": control, **body})
 
     def _take_decisions(self) -> None:
         """Turn what the outside says (results, time, Ctrl-C) into events."""
@@ -372,13 +387,14 @@ class Coordinator:
     def _commit(self) -> None:
         """Write what the turn decided, then ring. Both may be repeated after a failure: neither takes effect twice."""
         if self._commands:
-            commands = self._commands
+            crash_point("before_commit")
             try:
-                self._writer.commit(self._identity.epoch, commands)
+                self._writer.commit(self._identity.epoch, self._commands)
             except LostData:
                 self._after_data_loss()
                 return
             self._commands = []
+            crash_point("after_commit")
         if self._to_ring:
             tasks = self._to_ring
             self._doorbell.ring([self._order(task) for task in tasks], self._now_ms())
@@ -396,7 +412,7 @@ class Coordinator:
         self._to_ring.clear()
         self._stop_asked = False
         self._saver.forget_log()
-        self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + 4
+        self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + RETURN_SECONDS
         self._recover()
         self._save()
 
@@ -405,6 +421,7 @@ class Coordinator:
     def _checkpoint_if_due(self) -> None:
         limits = self._spec.checkpoint
         if covered := self._saver.take_covered():
+            crash_point("before_trim")
             self._trim(covered)
         if self._saver.is_due(
             limits.every_merges, limits.every_seconds, limits.every_log_bytes, self._state.ledger.merged
@@ -428,7 +445,8 @@ class Coordinator:
     def _trim(self, covered: Covered) -> None:
         if self._spec.checkpoint.keep_log:
             return
-        self._commands += self._broker.trim_commands(covered.position, covered.blobs)
+        # In front: a server that is out of memory runs a transaction only if it begins by freeing some.
+        self._commands[:0] = self._broker.trim_commands(covered.position, covered.blobs)
 
     # -- evaluation, status ----------------------------------------------------------------------------------------
 
@@ -515,32 +533,27 @@ class Coordinator:
 
     def _patiently(self, action: Callable[[], T]) -> T:
         """Do something that needs the broker, again and again while it is away."""
+        outage: Outage | None = None
         while True:
             try:
-                return action()
+                result = action()
             except BrokerUnavailable as error:
-                self._wait_for_broker(error)
+                outage = outage or Outage()
+                self._wait_out(outage, error)
+                continue
+            if outage is not None:
+                self._log.info("the broker is back", away_seconds=round(outage.seconds, 1))
+            return result
 
-    def _wait_for_broker(self, error: BrokerUnavailable) -> None:
-        since, pause = time.monotonic(), 0.1
-        self._log.warning("waiting for the broker", reason=str(error))
-        while True:
-            if self._interrupted.is_set():
-                raise CampaignError(f"interrupted while the broker was away; resume with --resume. {error}") from error
-            self._interrupted.wait(pause)
-            pause = min(2.0, pause * 1.5)
-            try:
-                self._broker.ping()
-                break
-            except BrokerUnavailable as again:
-                error = again
-                if (away := time.monotonic() - since) > 10:
-                    self._log.warning("still waiting for the broker", seconds=round(away), reason=str(again))
-        # A restarted server may have lost its last second of log that was applied here: cover it with a checkpoint.
+    def _wait_out(self, outage: Outage, error: BrokerUnavailable) -> None:
+        if outage.is_worth_a_word():
+            self._log.warning("waiting for the broker", reason=str(error), seconds=round(outage.seconds))
+        if self._interrupted.wait(outage.next_pause()):
+            raise CampaignError(f"interrupted while the broker was away; go on with --resume. {error}") from error
+        # A restarted server may have lost its last moments, which were applied here: cover them with a checkpoint.
         self._saver.hurry()
         # Everybody's beat is old now; workers need time to come back before silence means anything.
-        self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + 4
-        self._log.info("the broker is back", away_seconds=round(time.monotonic() - since, 1))
+        self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + RETURN_SECONDS
 
     def _identify(self, number: int) -> str:
         return task_id(self._identity.secret, number)
@@ -567,3 +580,18 @@ class Coordinator:
     def _now_ms(self) -> int:
         """The server's clock, as of the last survey."""
         return round(time.monotonic() * 1000 + self._clock_offset_ms)
+
+
+def parked_of(refused: Refused, entry: LogEntry) -> Parked:
+    """What is kept of a rejected update for inspection."""
+    update = refused.update
+    return Parked(
+        reason=refused.reason.value,
+        detail=refused.detail,
+        worker=update.worker if update else "",
+        task=refused.task.number if refused.task else None,
+        header=entry.header,
+        payload=entry.payload,
+        payload_bytes=update.payload_bytes if update else len(entry.payload),
+        milliseconds=entry.milliseconds,
+    )

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from coordinator.crash_points import crash_point
 from fl_core.errors import CampaignError
 
 FORMAT_VERSION = 1
@@ -52,6 +53,7 @@ class CheckpointStore:
             packed = msgpack.packb(dict(meta))
             record = {"format": FORMAT_VERSION, "digest": _digest(tensors, packed), "meta": packed}
             self._files.write(f"{_name(number)}.safetensors", safetensors.numpy.save(dict(tensors)))
+            crash_point("mid_checkpoint")
             self._files.write(f"{_name(number)}.msgpack", msgpack.packb(record))
             earlier = sorted(n for n in numbers if n < number)
             for old in earlier[: -(KEPT - 1)]:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fl_core.commands import FedtideCommand, config_file
-from fl_core.errors import CampaignError
+from fl_core.errors import CampaignError, SpecError
 
 BROKER_HELP = "The Redis that coordinator and workers share: redis://[USER:PASSWORD@]HOST:PORT/0."
 DEFAULT_BROKER = "redis://127.0.0.1:6399/0"
@@ -224,6 +224,55 @@ for _name, _states, _past, _help in (
     fedtide.command(_name, help=_help + " ID may be the beginning of an id, or `latest`.")(
         click.argument("campaign", metavar="ID")(broker_option(json_option(_steer(_name, _states, _past))))
     )
+
+
+@fedtide.command()
+@click.argument("campaign", metavar="ID")
+@click.option("--show", metavar="N", type=click.IntRange(1), help="Everything about the N-th of the list.")
+@click.option("--readmit", metavar="N", type=click.IntRange(1), help="Merge the N-th of the list after all.")
+@broker_option
+@json_option
+def rejected(campaign: str, show: int | None, readmit: int | None, broker: str, as_json: bool) -> None:
+    """The quarantine: updates that were refused, with reason and sender, the newest first."""
+    from coordinator.quarantine import list_parked, readmit_parked
+    from coordinator.tables import print_parked, print_parked_list
+    from fl_core.broker.connection import connect
+
+    registry = _registry(broker)
+    name = registry.find(campaign)
+    rows = list_parked(connect(broker, timeout_seconds=5), name)
+    wanted = readmit or show
+    if wanted is not None and wanted > len(rows):
+        raise SpecError(f"there is no rejected update {wanted}; {name} has {len(rows)} in quarantine.")
+    if readmit is not None:
+        outcome = readmit_parked(registry, name, rows[readmit - 1])
+        return _print_json(outcome) if as_json else click.echo(outcome["sentence"])
+    if show is not None:
+        return _print_json(rows[show - 1]) if as_json else print_parked(rows[show - 1])
+    return _print_json(rows) if as_json else print_parked_list(rows)
+
+
+@fedtide.command()
+@click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
+@broker_option
+@json_option
+def replay(folder: Path, broker: str, as_json: bool) -> None:
+    """Merge a campaign's recorded log again from version 0 and compare. Needs `checkpoint.keep_log = true`."""
+    from coordinator.replay import replay_run
+    from fl_core.broker.connection import connect
+    from fl_core.factory import add_working_directory
+
+    add_working_directory()
+    result = replay_run(folder, connect(broker))
+    if as_json:
+        _print_json(result)
+    else:
+        click.echo(
+            f"{result['entries']} entries, {result['versions']} versions, {result['merged']} updates merged: the "
+            f"model, the history and the counts are {'the same to the bit' if result['equal'] else 'NOT the same'}."
+        )
+    if not result["equal"]:
+        sys.exit(1)
 
 
 # -- watching ------------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ STYLE: Any = {
 }
 MAX_DOTS = 20_000
 NUM_MEDIANS = 200
+NUM_SPEEDS = 300
 STALENESS_TICKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 Floats = npt.NDArray[np.float64]
@@ -145,10 +146,11 @@ def draw_comparison(histories: Mapping[str, Path], path: Path, title: str, targe
             axis.plot([when], [target], "o", color=colour, markersize=6, zorder=4)
             text = f"{label}\n{_seconds(when)}"
             if soonest is not None and when > soonest:
-                text += f" ({when / soonest:.0f} times as long)" if when >= 2 * soonest else ""
+                text += f"\n{when / soonest:.1f} times as long"
             _note(axis, text, when, target, colour, (0, 9), "center")
         _label_log_seconds(axis)
-        axis.set_ylim(0, 1.19)
+        axis.set_ylim(0, 1.3)
+        axis.set_xlim(right=2.2 * axis.dataLim.x1)
         axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
         axis.set_xlabel("seconds since launch, logarithmic")
         axis.set_ylabel("held-out accuracy")
@@ -178,16 +180,29 @@ def running_median(values: Sequence[float], window: int, num_points: int = NUM_M
     return [(int(i), float(np.median(array[max(0, i - half) : i + half + 1]))) for i in places]
 
 
-def speed(seconds: Sequence[float], end: float, num_bins: int = 60) -> tuple[Floats, Floats]:
-    """Updates merged per second in equal parts of the time.
+def speed(seconds: Sequence[float], end: float, num_points: int = NUM_SPEEDS) -> tuple[Floats, Floats]:
+    """Updates merged per second: the mean over a fifteenth of the whole time around each moment.
+
+    Between two merges the number of merged updates is taken to rise evenly. Counting in equal parts of the time instead
+    would show how merges fall into the parts: a cohort every two seconds would look like a comb.
+
+    Args:
+        seconds: of each merged update, not falling.
+        end: of the campaign.
+        num_points: how many moments.
 
     Returns:
-        The parts' edges, float64 of shape ``(n + 1,)``, and the speed in each, ``(n,)``.
+        The moments, float64 of shape ``(num_points,)``, and the speed at each.
+
+    >>> speed([1.0, 1.0, 2.0, 2.0], end=2.0, num_points=3)[1].tolist()
+    [2.0, 2.0, 2.0]
     """
-    # Parts below half a second would show the coordinator's turns, not the fleet's speed.
-    count = max(1, min(num_bins, int(end / 0.5)))
-    counts, edges = np.histogram(seconds, bins=count, range=(0.0, max(end, 1e-3)))
-    return edges, counts / np.diff(edges)
+    moments = np.linspace(0.0, max(end, 1e-3), num_points)
+    merges, counts = np.unique(np.asarray(seconds, np.float64), return_counts=True)
+    times, merged = np.concatenate([[0.0], merges]), np.concatenate([[0.0], np.cumsum(counts)])
+    first = np.maximum(moments - moments[-1] / 30, 0.0)
+    last = np.minimum(moments + moments[-1] / 30, moments[-1])
+    return moments, (np.interp(last, times, merged) - np.interp(first, times, merged)) / (last - first)
 
 
 # -- panels --------------------------------------------------------------------------------------------------------
@@ -201,14 +216,14 @@ def _draw_scores(axis: Axes, series: Series) -> None:
     axis.plot(seconds, values, color=BLUE, linewidth=1.6)
     where = values.index(best(values))
     axis.plot([seconds[where]], [values[where]], "o", color=BLUE, markersize=5)
-    late = seconds[where] > 0.6 * seconds[-1]
-    below = best is max
-    axis.annotate(
+    # In the corner that such a curve leaves free.
+    axis.text(
+        0.99,
+        0.06 if best is max else 0.94,
         f"best {values[where]:.4f} at {_seconds(seconds[where])}",
-        (seconds[where], values[where]),
-        xytext=(-4 if late else 4, -14 if below else 10),
-        textcoords="offset points",
-        ha="right" if late else "left",
+        transform=axis.transAxes,
+        ha="right",
+        va="bottom" if best is max else "top",
         color=BLUE,
     )
     axis.set_ylabel(name)
@@ -220,10 +235,19 @@ def _draw_staleness(axis: Axes, series: Series) -> None:
     seconds, staleness = series.update_seconds, series.update_staleness
     step = -(-len(seconds) // MAX_DOTS)
     axis.plot(
-        seconds[::step], staleness[::step], "o", color=GREY, alpha=0.25, markersize=3, markeredgewidth=0, label="update"
+        seconds[::step],
+        staleness[::step],
+        "o",
+        color=GREY,
+        alpha=0.25,
+        markersize=3.5,
+        markeredgewidth=0,
+        label="one update",
     )
-    medians = running_median(staleness, window=max(5, min(201, len(staleness) // 40)))
-    axis.plot([seconds[i] for i, _ in medians], [m for _, m in medians], color=ORANGE, linewidth=1.6, label="median")
+    medians = running_median(staleness, window=max(9, min(401, len(staleness) // 20)))
+    axis.plot(
+        [seconds[i] for i, _ in medians], [m for _, m in medians], color=ORANGE, linewidth=1.6, label="running median"
+    )
     axis.set_ylabel("staleness\n(versions)")
     highest = max(staleness)
     if highest > 8:
@@ -233,14 +257,22 @@ def _draw_staleness(axis: Axes, series: Series) -> None:
     axis.set_yticks(ticks, labels=[str(tick) for tick in ticks])
     axis.minorticks_off()
     axis.set_ylim(-0.4, max(1.5, highest * 1.3))
-    axis.legend(loc="upper right", ncols=2, frameon=False, fontsize=8, borderaxespad=0, handlelength=1.2)
+    axis.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+        borderaxespad=0.1,
+        handlelength=1.2,
+    )
 
 
 def _draw_speed(axis: Axes, series: Series) -> None:
     ends = [series.update_seconds[-1], *(seconds for seconds, _, _ in series.evaluations[-1:])]
-    edges, rates = speed(series.update_seconds, max(ends))
-    axis.stairs(rates, edges, color=GREEN, fill=True, alpha=0.35, linewidth=0)
-    axis.stairs(rates, edges, color=GREEN, linewidth=1.2)
+    times, rates = speed(series.update_seconds, max(ends))
+    axis.fill_between(times, rates, color=GREEN, alpha=0.3, linewidth=0)
+    axis.plot(times, rates, color=GREEN, linewidth=1.4)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("updates merged\nper second")
 

@@ -18,6 +18,7 @@ from coordinator.campaign import Coordinator, Identity, Progress
 from coordinator.checkpoint import CheckpointStore
 from coordinator.evaluator import Evaluator
 from coordinator.lease_keeper import LEASE_SECONDS
+from coordinator.outage import Outage
 from coordinator.run_folder import RunFolder
 from coordinator.state import CampaignState
 from fl_core.aggregation import build_strategy
@@ -25,7 +26,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.fitness import check_broker
 from fl_core.broker.lease import Writer
-from fl_core.errors import CampaignError, LayoutError, SpecError
+from fl_core.errors import BrokerUnavailable, CampaignError, LayoutError, SpecError
 from fl_core.layout import Layout
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
@@ -156,11 +157,38 @@ def _check_fit(client: Any, spec: CampaignSpec, layout: Layout) -> None:
 
 
 def _take_lease(writer: Writer, store: CheckpointStore) -> None:
-    told = False
-    while not writer.acquire(store.highest_fence()):
-        if not told:
-            log.info("standby: another coordinator runs this campaign", holder=writer.holder())
-            told = True
+    """Become the campaign's one writer, or wait as standby until the one there is gives up or dies."""
+    told, outage = False, Outage()
+    while True:
+        try:
+            if writer.acquire(store.highest_fence()):
+                break
+            holder = writer.holder()
+            if holder is not None and _died_here(holder):
+                log.info("the last coordinator died on this machine; not waiting for its lease", holder=holder)
+                writer.evict(holder)
+                continue
+            if not told:
+                log.info("standby: another coordinator runs this campaign", holder=holder)
+                told = True
+        except BrokerUnavailable as error:
+            if outage.is_worth_a_word():
+                log.warning("standby waits for the broker", reason=str(error))
         time.sleep(STANDBY_SECONDS)
     if told:
         log.info("taking over", fence=writer.fence)
+
+
+def _died_here(holder: str) -> bool:
+    """Whether a lease's holder was a process of this machine that exists no more. Wrong only where two machines share
+    a name, and harmless then: the fence shuts out the holder that was evicted."""
+    node, _, rest = holder.rpartition(":")[0].rpartition(":")
+    if node != platform.node() or not rest.isdigit():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -45,6 +45,7 @@ class Ledger:
         open: tasks that a worker may still answer, by number.
         buffered: tasks whose update was admitted and waits for its merge, by arrival.
         expired_numbers, cancelled_numbers: kept to tell a late update what happened.
+        readmitted_numbers: rejected tasks whose update an operator let in after all.
         surplus: updates that answered no open task, by reason; no part of the identity.
     """
 
@@ -59,6 +60,7 @@ class Ledger:
     buffered: list[int] = field(default_factory=list)
     expired_numbers: set[int] = field(default_factory=set)
     cancelled_numbers: set[int] = field(default_factory=set)
+    readmitted_numbers: set[int] = field(default_factory=set)
 
     @property
     def out(self) -> int:
@@ -115,6 +117,17 @@ class Ledger:
         del self.open[task.number]
         self.rejected[reason.value] += 1
 
+    def can_readmit(self, number: int, reason: str) -> bool:
+        """Whether a task that was rejected for this reason may be counted as answered after all: once."""
+        return self.rejected[reason] > 0 and 1 <= number <= self.issued and number not in self.readmitted_numbers
+
+    def readmit(self, number: int, reason: str) -> None:
+        """Take a rejection back: its update waits for the merge now."""
+        self.rejected[reason] -= 1
+        self.rejected += Counter()  # drops a reason that is at zero
+        self.readmitted_numbers.add(number)
+        self.buffered.append(number)
+
     def expire(self, task: OpenTask) -> None:
         """Nobody answered it in time, attempt after attempt."""
         del self.open[task.number]
@@ -153,6 +166,7 @@ class Ledger:
             "buffered": list(self.buffered),
             "expired_numbers": sorted(self.expired_numbers),
             "cancelled_numbers": sorted(self.cancelled_numbers),
+            "readmitted_numbers": sorted(self.readmitted_numbers),
         }
 
     @classmethod
@@ -167,6 +181,7 @@ class Ledger:
             buffered=list(exported["buffered"]),
             expired_numbers=set(exported["expired_numbers"]),
             cancelled_numbers=set(exported["cancelled_numbers"]),
+            readmitted_numbers=set(exported["readmitted_numbers"]),
         )
 
 

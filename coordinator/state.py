@@ -13,6 +13,7 @@ reissued       task, attempt (the one given up), queue, reason (``lost``, ``dead
 evaluated      version, loss, accuracy (or nil), num_examples
 paused, resumed, interrupted   control: position of the operator's request, or empty
 stopped        reason, control
+readmitted     control, task, reason (of its rejection), header, payload: an update taken back out of quarantine
 =============  ========================================================================================================
 """
 
@@ -23,9 +24,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.admission import Admission, Admitted, Refused
+from coordinator.admission import Admission, Refused
 from coordinator.ledger import Ledger, OpenTask, task_number
-from fl_core.aggregation import Merge, Strategy
+from fl_core.aggregation import Contribution, Merge, Strategy
 from fl_core.broker.log import LogEntry, is_authentic, order
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.messages import CampaignEvent, TaskReport
@@ -166,14 +167,14 @@ class CampaignState:
         effects.closed.append(admitted.task.number)
         if update.blob:
             effects.blob = (update.blob, update.payload_bytes)
-        self._offer(admitted, entry, effects)
+        self.ledger.buffer(admitted.task)
+        self._offer(update.worker, admitted.contribution, entry, effects)
         self._close_cohort(entry, effects)
         self._check_limits(entry, effects)
 
-    def _offer(self, admitted: Admitted, entry: LogEntry, effects: Effects) -> None:
-        self.ledger.buffer(admitted.task)
-        self._buffered_workers.append(admitted.update.worker)
-        merge = self.strategy.offer(admitted.contribution)
+    def _offer(self, worker: str, contribution: Contribution, entry: LogEntry, effects: Effects) -> None:
+        self._buffered_workers.append(worker)
+        merge = self.strategy.offer(contribution)
         if merge is not None:
             self._record_merge(merge, entry, effects)
 
@@ -308,6 +309,8 @@ class CampaignState:
                 self._change_phase(Phase.PAUSED, (Phase.RUNNING,), entry, effects)
             case "resumed":
                 self._change_phase(Phase.RUNNING, (Phase.PAUSED, Phase.INTERRUPTED), entry, effects)
+            case "readmitted" if self.accepts:
+                self._apply_readmitted(body, entry, effects)
             case "interrupted" if self.accepts:
                 self._end(Phase.INTERRUPTED, "interrupted", entry, effects)
             case "stopped":
@@ -331,6 +334,20 @@ class CampaignState:
             self._close_cohort(entry, effects)
         else:
             self._reissue(task, body["queue"], spent=spent, reason=body["reason"], entry=entry, effects=effects)
+
+    def _apply_readmitted(self, body: Any, entry: LogEntry, effects: Effects) -> None:
+        number, reason = body["task"], body["reason"]
+        if not self.ledger.can_readmit(number, reason):
+            return
+        parked = LogEntry(entry.position, "u", body["header"], body["payload"])
+        try:
+            update, contribution = self._admission.readmit(parked, self.strategy)
+        except RejectedUpdate as error:
+            effects.refusals.append(Refused(error, None, None))
+            return
+        self.ledger.readmit(number, reason)
+        self._offer(update.worker, contribution, entry, effects)
+        self._check_limits(entry, effects)
 
     def _change_phase(self, to: Phase, origin: tuple[Phase, ...], entry: LogEntry, effects: Effects) -> None:
         if self.phase not in origin:

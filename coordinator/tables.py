@@ -142,6 +142,30 @@ def print_workers(rows: Iterable[Row]) -> None:
     console().print(table)
 
 
+def print_parked_list(rows: Iterable[Row]) -> None:
+    """`fedtide rejected ID`."""
+    table = new_table("n", "when", "reason", "worker", "task", "bytes", "detail")
+    rows = list(rows)
+    for row in rows:
+        task = "–" if row["task"] is None else str(row["task"])
+        size = amount(row["payload_bytes"])
+        table.add_row(str(row["number"]), row["when"], row["reason"], row["worker"] or "–", task, size, row["detail"])
+    for column in table.columns[2:4] + table.columns[6:]:
+        column.justify = "left"
+    table.columns[6].no_wrap = False
+    console().print(table if rows else "Nothing was refused.")
+
+
+def print_parked(row: Row) -> None:
+    """`fedtide rejected ID --show N`."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in row.items():
+        table.add_row(name, "–" if value is None else str(value))
+    console().print(table)
+
+
 def _task_number(holding: str) -> str:
     """The task in hand, short.
 

@@ -100,7 +100,7 @@ def _is_utf8(value: str) -> bool:
 def _plain(value: Any, max_items: int, depth: int = 0) -> bool:
     """What msgpack has without extensions, in bounds that every receiver takes."""
     match value:
-        case None | bool() | float():
+        case None | bool() | float() | bytes():
             return True
         case str():
             return _is_utf8(value)

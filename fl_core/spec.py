@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-import msgpack
 import tomli_w
 from pydantic import (
     AfterValidator,
@@ -237,7 +237,9 @@ class CampaignSpec(_Section):
 
     def digest(self) -> str:
         """A name for exactly this spec: 32 hex characters."""
-        return hashlib.blake2b(msgpack.packb(self.model_dump(mode="json")), digest_size=16).hexdigest()
+        # Sorted, because equal specs may have been written in another order.
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
 def load_spec(path: Path, overrides: dict[str, Any] | None = None) -> CampaignSpec:

@@ -25,8 +25,8 @@ class FedBuff:
     The sum is divided by K as published, not by the sum of the staleness weights: a buffer of stale updates makes a
     short step. With ``example_weighting`` the mean is Σ s(τ_i) n_i Δ_i / Σ n_i, which is the paper's where all n_i are
     equal. A flush at the end merges fewer than K, and takes the part of a step that they are of a full buffer: it still
-    divides by K (by K times the mean n_i with ``example_weighting``). Dividing by their number instead would give one last
-    device's data the weight of K.
+    divides by K (by K times the mean n_i with ``example_weighting``). Dividing by their number instead would give one
+    last device's data the weight of K.
 
     >>> import numpy as np
     >>> from fl_core.layout import TensorSpec

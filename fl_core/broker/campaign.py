@@ -6,6 +6,7 @@ transaction under its fence (``lease.Writer.commit``).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from fl_core.broker.log import event_mac, order
 
 # Redis' script engine takes a command of some thousand words.
 _WORDS = 2000
+
+# The quarantine is bounded in count and in bytes: parking never costs the campaign more than this.
+MAX_PARKED = 256
+MAX_PARKED_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,34 @@ class Owner:
     claimed_ms: int
     delivered: bool
     worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A rejected update in quarantine.
+
+    Attributes:
+        task: number of the task that it ended; None if it answered no open task.
+        header, payload: as they came; the payload is empty if it was too large to park.
+        payload_bytes: what the sender declared.
+        milliseconds: when it arrived, server's clock.
+        position: its name in the quarantine; empty before it is parked.
+    """
+
+    reason: str
+    detail: str
+    worker: str
+    task: int | None
+    header: bytes
+    payload: bytes
+    payload_bytes: int
+    milliseconds: int
+    position: str = ""
+
+    @property
+    def has_payload(self) -> bool:
+        """Whether all of it is here."""
+        return len(self.payload) == self.payload_bytes
 
 
 class CampaignBroker:
@@ -96,6 +129,19 @@ class CampaignBroker:
         """
         return blobs.get(self._client, self.keys.blob(name), num_bytes)
 
+    def quarantine(self, limit: int = MAX_PARKED) -> list[Parked]:
+        """Parked updates, the newest first."""
+        with broker_errors("reading the quarantine"):
+            return [_parked(*item) for item in self._client.xrevrange(self.keys.parked, count=limit)]
+
+    def parked(self, position: str) -> Parked | None:
+        """One parked update; None if it is not there (any more)."""
+        if not re.fullmatch(r"\d{1,20}-\d{1,20}", position):
+            return None
+        with broker_errors("reading the quarantine"):
+            items = self._client.xrange(self.keys.parked, position, position)
+        return _parked(*items[0]) if items else None
+
     # -- commands --------------------------------------------------------------------------------------------------
 
     def open_commands(self, rows: Iterable[OpenRow]) -> list[Command]:
@@ -129,6 +175,18 @@ class CampaignBroker:
     def drop_payload_commands(self, payloads: Iterable[tuple[str, int]]) -> list[Command]:
         """Drop payloads by name and size."""
         return [["UNLINK", *blobs.chunk_keys(self.keys.blob(name), size)] for name, size in payloads]
+
+    def park_commands(self, parked: Parked) -> list[Command]:
+        """Put a rejected update into quarantine; the oldest make room."""
+        payload = parked.payload if len(parked.payload) <= MAX_PARKED_BYTES else b""
+        fields: list[str | bytes] = ["reason", parked.reason, "detail", parked.detail[:500], "worker", parked.worker]
+        fields += ["task", "" if parked.task is None else str(parked.task), "header", parked.header[:MAX_PARKED_BYTES]]
+        fields += ["payload", payload, "bytes", str(parked.payload_bytes), "ms", str(parked.milliseconds)]
+        return [["XADD", self.keys.parked, "MAXLEN", str(MAX_PARKED), "*", *fields]]
+
+    def unpark_commands(self, position: str) -> list[Command]:
+        """Take one out of quarantine."""
+        return [["XDEL", self.keys.parked, position]]
 
     def end_commands(self, *, keep_log: bool) -> list[Command]:
         """Leave only what monitors show: nobody trains or delivers for this campaign any more."""
@@ -168,3 +226,17 @@ class CampaignBroker:
                 for message in self._client.lrange(name, 0, limit):
                     if marker in message:
                         self._client.lrem(name, 1, message)
+
+
+def _parked(position: bytes, fields: dict[bytes, bytes]) -> Parked:
+    text = {name: fields.get(name.encode(), b"").decode(errors="replace") for name in ("reason", "detail", "worker")}
+    task = fields.get(b"task", b"")
+    return Parked(
+        **text,
+        task=int(task) if task else None,
+        header=fields.get(b"header", b""),
+        payload=fields.get(b"payload", b""),
+        payload_bytes=int(fields.get(b"bytes", b"0")),
+        milliseconds=int(fields.get(b"ms", b"0")),
+        position=position.decode(),
+    )

@@ -18,7 +18,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils.uuid import uuid
 
-from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS, check_url
+from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS, broker_errors, check_url
 from fl_core.broker.keys import train_queue
 from fl_core.errors import BrokerUnavailable
 from fl_core.messages import TrainTask
@@ -93,7 +93,7 @@ class Doorbell:
             BrokerUnavailable: some may not have been published; ring again.
         """
         try:
-            with self._app.producer_pool.acquire(block=True) as producer:
+            with broker_errors("publishing a task"), self._app.producer_pool.acquire(block=True) as producer:
                 for task in tasks:
                     self._app.send_task(
                         TRAIN,
@@ -107,7 +107,7 @@ class Doorbell:
                         producer=producer,
                         retry=False,
                     )
-        except (OperationalError, OSError) as error:
+        except OperationalError as error:
             raise BrokerUnavailable(f"publishing a task: the broker does not answer ({str(error)[:200]}).") from error
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ key                                    type    holds
 ``fedtide:c:{id}:epoch``               string  drawn at launch; ``ended`` at the end, gone when the data is
 ``fedtide:c:{id}:writer``              string  the coordinator's lease: its token, with an expiry
 ``fedtide:c:{id}:fence``               string  counts the leases; the highest one may write
-``fedtide:c:{id}:log``                 stream  the update log: ``u`` + ``p`` updates, ``r`` reports, ``e`` + ``m`` events
+``fedtide:c:{id}:log``                 stream  the update log: ``u`` ``p`` updates, ``r`` reports, ``e`` ``m`` events
 ``fedtide:c:{id}:control``             stream  what operators asked for: pause, resume, stop, readmit
 ``fedtide:c:{id}:parked``              stream  rejected updates, bounded
 ``fedtide:c:{id}:head``                hash    newest version: version, digest, num_bytes, num_chunks

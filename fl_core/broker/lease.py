@@ -56,6 +56,11 @@ class Writer:
         self.fence = int(fence)
         return True
 
+    def evict(self, holder: str) -> None:
+        """Give back the lease of a holder that is known to be dead; it does nothing if another has it by now."""
+        with broker_errors("giving a dead holder's lease back"):
+            self._release(keys=[self._keys.writer], args=[holder])
+
     def holder(self) -> str | None:
         """Who holds the lease now, for a message; None if nobody does."""
         with broker_errors("reading the lease"):

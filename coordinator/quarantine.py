@@ -1,0 +1,73 @@
+"""The quarantine as operators see it: what was refused and why, and letting one in after all."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fl_core.broker.campaign import CampaignBroker, Parked
+from fl_core.broker.connection import Client
+from fl_core.broker.registry import Registry
+from fl_core.errors import CampaignError, RejectedUpdate
+from fl_core.messages import ModelUpdate
+
+ANSWER_SECONDS = 4.0
+
+
+def list_parked(client: Client, campaign: str) -> list[dict[str, Any]]:
+    """The campaign's parked updates, the newest first; plain JSON types.
+
+    Raises:
+        BrokerUnavailable: unknown.
+    """
+    return [_describe(index, parked) for index, parked in enumerate(CampaignBroker(client, campaign).quarantine(), 1)]
+
+
+def _describe(index: int, parked: Parked) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "number": index,
+        "reason": parked.reason,
+        "detail": parked.detail,
+        "worker": parked.worker or None,
+        "task": parked.task,
+        "payload_bytes": parked.payload_bytes,
+        "kept_bytes": len(parked.payload),
+        "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(parked.milliseconds / 1000)),
+        "readmittable": parked.task is not None and parked.has_payload,
+        "position": parked.position,
+    }
+    try:
+        header = ModelUpdate.from_bytes(parked.header)
+    except RejectedUpdate:
+        return row
+    names = ("base_version", "num_examples", "attempt", "sends", "codec", "layout_digest", "metrics", "seconds")
+    return {**row, **{name: getattr(header, name) for name in names}}
+
+
+def readmit_parked(registry: Registry, campaign: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Ask the coordinator to merge a parked update, and wait shortly for the answer.
+
+    Raises:
+        CampaignError: this one cannot be merged.
+    """
+    if not row["readmittable"]:
+        raise CampaignError(
+            f"rejected update {row['number']} cannot be merged: "
+            + ("it answered no open task." if row["task"] is None else "its payload was too large to keep.")
+        )
+    before = registry.status(campaign)
+    if before.get("state") not in ("running", "paused"):
+        raise CampaignError(
+            f"campaign {campaign} is {before.get('state')}; only a running or paused one takes updates."
+        )
+    registry.request(campaign, "readmit", row["position"])
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        rejected = registry.status(campaign).get("rejected", {})
+        if rejected.get(row["reason"], 0) < before["rejected"].get(row["reason"], 0):
+            return {"readmitted": True, "sentence": f"update {row['number']} of {campaign} was readmitted."}
+    return {
+        "readmitted": False,
+        "sentence": "the coordinator was asked; it has not answered yet, or refused (see its log).",
+    }

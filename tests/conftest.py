@@ -1,0 +1,35 @@
+"""What all tests share: one real broker per test process, and how hard hypothesis tries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+
+from fl_core.broker.connection import connect
+from fl_core.broker.embedded import EmbeddedServer
+
+# A shared machine makes single examples slow now and then, which says nothing about the code.
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", max_examples=50, **_COMMON)
+settings.register_profile("ci", max_examples=50, derandomize=True, **_COMMON)
+settings.register_profile("thorough", max_examples=2000, **_COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
+
+
+@pytest.fixture(scope="session")
+def broker_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A real server on a free port, for as long as this test process lives."""
+    with EmbeddedServer(tmp_path_factory.mktemp("broker"), persistent=False) as server:
+        yield server
+
+
+@pytest.fixture
+def client(broker_server: EmbeddedServer) -> Iterator[redis.Redis]:
+    """A client of an empty server, made as the product makes it."""
+    with connect(broker_server.url) as client:
+        client.flushall()
+        yield client

@@ -1,0 +1,156 @@
+"""A campaign in memory, whose log is written by hand: entries as workers and coordinators would append them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+
+from coordinator.admission import Admission
+from coordinator.ledger import task_id
+from coordinator.state import CampaignState, Effects
+from fl_core.aggregation import build_strategy
+from fl_core.broker.blobs import MissingBlob, digest
+from fl_core.broker.log import LogEntry, event_mac
+from fl_core.layout import Layout, TensorSpec
+from fl_core.messages import CampaignEvent, ModelUpdate, TaskReport
+from fl_core.spec import parse_spec
+from fl_core.vectors import Parameters
+
+CAMPAIGN = "digits-1"
+SECRET = b"s" * 32
+NUM_ELEMENTS = 64
+
+
+class Bench:
+    """One campaign: ``entry`` builders, and ``apply``, which remembers what was applied.
+
+    Args:
+        sections: the spec's, by name; only the model is given.
+
+    Attributes:
+        state: what the entries so far have led to.
+        entries: all of them, in order.
+        history: all lines that they caused.
+        fetched: names of the blobs that admission asked for.
+    """
+
+    def __init__(self, **sections: Any) -> None:
+        self.spec = parse_spec({"model": {"factory": "a:b"}, **sections})
+        self.layout = Layout((TensorSpec("weight", (NUM_ELEMENTS,)),))
+        self.fetched: list[str] = []
+        self.blobs: dict[str, bytes] = {}
+        self.state = self.new_state()
+        self.entries: list[LogEntry] = []
+        self.history: list[dict[str, Any]] = []
+        self.sequence = 0
+        self.milliseconds = 1_000_000
+
+    def new_state(self) -> CampaignState:
+        strategy = build_strategy(self.spec, self.layout, Parameters(np.zeros(NUM_ELEMENTS, np.float32)))
+        admission = Admission(CAMPAIGN, self.spec, self.layout, SECRET, self._fetch)
+        return CampaignState(CAMPAIGN, self.spec, SECRET, strategy, admission)
+
+    def _fetch(self, name: str, num_bytes: int) -> memoryview:
+        self.fetched.append(name)
+        if name not in self.blobs:
+            raise MissingBlob(name)
+        return memoryview(self.blobs[name])
+
+    # -- entries ---------------------------------------------------------------------------------------------------
+
+    def entry(self, kind: str, header: bytes, payload: bytes = b"") -> LogEntry:
+        self.milliseconds += 500
+        return LogEntry(f"{self.milliseconds}-0", kind, header, payload)
+
+    def event(
+        self, kind: str, body: dict[str, Any] | None = None, *, sequence: int | None = None, key: bytes = SECRET
+    ) -> LogEntry:
+        """A signed event with the next number, or a forged one."""
+        number = self.state.sequence + 1 if sequence is None else sequence
+        event = CampaignEvent(campaign=CAMPAIGN, sequence=number, kind=kind, body=body or {})
+        return self.entry("e", event.to_bytes(), event_mac(key, event.to_bytes()))
+
+    def update(
+        self, number: int, attempt: int = 1, values: Any = None, *, worker: str = "worker-0", **changes: Any
+    ) -> LogEntry:
+        """What a worker sends for a task; by default a delta of 1 at the place of the task's number."""
+        if values is None:
+            values = np.zeros(NUM_ELEMENTS, np.float32)
+            values[number % NUM_ELEMENTS] = 1.0
+        payload = changes.pop("payload", np.asarray(values, np.float32).tobytes())
+        header = ModelUpdate(
+            campaign=CAMPAIGN,
+            task_id=task_id(SECRET, number),
+            attempt=attempt,
+            worker=worker,
+            base_version=self.state.strategy.version,
+            num_examples=10,
+            sends=self.state.strategy.sends,
+            codec="fp32",
+            layout_digest=self.layout.digest,
+            payload_bytes=len(payload),
+            payload_digest=digest(payload),
+            blob="",
+            num_chunks=0,
+            bytes_down=100,
+            metrics={"loss": 1.0},
+            seconds={"train": 0.5},
+        )
+        header = replace(header, **changes)
+        if header.blob:
+            self.blobs.setdefault(header.blob, payload)
+        return self.entry("u", header.to_bytes(), b"" if header.blob else payload)
+
+    def report(self, number: int, attempt: int = 1, outcome: str = "failed", **changes: Any) -> LogEntry:
+        report = TaskReport(
+            campaign=CAMPAIGN,
+            task_id=task_id(SECRET, number),
+            attempt=attempt,
+            worker="worker-0",
+            outcome=outcome,
+            detail="it broke",
+        )
+        return self.entry("r", replace(report, **changes).to_bytes())
+
+    def issued(self, count: int, queue: str = "default") -> LogEntry:
+        return self.event("issued", {"queues": [queue] * count})
+
+    def reissued(self, number: int, attempt: int = 1, reason: str = "lost") -> LogEntry:
+        return self.event("reissued", {"task": number, "attempt": attempt, "queue": "default", "reason": reason})
+
+    # -- applying --------------------------------------------------------------------------------------------------
+
+    def apply(self, *entries: LogEntry) -> Effects:
+        """Apply entries, check the ledger after each, and give the effects of the last one."""
+        for entry in entries:
+            effects = self.state.apply(entry)
+            self.state.ledger.verify()
+            self.entries.append(entry)
+            self.history += effects.history
+        return effects
+
+    def open(self, count: int) -> Bench:
+        """Open the campaign and issue its first tasks."""
+        self.apply(self.event("opened", {"spec": "x", "layout": self.layout.digest}))
+        self.apply(self.issued(count))
+        return self
+
+    @property
+    def values(self) -> list[float]:
+        return self.state.strategy.parameters.values.tolist()
+
+    def fingerprint(self, state: CampaignState | None = None) -> tuple[dict[str, bytes], Any]:
+        """All of a state: its arrays' bytes and everything else as it would come out of a checkpoint."""
+        tensors, meta = (state or self.state).export()
+        return {name: array.tobytes() for name, array in tensors.items()}, msgpack.unpackb(msgpack.packb(meta))
+
+
+@pytest.fixture(scope="session")
+def bench() -> Callable[..., Bench]:
+    """Makes campaigns."""
+    return Bench
