@@ -169,7 +169,10 @@ def first_at_least(points: Sequence[tuple[float, float]], target: float) -> floa
 
 
 def running_median(values: Sequence[float], window: int, num_points: int = NUM_MEDIANS) -> list[tuple[int, float]]:
-    """The median of ``window`` neighbours at up to ``num_points`` places: (index of the place, median).
+    """The median of a value and ``window // 2`` neighbours on either side, at up to ``num_points`` places.
+
+    Returns:
+        (index of the place, median) each.
 
     >>> running_median([0, 9, 1, 1, 1], window=3)
     [(0, 4.5), (1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0)]

@@ -185,6 +185,7 @@ class CampaignState:
 
     def _record_merge(self, merge: Merge, entry: LogEntry, effects: Effects) -> None:
         workers = self._buffered_workers[: merge.num_updates]
+        tasks = self.ledger.buffered[: merge.num_updates]
         del self._buffered_workers[: merge.num_updates]
         self.ledger.merge_buffered(merge.num_updates)
         self.merged_by_worker.update(workers)
@@ -199,6 +200,7 @@ class CampaignState:
                 "staleness": list(merge.staleness),
                 "weights": [round(weight, 6) for weight in merge.weights],
                 "workers": workers,
+                "tasks": tasks,
             }
         )
 

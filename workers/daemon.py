@@ -183,7 +183,8 @@ class Daemon:
                 log.warning("a kept update cannot be delivered", file=str(path), reason=error.detail)
                 continue
             path.unlink(missing_ok=True)
-            log.info("a kept update was delivered", campaign=update.campaign, task=update.task_id, wanted=wanted)
+            event = "a kept update was delivered" if wanted else "a kept update was not wanted any more"
+            log.info(event, campaign=update.campaign, task=update.task_id, digest=update.payload_digest)
         self._outbox_waits = False
 
 

@@ -128,14 +128,17 @@ class Trainer:
                 "encode": time.perf_counter() - trained,
             },
         )
-        self._deliver(update, payload)
+        wanted = self._deliver(update, payload)
         self._vitals = replace(
             self._vitals,
             num_done=self._vitals.num_done + 1,
             bytes_up=self._vitals.bytes_up + num_bytes,
             bytes_down=self._vitals.bytes_down + bytes_down,
         )
-        log.debug("delivered", version=version, seconds=round(time.perf_counter() - started, 3))
+        if wanted:
+            log.debug("delivered", version=version, attempt=task.attempt, digest=update.payload_digest)
+        else:
+            log.info("the campaign has ended; the update was not wanted")
 
     def _bind(self, task: TrainTask, model: CachedModel) -> tuple[Claim, int]:
         """Claim the task and hold the newest version: the moment at which the base version is decided."""
@@ -173,19 +176,18 @@ class Trainer:
             np.subtract(values, base.values, out=values)
         return result, values
 
-    def _deliver(self, update: ModelUpdate, payload: bytes | memoryview) -> None:
+    def _deliver(self, update: ModelUpdate, payload: bytes | memoryview) -> bool:
         try:
-            wanted = self._broker.deliver(update, payload)
+            return self._broker.deliver(update, payload)
         except BrokerUnavailable as error:
             self._show(state="delivering")
             kept = self._keep(update, payload)
             log.warning("the broker is away; the update waits", reason=str(error), kept=str(kept) if kept else "memory")
-            wanted = self._patiently(lambda: self._broker.deliver(update, payload))
+            wanted: bool = self._patiently(lambda: self._broker.deliver(update, payload))
             if kept is not None:
                 kept.unlink(missing_ok=True)
-            log.info("the update was delivered late")
-        if not wanted:
-            log.info("the campaign has ended; the update was not wanted")
+            log.info("the update was delivered late", wanted=wanted)
+            return wanted
 
     def _keep(self, update: ModelUpdate, payload: bytes | memoryview) -> Any:
         try:

@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -65,7 +65,9 @@ class EmbeddedServer:
         port: the TCP port; 0 takes a free one. When the port is in use another free one is taken instead.
         fixed_port: refuse to start when ``port`` is in use.
         host: a loopback IPv4 address.
-        persistent: keep an append-only file, flushed every second, and load it at the next start. Otherwise nothing is
+        flush: of the append-only file: every second, or before each answer (slower; then not even a killed server loses
+            what it has acknowledged).
+        persistent: keep an append-only file and load it at the next start. Otherwise nothing is
             written and all data ends with the process.
         maxmemory_bytes: refuse writes above this size; no limit when ``None``. Keys are never evicted.
         binary: the server to run; found by :func:`find_binary` when ``None``.
@@ -82,6 +84,7 @@ class EmbeddedServer:
         fixed_port: bool = False,
         host: str = "127.0.0.1",
         persistent: bool = True,
+        flush: Literal["everysec", "always"] = "everysec",
         maxmemory_bytes: int | None = None,
         binary: Path | None = None,
     ) -> None:
@@ -94,6 +97,7 @@ class EmbeddedServer:
         self.folder = folder.absolute()
         self.host = _loopback(host)
         self.persistent = persistent
+        self.flush = flush
         self.maxmemory_bytes = maxmemory_bytes
         self._port = port
         self._fixed_port = fixed_port
@@ -259,7 +263,7 @@ class EmbeddedServer:
         # The folder is the working directory: a path with spaces in it need not survive the server's own quoting.
         arguments = ["--bind", self.host, "--port", str(port), "--protected-mode", "yes", "--daemonize", "no"]
         arguments += ["--dir", ".", "--save", "", "--maxmemory-policy", "noeviction"]
-        arguments += ["--appendonly", "yes" if self.persistent else "no", "--appendfsync", "everysec"]
+        arguments += ["--appendonly", "yes" if self.persistent else "no", "--appendfsync", self.flush]
         if self.maxmemory_bytes is not None:
             arguments += ["--maxmemory", str(self.maxmemory_bytes)]
         return arguments

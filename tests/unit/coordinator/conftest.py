@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from coordinator.admission import Admission
+from coordinator.admission import Admission, FetchBlob
 from coordinator.ledger import task_id
 from coordinator.state import CampaignState, Effects
 from fl_core.aggregation import build_strategy
@@ -44,6 +44,7 @@ class Bench:
         self.layout = Layout((TensorSpec("weight", (NUM_ELEMENTS,)),))
         self.fetched: list[str] = []
         self.blobs: dict[str, bytes] = {}
+        self.admission = self.new_admission(self._fetch)
         self.state = self.new_state()
         self.entries: list[LogEntry] = []
         self.history: list[dict[str, Any]] = []
@@ -52,8 +53,10 @@ class Bench:
 
     def new_state(self) -> CampaignState:
         strategy = build_strategy(self.spec, self.layout, Parameters(np.zeros(NUM_ELEMENTS, np.float32)))
-        admission = Admission(CAMPAIGN, self.spec, self.layout, SECRET, self._fetch)
-        return CampaignState(CAMPAIGN, self.spec, SECRET, strategy, admission)
+        return CampaignState(CAMPAIGN, self.spec, SECRET, strategy, self.admission)
+
+    def new_admission(self, fetch_blob: FetchBlob) -> Admission:
+        return Admission(CAMPAIGN, self.spec, self.layout, SECRET, fetch_blob)
 
     def _fetch(self, name: str, num_bytes: int) -> memoryview:
         self.fetched.append(name)
@@ -71,8 +74,9 @@ class Bench:
         self, kind: str, body: dict[str, Any] | None = None, *, sequence: int | None = None, key: bytes = SECRET
     ) -> LogEntry:
         """A signed event with the next number, or a forged one."""
-        number = self.state.sequence + 1 if sequence is None else sequence
-        event = CampaignEvent(campaign=CAMPAIGN, sequence=number, kind=kind, body=body or {})
+        if sequence is None:
+            sequence = self.sequence = self.sequence + 1
+        event = CampaignEvent(campaign=CAMPAIGN, sequence=sequence, kind=kind, body=body or {})
         return self.entry("e", event.to_bytes(), event_mac(key, event.to_bytes()))
 
     def update(
@@ -105,6 +109,11 @@ class Bench:
         if header.blob:
             self.blobs.setdefault(header.blob, payload)
         return self.entry("u", header.to_bytes(), b"" if header.blob else payload)
+
+    @staticmethod
+    def blob_name(number: int, attempt: int = 1, worker: str = "worker-0") -> str:
+        """What a worker calls the blob of a large payload."""
+        return f"{task_id(SECRET, number)}.{attempt}.{worker}"
 
     def report(self, number: int, attempt: int = 1, outcome: str = "failed", **changes: Any) -> LogEntry:
         report = TaskReport(

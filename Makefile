@@ -1,0 +1,39 @@
+# make install    a virtual environment in .venv with everything, pinned by constraints.txt
+# make demo       eight unequal workers train handwritten digits, without a barrier and then with one
+# make test       the tests, then what `make lint` does
+# make lint       ruff, mypy, import rules
+# make clean      remove caches and what was built; .venv and runs/ stay
+#
+# PYTHON names the interpreter that .venv is made with: make install PYTHON=python3.12
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install demo test lint clean
+
+install: $(INSTALLED)
+
+# Again only when what is to be installed has changed.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/fedtide demo
+
+test: install
+	$(BIN)/python -m pytest -n 2
+	@$(MAKE) --no-print-directory lint
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find fl_core coordinator workers tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
