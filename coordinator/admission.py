@@ -19,6 +19,9 @@ from fl_core.messages import ModelUpdate
 from fl_core.spec import CampaignSpec
 from fl_core.vectors import Delta, Parameters
 
+# Finite, but not for long: an adaptive server optimizer squares it, example weighting multiplies it by up to 2**53.
+OVERFLOW_NORM = 1e15
+
 FetchBlob = Callable[[str, int], memoryview]
 
 
@@ -90,8 +93,8 @@ class Admission:
         update = ModelUpdate.from_bytes(entry.header)
         staleness = self._check_header(update, strategy, max_staleness=None)
         values = self._codec.decode(entry.payload, self._layout.num_elements)
-        if not np.isfinite(norm_and_finite(values)):
-            raise RejectedUpdate(Reason.NOT_FINITE, "it holds NaN or infinite values")
+        if not norm_and_finite(values) <= OVERFLOW_NORM:
+            raise RejectedUpdate(Reason.NOT_FINITE, "it holds NaN, infinite or overflowing values")
         vector = Delta(values) if strategy.sends == "delta" else Parameters(values)
         return update, Contribution(vector, update.num_examples, staleness, update.worker)
 
@@ -156,6 +159,8 @@ class Admission:
             raise RejectedUpdate(
                 Reason.NOT_FINITE, "it holds NaN or infinite values; lower the learning rate on the device"
             )
+        if norm > OVERFLOW_NORM:
+            raise RejectedUpdate(Reason.NORM_EXCEEDED, f"its norm is {norm:.4g}; merged, it would overflow float32")
         bound = self._spec.aggregation.max_update_norm
         if bound is None:
             return

@@ -28,6 +28,7 @@ _KEEPALIVE = {
 
 # Answers of a server that is up but cannot serve now: worth a retry, never the sender's fault.
 _TRANSIENT_ANSWERS = (
+    "UNBLOCKED",
     "LOADING",
     "READONLY",
     "MASTERDOWN",
@@ -38,6 +39,7 @@ _TRANSIENT_ANSWERS = (
     "CLUSTERDOWN",
     "TRYAGAIN",
 )
+_CLASSES = {redis.exceptions.OutOfMemoryError: "OOM", redis.exceptions.ReadOnlyError: "READONLY"}
 
 
 def public_url(url: str) -> str:
@@ -102,7 +104,9 @@ def broker_errors(doing: str) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise BrokerUnavailable(f"{doing}: the broker does not answer ({_brief(error)}).") from error
     except redis.ResponseError as error:
-        if (advice := _advice(str(error))) is None:
+        # redis-py takes the code off the answers that it has classes for.
+        code = next((code for kind, code in _CLASSES.items() if isinstance(error, kind)), "")
+        if (advice := _advice(f"{code} {error}")) is None:
             raise
         raise BrokerUnavailable(f"{doing}: {advice} ({_brief(error)}).") from error
 

@@ -226,7 +226,9 @@ def main() -> int:
     parser.add_argument("--min-updates", type=int, default=600)
     for target, every in (("coordinator", 8.0), ("worker", 5.0), ("broker", 25.0), ("cable", 15.0)):
         name = f"CHAOS_{target.upper()}_EVERY"
-        parser.add_argument(f"--{target}-every", type=float, default=float(setting(name, str(every))), metavar="SECONDS")
+        parser.add_argument(
+            f"--{target}-every", type=float, default=float(setting(name, str(every))), metavar="SECONDS"
+        )
     options = parser.parse_args()
     rates = {target: getattr(options, f"{target}_every") for target in ("coordinator", "worker", "broker", "cable")}
     print(f"seed {options.seed}, {options.seconds:.0f} s, mean seconds between strikes: {rates}", file=sys.stderr)

@@ -64,7 +64,9 @@ def read_log(client: redis.Redis, campaign: str) -> list[tuple[str, dict[str, An
     return entries
 
 
-def merge_again(entries: list[tuple[str, dict[str, Any], bytes, int]], initial: np.ndarray, rules: Rules) -> dict[str, Any]:
+def merge_again(
+    entries: list[tuple[str, dict[str, Any], bytes, int]], initial: np.ndarray, rules: Rules
+) -> dict[str, Any]:
     """FedBuff in float64 over the log: the first acceptable update of each issued task counts."""
     x = initial.astype(np.float64)
     buffered = np.zeros_like(x)

@@ -53,7 +53,9 @@ class Program:
             raise AssertionError(f"it still runs after {seconds} s; it said:\n{self.output[-4000:]}") from None
 
     def wait_for(self, text: str, seconds: float = 30) -> None:
-        wait_until(lambda: text in self.output or self.process.poll() is not None, seconds, f"{text!r} in\n{self.output}")
+        wait_until(
+            lambda: text in self.output or self.process.poll() is not None, seconds, f"{text!r} in\n{self.output}"
+        )
         assert text in self.output, self.output[-4000:]
 
     def send(self, signum: int) -> None:

@@ -38,7 +38,12 @@ def test_two_workers_one_of_them_late_train_a_model_together(lab: Any) -> None:
     assert summary["out"] == 0
     assert summary["final_accuracy"] > 0.2
     folder = lab.folder / "run"
-    assert {path.name for path in folder.iterdir()} >= {"spec.toml", "history.jsonl", "summary.json", "model.safetensors"}
+    assert {path.name for path in folder.iterdir()} >= {
+        "spec.toml",
+        "history.jsonl",
+        "summary.json",
+        "model.safetensors",
+    }
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     assert sum(array.size for array in tensors.values()) == summary["num_parameters"]
     assert all(np.isfinite(array).all() for array in tensors.values())
@@ -50,7 +55,9 @@ def test_two_workers_one_of_them_late_train_a_model_together(lab: Any) -> None:
 @pytest.mark.parametrize("strategy", ["fedasync", "fedavg"])
 def test_other_strategies_run_to_their_end(lab: Any, strategy: str) -> None:
     """FedAsync merges each update; FedAvg waits for its cohort, so nothing in it is ever stale."""
-    spec = lab.spec(aggregation={"strategy": strategy}, dispatch={"concurrency": 2}, stop={"updates": None, "versions": 5})
+    spec = lab.spec(
+        aggregation={"strategy": strategy}, dispatch={"concurrency": 2}, stop={"updates": None, "versions": 5}
+    )
     coordinator = lab.run(spec)
     lab.worker("one", shard=0)
     lab.worker("two", shard=1, delay=0.05)
@@ -175,7 +182,9 @@ def test_interrupted_campaign_is_resumed_to_its_end(lab: Any) -> None:
 def test_fleet_and_embedded_server_end_with_an_interrupted_run(lab: Any) -> None:
     """`fedtide run --fleet` starts everything itself, and Ctrl-C leaves no process of it behind."""
     fleet = lab.folder / "fleet.toml"
-    fleet.write_text('[[worker]]\ndata = "fl_core.data:digits"\ndata_args = {num_shards = 2, shard = "{index}"}\ncount = 2\n')
+    fleet.write_text(
+        '[[worker]]\ndata = "fl_core.data:digits"\ndata_args = {num_shards = 2, shard = "{index}"}\ncount = 2\n'
+    )
     out = lab.folder / "fleet-run"
     arguments = ["run", str(lab.spec(stop={"updates": None})), "--fleet", str(fleet), "--out", str(out), "--port", "0"]
     run = lab.program("coordinator", *arguments, name="fleet")

@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from coordinator.checkpoint import CheckpointStore
 from fl_core.errors import CampaignError
 
-META: dict[str, Any] = {"position": "5-0", "counts": [[1, 2], [3, 4]], "secret": b"\x00\xff", "accuracy": None, "x": 0.1}
+META: dict[str, Any] = {
+    "position": "5-0",
+    "counts": [[1, 2], [3, 4]],
+    "secret": b"\x00\xff",
+    "accuracy": None,
+    "x": 0.1,
+}
 
 
 def _tensors(value: float) -> dict[str, Any]:
@@ -231,7 +237,9 @@ def test_a_checkpoint_of_a_newer_program_is_not_passed_over(tmp_path: Path) -> N
     _save(store, 2.0)
     path = tmp_path / "state-000001-00000002.msgpack"
     path.write_bytes(msgpack.packb({**msgpack.unpackb(path.read_bytes()), "format": 2}))
-    with pytest.raises(CampaignError, match="has format 2, this program reads 1; use the version of fedtide that wrote"):
+    with pytest.raises(
+        CampaignError, match="has format 2, this program reads 1; use the version of fedtide that wrote"
+    ):
         store.load()
 
 

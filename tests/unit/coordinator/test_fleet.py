@@ -64,7 +64,10 @@ def test_a_count_is_written_out(tmp_path: Path) -> None:
         ("[[worker]]\ndata = 'json:loads'\nthreads = 1.5", "worker.0.threads = 1.5 is not accepted; "),
         ("[[worker]]\ndata = 'mnist'", "worker.data = 'mnist' is not an import path"),
         ("[[worker]]\ndata = 'there_is_none:f'", "there is no module 'there_is_none' here; install it"),
-        ("[[worker]]\ndata = 'json:loads'\n" * 2, "worker.name = 'worker' is there twice; give each worker its own name."),
+        (
+            "[[worker]]\ndata = 'json:loads'\n" * 2,
+            "worker.name = 'worker' is there twice; give each worker its own name.",
+        ),
         (
             "[[worker]]\ndata = 'json:loads'\nname = 'a-1'\n[[worker]]\ndata = 'json:loads'\nname = 'a'\ncount = 2",
             "worker.name = 'a-1' is there twice",
@@ -98,7 +101,9 @@ def test_a_fleet_whose_workers_all_end_says_why(tmp_path: Path) -> None:
     try:
         (pid,) = fleet.pids.values()
         assert _wait(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None)
-        with pytest.raises(SpecError, match="every worker of the fleet has ended; pi said: Error: data = 'there_is_none"):
+        with pytest.raises(
+            SpecError, match="every worker of the fleet has ended; pi said: Error: data = 'there_is_none"
+        ):
             fleet.check()
     finally:
         fleet.stop()
@@ -107,13 +112,13 @@ def test_a_fleet_whose_workers_all_end_says_why(tmp_path: Path) -> None:
 def test_a_fleet_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
     """Workers that will not leave in time are ended, each has its own log, and one that ended alone is no error."""
     workers = [FleetWorker(data="json:loads", name="a"), FleetWorker(data="there_is_none:f", name="b")]
-    fleet = Fleet(workers, "redis://10.255.255.1:1/0", tmp_path / "workers")  # nobody answers there: it waits
+    fleet = Fleet(workers, "redis://127.0.0.1:1/0", tmp_path / "workers")
     fleet.start()
     pids = list(fleet.pids.values())
     assert len(pids) == 2
+    os.kill(pids[0], signal.SIGSTOP)  # deaf to any request
     assert _wait(lambda: os.waitid(os.P_PID, pids[1], os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None)
     fleet.check()
-    os.kill(pids[0], signal.SIGSTOP)  # deaf to a request
     fleet.stop(grace_seconds=0.2)
     for pid in pids:
         with pytest.raises(ProcessLookupError):

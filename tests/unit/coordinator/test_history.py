@@ -24,7 +24,9 @@ def _write(path: Path, lines: list[dict[str, Any]], num_bytes: int = 0) -> int:
 
 
 @given(LINES, LINES)
-def test_what_is_written_is_read(tmp_path_factory: Any, first: list[dict[str, Any]], then: list[dict[str, Any]]) -> None:
+def test_what_is_written_is_read(
+    tmp_path_factory: Any, first: list[dict[str, Any]], then: list[dict[str, Any]]
+) -> None:
     """Lines come back in order, also those that were appended by a second writer from where the first one stood."""
     path = tmp_path_factory.mktemp("run") / "history.jsonl"
     middle = _write(path, first)

@@ -48,7 +48,9 @@ def test_a_ledger_that_does_not_add_up_says_so() -> None:
     """The check is able to fail, and shows all counts."""
     ledger, _ = _issued(2)
     ledger.merged += 1
-    with pytest.raises(InvariantError, match=r"issued 2 != merged 1 \+ rejected 0 \+ expired 0 \+ cancelled 0 \+ out 2"):
+    with pytest.raises(
+        InvariantError, match=r"issued 2 != merged 1 \+ rejected 0 \+ expired 0 \+ cancelled 0 \+ out 2"
+    ):
         ledger.verify()
 
 
@@ -138,6 +140,14 @@ def test_nobody_guesses_a_task_id(secret: bytes, number: int, text: str) -> None
     """Text that is not exactly the id is no id: no leading zeros, foreign digits, signs or other tails."""
     identifier = task_id(secret, number)
     tail = identifier.partition("-")[2]
-    forged = [text, f"0{identifier}", f"+{identifier}", f" {identifier}", f"{identifier} ", identifier.upper() + "-", "²-" + tail]
+    forged = [
+        text,
+        f"0{identifier}",
+        f"+{identifier}",
+        f" {identifier}",
+        f"{identifier} ",
+        identifier.upper() + "-",
+        "²-" + tail,
+    ]
     forged += [f"{number + 1}-{tail}", f"{number}-", f"{number}", f"{'9' * 5000}-{tail}", f"{number}-{tail[::-1]}x"]
     assert {task_number(secret, other) for other in forged if other != identifier} == {None}

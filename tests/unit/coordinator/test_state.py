@@ -485,7 +485,9 @@ def test_an_exported_state_does_not_change_later(bench: Callable[..., Any]) -> N
 
 # -- any course of events ------------------------------------------------------------------------------------------
 
-ACTIONS = ["issue"] * 3 + ["update"] * 8 + ["stale"] * 2 + ["bad", "again", "failed", "handed_back", "lost", "no_worker"]
+ACTIONS = (
+    ["issue"] * 3 + ["update"] * 8 + ["stale"] * 2 + ["bad", "again", "failed", "handed_back", "lost", "no_worker"]
+)
 ACTIONS += ["forged", "repeated", "skipped", "rubbish", "paused", "resumed", "evaluated", "blob"]
 ENDS = ["interrupted", "stopped"]
 STEPS = st.lists(

@@ -50,7 +50,11 @@ def test_the_summary_of_an_ended_campaign(bench: Callable[..., Any]) -> None:
     assert summary["updates_per_second"] == round(3 / seconds, 3)
     assert summary["merged_by_worker"] == {"a": 2, "b": 1}
     assert list(summary["merged_by_worker"]) == ["a", "b"]
-    assert (summary["final_accuracy"], summary["best_loss"], summary["seconds_to"]["0.02"]) == (0.02, 0.5, seconds - 0.5)
+    assert (summary["final_accuracy"], summary["best_loss"], summary["seconds_to"]["0.02"]) == (
+        0.02,
+        0.5,
+        seconds - 0.5,
+    )
     assert summary["num_parameters"] == 64
     assert summary["model_digest"] == digest(campaign.state.strategy.parameters.values.tobytes())
     assert json.loads(json.dumps(summary)) == summary

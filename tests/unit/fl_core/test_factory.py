@@ -44,7 +44,9 @@ def test_an_import_path_splits_at_its_colon(packages: list[str], name: str) -> N
     assert split_import_path(".".join(packages) + ":" + name, "key") == (".".join(packages), name)
 
 
-@pytest.mark.parametrize("path", ["", "a", "a.b", ":b", "a:", "a:b:c", "a..b:c", ".a:b", "a:b.c", "1a:b", "a-b:c", "a:b\n"])
+@pytest.mark.parametrize(
+    "path", ["", "a", "a.b", ":b", "a:", "a:b:c", "a..b:c", ".a:b", "a:b.c", "1a:b", "a-b:c", "a:b\n"]
+)
 def test_what_is_no_import_path_is_refused_by_key(path: str) -> None:
     """The error names the key, the value and the form that was wanted."""
     with pytest.raises(SpecError) as caught:

@@ -170,8 +170,10 @@ def _accepts_or_refuses(kind: Any, data: bytes) -> None:
 def _replaced(record: Any, name: str, value: bytes) -> bytes:
     """The record's bytes with one field's value replaced by raw msgpack."""
     fields = msgpack.unpackb(record.to_bytes())
-    return b"\xde" + len(fields).to_bytes(2, "big") + b"".join(
-        msgpack.packb(key) + (value if key == name else msgpack.packb(own)) for key, own in fields.items()
+    return (
+        b"\xde"
+        + len(fields).to_bytes(2, "big")
+        + b"".join(msgpack.packb(key) + (value if key == name else msgpack.packb(own)) for key, own in fields.items())
     )
 
 
@@ -198,7 +200,9 @@ def test_the_largest_update_header_fits() -> None:
     record = ModelUpdate(
         **{**{f: getattr(UPDATE, f) for f in UPDATE.__slots__}, "campaign": name, "task_id": name, "worker": name},
     )
-    record = ModelUpdate(**{**{f: getattr(record, f) for f in record.__slots__}, "metrics": numbers, "seconds": numbers})
+    record = ModelUpdate(
+        **{**{f: getattr(record, f) for f in record.__slots__}, "metrics": numbers, "seconds": numbers}
+    )
     assert ModelUpdate.from_bytes(record.to_bytes()) == record
 
 
@@ -376,6 +380,8 @@ def test_a_record_that_became_too_long_is_not_written() -> None:
 def test_reading_records_needs_no_torch() -> None:
     """The parent of a worker reads records and must stay small: torch, celery and redis are not imported for it."""
     code = "import sys, fl_core.messages, fl_core.factory, fl_core.errors; print(*sys.modules)"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert "fl_core.messages" in loaded
     assert not loaded & {"torch", "numpy", "celery", "redis", "pydantic"}

@@ -82,7 +82,10 @@ def test_the_examples_of_the_project_are_valid() -> None:
         # wrong types
         ("[training]\nbatch_size = 'a'", "training.batch_size = 'a' is not accepted; input should be a valid integer."),
         ("[training]\nbatch_size = 1.0", "training.batch_size = 1.0 is not accepted; input should be a valid integer."),
-        ("[training]\nbatch_size = true", "training.batch_size = True is not accepted; input should be a valid integer."),
+        (
+            "[training]\nbatch_size = true",
+            "training.batch_size = True is not accepted; input should be a valid integer.",
+        ),
         (
             "[training]\nlearning_rate = true",
             "training.learning_rate = True is not accepted; input should be a valid number.",
@@ -103,7 +106,10 @@ def test_the_examples_of_the_project_are_valid() -> None:
         ("[dispatch]\nqueues = []", "dispatch.queues = () is not accepted; name at least one."),
         ("[dispatch]\nqueues = ['a', 'a']", "dispatch.queues = ['a', 'a'] is not accepted; a queue is named twice; "),
         ("[codec]\nname = 'zip'", "codec.name = 'zip' is not accepted; input should be 'fp32'"),
-        ("[training]\noptimizer = 'sdg'", "training.optimizer = 'sdg' is not accepted; input should be 'sgd', 'adam' or"),
+        (
+            "[training]\noptimizer = 'sdg'",
+            "training.optimizer = 'sdg' is not accepted; input should be 'sgd', 'adam' or",
+        ),
         ("[campaign]\nname = 'Big'", "campaign.name = 'Big' is not accepted; use lower-case letters, digits, "),
         # import paths
         (
@@ -113,18 +119,36 @@ def test_the_examples_of_the_project_are_valid() -> None:
         ("[aggregation]\nstrategy = 'fedbuf'", "one of 'fedavg', 'fedasync', 'fedbuff'; did you mean 'fedbuff'?"),
         ("[aggregation]\nstrategy = 'zzz'", "or an import path 'package.module:callable'."),
         # keys that do not go together
-        ("[stop]\naccuracy = 0.9", "stop.accuracy and stop.loss need evaluation.data; name held-out data or remove them."),
+        (
+            "[stop]\naccuracy = 0.9",
+            "stop.accuracy and stop.loss need evaluation.data; name held-out data or remove them.",
+        ),
         ("[stop]\nloss = 0.1", "stop.accuracy and stop.loss need evaluation.data; name held-out data or remove them."),
-        ("[training]\nlocal_epochs = 1\nlocal_steps = 1", "local_epochs and local_steps are both set; keep one of them."),
-        ("[training]\noptimizer = 'adam'\nmomentum = 0.9", "momentum = 0.9 belongs to optimizer = 'sgd'; remove it for"),
+        (
+            "[training]\nlocal_epochs = 1\nlocal_steps = 1",
+            "local_epochs and local_steps are both set; keep one of them.",
+        ),
+        (
+            "[training]\noptimizer = 'adam'\nmomentum = 0.9",
+            "momentum = 0.9 belongs to optimizer = 'sgd'; remove it for",
+        ),
         ("[server_optimizer]\nname = 'yogi'\nmomentum = 0.9", "momentum = 0.9 belongs to name = 'sgd'; remove it for"),
         ("[server_optimizer]\namsgrad = true", "amsgrad = true belongs to name = 'adam'; remove it for 'sgd'."),
-        ("[aggregation]\nbuffer_size = 10_001", "aggregation.buffer_size = 10001 is far above dispatch.concurrency = 10;"),
+        (
+            "[aggregation]\nbuffer_size = 10_001",
+            "aggregation.buffer_size = 10001 is far above dispatch.concurrency = 10;",
+        ),
         # arguments that cannot travel
-        ("[model.args]\nsince = 2020-01-01", "model.args: '2020-01-01' is a date, which cannot travel; write it as text."),
+        (
+            "[model.args]\nsince = 2020-01-01",
+            "model.args: '2020-01-01' is a date, which cannot travel; write it as text.",
+        ),
         ("[model.args]\nrate = nan", "model.args: nan is not finite; give a number."),
         ("[evaluation.data_args]\nseed = 99999999999999999999", "does not fit 64 bits; give a smaller number."),
-        ("[aggregation.args]\nx = [[1, {at = 10:00:00}]]", "aggregation.args: '10:00:00' is a time, which cannot travel"),
+        (
+            "[aggregation.args]\nx = [[1, {at = 10:00:00}]]",
+            "aggregation.args: '10:00:00' is a time, which cannot travel",
+        ),
     ],
 )
 def test_every_mistake_is_one_sentence_with_key_value_and_remedy(tmp_path: Path, text: str, said: str) -> None:

@@ -1,0 +1,143 @@
+"""One campaign with all its programs (server, coordinator, worker daemons), as ``fedtide run --fleet`` starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from processes import cpu_seconds, descendants, peak_rss_bytes
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass
+class Usage:
+    """The largest values seen so far, by process id."""
+
+    coordinator: int = 0
+    coordinator_cpu_seconds: float = 0.0
+    workers: dict[int, int] = field(default_factory=dict)
+    servers: dict[int, int] = field(default_factory=dict)
+
+    def look(self, pid: int) -> None:
+        """Read /proc once more for the coordinator and everything below it."""
+        self.coordinator = max(self.coordinator, peak_rss_bytes(pid))
+        self.coordinator_cpu_seconds = max(self.coordinator_cpu_seconds, cpu_seconds(pid))
+        for child, command in descendants(pid).items():
+            group = self.workers if "-m workers" in command else self.servers if "-server" in command else None
+            if group is not None:
+                group[child] = max(group.get(child, 0), peak_rss_bytes(child))
+
+
+class Trial:
+    """A running campaign and its history file.
+
+    Attributes:
+        usage: memory and processor time, as of the last ``look``.
+        started: ``time.monotonic()`` at the launch of the command.
+    """
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+        self._folder = folder
+        self._process = process
+        self.usage = Usage()
+        self.started = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def look(self) -> bool:
+        """Note what the processes use; False when the campaign has ended."""
+        self.usage.look(self.pid)
+        return self._process.poll() is None
+
+    def history(self, kind: str) -> list[dict[str, Any]]:
+        """The history's whole lines of that kind."""
+        path = self._folder / "run" / "history.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_bytes().split(b"\n")[:-1]
+        wanted = b'{"kind":"%b"' % kind.encode()
+        return [json.loads(line) for line in lines if line.startswith(wanted)]
+
+    def wait_for_merge(self, seconds: float) -> float:
+        """Seconds from the launch to the first merge."""
+        path = self._folder / "run" / "history.jsonl"
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if path.exists() and b'"merge"' in path.read_bytes():
+                return time.monotonic() - self.started
+            time.sleep(0.01)
+        raise SystemExit(f"no merge within {seconds} s; the coordinator said:\n{self.output()[-3000:]}")
+
+    def watch(self, seconds: float) -> None:
+        """Let the campaign go on for so long, or to its end."""
+        deadline = time.monotonic() + seconds
+        while self.look() and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(0.25, left))
+
+    def end(self) -> dict[str, Any]:
+        """Interrupt the campaign if it still runs, and return its summary."""
+        self.look()
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(120)
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"the coordinator does not end; it said:\n{self.output()[-3000:]}") from None
+        path = self._folder / "run" / "summary.json"
+        if not path.exists():
+            raise SystemExit(f"the campaign left no summary; the coordinator said:\n{self.output()[-3000:]}")
+        summary: dict[str, Any] = json.loads(path.read_text())
+        return summary
+
+    def output(self) -> str:
+        """What the coordinator printed."""
+        return (self._folder / "coordinator.out").read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def trial(folder: Path, spec: dict[str, Any], fleet: list[dict[str, Any]]) -> Iterator[Trial]:
+    """Launch a campaign with a fleet of worker daemons on an embedded server; all end with the block.
+
+    The programs run in the benchmarks' folder, so that a spec can name its modules.
+    """
+    (folder / "spec.toml").write_text(tomli_w.dumps(spec))
+    (folder / "fleet.toml").write_text(tomli_w.dumps({"worker": fleet}))
+    command = [sys.executable, "-P", "-m", "coordinator", "run", str(folder / "spec.toml")]
+    command += ["--fleet", str(folder / "fleet.toml"), "--out", str(folder / "run"), "--port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in ("FEDTIDE_BROKER", "FEDTIDE_CONFIG", "FEDTIDE_OUT"):
+        environment.pop(name, None)
+    with (folder / "coordinator.out").open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=HERE, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+        )
+    try:
+        yield Trial(folder, process)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def merged_per_second(merges: list[dict[str, Any]]) -> tuple[int, float]:
+    """Updates merged after the first merge, and how many per second, by the server's clock."""
+    num_updates = sum(len(merge["workers"]) for merge in merges[1:])
+    seconds = merges[-1]["seconds"] - merges[0]["seconds"] if merges else 0.0
+    return num_updates, num_updates / seconds if seconds else 0.0

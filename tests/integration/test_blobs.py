@@ -1,0 +1,163 @@
+"""Blobs against a real server: whole at every size, and a connection that works afterwards whatever went wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fl_core.broker import blobs
+from fl_core.broker.blobs import CHUNK_BYTES, MissingBlob
+from fl_core.broker.connection import connect
+from fl_core.broker.embedded import EmbeddedServer
+from fl_core.errors import BrokerUnavailable
+
+BORDERS = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7]
+
+
+def _bytes(size: int, seed: int = 0) -> bytes:
+    return np.random.default_rng(seed).bytes(size)
+
+
+def _one_connection(client: redis.Redis) -> redis.Redis:
+    """A client whose pool has a single connection: one that was left out of step would show at once."""
+    pool = redis.ConnectionPool(max_connections=1, **client.connection_pool.connection_kwargs)
+    return redis.Redis(connection_pool=pool)
+
+
+@pytest.mark.parametrize("size", BORDERS)
+def test_every_size_comes_back(client: redis.Redis, size: int) -> None:
+    """Around the chunks' borders too, the bytes read are the bytes written, in as many chunks as was said."""
+    payload = _bytes(size)
+    num_chunks = blobs.put(client, "blob", payload)
+    assert num_chunks == blobs.count_chunks(size) == len(blobs.chunk_keys("blob", size)) == client.dbsize()
+    read = blobs.get(client, "blob", size)
+    assert len(read) == size
+    assert hashlib.sha256(read).digest() == hashlib.sha256(payload).digest()
+    assert client.ttl("blob:0") == -1
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([0, CHUNK_BYTES, 2 * CHUNK_BYTES]), st.integers(-5, 5), st.integers(0, 2**32))
+def test_sizes_near_a_border_come_back(client: redis.Redis, border: int, offset: int, seed: int) -> None:
+    """Whatever the size, and whatever was written under the same name before."""
+    payload = _bytes(max(0, border + offset), seed)
+    blobs.put(client, "blob", payload)
+    assert bytes(blobs.get(client, "blob", len(payload))) == payload
+
+
+def test_a_blob_may_be_any_buffer(client: redis.Redis) -> None:
+    """An array's memory goes out without a copy and comes back as an array that can be written to."""
+    values = np.arange(1000, dtype=np.float32).reshape(10, 100)
+    blobs.put(client, "blob", values.data)
+    read = np.frombuffer(blobs.get(client, "blob", values.nbytes), np.float32)
+    assert read.tobytes() == values.tobytes()
+    assert read.flags.aligned
+    assert read.flags.writeable
+    blobs.put(client, "blob", bytearray(b"abc"))
+    assert bytes(blobs.get(client, "blob", 3)) == b"abc"
+
+
+def test_a_blob_can_end_by_itself(client: redis.Redis) -> None:
+    """With an expiry every chunk has it, in the same command that writes the chunk."""
+    blobs.put(client, "blob", bytes(2 * CHUNK_BYTES + 1), expire_seconds=100)
+    assert all(90 < client.ttl(key) <= 100 for key in blobs.chunk_keys("blob", 2 * CHUNK_BYTES + 1))
+
+
+def test_dropping_a_blob_drops_every_chunk(client: redis.Redis) -> None:
+    """Nothing of it stays, and dropping it again is no error."""
+    blobs.put(client, "blob", bytes(2 * CHUNK_BYTES + 1))
+    blobs.put(client, "other", b"x")
+    blobs.delete(client, "blob", 2 * CHUNK_BYTES + 1)
+    blobs.delete(client, "blob", 2 * CHUNK_BYTES + 1)
+    assert client.keys("*") == [b"other:0"]
+
+
+@pytest.mark.parametrize("gone", [[0], [1], [2], [0, 1, 2]])
+def test_a_missing_chunk_is_told_and_the_connection_goes_on(client: redis.Redis, gone: list[int]) -> None:
+    """The first missing chunk is named, the other chunks are read off the connection, and it serves the next command."""
+    alone = _one_connection(client)
+    size = 2 * CHUNK_BYTES + 9
+    blobs.put(alone, "blob", _bytes(size))
+    for index in gone:
+        client.delete(f"blob:{index}")
+    with pytest.raises(MissingBlob, match=f"blob:{gone[0]}"):
+        blobs.get(alone, "blob", size)
+    assert alone.get("blob:0") == client.get("blob:0")
+    blobs.put(alone, "blob", _bytes(size, 1))
+    assert bytes(blobs.get(alone, "blob", size)) == _bytes(size, 1)
+
+
+@pytest.mark.parametrize("wrong", [b"", b"short", bytes(CHUNK_BYTES - 1), bytes(CHUNK_BYTES + 1), bytes(5 * CHUNK_BYTES)])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_chunk_of_another_size_is_refused_unread(client: redis.Redis, wrong: bytes, index: int) -> None:
+    """Never more is read than was announced: the buffer is not grown, and the next command gets its own answer."""
+    alone = _one_connection(client)
+    size = 2 * CHUNK_BYTES
+    blobs.put(alone, "blob", _bytes(size))
+    client.set(f"blob:{index}", wrong)
+    with pytest.raises(MissingBlob, match=f"blob:{index}"):
+        blobs.get(alone, "blob", size)
+    assert alone.ping() is True
+    assert alone.echo("hello") == b"hello"
+
+
+def test_a_chunk_that_is_no_string_is_an_error_of_ours(client: redis.Redis) -> None:
+    """A key of another type is a bug, not an absent broker; the connection still serves the next command."""
+    alone = _one_connection(client)
+    client.hset("blob:0", "a", "b")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        blobs.get(alone, "blob", 10)
+    assert alone.echo("hello") == b"hello"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[redis.Redis]:
+    """A server of its own with little memory."""
+    with (
+        EmbeddedServer(tmp_path, persistent=False, maxmemory_bytes=16 * 2**20) as server,
+        connect(server.url) as client,
+    ):
+        yield client
+
+
+def test_a_server_without_memory_is_told_with_the_remedy(small: redis.Redis) -> None:
+    """The refusal of one chunk in the middle names the setting to raise, and every answer is read off the connection."""
+    alone = _one_connection(small)
+    with pytest.raises(BrokerUnavailable, match="writing a blob: the broker is out of memory; raise maxmemory or lower"):
+        blobs.put(alone, "blob", bytes(40 * 2**20))
+    assert alone.echo("hello") == b"hello"
+    blobs.delete(alone, "blob", 40 * 2**20)
+    assert small.dbsize() == 0
+    payload = _bytes(CHUNK_BYTES + 1)
+    blobs.put(alone, "blob", payload)
+    assert bytes(blobs.get(alone, "blob", len(payload))) == payload
+
+
+def test_a_replica_that_may_not_be_written_is_told(small: redis.Redis) -> None:
+    """Pointed at a read-only replica, the sentence says so."""
+    small.replicaof("127.0.0.1", "1")
+    with pytest.raises(BrokerUnavailable, match="writing a blob: the broker is a read-only replica; point fedtide to the"):
+        blobs.put(small, "blob", b"x")
+
+
+def test_a_server_that_went_away_is_told_and_found_again(tmp_path: Path) -> None:
+    """Writing and reading raise while it is down, and work on the same client once it is back."""
+    with EmbeddedServer(tmp_path, persistent=False) as server, connect(server.url) as client:
+        blobs.put(client, "blob", b"before")
+        server.kill()
+        with pytest.raises(BrokerUnavailable, match="^writing a blob: the broker does not answer"):
+            blobs.put(client, "blob", b"x")
+        with pytest.raises(BrokerUnavailable, match="^reading a blob: the broker does not answer"):
+            blobs.get(client, "blob", 6)
+        server.restart()
+        with pytest.raises(MissingBlob):
+            blobs.get(client, "blob", 6)
+        blobs.put(client, "blob", b"after")
+        assert bytes(blobs.get(client, "blob", 5)) == b"after"

@@ -1,0 +1,106 @@
+"""A server that is up but does not serve: the message says what to do, the campaign waits, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import redis
+
+
+def until(condition: Any, seconds: float = 30) -> Any:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
+
+
+FAULTS = {
+    "out of memory": (
+        [("config", "set", "maxmemory", "1mb")],
+        [("config", "set", "maxmemory", "0")],
+        "the broker is out of memory; raise maxmemory or lower dispatch.concurrency",
+    ),
+    "read-only replica": (
+        [("replicaof", "127.0.0.1", "1")],
+        [("replicaof", "no", "one")],
+        "the broker is a read-only replica; point fedtide to the primary",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_campaign_waits_out_a_server_that_refuses_to_write(lab: Any, fault: str) -> None:
+    """The coordinator says what is wrong, tries again, and ends with every update that was asked for."""
+    break_it, mend_it, sentence = FAULTS[fault]
+    coordinator = lab.run(lab.spec(stop={"updates": 50}, checkpoint={"keep_log": True}))
+    worker = lab.worker("steady", delay=0.05)
+    until(lambda: len(lab.history()) > 3)
+    client = redis.Redis.from_url(lab.url)
+    for command in break_it:
+        client.execute_command(*command)
+    coordinator.wait_for(sentence)
+    time.sleep(1.0)
+    merged = len(lab.history())
+    time.sleep(1.0)
+    assert len(lab.history()) <= merged + 1
+    for command in mend_it:
+        client.execute_command(*command)
+    assert coordinator.wait(60) == 0
+    summary = lab.summary()
+    assert summary["merged"] == 50
+    assert worker.process.poll() is None
+    assert lab.ask("replay", str(lab.folder / "run"))["equal"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"maxmemory-policy": "allkeys-lru", "maxmemory": "100mb"}, "noeviction"),
+        ({"maxmemory": "3mb"}, "memory"),
+    ],
+)
+def test_unfit_broker_is_refused_before_anything_is_launched(lab: Any, settings: dict[str, str], words: str) -> None:
+    """A server that may drop keys, or is too small, is refused with the remedy, exit code 2, and nothing written."""
+    client = redis.Redis.from_url(lab.url)
+    for name, value in settings.items():
+        client.config_set(name, value)
+    program = lab.run(lab.spec())
+    assert program.wait() == 2
+    assert words in program.output
+    assert "Traceback" not in program.output
+    assert client.dbsize() == 0
+
+
+def test_half_open_connection_of_a_worker_is_noticed(lab: Any) -> None:
+    """A cable that swallows bytes without a word: the task is re-issued, and the worker comes back when it is mended."""
+    from tests.chaos.proxy import Proxy
+
+    proxy = Proxy(("127.0.0.1", lab.server.port))
+    try:
+        coordinator = lab.run(lab.spec(stop={"updates": None}))
+        lab.worker("near", delay=0.2)
+        url = lab.url
+        lab.url = f"redis://127.0.0.1:{proxy.port}/0"
+        far = lab.worker("far", shard=1, delay=0.2)
+        lab.url = url
+
+        until(lambda: lab.history())
+
+        def merged_by_far() -> int:
+            return int(lab.ask("status", "trial").get("merged_by_worker", {}).get("far", 0))
+
+        until(lambda: merged_by_far() > 0)
+        proxy.freeze(12.0)
+        until(lambda: any(line["kind"] == "reissue" for line in lab.history()), seconds=12)
+        before = merged_by_far()
+        until(lambda: merged_by_far() > before + 1, seconds=60)
+        assert far.process.poll() is None
+        lab.ask("stop", "trial")
+        assert coordinator.wait(20) == 0
+    finally:
+        proxy.close()

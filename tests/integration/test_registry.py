@@ -1,0 +1,150 @@
+"""The registry against a real server: finding campaigns, asking them for something, looking at queues."""
+
+from __future__ import annotations
+
+import json
+
+import msgpack
+import pytest
+import redis
+
+from fl_core.broker import keys
+from fl_core.broker.celery_app import Doorbell
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.registry import QueueState, Registry
+from fl_core.errors import CampaignError
+from fl_core.messages import TrainTask
+
+TASK = TrainTask(
+    campaign="digits-1",
+    task_id="1-abc",
+    attempt=1,
+    queue="gpu",
+    timeout_seconds=60.0,
+    model_factory="a:b",
+    model_args={},
+    layout_digest="a" * 32,
+    training={},
+    codec="fp32",
+    sends="delta",
+)
+
+
+def _campaigns(client: redis.Redis, *names: str) -> Registry:
+    for created, name in enumerate(names):
+        client.zadd(keys.CAMPAIGNS, {name: created})
+        client.set(CampaignKeys(name).status, msgpack.packb({"state": "running", "created": created}))
+    return Registry(client)
+
+
+# -- campaigns -----------------------------------------------------------------------------------------------------
+
+
+def test_campaigns_are_listed_newest_first(client: redis.Redis) -> None:
+    """Each with what its coordinator last said of it, and one that has said nothing yet with an empty status."""
+    registry = _campaigns(client, "old", "middle", "new")
+    client.delete(CampaignKeys("middle").status)
+    assert registry.campaigns() == [
+        ("new", {"state": "running", "created": 2}),
+        ("middle", {}),
+        ("old", {"state": "running", "created": 0}),
+    ]
+    client.flushall()
+    assert registry.campaigns() == []
+
+
+def test_a_campaign_is_found_by_what_people_type(client: redis.Redis) -> None:
+    """Its id, an unambiguous beginning of it, or ``latest``; an id that is the beginning of another means itself."""
+    registry = _campaigns(client, "digits-1", "digits-10", "iris-3")
+    assert registry.find("digits-1") == "digits-1"
+    assert registry.find("digits-10") == "digits-10"
+    assert registry.find("iris") == "iris-3"
+    assert registry.find("latest") == "iris-3"
+
+
+def test_what_means_no_campaign_or_several_is_told(client: redis.Redis) -> None:
+    """The sentence says what there is, so that the next try is right."""
+    registry = Registry(client)
+    with pytest.raises(CampaignError, match="the broker knows no campaign; launch one with"):
+        registry.find("latest")
+    _campaigns(client, "digits-1", "digits-2", "iris-3")
+    with pytest.raises(CampaignError, match=r"^there is no campaign 'mnist'; the newest is 'iris-3', `fedtide campaigns`"):
+        registry.find("mnist")
+    with pytest.raises(CampaignError, match=r"^'digits' means 2 campaigns \(digits-2, digits-1\); write more of the id\.$"):
+        registry.find("digits")
+
+
+def test_a_status_says_whether_somebody_coordinates(client: redis.Redis) -> None:
+    """The holder of the lease stands beside what was last written; a campaign that nobody knows has neither."""
+    registry = _campaigns(client, "digits-1")
+    assert registry.status("digits-1") == {"state": "running", "created": 0, "writer": None}
+    client.set(CampaignKeys("digits-1").writer, "host:abcd")
+    assert registry.status("digits-1")["writer"] == "host:abcd"
+    assert registry.status("nobody") == {"writer": None}
+
+
+def test_a_status_of_another_form_is_empty(client: redis.Redis) -> None:
+    """What is no map is not shown as one."""
+    registry = _campaigns(client, "digits-1")
+    client.set(CampaignKeys("digits-1").status, msgpack.packb([1, 2]))
+    assert registry.campaigns() == [("digits-1", {})]
+
+
+def test_requests_wait_in_order(client: redis.Redis) -> None:
+    """Also while no coordinator runs, what operators ask for is kept, in the order in which they asked."""
+    registry = Registry(client)
+    registry.request("digits-1", "pause")
+    registry.request("digits-1", "readmit", "5-0")
+    registry.request("digits-1", "stop")
+    asked = [fields for _, fields in client.xrange(CampaignKeys("digits-1").control)]
+    assert [(fields[b"request"], fields[b"argument"]) for fields in asked] == [
+        (b"pause", b""),
+        (b"readmit", b"5-0"),
+        (b"stop", b""),
+    ]
+
+
+# -- queues --------------------------------------------------------------------------------------------------------
+
+
+def test_queues_show_depth_age_and_counts(client: redis.Redis, broker_server: object) -> None:
+    """Real doorbells, as Celery writes them: how many wait, and how long the oldest has, by the server's clock."""
+    seconds, micros = client.time()
+    now_ms = seconds * 1000 + micros // 1000
+    doorbell = Doorbell(broker_server.url)  # type: ignore[attr-defined]
+    doorbell.ring([TASK], now_ms - 7000)
+    doorbell.ring([TASK, TASK], now_ms - 1000)
+    doorbell.close()
+    client.hset(keys.QUEUE_COUNTS, mapping={"gpu:published": 5, "gpu:claimed": 2, "cpu:published": 1})
+    cpu, gpu = Registry(client).queues()
+    assert cpu == QueueState(name="cpu", depth=0, oldest_seconds=0.0, published=1, claimed=0)
+    assert (gpu.name, gpu.depth, gpu.published, gpu.claimed) == ("gpu", 3, 5, 2)
+    assert 7.0 <= gpu.oldest_seconds < 12.0
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"rubbish", b"[]", b"{}", b'{"headers": null}', b'{"headers": {"published_ms": "soon"}}', b"\xff\xfe"]
+)
+def test_a_message_that_is_not_ours_has_no_age(client: redis.Redis, message: bytes) -> None:
+    """Whatever stands in a queue, looking at it does not fail."""
+    client.hset(keys.QUEUE_COUNTS, "gpu:published", 1)
+    client.lpush(keys.train_queue("gpu"), message)
+    (gpu,) = Registry(client).queues()
+    assert (gpu.depth, gpu.oldest_seconds) == (1, 0.0)
+
+
+def test_a_message_from_a_clock_ahead_of_ours_is_new(client: redis.Redis) -> None:
+    """An age is never negative."""
+    client.hset(keys.QUEUE_COUNTS, "gpu:published", 1)
+    client.lpush(keys.train_queue("gpu"), json.dumps({"headers": {"published_ms": 9e15}}))
+    assert Registry(client).queues()[0].oldest_seconds == 0.0
+
+
+def test_looking_changes_nothing(client: redis.Redis) -> None:
+    """Everything but a request is read-only."""
+    registry = _campaigns(client, "digits-1")
+    client.hset(keys.QUEUE_COUNTS, "gpu:published", 1)
+    client.lpush(keys.train_queue("gpu"), b"{}")
+    before = {key: client.dump(key) for key in client.keys("*")}
+    registry.campaigns(), registry.find("latest"), registry.status("digits-1"), registry.queues()
+    assert {key: client.dump(key) for key in client.keys("*")} == before

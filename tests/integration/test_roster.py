@@ -1,0 +1,137 @@
+"""The roster against a real server: who is alive, by one clock, whatever strangers write into it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+import redis
+
+from fl_core.broker import keys
+from fl_core.broker.roster import FORGET_SECONDS, Roster
+from fl_core.errors import RejectedUpdate
+from fl_core.messages import Beat
+
+BEAT = Beat(
+    worker="pi",
+    state="training",
+    queues=("default", "gpu"),
+    holding="digits-1/1-abc#2",
+    host="raspberry",
+    pid=42,
+    started_ms=1,
+    threads=1,
+    device="cpu",
+    num_done=3,
+    num_failed=0,
+    bytes_up=10,
+    bytes_down=20,
+)
+
+
+def _age(client: redis.Redis, worker: str, seconds: float) -> None:
+    """Make a worker's last beat older."""
+    client.zincrby(keys.SEEN, -seconds * 1000, worker)
+
+
+def test_a_beat_is_seen(client: redis.Redis) -> None:
+    """The whole record comes back, with the time since, by the server's clock."""
+    roster = Roster(client)
+    roster.beat(BEAT)
+    (presence,) = roster.present()
+    assert presence.beat == BEAT
+    assert 0 <= presence.silent_seconds < 5
+    _age(client, "pi", 30)
+    assert 30 <= roster.present()[0].silent_seconds < 35
+
+
+def test_a_later_beat_replaces_the_one_before(client: redis.Redis) -> None:
+    """A worker is there once, with its last word."""
+    roster = Roster(client)
+    roster.beat(BEAT)
+    _age(client, "pi", 100)
+    roster.beat(replace(BEAT, state="idle", holding=""))
+    (presence,) = roster.present()
+    assert (presence.beat.state, presence.beat.holding) == ("idle", "")
+    assert presence.silent_seconds < 5
+
+
+def test_the_most_recently_seen_come_first(client: redis.Redis) -> None:
+    """A bounded look shows the ones that were heard last."""
+    roster = Roster(client)
+    for age, name in enumerate(["c", "a", "d", "b"]):
+        roster.beat(replace(BEAT, worker=name))
+        _age(client, name, 10 * age)
+    assert [presence.beat.worker for presence in roster.present()] == ["c", "a", "d", "b"]
+    assert [presence.beat.worker for presence in roster.present(max_workers=2)] == ["c", "a"]
+
+
+def test_a_lookup_tells_silence_and_what_is_in_hand(client: redis.Redis) -> None:
+    """For known workers their silence and their task, for a stranger endless silence; for nobody nothing."""
+    roster = Roster(client)
+    roster.beat(BEAT)
+    roster.beat(replace(BEAT, worker="laptop", holding="", state="idle"))
+    _age(client, "laptop", 60)
+    found = roster.lookup(["laptop", "stranger", "pi"])
+    assert list(found) == ["laptop", "stranger", "pi"]
+    assert found["pi"][1] == "digits-1/1-abc#2"
+    assert found["pi"][0] < 5
+    assert 60 <= found["laptop"][0] < 65
+    assert found["stranger"] == (float("inf"), "")
+    assert roster.lookup([]) == {}
+
+
+def test_a_worker_that_leaves_is_gone(client: redis.Redis) -> None:
+    """Nothing of it stays in any of the three keys, and leaving twice is no error."""
+    roster = Roster(client)
+    roster.beat(BEAT)
+    roster.beat(replace(BEAT, worker="laptop"))
+    roster.leave("pi")
+    roster.leave("pi")
+    assert [presence.beat.worker for presence in roster.present()] == ["laptop"]
+    assert roster.lookup(["pi"]) == {"pi": (float("inf"), "")}
+    assert client.hkeys(keys.BEATS) == client.hkeys(keys.HOLDING) == [b"laptop"]
+
+
+def test_bad_bytes_of_one_worker_do_not_hide_the_others(client: redis.Redis) -> None:
+    """A damaged, missing or hostile record is passed over."""
+    roster = Roster(client)
+    roster.beat(BEAT)
+    now = time.time() * 1000
+    for name, record in ({"rubbish": b"\xc1", "nested": b"\x91" * 1010, "old": b"\x80", "empty": b""}).items():
+        client.hset(keys.BEATS, name, record)
+        client.zadd(keys.SEEN, {name: now})
+    client.zadd(keys.SEEN, {"without a record": now})
+    assert [presence.beat for presence in roster.present()] == [BEAT]
+
+
+def test_a_beat_that_no_reader_takes_is_not_sent(client: redis.Redis) -> None:
+    """A bad field raises in the worker, and the roster stays as it was."""
+    with pytest.raises(RejectedUpdate):
+        Roster(client).beat(replace(BEAT, state="asleep"))
+    assert client.dbsize() == 0
+
+
+def test_the_silent_are_forgotten_after_a_day(client: redis.Redis) -> None:
+    """Tidying drops who has been silent for longer than a day and keeps the rest."""
+    roster = Roster(client)
+    for name, age in (("now", 0.0), ("hours", FORGET_SECONDS - 600), ("days", FORGET_SECONDS + 600)):
+        roster.beat(replace(BEAT, worker=name))
+        _age(client, name, age)
+    roster.forget_silent()
+    assert [presence.beat.worker for presence in roster.present()] == ["now", "hours"]
+    assert sorted(client.hkeys(keys.BEATS)) == sorted(client.hkeys(keys.HOLDING)) == [b"hours", b"now"]
+    roster.forget_silent()
+    assert len(roster.present()) == 2
+
+
+def test_reading_the_roster_writes_nothing(client: redis.Redis) -> None:
+    """Monitors may look as often as they like."""
+    roster = Roster(client)
+    roster.beat(BEAT)
+    _age(client, "pi", 2 * FORGET_SECONDS)
+    before = {key: client.dump(key) for key in client.keys("*")}
+    roster.present()
+    roster.lookup(["pi", "stranger"])
+    assert {key: client.dump(key) for key in client.keys("*")} == before

@@ -1,0 +1,174 @@
+"""``fedtide-worker``: where settings come from, and that a wrong one ends in one line before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from workers.cli import worker
+
+GOOD = {"--broker": "redis://127.0.0.1:1/0", "--data": "json:loads"}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("FEDTIDE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def _arguments(**changes: str) -> list[str]:
+    options = {**GOOD, **{"--" + name.replace("_", "-"): value for name, value in changes.items()}}
+    return [word for pair in options.items() for word in pair]
+
+
+def _parsed(*arguments: str) -> dict[str, Any]:
+    """What the options are, without running anything."""
+    return worker.make_context("fedtide-worker", list(arguments)).params
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(worker, arguments)
+
+
+def _complaint(*arguments: str) -> str:
+    result = _run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    errors = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1, result.output
+    assert "Traceback" not in result.output
+    assert result.output.rstrip().endswith(errors[0])
+    return errors[0].removeprefix("Error: ")
+
+
+# -- where settings come from --------------------------------------------------------------------------------------
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each setting comes from the nearest source that has it; what nobody sets has its default."""
+    path = tmp_path / "worker.toml"
+    path.write_text("broker = 'redis://file/0'\ndata = 'file:f'\nthreads = 1\nqueue = ['a', 'b']\ngrace_seconds = 1.5")
+    monkeypatch.setenv("FEDTIDE_BROKER", "redis://environment/0")
+    monkeypatch.setenv("FEDTIDE_DATA", "environment:f")
+    parsed = _parsed("--config", str(path), "--data", "flag:f")
+    assert (parsed["broker"], parsed["data"]) == ("redis://environment/0", "flag:f")
+    assert (parsed["threads"], list(parsed["queue"]), parsed["grace_seconds"]) == (1, ["a", "b"], 1.5)
+    assert (parsed["device"], parsed["name"], parsed["data_args"], parsed["celery_events"]) == ("auto", None, {}, False)
+
+
+def test_the_environment_has_every_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A container is set up without a command line: the file too is named by a variable."""
+    path = tmp_path / "worker.toml"
+    path.write_text("data = 'file:f'\nname = 'from-file'")
+    values = {"CONFIG": str(path), "BROKER": "redis://e/0", "DATA_ARGS": '{"shard": 3}', "QUEUE": "a b", "THREADS": "2"}
+    values |= {"STATE_DIR": "/var/lib/x", "CELERY_EVENTS": "true", "LOG_LEVEL": "debug"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"FEDTIDE_{name}", value)
+    parsed = _parsed()
+    assert (parsed["broker"], parsed["data"], parsed["name"]) == ("redis://e/0", "file:f", "from-file")
+    assert (parsed["data_args"], tuple(parsed["queue"]), parsed["threads"]) == ({"shard": 3}, ("a", "b"), 2)
+    assert (parsed["state_dir"], parsed["celery_events"], parsed["log_level"]) == (Path("/var/lib/x"), True, "debug")
+
+
+def test_a_file_gives_the_factory_s_arguments_as_a_table(tmp_path: Path) -> None:
+    """In TOML the arguments are a table with its own types, not JSON in a string."""
+    path = tmp_path / "worker.toml"
+    path.write_text("broker = 'redis://h/0'\ndata = 'a:b'\nqueue = 'gpu'\n[data_args]\nshard = 3\nnames = ['x']")
+    parsed = _parsed("--config", str(path))
+    assert (parsed["data_args"], tuple(parsed["queue"])) == ({"shard": 3, "names": ["x"]}, ("gpu",))
+
+
+def test_queues_repeat() -> None:
+    """A worker may serve several device classes."""
+    assert tuple(_parsed(*_arguments(), "--queue", "a", "--queue", "b")["queue"]) == ("a", "b")
+    assert tuple(_parsed(*_arguments())["queue"]) == ("default",)
+
+
+# -- mistakes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"broker": "http://host/0"}, "is not a Redis URL; write redis://HOST:PORT/0"),
+        ({"broker": "redis://host:port/0"}, "is not a URL"),
+        ({"broker": ""}, "is not a Redis URL"),
+        ({"data": "there_is_none:f"}, "data = 'there_is_none:f': there is no module 'there_is_none' here; install it"),
+        ({"data": "json"}, "data = 'json' is not an import path; write it as 'package.module:callable'."),
+        ({"data_args": "{shard: 0}"}, "'{shard: 0}' is not JSON"),
+        ({"data_args": "[1]"}, "'[1]' is not a JSON object; write for instance '{\"shard\": 0}'."),
+        ({"name": "a b"}, "name = 'a b' is not a name; use letters, digits, '.', '_' and '-', at most 64."),
+        ({"name": "a|b"}, "name = 'a|b' is not a name"),
+        ({"name": "a\n"}, "is not a name"),
+        ({"name": "x" * 65}, "at most 64."),
+        ({"name": "-x"}, "name = '-x' is not a name"),
+        ({"queue": "a:b"}, "queue = 'a:b' is not a name"),
+        ({"threads": "many"}, "Invalid value for '--threads'"),
+        ({"threads": "-1"}, "Invalid value for '--threads'"),
+        ({"grace_seconds": "-1"}, "Invalid value for '--grace-seconds'"),
+        ({"log_level": "loud"}, "Invalid value for '--log-level'"),
+    ],
+)
+def test_a_wrong_setting_ends_in_one_line_with_code_2(changes: dict[str, str], said: str) -> None:
+    """The line names the setting, its value and the remedy; there is no traceback."""
+    assert said in _complaint(*_arguments(**changes))
+
+
+def test_what_is_missing_is_named() -> None:
+    """Broker and data have no default."""
+    assert "Missing option '--broker'" in _complaint("--data", "json:loads")
+    assert "Missing option '--data'" in _complaint("--broker", "redis://h/0")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("brokr = 'x'", "unknown key 'brokr'; did you mean 'broker'?"),
+        ("zzz = 1", "unknown key 'zzz'; known keys: broker, data, data_args, queue, name,"),
+        ("a = = 1", "is not valid TOML: Invalid value (at line 1, column 5)."),
+        ("data_args = [1]", "'[1]' is not a JSON object" if False else "--data-args"),
+        ("threads = 'many'", "Invalid value for '--threads'"),
+        ("config = 'other.toml'", "unknown key 'config'"),
+    ],
+)
+def test_a_wrong_file_ends_in_one_line_with_code_2(tmp_path: Path, text: str, said: str) -> None:
+    """An unknown key, broken TOML and a wrong type in the file are told like those on the command line."""
+    path = tmp_path / "worker.toml"
+    path.write_text(text)
+    assert said in _complaint("--config", str(path), *_arguments())
+
+
+def test_a_wrong_environment_ends_in_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable is checked like a flag."""
+    monkeypatch.setenv("FEDTIDE_THREADS", "many")
+    assert "Invalid value for '--threads'" in _complaint(*_arguments())
+
+
+# -- weight --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], [*_arguments(broker="http://host/0")], [*_arguments(data="no_such:f")]]
+)
+def test_nothing_heavy_is_loaded_for_help_and_mistakes(arguments: list[str]) -> None:
+    """``--help`` and the answer to a typing error come at once: torch, celery and pydantic stay unloaded."""
+    code = (
+        "import sys\nfrom workers.__main__ import main\nsys.argv = ['fedtide-worker', *sys.argv[1:]]\n"
+        "try:\n    main()\nfinally:\n    print('LOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
+    assert ("--emulate-delay-seconds" in done.stdout) == (arguments == ["--help"])
+    loaded = set(done.stdout.partition("LOADED")[2].split())
+    assert "workers.cli" in loaded
+    heavy = {"torch", "celery", "kombu", "pydantic", "numpy", "structlog"}
+    assert not loaded & (heavy | {"redis"} if "http" not in arguments[1:2][0:1].__str__() else heavy)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,100 @@
+"""The model cache: built once, checked against the campaign's layout, and never fed with bytes of another size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fl_core.errors import LayoutError, SpecError
+from fl_core.layout import Layout
+from fl_core.messages import TrainTask
+from fl_core.models.build import build_model
+from workers.model_cache import CachedModel, ModelCache
+
+ARGS: dict[str, Any] = {"inputs": 4, "hidden": [3], "classes": 2}
+LAYOUT = Layout.of(build_model("fl_core.models:mlp", ARGS, seed=0))
+TASK = TrainTask(
+    campaign="digits-1",
+    task_id="1-abc",
+    attempt=1,
+    queue="default",
+    timeout_seconds=60.0,
+    model_factory="fl_core.models:mlp",
+    model_args=ARGS,
+    layout_digest=LAYOUT.digest,
+    training={},
+    codec="fp32",
+    sends="delta",
+)
+
+
+@pytest.fixture
+def cache() -> ModelCache:
+    """An empty cache that keeps two models on the CPU."""
+    return ModelCache(torch.device("cpu"))
+
+
+def _other(classes: int, campaign: str = "digits-1") -> TrainTask:
+    args = {**ARGS, "classes": classes}
+    digest = Layout.of(build_model(TASK.model_factory, args, seed=0)).digest
+    return replace(TASK, campaign=campaign, model_args=args, layout_digest=digest)
+
+
+def test_a_model_is_built_once(cache: ModelCache) -> None:
+    """Another task, attempt or queue of the same campaign gets the same model; the first has no version yet."""
+    first = cache.get(TASK)
+    assert (first.digest, first.base) == ("", None)
+    assert first.layout == LAYOUT
+    again = replace(TASK, task_id="2-abc", attempt=3, queue="gpu", training={"batch_size": 1})
+    assert cache.get(TrainTask.from_bytes(again.to_bytes())) is first
+
+
+def test_two_campaigns_do_not_share_a_model(cache: ModelCache) -> None:
+    """Each campaign has its own versions, so its own model, even when they are built alike."""
+    assert cache.get(TASK) is not cache.get(replace(TASK, campaign="digits-2"))
+    assert cache.get(TASK) is not cache.get(_other(5))
+
+
+def test_the_least_recently_used_goes_first(cache: ModelCache) -> None:
+    """With room for two, a device that serves two campaigns in turn keeps both; a third displaces the older one."""
+    a, b, c = TASK, replace(TASK, campaign="b"), replace(TASK, campaign="c")
+    model_a, model_b = cache.get(a), cache.get(b)
+    assert cache.get(a) is model_a
+    cache.get(c)
+    assert cache.get(a) is model_a
+    assert cache.get(b) is not model_b
+
+
+def test_another_model_than_the_campaign_s_is_refused(cache: ModelCache) -> None:
+    """Code that builds other tensors here than there would train rubbish: both digests are in the sentence."""
+    with pytest.raises(LayoutError, match=f"builds layout {LAYOUT.digest} here, the campaign has {'0' * 32}; install"):
+        cache.get(replace(TASK, layout_digest="0" * 32))
+    with pytest.raises(SpecError, match="unexpected keyword argument"):
+        cache.get(replace(TASK, model_args={"width": 3}))
+    assert cache.get(TASK).layout.digest == LAYOUT.digest
+
+
+def test_a_version_is_kept_to_the_bit(cache: ModelCache) -> None:
+    """The bytes that arrived are the base that training starts from, and their digest tells them from the next."""
+    model = cache.get(TASK)
+    values = np.arange(LAYOUT.num_elements, dtype=np.float32)
+    model.keep(3, "d" * 32, memoryview(values.tobytes()))
+    assert model.digest == "d" * 32
+    assert model.base is not None
+    assert model.base.values.tobytes() == values.tobytes()
+    assert cache.get(TASK) is model
+
+
+@pytest.mark.parametrize("num_bytes", [0, 3, 4, 4 * LAYOUT.num_elements - 4, 4 * LAYOUT.num_elements + 1])
+def test_a_version_of_another_size_is_refused(num_bytes: int) -> None:
+    """Bytes that are no such model leave the version before in place."""
+    model = CachedModel(build_model(TASK.model_factory, ARGS, seed=0), LAYOUT)
+    model.keep(1, "1" * 32, bytes(4 * LAYOUT.num_elements))
+    before = model.base
+    with pytest.raises(LayoutError, match=f"version 2 has {num_bytes} bytes, the model built here "):
+        model.keep(2, "2" * 32, bytes(num_bytes))
+    assert (model.digest, model.base) == ("1" * 32, before)
