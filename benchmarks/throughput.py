@@ -46,7 +46,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             folder = options.keep.absolute()
             folder.mkdir(parents=True)
         fleet = [{"name": "bench", "data": "no_training:one_example", "threads": 1, "count": options.workers}]
-        with trial(folder, spec_of(options), fleet) as campaign:
+        with trial(folder, spec_of(options), fleet=fleet) as campaign:
             first_merge = campaign.wait_for_merge(120)
             campaign.watch(options.seconds)
             merges = campaign.history("merge")

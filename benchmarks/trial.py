@@ -62,6 +62,13 @@ class Trial:
         self.usage.look(self.pid)
         return self._process.poll() is None
 
+    def wait(self, seconds: float) -> None:
+        """Until the campaign ends by itself."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"the campaign still runs after {seconds} s; it said:\n{self.output()[-3000:]}") from None
+
     def history(self, kind: str) -> list[dict[str, Any]]:
         """The history's whole lines of that kind."""
         path = self._folder / "run" / "history.jsonl"
@@ -108,15 +115,23 @@ class Trial:
 
 
 @contextlib.contextmanager
-def trial(folder: Path, spec: dict[str, Any], fleet: list[dict[str, Any]]) -> Iterator[Trial]:
-    """Launch a campaign with a fleet of worker daemons on an embedded server; all end with the block.
+def trial(
+    folder: Path, spec: dict[str, Any], *, fleet: list[dict[str, Any]] | None = None, broker: str | None = None
+) -> Iterator[Trial]:
+    """Launch a campaign; everything that it started ends with the block.
 
-    The programs run in the benchmarks' folder, so that a spec can name its modules.
+    Args:
+        folder: must be there; gets the spec and the run.
+        spec, fleet: the documents for ``fedtide run``. The programs run in the benchmarks' folder, so that they can
+            name its modules.
+        broker: a server that is there already; without it the command starts an embedded one.
     """
     (folder / "spec.toml").write_text(tomli_w.dumps(spec))
-    (folder / "fleet.toml").write_text(tomli_w.dumps({"worker": fleet}))
     command = [sys.executable, "-P", "-m", "coordinator", "run", str(folder / "spec.toml")]
-    command += ["--fleet", str(folder / "fleet.toml"), "--out", str(folder / "run"), "--port", "0"]
+    command += ["--out", str(folder / "run"), *(("--broker", broker) if broker else ("--port", "0"))]
+    if fleet is not None:
+        (folder / "fleet.toml").write_text(tomli_w.dumps({"worker": fleet}))
+        command += ["--fleet", str(folder / "fleet.toml")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name in ("FEDTIDE_BROKER", "FEDTIDE_CONFIG", "FEDTIDE_OUT"):
         environment.pop(name, None)

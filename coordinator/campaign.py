@@ -4,8 +4,8 @@ Order inside one turn, and why:
 
 1. entries are read and applied (``state``): nothing has left the process yet;
 2. the newest version's bytes are written, once per turn however many merges the turn had;
-3. one fenced transaction moves the head, closes tasks, appends events (tasks issued, evaluations, control);
-4. doorbells are rung for tasks that the transaction recorded, so that they bind to the version just published.
+3. one fenced transaction moves the head, closes tasks, appends events (tasks issued, evaluations, control) and puts
+   doorbells on the queues, whose tasks thus bind to the version just published.
 
 A crash at any point loses nothing that is not in the log, and the log is applied again on resume. Nothing here decides
 anything from a clock or from chance without writing the decision into the log first.
@@ -39,8 +39,8 @@ from coordinator.state import CampaignState, Effects, Phase
 from coordinator.summary import summarise
 from fl_core.broker import blobs, versions
 from fl_core.broker.campaign import CampaignBroker, OpenRow, Parked
-from fl_core.broker.celery_app import Doorbell
 from fl_core.broker.connection import Client
+from fl_core.broker.doorbell import Doorbell
 from fl_core.broker.lease import Command, LostData, Writer
 from fl_core.broker.log import LogEntry, LogReader
 from fl_core.broker.roster import Roster
@@ -88,7 +88,6 @@ class Coordinator:
 
     Args:
         client: the broker's data connection, used by this thread alone.
-        url: the broker.
         folder: where the run's files go.
         store: where checkpoints go.
         identity, spec, state, layout: the campaign.
@@ -102,7 +101,6 @@ class Coordinator:
         self,
         *,
         client: Client,
-        url: str,
         folder: RunFolder,
         store: CheckpointStore,
         identity: Identity,
@@ -126,7 +124,7 @@ class Coordinator:
         self._evaluator = evaluator
         self._on_progress = on_progress
         self._history = History(folder.history, history_bytes)
-        self._doorbell = Doorbell(url)
+        self._doorbell = Doorbell()
         self._dispatcher = Dispatcher(self._broker, Roster(client), identity.campaign, spec.dispatch, self._identify)
         self._reader = LogReader(client, self._keys, state.position, state.control_position)
         self._saver = Saver(store, writer)
@@ -180,7 +178,6 @@ class Coordinator:
             keeper.stop()
             self._saver.close()
             self._history.close()
-            self._doorbell.close()
 
     def _is_done(self) -> bool:
         # An event that was written but not read back may still change the phase: "resumed" does.
@@ -385,21 +382,24 @@ class Coordinator:
         self._commands += self._broker.event_commands(self._identity.secret, event.to_bytes())
 
     def _commit(self) -> None:
-        """Write what the turn decided, then ring. Both may be repeated after a failure: neither takes effect twice."""
-        if self._commands:
-            crash_point("before_commit")
-            try:
-                self._writer.commit(self._identity.epoch, self._commands)
-            except LostData:
-                self._after_data_loss()
-                return
-            self._commands = []
-            crash_point("after_commit")
+        """Write what the turn decided as one transaction, doorbells last.
+
+        It may be repeated when the answer is lost: events are numbered, a second doorbell is void, the rest is
+        idempotent.
+        """
         if self._to_ring:
-            tasks = self._to_ring
-            self._doorbell.ring([self._order(task) for task in tasks], self._now_ms())
+            self._commands += self._doorbell.commands(map(self._order, self._to_ring), self._now_ms())
             self._to_ring = []
-            self._broker.count_published(task.queue for task in tasks)
+        if not self._commands:
+            return
+        crash_point("before_commit")
+        try:
+            self._writer.commit(self._identity.epoch, self._commands)
+        except LostData:
+            self._after_data_loss()
+            return
+        self._commands = []
+        crash_point("after_commit")
 
     def _after_data_loss(self) -> None:
         """The server has forgotten the campaign: write it again from memory, which is ahead of any checkpoint."""

@@ -124,7 +124,6 @@ def coordinating(
         folder.write_spec(to_toml(spec))
         coordinator = Coordinator(
             client=client,
-            url=url,
             folder=folder,
             store=store,
             identity=identity,

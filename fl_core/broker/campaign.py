@@ -7,7 +7,6 @@ transaction under its fence (``lease.Writer.commit``).
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -203,13 +202,6 @@ class CampaignBroker:
             pipeline.delete(keys.out, keys.owners, keys.pins, keys.versions, keys.head)
             pipeline.set(keys.spec, spec)
             pipeline.set(keys.epoch, epoch)
-            pipeline.execute()
-
-    def count_published(self, queues: Iterable[str]) -> None:
-        """Add to the queues' counters, from which monitors take rates."""
-        with broker_errors("counting tasks"), self._client.pipeline(transaction=False) as pipeline:
-            for queue, count in Counter(queues).items():
-                pipeline.hincrby(broker_keys.QUEUE_COUNTS, f"{queue}:published", count)
             pipeline.execute()
 
     def remove_doorbells(self, queues: Iterable[str], limit: int) -> None:

@@ -11,29 +11,24 @@ Settings that matter, and why:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
-from kombu.utils.uuid import uuid
 
-from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS, broker_errors, check_url
-from fl_core.broker.keys import train_queue
-from fl_core.errors import BrokerUnavailable
-from fl_core.messages import TrainTask
+from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS, check_url
 
 TRAIN = "fedtide.train"
 
 
-def make_app(url: str, *, worker: str | None = None, celery_events: bool = False) -> Celery:
-    """A configured Celery application; it connects at first use.
+def make_app(url: str, *, worker: str, celery_events: bool = False) -> Celery:
+    """A worker's Celery application; it connects at first use.
 
     Args:
         url: the broker.
-        worker: the worker's name when this process consumes, None when it only publishes.
+        worker: the worker's name.
         celery_events: send task events and answer remote control, for Celery's own monitoring tools.
     """
+    unacked = f"fedtide:unacked:{worker}"
     transport: dict[str, Any] = {
         "priority_steps": [0],
         "socket_timeout": SOCKET_TIMEOUT_SECONDS,
@@ -41,14 +36,10 @@ def make_app(url: str, *, worker: str | None = None, celery_events: bool = False
         "socket_keepalive": True,
         "health_check_interval": 10,
         "visibility_timeout": 7 * 24 * 3600,
+        "unacked_key": unacked,
+        "unacked_index_key": f"{unacked}:index",
+        "unacked_mutex_key": f"{unacked}:mutex",
     }
-    if worker is not None:
-        unacked = f"fedtide:unacked:{worker}"
-        transport |= {
-            "unacked_key": unacked,
-            "unacked_index_key": f"{unacked}:index",
-            "unacked_mutex_key": f"{unacked}:mutex",
-        }
     app = Celery("fedtide", broker=check_url(url), set_as_current=False)
     app.conf.update(
         task_serializer="msgpack",
@@ -72,44 +63,3 @@ def make_app(url: str, *, worker: str | None = None, celery_events: bool = False
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     return app
-
-
-class Doorbell:
-    """Publishes tasks on their queues."""
-
-    def __init__(self, url: str) -> None:
-        self._app = make_app(url)
-
-    def ring(self, tasks: Iterable[TrainTask], published_ms: int) -> None:
-        """Publish each task on its queue.
-
-        A task that was published twice is harmless: the second worker finds it claimed.
-
-        Args:
-            tasks: the tasks to publish.
-            published_ms: the server's clock, for the queue's age.
-
-        Raises:
-            BrokerUnavailable: some may not have been published; ring again.
-        """
-        try:
-            with broker_errors("publishing a task"), self._app.producer_pool.acquire(block=True) as producer:
-                for task in tasks:
-                    self._app.send_task(
-                        TRAIN,
-                        args=(task.to_bytes(),),
-                        queue=train_queue(task.queue),
-                        task_id=f"{task.campaign}/{task.task_id}#{task.attempt}/{uuid()[:8]}",
-                        headers={"campaign": task.campaign, "published_ms": published_ms},
-                        argsrepr=f"({task.campaign} {task.task_id}#{task.attempt})",
-                        kwargsrepr="{}",
-                        ignore_result=True,
-                        producer=producer,
-                        retry=False,
-                    )
-        except OperationalError as error:
-            raise BrokerUnavailable(f"publishing a task: the broker does not answer ({str(error)[:200]}).") from error
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._app.close()

@@ -81,7 +81,7 @@ def test_dropping_a_blob_drops_every_chunk(client: redis.Redis) -> None:
 
 @pytest.mark.parametrize("gone", [[0], [1], [2], [0, 1, 2]])
 def test_a_missing_chunk_is_told_and_the_connection_goes_on(client: redis.Redis, gone: list[int]) -> None:
-    """The first missing chunk is named, the other chunks are read off the connection, and it serves the next command."""
+    """The first missing chunk is named, the others are read off the connection, and it serves the next command."""
     alone = _one_connection(client)
     size = 2 * CHUNK_BYTES + 9
     blobs.put(alone, "blob", _bytes(size))
@@ -94,14 +94,14 @@ def test_a_missing_chunk_is_told_and_the_connection_goes_on(client: redis.Redis,
     assert bytes(blobs.get(alone, "blob", size)) == _bytes(size, 1)
 
 
-@pytest.mark.parametrize("wrong", [b"", b"short", bytes(CHUNK_BYTES - 1), bytes(CHUNK_BYTES + 1), bytes(5 * CHUNK_BYTES)])
+@pytest.mark.parametrize("size_there", [0, 5, CHUNK_BYTES - 1, CHUNK_BYTES + 1, 5 * CHUNK_BYTES])
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_chunk_of_another_size_is_refused_unread(client: redis.Redis, wrong: bytes, index: int) -> None:
+def test_a_chunk_of_another_size_is_refused_unread(client: redis.Redis, size_there: int, index: int) -> None:
     """Never more is read than was announced: the buffer is not grown, and the next command gets its own answer."""
     alone = _one_connection(client)
     size = 2 * CHUNK_BYTES
     blobs.put(alone, "blob", _bytes(size))
-    client.set(f"blob:{index}", wrong)
+    client.set(f"blob:{index}", bytes(size_there))
     with pytest.raises(MissingBlob, match=f"blob:{index}"):
         blobs.get(alone, "blob", size)
     assert alone.ping() is True
@@ -128,9 +128,9 @@ def small(tmp_path: Path) -> Iterator[redis.Redis]:
 
 
 def test_a_server_without_memory_is_told_with_the_remedy(small: redis.Redis) -> None:
-    """The refusal of one chunk in the middle names the setting to raise, and every answer is read off the connection."""
+    """A chunk refused in the middle: the setting to raise is named, and every answer is read off the connection."""
     alone = _one_connection(small)
-    with pytest.raises(BrokerUnavailable, match="writing a blob: the broker is out of memory; raise maxmemory or lower"):
+    with pytest.raises(BrokerUnavailable, match="writing a blob: the broker is out of memory; raise maxmemory"):
         blobs.put(alone, "blob", bytes(40 * 2**20))
     assert alone.echo("hello") == b"hello"
     blobs.delete(alone, "blob", 40 * 2**20)
@@ -143,7 +143,7 @@ def test_a_server_without_memory_is_told_with_the_remedy(small: redis.Redis) -> 
 def test_a_replica_that_may_not_be_written_is_told(small: redis.Redis) -> None:
     """Pointed at a read-only replica, the sentence says so."""
     small.replicaof("127.0.0.1", "1")
-    with pytest.raises(BrokerUnavailable, match="writing a blob: the broker is a read-only replica; point fedtide to the"):
+    with pytest.raises(BrokerUnavailable, match="writing a blob: the broker is a read-only replica; point fedtide"):
         blobs.put(small, "blob", b"x")
 
 
@@ -152,9 +152,9 @@ def test_a_server_that_went_away_is_told_and_found_again(tmp_path: Path) -> None
     with EmbeddedServer(tmp_path, persistent=False) as server, connect(server.url) as client:
         blobs.put(client, "blob", b"before")
         server.kill()
-        with pytest.raises(BrokerUnavailable, match="^writing a blob: the broker does not answer"):
+        with pytest.raises(BrokerUnavailable, match=r"^writing a blob: the broker does not answer"):
             blobs.put(client, "blob", b"x")
-        with pytest.raises(BrokerUnavailable, match="^reading a blob: the broker does not answer"):
+        with pytest.raises(BrokerUnavailable, match=r"^reading a blob: the broker does not answer"):
             blobs.get(client, "blob", 6)
         server.restart()
         with pytest.raises(MissingBlob):

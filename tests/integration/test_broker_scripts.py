@@ -1,4 +1,4 @@
-"""The scripts against a real server: claiming, delivering and reporting a task, and reading the log that comes of it."""
+"""The scripts against a real server: claiming, delivering and reporting a task, and the log that comes of it."""
 
 from __future__ import annotations
 

@@ -129,9 +129,15 @@ def test_the_holder_s_commands_take_effect_in_order(campaign: redis.Redis) -> No
     writer = _writer(campaign)
     writer.acquire(0)
     payload = bytes(range(256))
-    replies = writer.commit(
-        EPOCH, [["SET", "a", payload], ["GET", "a"], ["INCR", "n"], ["INCR", "n"], ["HSET", "h", "ü", "1"], ["GET", "x"]]
-    )
+    commands = [
+        ["SET", "a", payload],
+        ["GET", "a"],
+        ["INCR", "n"],
+        ["INCR", "n"],
+        ["HSET", "h", "ü", "1"],
+        ["GET", "x"],
+    ]
+    replies = writer.commit(EPOCH, commands)
     assert replies == [b"OK", payload, 1, 2, 1, None]
     assert (campaign.get("a"), campaign.hget("h", "ü")) == (payload, b"1")
     assert writer.commit(EPOCH, []) == []

@@ -68,10 +68,18 @@ def test_what_means_no_campaign_or_several_is_told(client: redis.Redis) -> None:
     with pytest.raises(CampaignError, match="the broker knows no campaign; launch one with"):
         registry.find("latest")
     _campaigns(client, "digits-1", "digits-2", "iris-3")
-    with pytest.raises(CampaignError, match=r"^there is no campaign 'mnist'; the newest is 'iris-3', `fedtide campaigns`"):
+    with pytest.raises(CampaignError, match=r"^there is no campaign 'mnist'; the newest is 'iris-3', "):
         registry.find("mnist")
-    with pytest.raises(CampaignError, match=r"^'digits' means 2 campaigns \(digits-2, digits-1\); write more of the id\.$"):
+    with pytest.raises(CampaignError, match=r"^'digits' means 2 campaigns \(digits-2, digits-1\); write more"):
         registry.find("digits")
+
+
+def test_the_one_that_still_goes_on_is_meant(client: redis.Redis) -> None:
+    """Of several that begin so, the only one that has not ended is the one that somebody wants to steer."""
+    registry = _campaigns(client, "digits-1", "digits-2", "digits-3")
+    client.set(CampaignKeys("digits-1").status, msgpack.packb({"state": "finished"}))
+    client.set(CampaignKeys("digits-3").status, msgpack.packb({"state": "stopped"}))
+    assert registry.find("digits") == "digits-2"
 
 
 def test_a_status_says_whether_somebody_coordinates(client: redis.Redis) -> None:
@@ -123,7 +131,8 @@ def test_queues_show_depth_age_and_counts(client: redis.Redis, broker_server: ob
 
 
 @pytest.mark.parametrize(
-    "message", [b"", b"rubbish", b"[]", b"{}", b'{"headers": null}', b'{"headers": {"published_ms": "soon"}}', b"\xff\xfe"]
+    "message",
+    [b"", b"rubbish", b"[]", b"{}", b'{"headers": null}', b'{"headers": {"published_ms": "soon"}}', b"\xff\xfe"],
 )
 def test_a_message_that_is_not_ours_has_no_age(client: redis.Redis, message: bytes) -> None:
     """Whatever stands in a queue, looking at it does not fail."""

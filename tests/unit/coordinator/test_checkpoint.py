@@ -1,4 +1,4 @@
-"""Checkpoints: whatever happens while one is written or to a file of it, a whole one is loaded, or none and it is said."""
+"""Checkpoints: whatever happens to one while it is written or later, a whole one is loaded, or the loss is told."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_when_every_checkpoint_is_damaged_the_operator_is_told(tmp_path: Path, h
     _save(store, 2.0)
     for number in (1, 2):
         _damage(tmp_path / f"state-000001-0000000{number}.{suffix}", how)
-    with pytest.raises(CampaignError, match="no checkpoint in .* is whole") as caught:
+    with pytest.raises(CampaignError, match=r"no checkpoint in .* is whole") as caught:
         store.load()
     assert "state-000001-00000001" in str(caught.value)
     assert "state-000001-00000002" in str(caught.value)

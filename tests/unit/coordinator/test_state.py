@@ -1,4 +1,4 @@
-"""A campaign's state as a function of its log: nothing counts twice, nothing is lost, the same log gives the same bits."""
+"""A campaign's state as a function of its log: nothing counts twice or is lost, the same log gives the same bits."""
 
 from __future__ import annotations
 
@@ -621,7 +621,7 @@ def test_the_same_log_gives_the_same_bits(
 def test_a_resume_at_any_entry_gives_the_same_bits(
     bench: Callable[..., Any], sections: dict[str, Any], steps: list[tuple[str, int, int]], share: float
 ) -> None:
-    """Exported, packed, restored into a new state and continued at any cut, a campaign ends as if it had never stopped."""
+    """Exported, packed, restored and continued at any cut, a campaign ends as if it had never stopped."""
     campaign = _play(bench, sections, steps)
     cut = round(share * len(campaign.entries))
     first = campaign.new_state()

@@ -120,7 +120,7 @@ def test_a_factory_that_refuses_its_arguments_is_told(
 
 def test_a_factory_s_own_sentence_is_left_as_it_is(module: str) -> None:
     """An error of ours that a factory raises already says what to do; it is not wrapped in another."""
-    with pytest.raises(DataError, match="^no example$"):
+    with pytest.raises(DataError, match=r"^no example$"):
         call(f"{module}:bad_data", {}, "data")
 
 

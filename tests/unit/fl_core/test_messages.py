@@ -263,7 +263,7 @@ def test_an_unknown_field_is_refused(record: Any, name: str | bytes, value: Any)
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE.keys())
-@pytest.mark.parametrize("name", [name for name in UPDATE.__slots__] + ["v"])
+@pytest.mark.parametrize("name", [*UPDATE.__slots__, "v"])
 def test_no_field_of_an_update_takes_a_hostile_value(name: str, value: bytes) -> None:
     """NaN, nil, extension types, huge or negative integers, false lengths and nested bombs pass in no field."""
     _refused(ModelUpdate, _replaced(UPDATE, name, value))

@@ -182,7 +182,7 @@ def test_what_is_no_toml_is_told_with_its_place(tmp_path: Path) -> None:
     assert "line 1, column 5" in _complaint(tmp_path, "a = = 1")
     path = tmp_path / "bytes.toml"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(SpecError, match="bytes.toml is not valid TOML"):
+    with pytest.raises(SpecError, match=r"bytes.toml is not valid TOML"):
         load_spec(path)
     with pytest.raises(SpecError, match=r"none.toml cannot be read \(No such file or directory\); give the path of"):
         load_spec(tmp_path / "none.toml")

