@@ -2,6 +2,8 @@
 # make demo       eight unequal workers train handwritten digits, without a barrier and then with one
 # make test       the tests, then what `make lint` does
 # make lint       ruff, mypy, import rules
+# make chaos      a campaign under fire; one JSON line tells what was lost (nothing) and doubled (nothing)
+# make fuzz       hostile bytes against the decoder, for a time budget
 # make clean      remove caches and what was built; .venv and runs/ stay
 #
 # PYTHON names the interpreter that .venv is made with: make install PYTHON=python3.12
@@ -11,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint chaos fuzz clean
 
 install: $(INSTALLED)
 
@@ -33,6 +35,14 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Kills coordinators, workers and the server at random: CHAOS_SECONDS, CHAOS_SEED, CHAOS_WORKER_EVERY=3 (seconds), ...
+chaos: install
+	$(BIN)/python -m tests.chaos.monkey
+
+# Hostile bytes against the decoder and admission: FUZZ_SECONDS, FUZZ_SEED.
+fuzz: install
+	$(BIN)/python -m tests.fuzz.fuzz_admission
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
