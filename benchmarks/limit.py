@@ -72,9 +72,7 @@ class BareClient:
         return self._reader.readline().strip().decode()
 
     def _command(self, *words: str) -> None:
-        self._socket.sendall(
-            b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w.encode()) for w in words)
-        )
+        self._socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w.encode()) for w in words))
 
 
 def _client(port: int, name: str, num_elements: int, over: Event) -> None:
@@ -119,8 +117,10 @@ def limit_updates_per_second(num_elements: int, num_clients: int, seconds: float
         EmbeddedServer(Path(folder), persistent=False) as server,
     ):
         programs = [context.Process(target=_merger, args=(server.port, num_elements, seconds, over, answer))]
-        for index in range(num_clients):
-            programs.append(context.Process(target=_client, args=(server.port, str(index), num_elements, over)))
+        programs += [
+            context.Process(target=_client, args=(server.port, str(index), num_elements, over))
+            for index in range(num_clients)
+        ]
         for program in programs:
             program.start()
         try:

@@ -53,7 +53,7 @@ def main() -> None:
     delays = [worker.emulate_delay_seconds for worker in load_fleet(EXAMPLE / "fleet.toml")]
     with tempfile.TemporaryDirectory(prefix="fedtide-stragglers-") as temporary:
         folder = Path(temporary)
-        names = set(worker.name for worker in load_fleet(EXAMPLE / "fleet.toml"))
+        names = {worker.name for worker in load_fleet(EXAMPLE / "fleet.toml")}
         with EmbeddedServer(folder / "broker") as server:
             fleet = Fleet(load_fleet(EXAMPLE / "fleet.toml"), server.url, folder / "workers")
             fleet.start()
@@ -171,11 +171,11 @@ def floors(spec: CampaignSpec, delays: list[float]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """One line for people."""
     parts = [f"{result['strategy']:>8} seed {result['seed']}:"]
-    for target in TARGETS:
-        parts.append(
-            f"{target:.2f} in {result[f'seconds_to_{target:.2f}']} s, {result[f'updates_to_{target:.2f}']} updates "
-            f"(synchronous at best {result[f'synchronous_floor_seconds_to_{target:.2f}']} s);"
-        )
+    parts += [
+        f"{target:.2f} in {result[f'seconds_to_{target:.2f}']} s, {result[f'updates_to_{target:.2f}']} updates "
+        f"(synchronous at best {result[f'synchronous_floor_seconds_to_{target:.2f}']} s);"
+        for target in TARGETS
+    ]
     parts.append(f"{result['updates_per_second']} updates/s of {result['perfect_updates_per_second']} possible")
     return " ".join(parts)
 

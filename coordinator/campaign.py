@@ -24,11 +24,13 @@ import msgpack
 import numpy as np
 import structlog
 
-from coordinator.admission import Refused
+from coordinator.admission import Admitted, Refused
+from coordinator.buckets import staleness_histogram
 from coordinator.checkpoint import CheckpointStore
 from coordinator.crash_points import crash_point
 from coordinator.dispatcher import Dispatcher
 from coordinator.evaluator import Evaluator
+from coordinator.feed import Feed
 from coordinator.history import History
 from coordinator.lease_keeper import LeaseKeeper
 from coordinator.ledger import OpenTask, task_id
@@ -37,7 +39,8 @@ from coordinator.run_folder import RunFolder
 from coordinator.saver import Covered, Saver
 from coordinator.state import CampaignState, Effects, Phase
 from coordinator.summary import summarise
-from fl_core.broker import blobs, versions
+from coordinator.timing import Timing
+from fl_core.broker import blobs, feed, versions
 from fl_core.broker.campaign import CampaignBroker, OpenRow, Parked
 from fl_core.broker.connection import Client
 from fl_core.broker.doorbell import Doorbell
@@ -128,6 +131,8 @@ class Coordinator:
         self._dispatcher = Dispatcher(self._broker, Roster(client), identity.campaign, spec.dispatch, self._identify)
         self._reader = LogReader(client, self._keys, state.position, state.control_position)
         self._saver = Saver(store, writer)
+        self._feed = Feed(self._keys)
+        self._timing = Timing()
         self._commands: list[Command] = []
         self._to_ring: list[OpenTask] = []
         self._issued_sent = 0
@@ -189,8 +194,11 @@ class Coordinator:
         self._read_clock()
         if self._broker.epoch() != self._identity.epoch:
             self._register(lost=self._state.position != "0-0")
+        self._feed.resume_after(feed.covered_position(self._client, self._keys))
         replayed = self._replay()
         state = self._state
+        self._timing.restore(self._broker.status().get("timing", {}))
+        self._tell_monitors_who_leads()
         self._sequence = state.sequence
         self._issued_sent = state.ledger.issued
         if state.sequence == 0:
@@ -232,7 +240,9 @@ class Coordinator:
     def _turn(self) -> None:
         entries, requests = self._reader.read(wait_ms=self._wait_ms(), max_entries=READ_ENTRIES)
         for entry in entries:
-            self._apply(entry)
+            started = time.perf_counter()
+            if (admitted := self._apply(entry).admitted) is not None:
+                self._time_update(entry, admitted, time.perf_counter() - started)
         for position, fields in requests:
             self._take_request(position, fields)
         self._take_decisions()
@@ -244,6 +254,7 @@ class Coordinator:
         if now >= self._next_status:
             self._next_status = now + STATUS_SECONDS
             self._write_status()
+        self._feed_monitors()
         self._checkpoint_if_due()
         self._commit()
         if now >= self._next_survey:
@@ -254,17 +265,19 @@ class Coordinator:
     def _wait_ms(self) -> int:
         return 0 if self._commands or self._to_ring else READ_WAIT_MS
 
-    def _apply(self, entry: LogEntry) -> None:
+    def _apply(self, entry: LogEntry) -> Effects:
         effects = self._patiently(lambda: self._state.apply(entry))
         self._saver.note(entry, effects.blob)
         self._project(effects)
         if effects.history:
             self._history.append(effects.history)
+            self._feed.add(entry.position, effects.history)
         for refused in effects.refusals:
             self._commands += self._broker.park_commands(parked_of(refused, entry))
         for merge in effects.merges:
             self._merge_times.append((time.monotonic(), merge.num_updates))
         self._tell(effects)
+        return effects
 
     def _project(self, effects: Effects) -> None:
         """Carry an entry's consequences to the broker with the next commit."""
@@ -351,6 +364,8 @@ class Coordinator:
         ledger = self._state.ledger
         self._live_workers = self._dispatcher.look_at_queues()
         judge = time.monotonic() >= self._judge_workers_after
+        if judge and self._state.opened_ms:
+            self._feed.note_workers(self._dispatcher.present, self._state.seconds(self._now_ms()))
         survey = self._dispatcher.survey(ledger, now_ms=self._now_ms(), judge_workers=judge)
         self._claimed = survey.claimed
         for task, queue, reason in survey.lost:
@@ -366,11 +381,12 @@ class Coordinator:
     # -- publishing ------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        strategy = self._state.strategy
+        started, strategy = time.perf_counter(), self._state.strategy
         payload = strategy.parameters.values.view(np.uint8).data
         head = versions.write_version(self._client, self._keys, strategy.version, payload)
         self._commands += versions.publish_commands(self._keys, head)
         self._published = strategy.version
+        self._timing.add_publish(time.perf_counter() - started)
 
     def _open(self, tasks: Iterable[OpenTask]) -> None:
         rows = [OpenRow(self._identify(t.number), t.attempt, t.issued_ms, t.queue) for t in tasks]
@@ -448,6 +464,30 @@ class Coordinator:
         # In front: a server that is out of memory runs a transaction only if it begins by freeing some.
         self._commands[:0] = self._broker.trim_commands(covered.position, covered.blobs)
 
+    # -- monitors --------------------------------------------------------------------------------------------------
+
+    def _tell_monitors_who_leads(self) -> None:
+        state, writer = self._state, self._writer
+        seconds = state.seconds(self._now_ms()) if state.opened_ms else 0.0
+        event = "resumed" if state.sequence else "launched"
+        self._feed.add_event("coordinator", seconds, event=event, holder=writer.token, fence=writer.fence)
+
+    def _time_update(self, entry: LogEntry, admitted: Admitted, merge_seconds: float) -> None:
+        update = admitted.update
+        self._feed.add_training(update.worker, update.seconds.get("train", 0.0))
+        self._timing.add_update(
+            update.seconds,
+            life_seconds=(entry.milliseconds - admitted.task.issued_ms) / 1000,
+            log_seconds=(self._now_ms() - entry.milliseconds) / 1000 - merge_seconds,
+            merge_seconds=merge_seconds,
+        )
+
+    def _feed_monitors(self, *, flush: bool = False) -> None:
+        state = self._state
+        if state.opened_ms:
+            seconds = state.seconds(self._now_ms())
+            self._commands += self._feed.commands(self._writer.fence, state.position, seconds, flush=flush)
+
     # -- evaluation, status ----------------------------------------------------------------------------------------
 
     def _ask_for_evaluation(self) -> None:
@@ -477,6 +517,10 @@ class Coordinator:
             "checkpoint_age_seconds": round(self._saver.age_seconds, 1),
             "written_ms": self._now_ms(),
             "queues": list(self._spec.dispatch.queues),
+            "concurrency": self._spec.dispatch.concurrency,
+            "stop": self._spec.stop.model_dump(mode="json", exclude_none=True),
+            "staleness_histogram": staleness_histogram(self._state.staleness.items()),
+            "timing": self._timing.export(),
         }
         self._commands += self._broker.status_commands(msgpack.packb(status))
         self._on_progress(progress)
@@ -519,8 +563,10 @@ class Coordinator:
         """Leave nothing behind that others would pay for: doorbells, and after the end the campaign's bulky keys."""
         dispatch, keep_log = self._spec.dispatch, self._spec.checkpoint.keep_log
         self._broker.remove_doorbells(dispatch.queues, limit=4 * dispatch.concurrency)
+        self._feed_monitors(flush=True)
         self._write_status()
         if self._state.phase.is_over:
+            self._commands += feed.expire_commands(self._keys)
             for version, num_bytes in versions.droppable(self._client, self._keys, 0):
                 self._commands += versions.drop_commands(self._keys, version, num_bytes)
             if not keep_log:

@@ -328,6 +328,45 @@ def workers(broker: str, as_json: bool, watch: float | None, name: str | None) -
 
 
 @fedtide.command()
+@click.argument("campaign", metavar="[ID]", required=False)
+@broker_option
+@json_option
+def top(campaign: str | None, broker: str, as_json: bool) -> None:
+    """Queues, workers and a campaign, live in the terminal. ID as for `status`; without it, the newest active one."""
+    from coordinator.monitor.observer import Observer
+    from coordinator.monitor.top import choose, gather, watch
+    from fl_core.broker.connection import connect
+
+    name = _registry(broker).find(campaign) if campaign else None
+    observer = Observer(connect(broker, timeout_seconds=5))
+    seen = observer.poll()
+    if as_json:
+        return _print_json(gather(observer, name or choose(seen)))
+    return watch(observer, name)
+
+
+@fedtide.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets others in.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option(
+    "--control",
+    metavar="TOKEN",
+    envvar="FEDTIDE_CONTROL",
+    help="Let those who give this token pause, resume and stop campaigns; without it, the page only shows.",
+)
+@broker_option
+def monitor(host: str, port: int, control: str | None, broker: str) -> None:
+    """A live web page of all campaigns, and /metrics for Prometheus. Needs the extra `monitor`."""
+    try:
+        from coordinator.monitor.web import serve
+    except ImportError as error:
+        raise SpecError(f"the monitor needs {error.name}; install it with: pip install 'fedtide[monitor]'.") from None
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"monitor at http://{shown}:{port} (Ctrl-C ends it)", err=True)
+    serve(broker, host=host, port=port, control=control)
+
+
+@fedtide.command()
 @broker_option
 @click.option("--spec", "spec_path", type=click.Path(path_type=Path), help="Compare memory with this campaign's need.")
 @json_option

@@ -149,7 +149,8 @@ def _campaign(spec: CampaignSpec, url: str, path: Path, fleet: Fleet, quiet: boo
 
 
 def _title(spec: CampaignSpec, summary: Summary) -> str:
-    return f"{summary['campaign']}: {spec.aggregation.strategy}, {summary['merged']} updates of 8 workers"
+    num_workers = len(summary["merged_by_worker"])
+    return f"{summary['campaign']}: {spec.aggregation.strategy}, {summary['merged']} updates of {num_workers} workers"
 
 
 def _end_if_interrupted(summary: Summary) -> None:

@@ -20,6 +20,7 @@ from fl_core.spec import DispatchSection
 DOORBELL_GRACE_SECONDS = 3.0
 # Other campaigns' messages can hide that ours is gone, so a long wait rings again too, at doubling intervals.
 FIRST_REMINDER_SECONDS = 60.0
+MAX_SURVEYED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class Dispatcher:
         campaign: its id.
         settings: the spec's ``[dispatch]``.
         identify: the task id of a number.
+
+    Attributes:
+        present: the workers of the campaign's queues as of the last look, and whether each is alive.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Dispatcher:
         self._rung: dict[int, tuple[float, float]] = {}
         self._served: set[str] | None = None
         self._waiting_by_queue: Counter[str] = Counter()
+        self.present: dict[str, bool] = {}
 
     # -- issuing ---------------------------------------------------------------------------------------------------
 
@@ -127,9 +132,11 @@ class Dispatcher:
         Raises:
             BrokerUnavailable: unknown.
         """
-        live = [
-            p.beat for p in self._roster.present(max_workers=2000) if p.silent_seconds < self._settings.lease_seconds
-        ]
+        present = self._roster.present(max_workers=MAX_SURVEYED)
+        live = [p.beat for p in present if p.silent_seconds < self._settings.lease_seconds]
+        if len(present) < MAX_SURVEYED:  # of more, this is a sample: a worker that is not in it has not left
+            ours = [p for p in present if set(p.beat.queues) & set(self._settings.queues)]
+            self.present = {p.beat.worker: p.silent_seconds < self._settings.lease_seconds for p in ours}
         served = {queue for beat in live for queue in beat.queues}
         self._served = (served & set(self._settings.queues)) or None
         return sum(bool(set(beat.queues) & set(self._settings.queues)) for beat in live)

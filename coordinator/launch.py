@@ -148,6 +148,7 @@ def _check_fit(client: Any, spec: CampaignSpec, layout: Layout) -> None:
     with broker_errors("reaching the broker"):
         client.ping()
     need = broker_need_bytes(spec, layout)
+    log.info("memory at the broker, at most", megabytes=round(need / 1e6, 1))
     for finding in check_broker(client, need):
         if finding.verdict == "fail":
             raise SpecError(

@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from fl_core.errors import InvariantError, Reason
 
-Ending = Literal["merged", "rejected", "expired", "cancelled"]
+# As many as the quarantine keeps, and some.
+MAX_READMITTABLE = 1024
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ class Ledger:
         open: tasks that a worker may still answer, by number.
         buffered: tasks whose update was admitted and waits for its merge, by arrival.
         expired_numbers, cancelled_numbers: kept to tell a late update what happened.
-        readmitted_numbers: rejected tasks whose update an operator let in after all.
+        rejected_numbers: the newest rejected tasks; only those can be readmitted.
         surplus: updates that answered no open task, by reason; no part of the identity.
     """
 
@@ -60,7 +61,7 @@ class Ledger:
     buffered: list[int] = field(default_factory=list)
     expired_numbers: set[int] = field(default_factory=set)
     cancelled_numbers: set[int] = field(default_factory=set)
-    readmitted_numbers: set[int] = field(default_factory=set)
+    rejected_numbers: dict[int, str] = field(default_factory=dict)
 
     @property
     def out(self) -> int:
@@ -116,16 +117,19 @@ class Ledger:
         """Its update was refused, or its attempts all failed."""
         del self.open[task.number]
         self.rejected[reason.value] += 1
+        self.rejected_numbers[task.number] = reason.value
+        if len(self.rejected_numbers) > MAX_READMITTABLE:
+            del self.rejected_numbers[next(iter(self.rejected_numbers))]
 
     def can_readmit(self, number: int, reason: str) -> bool:
-        """Whether a task that was rejected for this reason may be counted as answered after all: once."""
-        return self.rejected[reason] > 0 and 1 <= number <= self.issued and number not in self.readmitted_numbers
+        """Whether this task ended with a rejection for this reason, not too long ago, and was not readmitted since."""
+        return self.rejected_numbers.get(number) == reason
 
     def readmit(self, number: int, reason: str) -> None:
         """Take a rejection back: its update waits for the merge now."""
+        del self.rejected_numbers[number]
         self.rejected[reason] -= 1
         self.rejected += Counter()  # drops a reason that is at zero
-        self.readmitted_numbers.add(number)
         self.buffered.append(number)
 
     def expire(self, task: OpenTask) -> None:
@@ -166,7 +170,7 @@ class Ledger:
             "buffered": list(self.buffered),
             "expired_numbers": sorted(self.expired_numbers),
             "cancelled_numbers": sorted(self.cancelled_numbers),
-            "readmitted_numbers": sorted(self.readmitted_numbers),
+            "rejected_numbers": list(self.rejected_numbers.items()),
         }
 
     @classmethod
@@ -181,7 +185,7 @@ class Ledger:
             buffered=list(exported["buffered"]),
             expired_numbers=set(exported["expired_numbers"]),
             cancelled_numbers=set(exported["cancelled_numbers"]),
-            readmitted_numbers=set(exported["readmitted_numbers"]),
+            rejected_numbers=dict(exported["rejected_numbers"]),
         )
 
 

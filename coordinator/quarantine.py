@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fl_core.broker.campaign import CampaignBroker, Parked
+from fl_core.broker.campaign import MAX_PARKED, CampaignBroker, Parked
 from fl_core.broker.connection import Client
 from fl_core.broker.registry import Registry
 from fl_core.errors import CampaignError, RejectedUpdate
@@ -14,13 +14,14 @@ from fl_core.messages import ModelUpdate
 ANSWER_SECONDS = 4.0
 
 
-def list_parked(client: Client, campaign: str) -> list[dict[str, Any]]:
-    """The campaign's parked updates, the newest first; plain JSON types.
+def list_parked(client: Client, campaign: str, limit: int = MAX_PARKED) -> list[dict[str, Any]]:
+    """The campaign's parked updates, the newest first, at most ``limit``; plain JSON types.
 
     Raises:
         BrokerUnavailable: unknown.
     """
-    return [_describe(index, parked) for index, parked in enumerate(CampaignBroker(client, campaign).quarantine(), 1)]
+    parked_updates = CampaignBroker(client, campaign).quarantine(limit)
+    return [_describe(index, parked) for index, parked in enumerate(parked_updates, 1)]
 
 
 def _describe(index: int, parked: Parked) -> dict[str, Any]:

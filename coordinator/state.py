@@ -20,11 +20,12 @@ readmitted     control, task, reason (of its rejection), header, payload: an upd
 from __future__ import annotations
 
 import enum
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.admission import Admission, Refused
+from coordinator.admission import Admission, Admitted, Refused
 from coordinator.ledger import Ledger, OpenTask, task_number
 from fl_core.aggregation import Contribution, Merge, Strategy
 from fl_core.broker.log import LogEntry, is_authentic, order
@@ -72,6 +73,7 @@ class Effects:
         refusals: rejections, with the entry they came from.
         failure: a report of a device whose training failed.
         blob: the payload's blob, to be dropped once a checkpoint covers the entry.
+        admitted: the entry was an update, and it passed.
     """
 
     closed: list[int] = field(default_factory=list)
@@ -81,6 +83,7 @@ class Effects:
     refusals: list[Refused] = field(default_factory=list)
     failure: TaskReport | None = None
     blob: tuple[str, int] | None = None
+    admitted: Admitted | None = None
 
 
 class CampaignState:
@@ -161,6 +164,7 @@ class CampaignState:
             self._refuse(refused, entry, effects)
             self._close_cohort(entry, effects)
             return
+        effects.admitted = admitted
         update = admitted.update
         self.bytes_up += update.payload_bytes
         self.bytes_down += update.bytes_down
@@ -180,8 +184,11 @@ class CampaignState:
 
     def _close_cohort(self, entry: LogEntry, effects: Effects) -> None:
         """A strategy with a barrier merges when the last task of the cohort has ended, however it ended."""
-        if self.strategy.barrier and not self.ledger.open and (merge := self.strategy.flush()) is not None:
+        if not self.strategy.barrier or self.ledger.open or not self.accepts:
+            return
+        if (merge := self.strategy.flush()) is not None:
             self._record_merge(merge, entry, effects)
+            self._check_limits(entry, effects)
 
     def _record_merge(self, merge: Merge, entry: LogEntry, effects: Effects) -> None:
         workers = self._buffered_workers[: merge.num_updates]
@@ -215,9 +222,11 @@ class CampaignState:
     def _end(self, phase: Phase, reason: str, entry: LogEntry, effects: Effects) -> None:
         if self.phase.is_over:
             return
-        if phase.is_over and (merge := self.strategy.flush()) is not None:
-            self._record_merge(merge, entry, effects)
         effects.closed += self.ledger.cancel_open()
+        # At the end what waits is merged. An interrupted campaign keeps its buffer for later, but a half cohort has no
+        # later: its other tasks are cancelled.
+        if (phase.is_over or self.strategy.barrier) and (merge := self.strategy.flush()) is not None:
+            self._record_merge(merge, entry, effects)
         self.phase = phase
         self.stop_reason = reason
         self.ended_ms = entry.milliseconds
@@ -230,8 +239,10 @@ class CampaignState:
     def _refuse(self, cause: RejectedUpdate, entry: LogEntry, effects: Effects) -> None:
         refused = cause if isinstance(cause, Refused) else Refused(cause, None, None)
         effects.refusals.append(refused)
-        if refused.update is not None and refused.update.blob.startswith(f"{refused.update.task_id}."):
-            effects.blob = (refused.update.blob, refused.update.payload_bytes)
+        update = refused.update
+        if update is not None and update.blob.startswith(f"{update.task_id}."):
+            # What it declares is not to be trusted: no more is dropped later than an update can take.
+            effects.blob = (update.blob, min(update.payload_bytes, self._admission.max_payload_bytes))
         if refused.task is None:
             self.ledger.surplus[refused.reason.value] += 1
         else:
@@ -349,6 +360,7 @@ class CampaignState:
             return
         self.ledger.readmit(number, reason)
         self._offer(update.worker, contribution, entry, effects)
+        self._close_cohort(entry, effects)
         self._check_limits(entry, effects)
 
     def _change_phase(self, to: Phase, origin: tuple[Phase, ...], entry: LogEntry, effects: Effects) -> None:
@@ -361,8 +373,10 @@ class CampaignState:
     def _apply_evaluated(self, body: Any, entry: LogEntry, effects: Effects) -> None:
         seconds = self.seconds(entry.milliseconds)
         scores, loss, accuracy = self.scores, body["loss"], body["accuracy"]
+        if not math.isfinite(loss):
+            loss = None  # a diverged model has no loss; JSON has no word for NaN
         scores.version, scores.loss, scores.accuracy = body["version"], loss, accuracy
-        if scores.best_loss is None or loss < scores.best_loss:
+        if loss is not None and (scores.best_loss is None or loss < scores.best_loss):
             scores.best_loss = loss
         if accuracy is not None:
             if scores.best_accuracy is None or accuracy > scores.best_accuracy:
@@ -382,7 +396,7 @@ class CampaignState:
         stop = self._spec.stop
         if stop.accuracy is not None and accuracy is not None and accuracy >= stop.accuracy:
             self._end(Phase.FINISHED, "accuracy", entry, effects)
-        elif stop.loss is not None and loss <= stop.loss:
+        elif stop.loss is not None and loss is not None and loss <= stop.loss:
             self._end(Phase.FINISHED, "loss", entry, effects)
 
     # -- checkpoint ------------------------------------------------------------------------------------------------
@@ -401,7 +415,7 @@ class CampaignState:
             "control_position": self.control_position,
             "opened_ms": self.opened_ms,
             "ended_ms": self.ended_ms,
-            "scores": {name: getattr(scores, name) for name in scores.__slots__},
+            "scores": {**{n: getattr(scores, n) for n in scores.__slots__}, "seconds_to": dict(scores.seconds_to)},
             "staleness": sorted(self.staleness.items()),
             "merged_by_worker": dict(self.merged_by_worker),
             "bytes_up": self.bytes_up,

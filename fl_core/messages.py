@@ -5,7 +5,7 @@ record         where it travels                                fields (beside ``
 =============  ==============================================  ========================================================
 TrainTask      Celery message, queue ``fedtide.train.<name>``  campaign, task_id, attempt, queue, timeout_seconds,
                                                                model_factory, model_args, layout_digest, training,
-                                                               codec, sends
+                                                               codec, codec_args, sends
 ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id, attempt, worker, base_version,
                                                                num_examples, sends, codec, layout_digest,
                                                                payload_bytes, payload_digest, blob, num_chunks,
@@ -218,6 +218,7 @@ class TrainTask(_Record):
     Attributes:
         task_id: unique in the campaign and not guessable; a re-issued task keeps it and raises ``attempt`` (from 1).
         training: the spec's ``[training]`` section.
+        codec_args: the codec's settings.
         sends: what comes back, ``"delta"`` or ``"parameters"``.
         timeout_seconds: how long the coordinator waits after the worker took the task.
     """
@@ -232,6 +233,7 @@ class TrainTask(_Record):
     layout_digest: str = _checked(_digest)
     training: Mapping[str, Any] = _checked(_map)
     codec: str = _checked(_identifier)
+    codec_args: Mapping[str, Any] = _checked(_map, default_factory=dict)
     sends: str = _checked(_one_of("delta", "parameters"))
 
 

@@ -171,9 +171,32 @@ class DispatchSection(_Section):
 
 
 class CodecSection(_Section):
-    """How a device writes its update into bytes."""
+    """How a device writes its update into bytes (``fl_core.codecs``).
 
-    name: Literal["fp32"] = "fp32"
+    ``fraction`` is the share of elements that topk sends; ``block_size`` is how many share a scale in int8.
+    """
+
+    name: Literal["fp32", "fp16", "bf16", "int8", "topk"] = "fp32"
+    fraction: float = Field(default=0.01, gt=0, le=1)
+    block_size: int = Field(default=1024, ge=16, le=32_768)
+
+    @field_validator("block_size")
+    @classmethod
+    def _power_of_two(cls, value: int) -> int:
+        if value & (value - 1):
+            raise ValueError(f"it must be a power of two; use {1 << value.bit_length()}")
+        return value
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """What the codec of that name takes."""
+        match self.name:
+            case "int8":
+                return {"block_size": self.block_size}
+            case "topk":
+                return {"fraction": self.fraction}
+            case _:
+                return {}
 
 
 class EvaluationSection(_Section):
@@ -230,6 +253,11 @@ class CampaignSpec(_Section):
             raise ValueError(
                 f"aggregation.buffer_size = {self.aggregation.buffer_size} is far above dispatch.concurrency = "
                 f"{self.dispatch.concurrency}; a merge would take a thousand tasks per device"
+            )
+        if self.aggregation.strategy == "fedasync" and self.codec.name == "topk":
+            raise ValueError(
+                "codec.name = 'topk' is for deltas, and fedasync merges parameters, most of which it would set to 0; "
+                "use int8, bf16 or fp16"
             )
         if (self.stop.accuracy is not None or self.stop.loss is not None) and self.evaluation.data is None:
             raise ValueError("stop.accuracy and stop.loss need evaluation.data; name held-out data or remove them")

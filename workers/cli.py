@@ -28,7 +28,7 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
             return value
         try:
             parsed = json.loads(value)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             self.fail(f"{value!r} is not JSON ({error}); write for instance '{{\"shard\": 0}}'.", param, ctx)
         if not isinstance(parsed, dict):
             self.fail(f"{value!r} is not a JSON object; write for instance '{{\"shard\": 0}}'.", param, ctx)

@@ -212,6 +212,11 @@ class _Child:
             except SpecError as error:
                 self._refuse(order, str(error))
                 return
+            except Exception as error:
+                log.exception("the data factory failed")
+                what = f"{type(error).__name__}: {error}"
+                self._refuse(order, f"data = {self._settings.data!r} failed ({what}); the log has the traceback.")
+                return
         self._trainer.execute(order)
 
     def _refuse(self, order: bytes, why: str) -> None:

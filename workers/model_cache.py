@@ -8,6 +8,7 @@ import msgpack
 import numpy as np
 import torch
 
+from fl_core.codecs import ErrorFeedback
 from fl_core.errors import LayoutError
 from fl_core.layout import Layout
 from fl_core.messages import TrainTask
@@ -20,11 +21,13 @@ class CachedModel:
 
     Attributes:
         digest: of ``base``; empty before the first fetch.
+        feedback: what lossy updates of this campaign have left out so far.
     """
 
     def __init__(self, module: torch.nn.Module, layout: Layout) -> None:
         self.module = module
         self.layout = layout
+        self.feedback = ErrorFeedback()
         self.digest = ""
         self.base: Parameters | None = None
 

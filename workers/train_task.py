@@ -23,6 +23,7 @@ from fl_core.messages import MAX_DETAIL_CHARACTERS, ModelUpdate, TaskReport, Tra
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.device import pick_device
 from fl_core.training.local import LocalTraining, train_locally
+from fl_core.vectors import FloatArray
 from workers.model_cache import CachedModel, ModelCache
 from workers.outbox import Outbox
 from workers.pulse import Pulse
@@ -102,7 +103,7 @@ class Trainer:
         log.debug("training", version=version, queue_seconds=round(claim.queue_seconds, 3))
         result, values = self._train(task, model)
         trained = time.perf_counter()
-        payload = codec(task.codec).encode(values, seed=_seed(task, self._settings.name))
+        payload = self._encode(task, model, values)
         num_bytes = memoryview(payload).nbytes
         blob, num_chunks = payload_place(task, self._settings.name, num_bytes)
         update = ModelUpdate(
@@ -176,6 +177,10 @@ class Trainer:
             np.subtract(values, base.values, out=values)
         return result, values
 
+    def _encode(self, task: TrainTask, model: CachedModel, values: FloatArray) -> bytes | memoryview:
+        chosen, seed = codec(task.codec, task.codec_args), _seed(task, self._settings.name)
+        return model.feedback.encode(chosen, values, seed) if chosen.needs_feedback else chosen.encode(values, seed)
+
     def _deliver(self, update: ModelUpdate, payload: bytes | memoryview) -> bool:
         try:
             return self._broker.deliver(update, payload)
@@ -198,7 +203,8 @@ class Trainer:
 
     def _fail(self, task: TrainTask, error: Exception) -> None:
         """Tell the coordinator that user code (or this installation) could not do the task."""
-        text = traceback.format_exc()
+        # User code may raise with text that is no valid Unicode; the report must go out all the same.
+        text = traceback.format_exc().encode("utf-8", "replace").decode()
         log.error("training failed", error=f"{type(error).__name__}: {error}", traceback=text)
         self._failures_in_a_row += 1
         self._vitals = replace(self._vitals, num_failed=self._vitals.num_failed + 1)

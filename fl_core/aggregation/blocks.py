@@ -14,13 +14,10 @@ import math
 import numpy as np
 
 from fl_core.errors import InvariantError
-from fl_core.vectors import FloatArray
-
-BLOCK = 32_768
-"""Elements per block: 128 KiB of each operand, so that three of them fit a core's level-2 cache."""
+from fl_core.vectors import BLOCK, FloatArray, Vector, read_into
 
 
-def add_scaled(accumulator: FloatArray, values: FloatArray, weight: float) -> None:
+def add_scaled(accumulator: FloatArray, values: Vector, weight: float) -> None:
     """accumulator <- accumulator + weight · values, in place.
 
     Raises:
@@ -32,17 +29,16 @@ def add_scaled(accumulator: FloatArray, values: FloatArray, weight: float) -> No
     [6.0, 0.0]
     """
     _verify_same_shape(accumulator, values)
-    factor = np.float32(weight)
     scratch = np.empty(min(BLOCK, accumulator.size), np.float32)
     with np.errstate(all="ignore"):
         for start in range(0, accumulator.size, BLOCK):
             target = accumulator[start : start + BLOCK]
             product = scratch[: target.size]
-            np.multiply(values[start : start + BLOCK], factor, out=product)
+            read_into(product, values, start, weight)
             np.add(target, product, out=target)
 
 
-def mix(parameters: FloatArray, other: FloatArray, alpha: float) -> None:
+def mix(parameters: FloatArray, other: Vector, alpha: float) -> None:
     """parameters <- (1 - alpha) · parameters + alpha · other, in place.
 
     Raises:
@@ -54,18 +50,18 @@ def mix(parameters: FloatArray, other: FloatArray, alpha: float) -> None:
     [1.0, 7.0]
     """
     _verify_same_shape(parameters, other)
-    keep, take = np.float32(1.0 - alpha), np.float32(alpha)
+    keep = np.float32(1.0 - alpha)
     scratch = np.empty(min(BLOCK, parameters.size), np.float32)
     with np.errstate(all="ignore"):
         for start in range(0, parameters.size, BLOCK):
             target = parameters[start : start + BLOCK]
             product = scratch[: target.size]
-            np.multiply(other[start : start + BLOCK], take, out=product)
+            read_into(product, other, start, alpha)
             np.multiply(target, keep, out=target)
             np.add(target, product, out=target)
 
 
-def scale_into(target: FloatArray, values: FloatArray, weight: float) -> None:
+def scale_into(target: FloatArray, values: Vector, weight: float) -> None:
     """target <- weight · values, in place.
 
     Raises:
@@ -78,7 +74,8 @@ def scale_into(target: FloatArray, values: FloatArray, weight: float) -> None:
     """
     _verify_same_shape(target, values)
     with np.errstate(all="ignore"):
-        np.multiply(values, np.float32(weight), out=target)
+        for start in range(0, target.size, BLOCK):
+            read_into(target[start : start + BLOCK], values, start, weight)
 
 
 def divide(values: FloatArray, divisor: float) -> None:
@@ -94,30 +91,73 @@ def divide(values: FloatArray, divisor: float) -> None:
             np.divide(values, np.float32(divisor), out=values)
 
 
-def norm_and_finite(values: FloatArray) -> float:
+def peak(values: Vector) -> float:
+    """The largest magnitude; NaN or infinite exactly when an element is. 0 for no elements.
+
+    Exact in any order, and two to three times as fast as the norm, which it bounds: norm <= peak · √num_elements.
+
+    >>> peak(np.array([3.0, -4.0], np.float32))
+    4.0
+    """
+    size = values.size
+    scratch = np.empty(min(BLOCK, size), np.float32)
+    largest = 0.0
+    for start in range(0, size, BLOCK):
+        block = _block(values, start, scratch)
+        high, low = float(np.maximum.reduce(block)), float(np.minimum.reduce(block))
+        # NaN goes through numpy's maximum and minimum, and must not get lost in Python's.
+        if not math.isfinite(high) or not math.isfinite(low):
+            return math.nan if math.isnan(high) or math.isnan(low) else math.inf
+        largest = max(largest, high, -low)
+    return largest
+
+
+def norm_and_finite(values: Vector, minus: FloatArray | None = None) -> float:
     """The 2-norm, summed in float64: NaN or infinite exactly when an element is, so one pass answers both questions.
 
     No float32 overflows it. The sum does not go through BLAS, whose order of additions depends on the number of
     threads: a norm at its bound is admitted on every replay or on none.
 
+    Args:
+        values: the vector.
+        minus: another one, whose distance to it is asked for.
+
     >>> norm_and_finite(np.array([3.0, 4.0], np.float32))
     5.0
     >>> norm_and_finite(np.array([3.0, np.inf], np.float32))
     inf
+    >>> norm_and_finite(np.array([3.0, 4.0], np.float32), minus=np.array([3.0, 3.0], np.float32))
+    1.0
     """
-    scratch = np.empty(min(BLOCK, values.size), np.float64)
+    if minus is not None:
+        _verify_same_shape(minus, values)
+    size = values.size
+    scratch = np.empty(min(BLOCK, size), np.float32)
+    wide = np.empty(min(BLOCK, size), np.float64)
     total = 0.0
     with np.errstate(all="ignore"):
-        for start in range(0, values.size, BLOCK):
-            block = values[start : start + BLOCK]
-            squares = scratch[: block.size]
+        for start in range(0, size, BLOCK):
+            block = _block(values, start, scratch)
+            squares = wide[: block.size]
             np.copyto(squares, block)
+            if minus is not None:
+                np.subtract(squares, minus[start : start + BLOCK], out=squares)
             np.multiply(squares, squares, out=squares)
             total += float(np.add.reduce(squares))
     return math.sqrt(total)
 
 
-def _verify_same_shape(one: FloatArray, other: FloatArray) -> None:
+def _block(values: Vector, start: int, scratch: FloatArray) -> FloatArray:
+    """A block as it is, which is not copied where nothing is to be decoded."""
+    if isinstance(values, np.ndarray):
+        return values[start : start + BLOCK]
+    block = scratch[: values.size - start]
+    values.read_into(block, start, 1.0)
+    return block
+
+
+def _verify_same_shape(one: FloatArray, other: Vector) -> None:
     # numpy would stretch a vector of one element over the other; here that can only be a bug.
-    if one.shape != other.shape or one.ndim != 1:
-        raise InvariantError(f"Vectors of shapes {list(one.shape)} and {list(other.shape)} met in one merge.")
+    shape = other.shape if isinstance(other, np.ndarray) else (other.size,)
+    if one.shape != shape or one.ndim != 1:
+        raise InvariantError(f"Vectors of shapes {list(one.shape)} and {list(shape)} met in one merge.")

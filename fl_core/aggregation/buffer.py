@@ -47,9 +47,9 @@ class Buffer:
         """
         if self.count == 0:
             # The accumulator holds nothing of worth: overwriting it saves the pass that would set it to zero.
-            scale_into(self._accumulator, delta.values, weight)
+            scale_into(self._accumulator, delta.vector, weight)
         else:
-            add_scaled(self._accumulator, delta.values, weight)
+            add_scaled(self._accumulator, delta.vector, weight)
         self.example_total += num_examples
         self.staleness.append(staleness)
         self.weights.append(weight)

@@ -13,7 +13,9 @@ class Contribution:
     """What a strategy needs to know of one update. Admission has checked layout, size, finiteness and staleness bound.
 
     Attributes:
-        values: float32 of shape ``(num_elements,)``; a strategy only reads it, and keeps no reference after ``offer``.
+        values: of shape ``(num_elements,)``; a strategy only reads it, and keeps no reference after ``offer``. It may
+            still be encoded: ``values.vector`` with the functions of ``blocks`` is decoded as it is merged, while
+            ``values.values`` takes memory of the model's size.
         num_examples: how many examples it was trained on, from 1.
         staleness: τ in versions, read before the merge raises the version.
         worker: the name of the worker that sent it.

@@ -69,7 +69,7 @@ class FedAsync:
             InvariantError: the contribution is a delta.
         """
         alpha = self._mixing * self._staleness_weight(contribution.staleness)
-        mix(self.parameters.values, contribution.parameters.values, alpha)
+        mix(self.parameters.values, contribution.parameters.vector, alpha)
         self._layout.clamp_variances(self.parameters.values)
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (alpha,))

@@ -127,6 +127,10 @@ def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> S
             f"aggregation.strategy = {name!r} gave a {type(strategy).__name__}, which lacks members of a strategy; "
             "see fl_core.aggregation.Strategy."
         )
+    if strategy.sends == "parameters" and spec.codec.name == "topk":
+        raise SpecError(
+            f"codec.name = 'topk' is for deltas, and strategy {name!r} merges parameters; use int8, bf16 or fp16."
+        )
     return strategy
 
 

@@ -114,6 +114,12 @@ class _WrongSize(MissingBlob):
     pass
 
 
+def unlink_commands(prefix: str, num_bytes: int) -> list[list[str | bytes]]:
+    """The Redis commands that drop a blob; each has few enough words for the script engine."""
+    names = chunk_keys(prefix, num_bytes)
+    return [["UNLINK", *names[start : start + 2000]] for start in range(0, len(names), 2000)]
+
+
 def delete(client: Client, prefix: str, num_bytes: int) -> None:
     """Drop a blob; the server frees the memory in the background."""
     with broker_errors("dropping a blob"):

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import msgpack
 
 from fl_core.broker import blobs
 from fl_core.broker import keys as broker_keys
@@ -161,6 +164,13 @@ class CampaignBroker:
         """Append an event to the log, authenticated."""
         return [["XADD", self.keys.log, "*", "e", header, "m", event_mac(secret, header)]]
 
+    def status(self) -> dict[str, Any]:
+        """What monitors are shown; empty if nothing was written, or it is not a status."""
+        with broker_errors("reading the status"):
+            packed = self._client.get(self.keys.status)
+        value = None if packed is None else msgpack.unpackb(packed, raw=False, strict_map_key=False)
+        return value if isinstance(value, dict) else {}
+
     def status_commands(self, status: bytes) -> list[Command]:
         """Replace what monitors show."""
         return [["SET", self.keys.status, status]]
@@ -173,7 +183,7 @@ class CampaignBroker:
 
     def drop_payload_commands(self, payloads: Iterable[tuple[str, int]]) -> list[Command]:
         """Drop payloads by name and size."""
-        return [["UNLINK", *blobs.chunk_keys(self.keys.blob(name), size)] for name, size in payloads]
+        return [command for name, size in payloads for command in blobs.unlink_commands(self.keys.blob(name), size)]
 
     def park_commands(self, parked: Parked) -> list[Command]:
         """Put a rejected update into quarantine; the oldest make room."""

@@ -27,31 +27,40 @@ _KEEPALIVE = {
 }
 
 # Answers of a server that is up but cannot serve now: worth a retry, never the sender's fault.
-_TRANSIENT_ANSWERS = (
-    "UNBLOCKED",
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "OOM",
-    "MISCONF",
-    "BUSY",
-    "NOREPLICAS",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-)
-_CLASSES = {redis.exceptions.OutOfMemoryError: "OOM", redis.exceptions.ReadOnlyError: "READONLY"}
+_ADVICE = {
+    "OOM": "the broker is out of memory; raise maxmemory or lower dispatch.concurrency",
+    "READONLY": "the broker is a read-only replica; point fedtide to the primary",
+    "MISCONF": "the broker cannot write to its disk; free space there",
+    "LOADING": "the broker is loading its data",
+    "UNBLOCKED": "the broker changes its role",
+    "MASTERDOWN": "the broker is a replica that has lost its primary",
+    "NOREPLICAS": "the broker has fewer replicas than it wants for a write",
+    "BUSY": "the broker is busy with a script",
+    "CLUSTERDOWN": "the broker's cluster is down",
+    "TRYAGAIN": "the broker's cluster is moving keys",
+}
+# redis-py takes the code off the answers that it has classes for.
+_CODES = {
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+}
 
 
 def public_url(url: str) -> str:
-    """The URL without its password, for logs and messages.
+    """The URL without its password, for logs and messages; it need not be a good one.
 
     >>> public_url("redis://me:secret@host:6379/0")
     'redis://me@host:6379/0'
     """
-    parts = urlsplit(url)
-    user = f"{parts.username}@" if parts.username else ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}"
+    scheme, mark, rest = url.partition("://")
+    # A password that was not percent-encoded may hold any character, a slash too: it ends at the last @.
+    credentials, _, rest = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    rest = rest.partition("?")[0]
+    return f"{scheme}{mark}{user}@{rest}" if user else f"{scheme}{mark}{rest}"
 
 
 def check_url(url: str) -> str:
@@ -60,13 +69,16 @@ def check_url(url: str) -> str:
     Raises:
         SpecError: the scheme is none that Redis has, or the port is no number.
     """
+    shown = public_url(url)
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise SpecError(f"broker = {url!r} is not a URL ({error}); write redis://HOST:PORT/0.") from None
+    except ValueError:
+        raise SpecError(f"broker = {shown!r} is not a URL; write redis://HOST:PORT/0.") from None
     if parts.scheme not in ("redis", "rediss", "unix"):
-        raise SpecError(f"broker = {url!r} is not a Redis URL; write redis://HOST:PORT/0, rediss://... or unix://PATH.")
+        raise SpecError(
+            f"broker = {shown!r} is not a Redis URL; write redis://HOST:PORT/0, rediss://... or unix://PATH."
+        )
     return url
 
 
@@ -88,8 +100,8 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Cli
             protocol=2,
             **tcp,
         )
-    except ValueError as error:
-        raise SpecError(f"broker = {public_url(url)!r} is not a Redis URL: {error}.") from None
+    except ValueError:
+        raise SpecError(f"broker = {public_url(url)!r} is not a Redis URL; write redis://HOST:PORT/0.") from None
 
 
 @contextlib.contextmanager
@@ -104,29 +116,10 @@ def broker_errors(doing: str) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise BrokerUnavailable(f"{doing}: the broker does not answer ({_brief(error)}).") from error
     except redis.ResponseError as error:
-        # redis-py takes the code off the answers that it has classes for.
-        code = next((code for kind, code in _CLASSES.items() if isinstance(error, kind)), "")
-        if (advice := _advice(f"{code} {error}")) is None:
+        code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), str(error).partition(" ")[0])
+        if (advice := _ADVICE.get(code)) is None:
             raise
         raise BrokerUnavailable(f"{doing}: {advice} ({_brief(error)}).") from error
-
-
-def _advice(answer: str) -> str | None:
-    """What an operator should do about a server that answers but does not serve; None if it is no such answer."""
-    code = next((c for c in _TRANSIENT_ANSWERS if c in answer[:120]), None)
-    match code:
-        case None:
-            return None
-        case "OOM":
-            return "the broker is out of memory; raise maxmemory or lower dispatch.concurrency"
-        case "READONLY":
-            return "the broker is a read-only replica; point fedtide to the primary"
-        case "MISCONF":
-            return "the broker cannot write to its disk; free space there"
-        case "LOADING":
-            return "the broker is loading its data"
-        case _:
-            return "the broker cannot serve now"
 
 
 def _brief(error: BaseException) -> str:

@@ -17,6 +17,7 @@ key                                    type    holds
 ``fedtide:c:{id}:log``                 stream  the update log: ``u`` ``p`` updates, ``r`` reports, ``e`` ``m`` events
 ``fedtide:c:{id}:control``             stream  what operators asked for: pause, resume, stop, readmit
 ``fedtide:c:{id}:parked``              stream  rejected updates, bounded
+``fedtide:c:{id}:feed``                stream  the campaign's past for monitors, folded and bounded
 ``fedtide:c:{id}:head``                hash    newest version: version, digest, num_bytes, num_chunks
 ``fedtide:c:{id}:versions``            hash    version -> bytes, of all versions whose chunks are kept
 ``fedtide:c:{id}:model:<v>:<i>``       string  chunk i of version v
@@ -95,6 +96,10 @@ class CampaignKeys:
     @property
     def parked(self) -> str:
         return self._key("parked")
+
+    @property
+    def feed(self) -> str:
+        return self._key("feed")
 
     @property
     def head(self) -> str:

@@ -45,6 +45,23 @@ class Registry:
             packed = self._client.mget([keys.CampaignKeys(name).status for name in names]) if names else []
         return [(name, _unpack(status)) for name, status in zip(names, packed, strict=True)]
 
+    def newest(self, limit: int) -> list[str]:
+        """Ids of the newest campaigns, the newest first."""
+        with broker_errors("listing campaigns"):
+            return [name.decode() for name in self._client.zrevrange(keys.CAMPAIGNS, 0, limit - 1)]
+
+    def statuses(self, campaigns: list[str]) -> dict[str, Mapping[str, Any]]:
+        """Some campaigns' statuses, each with its ``writer``, in one round trip."""
+        if not campaigns:
+            return {}
+        found = [keys.CampaignKeys(name) for name in campaigns]
+        with broker_errors("reading campaigns' statuses"):
+            packed = self._client.mget([key for each in found for key in (each.status, each.writer)])
+        return {
+            name: {**_unpack(packed[2 * i]), "writer": (packed[2 * i + 1] or b"").decode() or None}
+            for i, name in enumerate(campaigns)
+        }
+
     def find(self, wanted: str) -> str:
         """The one campaign that ``wanted`` means: its id, the beginning of its id, or ``latest``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,7 +88,8 @@ class Roster:
     def forget_silent(self) -> None:
         """Drop workers that have been silent for a day (a coordinator's chore; readers never write)."""
         with broker_errors("tidying the roster"):
-            limit = (time.time() - FORGET_SECONDS) * 1000
+            seconds, _ = self._client.time()
+            limit = (seconds - FORGET_SECONDS) * 1000
             names = self._client.zrangebyscore(keys.SEEN, 0, limit, start=0, num=1000)
             if names:
                 with self._client.pipeline() as pipeline:

@@ -38,10 +38,9 @@ return {'ok', waited, head[1], head[2], head[3], head[4]}
 DELIVER = """
 if redis.call('GET', KEYS[5]) == 'ended' then return 'over' end
 for i = 6, #ARGV do
-  if redis.call('PERSIST', ARGV[i]) == 0 and redis.call('EXISTS', ARGV[i]) == 0 then
-    return redis.error_reply('MISSINGCHUNK ' .. ARGV[i])
-  end
+  if redis.call('EXISTS', ARGV[i]) == 0 then return redis.error_reply('MISSINGCHUNK ' .. ARGV[i]) end
 end
+for i = 6, #ARGV do redis.call('PERSIST', ARGV[i]) end
 local id
 if ARGV[5] == '' then id = redis.call('XADD', KEYS[1], '*', 'u', ARGV[4])
 else id = redis.call('XADD', KEYS[1], '*', 'u', ARGV[4], 'p', ARGV[5]) end

@@ -29,7 +29,7 @@ def publish_commands(keys: CampaignKeys, head: Head) -> list[list[str | bytes]]:
 
 def drop_commands(keys: CampaignKeys, version: int, num_bytes: int) -> list[list[str | bytes]]:
     """The Redis commands that drop a version's bytes."""
-    return [["UNLINK", *blobs.chunk_keys(keys.version(version), num_bytes)], ["HDEL", keys.versions, str(version)]]
+    return [*blobs.unlink_commands(keys.version(version), num_bytes), ["HDEL", keys.versions, str(version)]]
 
 
 def droppable(client: Client, keys: CampaignKeys, kept: int) -> list[tuple[int, int]]:

@@ -1,27 +1,46 @@
 """Codecs: how a vector is written into bytes, and read back.
 
-A codec may lose precision, may work in blocks, and may give a payload whose length depends on the values; it states a
-bound, so that a reader can refuse a payload before it allocates anything. A device that wants to know what a lossy
-codec lost (error feedback) decodes its own payload.
+======  ===========================  =========================================================================
+name    bytes per element            what is lost
+======  ===========================  =========================================================================
+fp32    4                            nothing
+fp16    2                            all but 11 bits; magnitudes above 65504 become infinite
+bf16    2                            all but 8 bits; every float32 magnitude fits
+int8    1 + 4 / ``block_size``       at most one step of 1/127 of its block's largest magnitude, 0 in the mean
+topk    8 · ``fraction``             all but the largest elements, which the device adds to its next update
+======  ===========================  =========================================================================
+
+A codec states a bound, so that a reader can refuse a payload before it allocates anything. What it needs beyond the
+payload are its own settings, which the spec gives to the coordinator and the task to the device.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
+from fl_core.codecs.error_feedback import ErrorFeedback
 from fl_core.codecs.fp32 import Fp32
+from fl_core.codecs.half import Bf16, Fp16
+from fl_core.codecs.int8 import Int8
+from fl_core.codecs.topk import TopK
 from fl_core.errors import SpecError
-from fl_core.vectors import FloatArray
+from fl_core.vectors import FloatArray, Vector
 
-__all__ = ["Codec", "codec"]
+__all__ = ["Codec", "ErrorFeedback", "codec"]
 
 
 class Codec(Protocol):
-    """Vector to payload and back. A codec holds no state: what it needs is in the payload."""
+    """Vector to payload and back. A codec holds its settings and no other state."""
 
     @property
     def name(self) -> str:
         """How a spec and an update name this codec."""
+        ...
+
+    @property
+    def needs_feedback(self) -> bool:
+        """Whether what a payload leaves out has to be added to the device's next update (``ErrorFeedback``)."""
         ...
 
     def encode(self, values: FloatArray, seed: int) -> memoryview | bytes:
@@ -41,31 +60,41 @@ class Codec(Protocol):
         """The longest payload that ``encode`` can give for a vector of this size."""
         ...
 
-    def decode(self, payload: memoryview | bytes, num_elements: int) -> FloatArray:
-        """Read a payload from an untrusted sender.
+    def decode(self, payload: memoryview | bytes, num_elements: int) -> Vector:
+        """Check a payload from an untrusted sender and give its vector, without decoding what need not be yet.
 
         Returns:
-            float32 of shape ``(num_elements,)``, read-only; it may be a view of ``payload``.
+            ``num_elements`` elements that may lie in ``payload``: a read-only array, or a vector to be read in blocks.
 
         Raises:
-            RejectedUpdate: with ``Reason.MALFORMED``, the payload is not one of this codec and size.
+            RejectedUpdate: with ``Reason.MALFORMED``, the payload is not one of this codec and size; with
+                ``Reason.NOT_FINITE``, a part that was looked at holds NaN or infinity. Other values are not looked at.
         """
         ...
 
 
-_CODECS: dict[str, Codec] = {"fp32": Fp32()}
+_CODECS: dict[str, Callable[..., Codec]] = {"fp32": Fp32, "fp16": Fp16, "bf16": Bf16, "int8": Int8, "topk": TopK}
 
 
-def codec(name: str) -> Codec:
+def codec(name: str, args: Mapping[str, Any] | None = None) -> Codec:
     """The codec of that name.
 
+    Args:
+        name: see the table above.
+        args: its settings: ``block_size`` of int8, ``fraction`` of topk.
+
     Raises:
-        SpecError: there is none.
+        SpecError: there is none, or it has no such settings.
 
     >>> codec("fp32").max_payload_bytes(10)
     40
+    >>> codec("topk", {"fraction": 0.25}).max_payload_bytes(10)
+    24
     """
+    kind = _CODECS.get(name)
+    if kind is None:
+        raise SpecError(f"codec.name = {name!r} is not known; it is one of {', '.join(map(repr, _CODECS))}.")
     try:
-        return _CODECS[name]
-    except KeyError:
-        raise SpecError(f"codec.name = {name!r} is not known; it is one of {', '.join(map(repr, _CODECS))}.") from None
+        return kind(**(args or {}))
+    except TypeError:
+        raise SpecError(f"codec {name!r} does not take {dict(args or {})!r}; see the table of codecs.") from None

@@ -16,6 +16,7 @@ class Fp32:
     """
 
     name = "fp32"
+    needs_feedback = False
 
     def encode(self, values: FloatArray, seed: int) -> memoryview:
         """The vector's own memory, not copied, where it is contiguous and little-endian; ``seed`` is not used."""

@@ -87,8 +87,10 @@ def test_a_missing_chunk_is_told_and_the_connection_goes_on(client: redis.Redis,
     blobs.put(alone, "blob", _bytes(size))
     for index in gone:
         client.delete(f"blob:{index}")
+    connection = alone.client_id()
     with pytest.raises(MissingBlob, match=f"blob:{gone[0]}"):
         blobs.get(alone, "blob", size)
+    assert alone.client_id() == connection
     assert alone.get("blob:0") == client.get("blob:0")
     blobs.put(alone, "blob", _bytes(size, 1))
     assert bytes(blobs.get(alone, "blob", size)) == _bytes(size, 1)
@@ -128,7 +130,7 @@ def small(tmp_path: Path) -> Iterator[redis.Redis]:
 
 
 def test_a_server_without_memory_is_told_with_the_remedy(small: redis.Redis) -> None:
-    """A chunk refused in the middle: the setting to raise is named, and every answer is read off the connection."""
+    """A chunk refused in the middle: the setting to raise is named, and the next command gets its own answer."""
     alone = _one_connection(small)
     with pytest.raises(BrokerUnavailable, match="writing a blob: the broker is out of memory; raise maxmemory"):
         blobs.put(alone, "blob", bytes(40 * 2**20))

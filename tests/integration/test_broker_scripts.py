@@ -339,7 +339,6 @@ def test_an_update_with_a_missing_chunk_does_not_enter_the_log(client: redis.Red
     assert _entries(client) == []
 
 
-@pytest.mark.xfail(strict=True, reason="DELIVER persists chunk after chunk and only then finds one missing")
 def test_the_rest_of_a_refused_payload_still_ends_by_itself(client: redis.Redis) -> None:
     """Chunks of an update that was refused keep their expiry, so that nothing stays that no entry names."""
     update, chunks = _half_written(client)

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from fl_core.broker import keys
-from fl_core.broker.celery_app import Doorbell
+from fl_core.broker.doorbell import Doorbell
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.registry import QueueState, Registry
 from fl_core.errors import CampaignError
@@ -115,18 +115,18 @@ def test_requests_wait_in_order(client: redis.Redis) -> None:
 # -- queues --------------------------------------------------------------------------------------------------------
 
 
-def test_queues_show_depth_age_and_counts(client: redis.Redis, broker_server: object) -> None:
-    """Real doorbells, as Celery writes them: how many wait, and how long the oldest has, by the server's clock."""
+def test_queues_show_depth_age_and_counts(client: redis.Redis) -> None:
+    """Doorbells as Celery writes them: how many wait, and how long the oldest has, by the server's clock."""
     seconds, micros = client.time()
     now_ms = seconds * 1000 + micros // 1000
-    doorbell = Doorbell(broker_server.url)  # type: ignore[attr-defined]
-    doorbell.ring([TASK], now_ms - 7000)
-    doorbell.ring([TASK, TASK], now_ms - 1000)
-    doorbell.close()
-    client.hset(keys.QUEUE_COUNTS, mapping={"gpu:published": 5, "gpu:claimed": 2, "cpu:published": 1})
+    doorbell = Doorbell()
+    for tasks, age_ms in (([TASK], 7000), ([TASK, TASK], 1000)):
+        for command in doorbell.commands(tasks, now_ms - age_ms):
+            client.execute_command(*command)
+    client.hset(keys.QUEUE_COUNTS, mapping={"gpu:claimed": 2, "cpu:published": 1})
     cpu, gpu = Registry(client).queues()
     assert cpu == QueueState(name="cpu", depth=0, oldest_seconds=0.0, published=1, claimed=0)
-    assert (gpu.name, gpu.depth, gpu.published, gpu.claimed) == ("gpu", 3, 5, 2)
+    assert (gpu.name, gpu.depth, gpu.published, gpu.claimed) == ("gpu", 3, 3, 2)
     assert 7.0 <= gpu.oldest_seconds < 12.0
 
 

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from coordinator.cli import fedtide
 from coordinator.fleet import FleetWorker
 from fl_core.errors import Reason
-from fl_core.spec import CampaignSpec
+from fl_core.spec import CampaignSpec, parse_spec
 from workers.cli import worker
 
 ROOT = Path(__file__).parents[2]
@@ -144,3 +144,10 @@ def test_toml_in_the_documents_is_toml(path: Path) -> None:
     """Every TOML block parses."""
     for block in re.findall(r"```toml\n(.*?)```", path.read_text(), re.DOTALL):
         tomllib.loads(block)
+
+
+def test_the_readme_s_spec_is_one() -> None:
+    """The README calls a TOML block a complete spec, and it is."""
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    specs = [parse_spec(tomllib.loads(block)) for block in blocks if "[model]" in block]
+    assert specs

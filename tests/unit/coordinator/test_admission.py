@@ -167,7 +167,6 @@ def test_parameters_are_measured_from_the_current_version(bench: Callable[..., A
     assert _refused(campaign, campaign.update(3, values=LONG * 1.2)).reason is Reason.NORM_EXCEEDED  # 5.6 away
 
 
-@pytest.mark.xfail(strict=True, reason="a stale update of a cohort is admitted and ends the coordinator")
 def test_a_cohort_s_update_that_is_stale_is_refused(bench: Callable[..., Any]) -> None:
     """With a barrier every device starts from the current version; one that claims otherwise costs itself only."""
     campaign = bench(aggregation={"strategy": "fedavg"}).open(1)

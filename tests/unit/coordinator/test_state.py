@@ -245,7 +245,6 @@ def test_rubbish_in_the_log_is_counted_and_passed_over(bench: Callable[..., Any]
     assert campaign.apply(campaign.update(1)).closed == [1]
 
 
-@pytest.mark.xfail(strict=True, reason="state._refuse names a blob of any declared size")
 def test_a_refused_update_cannot_make_the_coordinator_drop_without_bound(bench: Callable[..., Any]) -> None:
     """A payload to be dropped later is never larger than the codec allows, whatever its sender declares."""
     campaign = bench(**FEDBUFF).open(1)
@@ -399,7 +398,6 @@ def test_the_wanted_loss_ends_the_campaign(bench: Callable[..., Any]) -> None:
     assert campaign.state.stop_reason == "loss"
 
 
-@pytest.mark.xfail(strict=True, reason="a first loss of NaN stays the best for ever")
 def test_a_loss_that_is_not_a_number_is_never_the_best(bench: Callable[..., Any]) -> None:
     """A campaign whose first evaluation gives NaN still learns its best loss from the ones that follow."""
     campaign = bench(**FEDBUFF).open(1)
@@ -441,7 +439,6 @@ def test_a_cohort_without_any_update_makes_no_version(bench: Callable[..., Any])
     assert (campaign.state.strategy.version, _counts(campaign)["out"]) == (0, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="a half cohort stays buffered, and no further one is issued")
 def test_a_resumed_cohort_does_not_wait_for_ever(bench: Callable[..., Any]) -> None:
     """Interrupting cancels the rest of a cohort; once resumed, nothing waits in it that no task will ever complete."""
     campaign = bench(**FEDAVG).open(3)
@@ -451,7 +448,6 @@ def test_a_resumed_cohort_does_not_wait_for_ever(bench: Callable[..., Any]) -> N
     assert campaign.state.ledger.buffered == []
 
 
-@pytest.mark.xfail(strict=True, reason="any entry closes an interrupted cohort")
 def test_an_interrupted_campaign_merges_nothing(bench: Callable[..., Any]) -> None:
     """Between interruption and resume, a stranger's entry does not move the model."""
     campaign = bench(**FEDAVG).open(3)
@@ -461,7 +457,6 @@ def test_an_interrupted_campaign_merges_nothing(bench: Callable[..., Any]) -> No
     assert campaign.state.strategy.version == before
 
 
-@pytest.mark.xfail(strict=True, reason="limits are checked after admitted updates only")
 def test_a_version_made_by_an_ending_counts_for_stop_versions(bench: Callable[..., Any]) -> None:
     """The campaign ends at version N also when the merge was caused by a task that expired, failed or was refused."""
     campaign = bench(**FEDAVG, dispatch={"max_attempts": 1}, stop={"versions": 1}).open(2)
@@ -472,7 +467,6 @@ def test_a_version_made_by_an_ending_counts_for_stop_versions(bench: Callable[..
 # -- checkpoints ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="export lends the live scores.seconds_to")
 def test_an_exported_state_does_not_change_later(bench: Callable[..., Any]) -> None:
     """A checkpoint is written while the campaign goes on: its plain values are of the moment of the export."""
     campaign = bench(**FEDBUFF).open(4)

@@ -1,0 +1,196 @@
+"""The metrics that Prometheus scrapes: base units, counters end in ``_total``, and no label grows with the fleet.
+
+Everything is read from the broker by the observer, so one monitor covers all campaigns, and a scrape costs the broker
+nothing. Labels are campaign, queue, state, outcome, reason, part and direction; at most the newest campaigns appear.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from coordinator.monitor.observer import OVER, Observer, Snapshot
+from coordinator.monitor.views import worker_counts
+
+MAX_LABELLED_CAMPAIGNS = 50
+STATES = ("running", "paused", "interrupted", "finished", "stopped")
+WORKER_STATES = ("idle", "training", "delivering", "leaving", "silent")
+# An ended campaign stays for so long: the last scrape must see how it ended.
+ENDED_SECONDS = 900.0
+
+Status = Mapping[str, Any]
+
+
+def exposition(observer: Observer) -> bytes:
+    """The page that Prometheus reads, in its text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_FromObserver(observer))
+    return generate_latest(registry)
+
+
+class _FromObserver(Collector):
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def collect(self) -> Iterable[Metric]:
+        seen = self._observer.snapshot
+        yield from _of_broker(seen)
+        yield from _of_queues(seen)
+        yield from _of_workers(seen)
+        yield from _of_campaigns(seen)
+
+
+def _of_broker(seen: Snapshot) -> Iterator[Metric]:
+    yield GaugeMetricFamily("fedtide_broker_up", "1 if the broker answered the last look.", float(not seen.error))
+    age = max(0.0, time.time() - seen.seen_at)
+    yield GaugeMetricFamily("fedtide_monitor_age_seconds", "Age of what is shown here.", age)
+    if seen.vitals is None:
+        return
+    yield GaugeMetricFamily("fedtide_broker_memory_bytes", "Memory that the broker uses.", seen.vitals.memory_bytes)
+    yield GaugeMetricFamily(
+        "fedtide_broker_max_memory_bytes", "The broker's limit, 0 for none.", seen.vitals.max_memory_bytes
+    )
+    yield GaugeMetricFamily("fedtide_broker_clients", "Connections to the broker.", seen.vitals.clients)
+
+
+def _of_queues(seen: Snapshot) -> Iterator[Metric]:
+    depth = GaugeMetricFamily("fedtide_queue_depth", "Tasks that wait in a queue.", labels=["queue"])
+    oldest = GaugeMetricFamily("fedtide_queue_oldest_age_seconds", "Age of the oldest task.", labels=["queue"])
+    published = CounterMetricFamily("fedtide_queue_published", "Tasks put on a queue.", labels=["queue"])
+    claimed = CounterMetricFamily("fedtide_queue_claimed", "Tasks that workers took from it.", labels=["queue"])
+    for queue in seen.queues:
+        depth.add_metric([queue.name], queue.depth)
+        oldest.add_metric([queue.name], queue.oldest_seconds)
+        published.add_metric([queue.name], queue.published)
+        claimed.add_metric([queue.name], queue.claimed)
+    yield from (depth, oldest, published, claimed)
+
+
+def _of_workers(seen: Snapshot) -> Iterator[Metric]:
+    workers = GaugeMetricFamily("fedtide_workers", "Registered workers by state.", labels=["state"])
+    counts = worker_counts(seen.workers)
+    for state in WORKER_STATES:
+        workers.add_metric([state], counts.get(state, 0))
+    yield workers
+
+
+def _of_campaigns(seen: Snapshot) -> Iterator[Metric]:
+    shown = {}
+    for campaign, status in seen.campaigns.items():
+        recent = seen.seen_at - status.get("written_ms", 0) / 1000 < ENDED_SECONDS
+        if "state" in status and (status["state"] not in OVER or recent) and len(shown) < MAX_LABELLED_CAMPAIGNS:
+            shown[campaign] = status
+    yield from _counters(shown)
+    yield from _gauges(shown, seen)
+    yield from _histograms(shown)
+
+
+def _counters(shown: Mapping[str, Status]) -> Iterator[Metric]:
+    issued = CounterMetricFamily("fedtide_tasks_issued", "Tasks issued.", labels=["campaign"])
+    ended = CounterMetricFamily("fedtide_tasks_ended", "Tasks that ended, by outcome.", labels=["campaign", "outcome"])
+    reissued = CounterMetricFamily("fedtide_tasks_reissued", "Further attempts of tasks.", labels=["campaign"])
+    rejected = CounterMetricFamily(
+        "fedtide_updates_rejected", "Updates that were refused and ended a task.", labels=["campaign", "reason"]
+    )
+    surplus = CounterMetricFamily(
+        "fedtide_updates_surplus", "Updates that answered no open task.", labels=["campaign", "reason"]
+    )
+    transferred = CounterMetricFamily(
+        "fedtide_transferred_bytes", "Update (up) and model (down) bytes.", labels=["campaign", "direction"]
+    )
+    for name, status in shown.items():
+        issued.add_metric([name], status["issued"])
+        refused = sum(status["rejected"].values())
+        for outcome, count in {**_ended(status), "rejected": refused}.items():
+            ended.add_metric([name, outcome], count)
+        reissued.add_metric([name], status["reissued"])
+        for reason, count in status["rejected"].items():
+            rejected.add_metric([name, reason], count)
+        for reason, count in status["surplus"].items():
+            surplus.add_metric([name, reason], count)
+        transferred.add_metric([name, "up"], status["bytes_up"])
+        transferred.add_metric([name, "down"], status["bytes_down"])
+    yield from (issued, ended, reissued, rejected, surplus, transferred)
+
+
+def _ended(status: Status) -> dict[str, int]:
+    return {outcome: status[outcome] for outcome in ("merged", "expired", "cancelled")}
+
+
+# name, help, and where in the status it stands
+_PLAIN_GAUGES = (
+    ("fedtide_campaign_version", "Merges that the model has had.", "versions"),
+    ("fedtide_tasks_out", "Tasks that have not ended.", "out"),
+    ("fedtide_tasks_claimed", "Tasks that a worker has in hand.", "claimed"),
+    ("fedtide_campaign_concurrency", "Tasks that may be out at once.", "concurrency"),
+    ("fedtide_buffer_updates", "Admitted updates that wait for a merge.", "buffered"),
+    ("fedtide_buffer_size", "Updates that make a merge.", "buffer_size"),
+    ("fedtide_checkpoint_age_seconds", "Age of the newest durable checkpoint.", "checkpoint_age_seconds"),
+    ("fedtide_campaign_workers", "Live workers on the campaign's queues.", "live_workers"),
+    ("fedtide_campaign_accuracy_ratio", "Accuracy of the newest version that was evaluated.", "final_accuracy"),
+    ("fedtide_campaign_loss", "Loss of the newest version that was evaluated.", "final_loss"),
+)
+
+
+def _gauges(shown: Mapping[str, Status], seen: Snapshot) -> Iterator[Metric]:
+    for metric, text, key in _PLAIN_GAUGES:
+        family = GaugeMetricFamily(metric, text, labels=["campaign"])
+        for name, status in shown.items():
+            if status.get(key) is not None:
+                family.add_metric([name], float(status[key]))
+        yield family
+    state = GaugeMetricFamily("fedtide_campaign_state", "1 for the state it is in.", labels=["campaign", "state"])
+    led = GaugeMetricFamily("fedtide_coordinator_up", "1 if a coordinator holds the lease.", labels=["campaign"])
+    age = GaugeMetricFamily("fedtide_status_age_seconds", "Since the coordinator's last word.", labels=["campaign"])
+    entries = GaugeMetricFamily("fedtide_log_entries", "Entries in the update log.", labels=["campaign"])
+    parked = GaugeMetricFamily("fedtide_quarantine_entries", "Refused updates that are kept.", labels=["campaign"])
+    for name, status in shown.items():
+        for each in STATES:
+            state.add_metric([name, each], float(status["state"] == each))
+        led.add_metric([name], float(bool(status.get("writer"))))
+        if "written_ms" in status:
+            age.add_metric([name], max(0.0, seen.seen_at - status["written_ms"] / 1000))
+        if (lengths := seen.lengths.get(name)) is not None:
+            entries.add_metric([name], lengths.log)
+            parked.add_metric([name], lengths.parked)
+    yield from (state, led, age, entries, parked)
+
+
+def _histograms(shown: Mapping[str, Status]) -> Iterator[Metric]:
+    staleness = HistogramMetricFamily(
+        "fedtide_update_staleness_versions", "Versions that merged updates were behind.", labels=["campaign"]
+    )
+    parts = HistogramMetricFamily(
+        "fedtide_update_part_seconds",
+        "Parts of an update's life: queue, fetch, train, encode, send, log, merge.",
+        labels=["campaign", "part"],
+    )
+    publish = SummaryMetricFamily("fedtide_publish_seconds", "Writing a version to the broker.", labels=["campaign"])
+    for name, status in shown.items():
+        if histogram := status.get("staleness_histogram"):
+            buckets = _cumulative(histogram["bounds"], histogram["counts"])
+            staleness.add_metric([name], buckets, histogram["sum"])
+        if timing := status.get("timing"):
+            for part, seconds in timing["sums"].items():
+                parts.add_metric([name, part], _cumulative(timing["bounds"], timing["counts"][part]), seconds)
+            publish.add_metric([name], timing["publishes"], timing["publish_seconds"])
+    yield from (staleness, parts, publish)
+
+
+def _cumulative(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
+    total, buckets = 0, []
+    for bound, count in zip([*(f"{float(bound):g}" for bound in bounds), "+Inf"], counts, strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    return buckets

@@ -1,0 +1,248 @@
+"""One pair of eyes for all who watch: it reads the broker about once a second, however many pages are open.
+
+Every read is bounded: the newest hundred campaigns, at most ten thousand workers, the feed page by page. What is dear
+to read (a big fleet) is read less often, so that watching costs the broker and this process the same small share.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from coordinator.monitor.track import Track
+from fl_core.broker import feed, vitals
+from fl_core.broker.connection import Client
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.registry import QueueState, Registry
+from fl_core.broker.roster import Presence, Roster
+from fl_core.errors import BrokerUnavailable
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 1.0
+MAX_CAMPAIGNS = 100
+MAX_WORKERS = 10_000
+# Silent for longer, a worker counts as lost: three beats.
+ALIVE_SECONDS = 6.0
+# Reading may take at most this share of the time.
+MAX_SHARE = 0.05
+FEED_PAGE = 500
+FEED_PAGES_PER_POLL = 40
+FORGET_TRACK_SECONDS = 600.0
+QUEUE_POINTS = 300
+OVER = ("finished", "stopped")
+# What an overview shows of a campaign; the rest of a status is for those who look at this one.
+_TOO_LONG = ("merged_by_worker",)
+
+
+@dataclass(slots=True)
+class QueuePast:
+    """A queue over the last minutes: (clock seconds, depth, oldest seconds, published, claimed) per poll."""
+
+    points: deque[tuple[float, int, float, int, int]] = field(default_factory=lambda: deque(maxlen=QUEUE_POINTS))
+
+    def rates(self, window_seconds: float = 10.0) -> tuple[float, float]:
+        """Arrivals and departures per second over the last moments."""
+        if len(self.points) < 2:
+            return 0.0, 0.0
+        last = self.points[-1]
+        first = next(point for point in self.points if point[0] >= last[0] - window_seconds)
+        seconds = last[0] - first[0]
+        if seconds <= 0:
+            return 0.0, 0.0
+        return max(0.0, (last[3] - first[3]) / seconds), max(0.0, (last[4] - first[4]) / seconds)
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A campaign whose past is kept."""
+
+    track: Track = field(default_factory=Track)
+    position: str = "0-0"
+    number: tuple[int, int] = (-1, -1)
+    wanted_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What was seen at one moment; replaced as a whole, never changed.
+
+    Attributes:
+        sequence: rises with every poll.
+        error: why the broker could not be read, or empty; the rest is then what was last seen.
+        campaigns: id -> status, the newest first.
+        parked: id -> updates in quarantine.
+    """
+
+    sequence: int = 0
+    seen_at: float = 0.0
+    error: str = ""
+    vitals: vitals.Vitals | None = None
+    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lengths: dict[str, vitals.Lengths] = field(default_factory=dict)
+    queues: list[QueueState] = field(default_factory=list)
+    workers: list[Presence] = field(default_factory=list)
+    workers_seen_at: float = 0.0
+
+
+class Observer:
+    """Polls from a thread of its own; readers take ``snapshot`` and never wait for the broker.
+
+    Args:
+        client: for this observer alone.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._registry = Registry(client)
+        self._roster = Roster(client)
+        self._lock = threading.RLock()
+        self._followed: dict[str, _Followed] = {}
+        self._queues: dict[str, QueuePast] = {}
+        self._next_workers = self._next_all_campaigns = 0.0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.snapshot = Snapshot()
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End polling."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(5)
+
+    def _run(self) -> None:
+        told = False
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                self.poll()
+                told = False
+            except BrokerUnavailable as error:
+                last = self.snapshot
+                self.snapshot = Snapshot(
+                    last.sequence + 1, last.seen_at, str(error), last.vitals, last.campaigns, last.lengths,
+                    last.queues, last.workers, last.workers_seen_at,
+                )  # fmt: skip
+                if not told:
+                    log.warning("the monitor waits for the broker", reason=str(error))
+                    told = True
+            took = time.monotonic() - started
+            self._stopping.wait(max(POLL_SECONDS - took, took / MAX_SHARE - took if took > POLL_SECONDS / 2 else 0.1))
+
+    # -- polling ---------------------------------------------------------------------------------------------------
+
+    def poll(self) -> Snapshot:
+        """Look once.
+
+        Raises:
+            BrokerUnavailable: nothing was seen; the last snapshot stays.
+        """
+        now = time.time()
+        campaigns = self._look_at_campaigns()
+        active = [name for name, status in campaigns.items() if status.get("state") not in OVER]
+        queues = self._registry.queues()
+        workers, seen_at = self._look_at_workers(now)
+        with self._lock:
+            for queue in queues:
+                past = self._queues.setdefault(queue.name, QueuePast())
+                past.points.append((now, queue.depth, queue.oldest_seconds, queue.published, queue.claimed))
+            self._follow(time.monotonic())
+            wanted = list({*active[:20], *self._followed} & set(campaigns))
+        lengths = vitals.read_lengths(self._client, wanted)
+        self.snapshot = Snapshot(
+            sequence=self.snapshot.sequence + 1,
+            seen_at=now,
+            vitals=vitals.read_vitals(self._client),
+            campaigns=campaigns,
+            lengths=lengths,
+            queues=queues,
+            workers=workers,
+            workers_seen_at=seen_at,
+        )
+        return self.snapshot
+
+    def _look_at_campaigns(self) -> dict[str, dict[str, Any]]:
+        """Statuses: those of campaigns that are over are read again only now and then."""
+        now, known = time.monotonic(), self.snapshot.campaigns
+        everything = now >= self._next_all_campaigns
+        if everything:
+            self._next_all_campaigns = now + 30
+        names = self._registry.newest(MAX_CAMPAIGNS)
+        ask = [name for name in names if everything or known.get(name, {}).get("state") not in OVER]
+        fresh = self._registry.statuses(ask)
+        return {name: dict(fresh.get(name) or known.get(name, {})) for name in names}
+
+    def _look_at_workers(self, now: float) -> tuple[list[Presence], float]:
+        started = time.monotonic()
+        if started < self._next_workers:
+            return self.snapshot.workers, self.snapshot.workers_seen_at
+        workers = self._roster.present(max_workers=MAX_WORKERS)
+        self._next_workers = started + (time.monotonic() - started) / MAX_SHARE
+        return workers, now
+
+    # -- following a campaign --------------------------------------------------------------------------------------
+
+    def follow(self, campaign: str) -> None:
+        """Keep this campaign's past from now on, for some minutes; the first call reads all that the feed has.
+
+        Raises:
+            BrokerUnavailable: its past could not be read.
+        """
+        with self._lock:
+            known = campaign in self._followed
+            followed = self._followed.setdefault(campaign, _Followed())
+            followed.wanted_at = time.monotonic()
+            if not known:
+                self._read_on(campaign, followed)
+
+    def track(self, campaign: str) -> Track | None:
+        """The past of a campaign that is followed. Hold ``lock`` while reading it."""
+        followed = self._followed.get(campaign)
+        return None if followed is None else followed.track
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Guards the tracks and the queues' past."""
+        return self._lock
+
+    @property
+    def queue_past(self) -> Mapping[str, QueuePast]:
+        """The queues over the last minutes. Hold ``lock`` while reading it."""
+        return self._queues
+
+    def _follow(self, now: float) -> None:
+        for campaign, followed in list(self._followed.items()):
+            if now - followed.wanted_at > FORGET_TRACK_SECONDS:
+                del self._followed[campaign]
+            else:
+                self._read_on(campaign, followed)
+
+    def _read_on(self, campaign: str, followed: _Followed) -> None:
+        keys = CampaignKeys(campaign)
+        for _ in range(FEED_PAGES_PER_POLL):
+            entries = feed.read_feed(self._client, keys, followed.position, FEED_PAGE)
+            for entry in entries:
+                if entry.number > followed.number:
+                    followed.track.add(entry.lines)
+                    followed.number = entry.number
+                followed.position = entry.position
+            if len(entries) < FEED_PAGE:
+                return
+
+
+def brief(status: Mapping[str, Any]) -> dict[str, Any]:
+    """A status without what grows with the fleet."""
+    return {name: value for name, value in status.items() if name not in _TOO_LONG}

@@ -1,0 +1,207 @@
+"""What pages and scripts are told, as plain JSON types, from what the observer has seen."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from coordinator.monitor.observer import ALIVE_SECONDS, Observer, Snapshot, brief
+from coordinator.monitor.track import Track, WorkerPast
+from fl_core.broker.roster import Presence
+
+MAX_PAGE_SIZE = 200
+
+Row = dict[str, Any]
+
+# An overview's columns: what a list of a hundred campaigns needs of each status.
+_OVERVIEW = (
+    "state", "stop_reason", "strategy", "versions", "issued", "merged", "rejected", "expired", "cancelled", "out",
+    "final_accuracy", "best_accuracy", "final_loss", "recent_updates_per_second", "live_workers", "claimed",
+    "concurrency", "wall_seconds", "writer", "name",
+)  # fmt: skip
+
+
+def overview(observer: Observer, seen: Snapshot) -> Row:
+    """Campaigns, queues, workers in numbers, and the broker."""
+    return {
+        "sequence": seen.sequence,
+        "seen_at": seen.seen_at,
+        "error": seen.error,
+        "broker": _broker(seen),
+        "campaigns": [
+            {"campaign": name, **{key: status[key] for key in _OVERVIEW if key in status}}
+            for name, status in seen.campaigns.items()
+        ],
+        "queues": queue_rows(observer, seen),
+        "workers": worker_counts(seen.workers),
+    }
+
+
+def _broker(seen: Snapshot) -> Row | None:
+    if seen.vitals is None:
+        return None
+    return {name: getattr(seen.vitals, name) for name in seen.vitals.__slots__}
+
+
+def worker_state(seen: Presence) -> str:
+    """idle, training, delivering or leaving as it says itself; silent when it has not said anything for long."""
+    return seen.beat.state if seen.silent_seconds < ALIVE_SECONDS else "silent"
+
+
+def worker_counts(workers: list[Presence]) -> dict[str, int]:
+    """How many workers are in each state."""
+    return dict(sorted(Counter(worker_state(worker) for worker in workers).items()))
+
+
+def queue_rows(observer: Observer, seen: Snapshot) -> list[Row]:
+    """One row per queue; ``workers`` live ones serve it, ``busy`` of them have a task."""
+    live: Counter[str] = Counter()
+    busy: Counter[str] = Counter()
+    for worker in seen.workers:
+        if worker.silent_seconds < ALIVE_SECONDS:
+            live.update(worker.beat.queues)
+            busy.update(worker.beat.queues if worker.beat.holding else ())
+    rows = []
+    with observer.lock:
+        for queue in seen.queues:
+            past = observer.queue_past.get(queue.name)
+            arrivals, departures = past.rates() if past else (0.0, 0.0)
+            rows.append(
+                {
+                    "queue": queue.name,
+                    "depth": queue.depth,
+                    "oldest_seconds": round(queue.oldest_seconds, 1),
+                    "arrivals_per_second": round(arrivals, 2),
+                    "departures_per_second": round(departures, 2),
+                    "workers": live[queue.name],
+                    "busy": busy[queue.name],
+                }
+            )
+    return rows
+
+
+def queue_series(observer: Observer) -> dict[str, list[list[float]]]:
+    """[clock seconds, depth, age of the oldest] of each queue over the last minutes."""
+    with observer.lock:
+        return {
+            name: [[round(p[0], 1), p[1], round(p[2], 1)] for p in past.points]
+            for name, past in observer.queue_past.items()
+        }
+
+
+def campaign_now(seen: Snapshot, campaign: str) -> Row:
+    """One campaign's status, bounded, with the lengths of its streams and the waits in its queues."""
+    status = seen.campaigns.get(campaign, {})
+    row = {"campaign": campaign, **brief(status)}
+    if "written_ms" in status:
+        row["status_age_seconds"] = round(max(0.0, seen.seen_at - status["written_ms"] / 1000), 1)
+    if (lengths := seen.lengths.get(campaign)) is not None:
+        row["log_entries"], row["parked_entries"] = lengths.log, lengths.parked
+    if timing := status.get("timing"):
+        row["part_quantiles"] = {part: part_quantiles(timing, part) for part in timing["sums"]}
+    return row
+
+
+def part_quantiles(timing: Mapping[str, Any], part: str) -> Row:
+    """Mean, p50 and p95 of a part of updates' lives in seconds; quantiles to the width of a histogram's bucket."""
+    counts, bounds = timing["counts"][part], timing["bounds"]
+    total = sum(counts)
+    mean = timing["sums"][part] / total if total else 0.0
+    return {
+        "mean": round(mean, 4),
+        "p50": histogram_quantile(counts, bounds, 0.5),
+        "p95": histogram_quantile(counts, bounds, 0.95),
+    }
+
+
+def histogram_quantile(counts: list[int], bounds: list[float], share: float) -> float | None:
+    """A quantile by linear interpolation inside its bucket; None without any value.
+
+    >>> histogram_quantile([0, 10, 0], [1.0, 2.0], 0.5)
+    1.5
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    wanted, seen = share * total, 0
+    for index, count in enumerate(counts):
+        if count and seen + count >= wanted:
+            if index == len(bounds):
+                return bounds[-1]
+            low = bounds[index - 1] if index else 0.0
+            return round(low + (bounds[index] - low) * (wanted - seen) / count, 4)
+        seen += count
+    return bounds[-1]
+
+
+def worker_page(
+    seen: Snapshot, track: Track | None, *, queues: list[str] | None, page: int, size: int, sort: str, search: str
+) -> Row:
+    """One page of the workers' table.
+
+    Args:
+        track: of the campaign that is looked at; None for all campaigns' workers.
+        queues: only workers that serve one of these.
+        sort: ``worker``, ``state``, ``seen``, ``updates``, ``staleness``, ``train``, ``rejected``; ``-`` in front
+            turns the order round.
+        search: only workers whose name contains this.
+
+    Returns:
+        ``total`` and ``rows`` of the page, ``page`` counted from 0 and bounded.
+    """
+    pasts = track.workers if track is not None else {}
+    wanted = None if queues is None else set(queues)
+    rows = [
+        _worker_row(worker, pasts.get(worker.beat.worker), seen)
+        for worker in seen.workers
+        if search in worker.beat.worker and (wanted is None or wanted & set(worker.beat.queues))
+    ]
+    registered = {worker.beat.worker for worker in seen.workers}
+    gone = [name for name in pasts if name not in registered and search in name]
+    rows += [_past_row(name, pasts[name], "gone") for name in gone]
+    if track is not None:
+        total = track.spark_seconds
+        for row in rows:
+            row["spark_seconds"] = total
+    descending, key = sort.startswith("-"), sort.removeprefix("-")
+    # A value that is not known comes last in either direction.
+    known = [row for row in rows if row.get(key) is not None]
+    known.sort(key=lambda row: row["worker"])
+    known.sort(key=lambda row: row[key], reverse=descending)
+    rows = known + [row for row in rows if row.get(key) is None]
+    size = max(1, min(size, MAX_PAGE_SIZE))
+    page = max(0, min(page, (len(rows) - 1) // size if rows else 0))
+    return {"total": len(rows), "page": page, "size": size, "rows": rows[page * size : (page + 1) * size]}
+
+
+def _worker_row(worker: Presence, past: WorkerPast | None, seen: Snapshot) -> Row:
+    beat = worker.beat
+    row = _past_row(beat.worker, past or WorkerPast(), worker_state(worker))
+    row |= {
+        "seen": round(worker.silent_seconds + max(0.0, time.time() - seen.workers_seen_at), 1),
+        "holding": beat.holding,
+        "queues": list(beat.queues),
+        "device": beat.device,
+        "host": beat.host,
+        "done": beat.num_done,
+        "failed": beat.num_failed,
+        "bytes_up": beat.bytes_up,
+        "bytes_down": beat.bytes_down,
+    }
+    return row
+
+
+def _past_row(name: str, past: WorkerPast, state: str) -> Row:
+    updates = past.updates
+    return {
+        "worker": name,
+        "state": state,
+        "seen": None,
+        "updates": updates,
+        "rejected": past.rejected,
+        "staleness": round(past.staleness / updates, 2) if updates else None,
+        "train": round(past.train_seconds / updates, 3) if updates else None,
+        "sparks": past.sparks,
+    }

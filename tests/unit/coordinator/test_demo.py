@@ -1,0 +1,49 @@
+"""The demonstration compares like with like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordinator.demo import synchronous_spec
+from coordinator.examples import example
+from fl_core.errors import SpecError
+from fl_core.spec import load_spec
+
+
+def test_the_baseline_differs_in_nothing_but_the_barrier() -> None:
+    """Model, local training, data and goal are those of the asynchronous campaign."""
+    spec = load_spec(example("digits") / "campaign.toml")
+    baseline = synchronous_spec(spec, cohort=8)
+    for section in ("model", "training", "evaluation", "stop", "codec", "checkpoint"):
+        assert getattr(baseline, section) == getattr(spec, section), section
+    assert baseline.campaign.seed == spec.campaign.seed
+    assert baseline.aggregation.strategy == "fedavg"
+    assert baseline.server_optimizer.learning_rate == 1.0
+    assert baseline.dispatch.concurrency == 8
+
+
+def test_the_warm_up_ends_after_one_version_and_is_not_scored() -> None:
+    """Nobody counts it, so nothing of it may take long."""
+    warm_up = synchronous_spec(load_spec(example("digits") / "campaign.toml"), cohort=8, versions=1, seconds=60.0)
+    assert warm_up.evaluation.data is None
+    assert warm_up.stop.model_dump(exclude_none=True) == {"versions": 1, "seconds": 60.0}
+    assert warm_up.campaign.name == "digits-warm-up"
+
+
+def test_an_example_that_is_not_there_is_named() -> None:
+    """The error says which one is missing."""
+    assert (example("digits") / "fleet.toml").is_file()
+    with pytest.raises(SpecError, match="'unicorns'"):
+        example("unicorns")
+
+
+def test_examples_are_found_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel has them inside the package, where no checkout is around it."""
+    package = tmp_path / "site-packages" / "coordinator"
+    inside = package / "_examples" / "digits"
+    inside.mkdir(parents=True)
+    (inside / "campaign.toml").touch()
+    monkeypatch.setattr("coordinator.examples.__file__", str(package / "examples.py"))
+    assert example("digits") == inside
