@@ -272,7 +272,7 @@ class Coordinator:
         if effects.history:
             self._history.append(effects.history)
             self._feed.add(entry.position, effects.history)
-        for refused in effects.refusals:
+        for refused in effects.refusals if self._state.accepts else ():
             self._commands += self._broker.park_commands(parked_of(refused, entry))
         for merge in effects.merges:
             self._merge_times.append((time.monotonic(), merge.num_updates))
@@ -290,7 +290,9 @@ class Coordinator:
     def _tell(self, effects: Effects) -> None:
         for refused in effects.refusals:
             known = refused.update
-            self._log.warning(
+            # What comes after the end was overtaken by it; that is no fault of anybody.
+            tell = self._log.warning if self._state.accepts else self._log.debug
+            tell(
                 "update rejected",
                 reason=refused.reason.value,
                 detail=refused.detail,

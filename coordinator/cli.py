@@ -80,6 +80,7 @@ def _registry(broker: str) -> Any:
 @click.option(
     "--resume", is_flag=True, help="Go on from the checkpoint in --out (default: the newest run of this name)."
 )
+@click.option("--auto-resume", is_flag=True, help="Go on if --out holds a campaign, else launch one (for services).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON at the end.")
 @click.option(
     "--log-level",
@@ -95,12 +96,14 @@ def run(
     port: int,
     out: Path | None,
     resume: bool,
+    auto_resume: bool,
     as_json: bool,
     log_level: str,
 ) -> None:
     """Launch a campaign in the foreground, with progress."""
     from coordinator.fleet import load_fleet
     from coordinator.progress import Display
+    from coordinator.resume import decide_resume, newest_run
     from coordinator.run import RunOptions, run_campaign
     from fl_core.factory import add_working_directory, check_import_path
     from fl_core.logs import configure_logs
@@ -112,32 +115,27 @@ def run(
     if spec.evaluation.data is not None:
         check_import_path(spec.evaluation.data, "evaluation.data")
     fleet = tuple(load_fleet(fleet_path)) if fleet_path else ()
-    folder = out or (_newest_run(spec.campaign.name) if resume else _new_run(spec.campaign.name))
+    folder = out or (newest_run(spec.campaign.name) if resume else _new_run(spec.campaign.name))
+    going_on = decide_resume(spec, folder, resume=resume, auto_resume=auto_resume)
+    if going_on is None:
+        return click.echo(f"The campaign in {folder} has ended; there is nothing to do.")
     display = Display(spec, folder)
     configure_logs(log_level, stream=display.log_stream)
     with display:
         summary = run_campaign(
             spec,
-            RunOptions(broker, fleet, folder, resume, port),
+            RunOptions(broker, fleet, folder, going_on, port),
             on_broker=display.show_broker,
             on_launch=display.show_launch,
             on_progress=display.show_progress,
         )
     if as_json:
-        _print_json(summary)
-    else:
-        display.show_summary(summary)
+        return _print_json(summary)
+    return display.show_summary(summary)
 
 
 def _new_run(name: str) -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def _newest_run(name: str) -> Path:
-    runs = [path for path in Path("runs").glob(f"{name}-*") if (path / "checkpoint").is_dir()]
-    if not runs:
-        raise CampaignError(f"there is no run of {name!r} in runs/ to resume; name its folder with --out.")
-    return max(runs, key=lambda path: (path / "checkpoint").stat().st_mtime)
 
 
 @fedtide.command()

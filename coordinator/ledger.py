@@ -146,6 +146,12 @@ class Ledger:
         self.open.clear()
         return numbers
 
+    def cancel_buffered(self) -> None:
+        """The campaign ended on the version that it has: what waited for the next one is not merged."""
+        self.cancelled += len(self.buffered)
+        self.cancelled_numbers.update(self.buffered)
+        self.buffered.clear()
+
     def why_closed(self, number: int) -> tuple[Reason, str]:
         """What to answer to an update of a task that is not open."""
         if not 1 <= number <= self.issued:

@@ -74,9 +74,9 @@ class Display:
 
     def show_broker(self, url: str) -> None:
         """The first line: where other terminals can join."""
-        self._console.print(
-            f"broker  [bold]{public_url(url)}[/]   (other terminals: export FEDTIDE_BROKER={url})", highlight=False
-        )
+        shown = public_url(url)
+        hint = f"   (other terminals: export FEDTIDE_BROKER={url})" if shown == url else ""
+        self._console.print(f"broker  [bold]{shown}[/]{hint}", highlight=False, soft_wrap=True)
 
     def show_launch(self, campaign: str, num_parameters: int, resumed: bool) -> None:
         """The second line: which campaign."""
@@ -87,6 +87,7 @@ class Display:
             f"{doing}  [bold]{campaign}[/]   {self._spec.aggregation.strategy}, {num_parameters:,} parameters, "
             f"concurrency {self._spec.dispatch.concurrency}, files in {self._folder}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def show_progress(self, progress: Any) -> None:

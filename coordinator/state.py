@@ -29,7 +29,7 @@ from coordinator.admission import Admission, Admitted, Refused
 from coordinator.ledger import Ledger, OpenTask, task_number
 from fl_core.aggregation import Contribution, Merge, Strategy
 from fl_core.broker.log import LogEntry, is_authentic, order
-from fl_core.errors import Reason, RejectedUpdate
+from fl_core.errors import InvariantError, Reason, RejectedUpdate
 from fl_core.messages import CampaignEvent, TaskReport
 from fl_core.spec import CampaignSpec
 
@@ -222,10 +222,17 @@ class CampaignState:
     def _end(self, phase: Phase, reason: str, entry: LogEntry, effects: Effects) -> None:
         if self.phase.is_over:
             return
-        effects.closed += self.ledger.cancel_open()
-        # At the end what waits is merged. An interrupted campaign keeps its buffer for later, but a half cohort has no
-        # later: its other tasks are cancelled.
-        if (phase.is_over or self.strategy.barrier) and (merge := self.strategy.flush()) is not None:
+        cancelled, arrived = self.ledger.cancel_open(), self.strategy.buffer_count
+        effects.closed += cancelled
+        if reason in ("accuracy", "loss"):
+            # A version has met the target: it stands, and what waited for the next one does not move it any more.
+            self.ledger.cancel_buffered()
+        elif (phase.is_over or self.strategy.barrier) and arrived:
+            # Otherwise what waits is merged at the end. An interrupted campaign keeps its buffer for later, but half a
+            # cohort has no later: its other tasks are cancelled.
+            merge = self.strategy.flush(arrived / (arrived + len(cancelled)))
+            if merge is None:
+                raise InvariantError("a strategy with a filled buffer merged nothing")
             self._record_merge(merge, entry, effects)
         self.phase = phase
         self.stop_reason = reason

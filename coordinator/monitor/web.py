@@ -164,8 +164,8 @@ class _Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 known = {name.lower() for name, _ in message["headers"]}
-                extra = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items() if k.lower().encode() not in known]
-                message["headers"] = [*message["headers"], *extra]
+                extra = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *(each for each in extra if each[0] not in known)]
             await send(message)
 
         host = dict(scope["headers"]).get(b"host", b"").decode(errors="replace")

@@ -74,7 +74,7 @@ class FedAsync:
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (alpha,))
 
-    def flush(self) -> Merge | None:
+    def flush(self, share: float = 1.0) -> Merge | None:
         """Nothing ever waits: None."""
         return None
 

@@ -79,11 +79,11 @@ class FedAvg:
         )
         return None
 
-    def flush(self) -> Merge | None:
-        """Merge what came in of the cohort; None when nothing did."""
+    def flush(self, share: float = 1.0) -> Merge | None:
+        """Merge what came in of the cohort; None when nothing did. ``share`` below 1 shortens the step by as much."""
         if self._model.buffer.count == 0:
             return None
-        return self._model.merge(self._model.buffer.example_total)
+        return self._model.merge(self._model.buffer.example_total / share)
 
     def export_state(self) -> tuple[Tensors, dict[str, Any]]:
         """All state; the arrays are views."""

@@ -80,8 +80,8 @@ class FedBuff:
         )
         return self.flush() if self._model.buffer.count >= self._buffer_size else None
 
-    def flush(self) -> Merge | None:
-        """Merge what waits, however few; None when nothing does."""
+    def flush(self, share: float = 1.0) -> Merge | None:
+        """Merge what waits, however few; None when nothing does. There is no cohort: K alone sets the step."""
         buffer = self._model.buffer
         if buffer.count == 0:
             return None

@@ -84,8 +84,13 @@ class Strategy(Protocol):
         """
         ...
 
-    def flush(self) -> Merge | None:
-        """Merge what waits in the buffer now; None when nothing does."""
+    def flush(self, share: float = 1.0) -> Merge | None:
+        """Merge what waits in the buffer now; None when nothing does.
+
+        Args:
+            share: how much of a cohort has come in, in (0, 1]. Below 1 the campaign ends in the middle of one, and the
+                step is to be that much shorter: one device's data must not get the weight of all.
+        """
         ...
 
     def export_state(self) -> tuple[Tensors, dict[str, Any]]:

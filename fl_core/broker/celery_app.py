@@ -11,6 +11,7 @@ Settings that matter, and why:
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 from celery import Celery
@@ -41,6 +42,9 @@ def make_app(url: str, *, worker: str, celery_events: bool = False) -> Celery:
         "unacked_mutex_key": f"{unacked}:mutex",
     }
     app = Celery("fedtide", broker=check_url(url), set_as_current=False)
+    if url.startswith("rediss://") and "ssl_cert_reqs" not in url:
+        # kombu would take any certificate; redis-py, our other connection, does not.
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     app.conf.update(
         task_serializer="msgpack",
         accept_content=["msgpack"],

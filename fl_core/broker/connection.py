@@ -16,6 +16,7 @@ from fl_core.errors import BrokerUnavailable, SpecError
 
 # redis-py types a reply by what any client might be set to decode; ours decodes nothing, so its replies are bytes.
 Client: TypeAlias = Any
+DEFAULT_URL = "redis://127.0.0.1:6399/0"
 CONNECT_TIMEOUT_SECONDS = 5.0
 SOCKET_TIMEOUT_SECONDS = 15.0
 

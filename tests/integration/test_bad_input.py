@@ -150,3 +150,22 @@ def test_finished_campaign_cannot_be_resumed(lab: Any) -> None:
     again = lab.run(spec, "--resume", name="again")
     assert again.wait(20) == 2
     assert_one_sentence(again.output, "is finished; launch a new one")
+
+
+def test_run_never_overwrites_a_campaign(lab: Any) -> None:
+    """A second launch into the same folder is refused; --auto-resume goes on, and ends well when all is done."""
+    spec = lab.spec(stop={"updates": 4})
+    coordinator = lab.run(spec)
+    lab.worker("quick")
+    assert coordinator.wait(40) == 0
+    summary = lab.summary()
+    second = lab.run(spec, name="second")
+    assert second.wait(20) == 2
+    assert_one_sentence(second.output, "holds a campaign already", "--resume")
+    service = lab.run(spec, "--auto-resume", name="service")
+    assert service.wait(20) == 0
+    assert "there is nothing to do" in service.output
+    assert lab.summary() == summary
+    fresh = lab.run(spec, "--auto-resume", out="fresh", name="fresh")
+    assert fresh.wait(30) == 0
+    assert lab.summary("fresh")["merged"] == 4

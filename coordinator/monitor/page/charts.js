@@ -150,7 +150,7 @@ export class LineChart extends Frame {
   /** rows: [x, first, second | null]; options: xFormat, time, names, colours, formats, unit, area, nothing. */
   draw(rows, options) {
     this.last = [rows, options];
-    const { time = true, names, colours, formats = [short, short], area = false } = options;
+    const { time = true, names, colours, formats = [short, short], axes = formats, area = false } = options;
     rows = rows.filter((row) => row[1] !== null || row[2] !== null);
     if (rows.length < 2) return this.nothing(options.nothing ?? "nothing yet");
     const xMax = Math.max(options.xMax ?? 0, rows[rows.length - 1][0]);
@@ -167,7 +167,7 @@ export class LineChart extends Frame {
     const xFormat = time ? clock : short;
     const count = Math.max(2, Math.min(6, Math.floor(this.width / 110)));
     const xTicks = time ? timeTicks(xMax, count) : ticks(0, xMax, count);
-    const parts = this.axes(xMax, xFormat, xTicks, ticks(low, high, 4), formats[first - 1]);
+    const parts = this.axes(xMax, xFormat, xTicks, ticks(low, high, 5), axes[first - 1]);
     const line = (k, y) => {
       const points = rows.filter((row) => row[k] !== null && row[k] !== undefined).map((row) => [this.x(row[0]), y(row[k])]);
       if (area) {
@@ -179,8 +179,8 @@ export class LineChart extends Frame {
     if (other) {
       const [low2, high2] = range(other);
       const y2 = (v) => this.bottom - ((v - low2) / (high2 - low2 || 1)) * (this.bottom - 10);
-      for (const value of ticks(low2, high2, 4)) {
-        parts.push(s("text", { x: this.width - this.right + 6, y: y2(value) + 4 }, formats[1](value)));
+      for (const value of ticks(low2, high2, 5)) {
+        parts.push(s("text", { x: this.width - this.right + 6, y: y2(value) + 4 }, axes[1](value)));
       }
       line(2, y2);
     }
@@ -237,11 +237,11 @@ export class HeatMap extends Frame {
   }
 }
 
-/** A sparkline of bars. */
-export function spark(values, colour = "var(--blue)", length = values.length) {
-  const high = Math.max(1e-9, ...values), width = 110 / Math.max(1, length);
+/** A sparkline of bars; null leaves a gap. */
+export function spark(values, colour = "var(--blue)") {
+  const high = Math.max(1e-9, ...values), width = 110 / Math.max(1, values.length);
   return s("svg", { class: "spark", viewBox: "0 0 110 20", "aria-hidden": "true", preserveAspectRatio: "none" },
-    values.map((value, i) => s("rect", {
+    values.map((value, i) => value === null ? null : s("rect", {
       x: (i * width).toFixed(1), width: Math.max(0.8, width - 1).toFixed(1), y: (19 - (18 * value) / high).toFixed(1),
       height: (value ? Math.max(1.5, (18 * value) / high) : 0.8).toFixed(1), fill: value ? colour : "var(--line)",
     })));

@@ -1,0 +1,142 @@
+"""Many workers in one process: everything that a worker does at the broker, and nothing that it does on its device.
+
+Each one beats, pops doorbells from the Celery queue when it is free, claims, receives the newest version, waits for as
+long as training would take, and delivers an update that is all zeros. They share one connection and one thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import json
+import os
+import random
+import sys
+import time
+
+import msgpack
+
+from fl_core.broker import blobs
+from fl_core.broker.connection import Client, connect
+from fl_core.broker.keys import train_queue
+from fl_core.broker.roster import BEAT_SECONDS, Roster
+from fl_core.broker.tasks import Head, TaskBroker, payload_place
+from fl_core.messages import Beat, ModelUpdate, TrainTask, holding_name
+
+
+class LightWorker:
+    """One worker's state at the broker."""
+
+    def __init__(self, client: Client, roster: Roster, name: str) -> None:
+        self.name = name
+        self._broker = TaskBroker(client, name)
+        self._roster = roster
+        self._digest = ""
+        self._task: TrainTask | None = None
+        self._head: Head | None = None
+        self._bytes_down = 0
+        self._num_done = 0
+
+    def begin(self, order: bytes) -> bool:
+        """Claim a task; False when it is void."""
+        task = TrainTask.from_bytes(order)
+        claim = self._broker.claim(task, self._digest)
+        if claim.head is None:
+            return False
+        self._bytes_down = 0
+        if claim.head.digest != self._digest:
+            try:
+                self._bytes_down = len(self._broker.fetch(task, claim.head))
+            except blobs.MissingBlob:
+                return False
+            self._digest = claim.head.digest
+        self._task, self._head = task, claim.head
+        return True
+
+    def end(self) -> None:
+        """Deliver the update."""
+        task, head = self._task, self._head
+        if task is None or head is None:
+            return
+        payload = bytes(head.num_bytes)
+        blob, num_chunks = payload_place(task, self.name, len(payload))
+        update = ModelUpdate(
+            campaign=task.campaign,
+            task_id=task.task_id,
+            attempt=task.attempt,
+            worker=self.name,
+            base_version=head.version,
+            num_examples=1,
+            sends=task.sends,
+            codec=task.codec,
+            layout_digest=task.layout_digest,
+            payload_bytes=len(payload),
+            payload_digest=blobs.digest(payload),
+            blob=blob,
+            num_chunks=num_chunks,
+            bytes_down=self._bytes_down,
+            metrics={},
+            seconds={},
+        )
+        self._broker.deliver(update, payload)
+        self._task = None
+        self._num_done += 1
+
+    def beat(self) -> None:
+        """Say what it holds."""
+        task = self._task
+        self._roster.beat(
+            Beat(
+                worker=self.name,
+                state="training" if task else "idle",
+                queues=("default",),
+                holding=holding_name(task.campaign, task.task_id, task.attempt) if task else "",
+                host="light",
+                pid=os.getpid(),
+                started_ms=0,
+                threads=1,
+                device="none",
+                num_done=self._num_done,
+                num_failed=0,
+                bytes_up=0,
+                bytes_down=0,
+            )
+        )
+
+
+def work(url: str, num_workers: int, task_seconds: float) -> None:
+    """Be ``num_workers`` workers for ever; a task takes between half and one and a half of ``task_seconds``."""
+    client = connect(url)
+    roster, draw = Roster(client), random.Random(0)
+    idle = [LightWorker(client, roster, f"light-{index}") for index in range(num_workers)]
+    beats = [(time.monotonic() + BEAT_SECONDS * i / num_workers, i, w) for i, w in enumerate(idle)]
+    busy: list[tuple[float, int, LightWorker]] = []
+    queue, count = train_queue("default"), 0
+    for worker in idle:
+        worker.beat()
+    while True:
+        now = time.monotonic()
+        while busy and busy[0][0] <= now:
+            worker = heapq.heappop(busy)[2]
+            worker.end()
+            idle.append(worker)
+        while beats[0][0] <= now:
+            due, index, worker = beats[0]
+            worker.beat()
+            heapq.heapreplace(beats, (due + BEAT_SECONDS, index, worker))
+        until = min(beats[0][0], busy[0][0] if busy else now + 1.0) - time.monotonic()
+        if not idle:
+            time.sleep(max(0.0, until))
+            continue
+        popped = client.brpop([queue], timeout=max(0.001, until))
+        if popped is None:
+            continue
+        message = json.loads(popped[1])
+        ((order,), _, _) = msgpack.unpackb(base64.b64decode(message["body"]))
+        if idle[-1].begin(order):
+            count += 1
+            heapq.heappush(busy, (time.monotonic() + task_seconds * draw.uniform(0.5, 1.5), count, idle.pop()))
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
