@@ -35,7 +35,7 @@ class Flat(nn.Module):
 
     def __init__(self, num_elements: int, drift: float) -> None:
         super().__init__()
-        self.values = nn.Parameter(torch.rand(num_elements) - 0.5)
+        self.values = nn.Parameter(torch.rand(num_elements).sub_(0.5))
         self.drift = drift
 
     def forward(self, inputs: Tensor) -> Tensor:

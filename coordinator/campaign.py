@@ -128,7 +128,8 @@ class Coordinator:
         self._on_progress = on_progress
         self._history = History(folder.history, history_bytes)
         self._doorbell = Doorbell()
-        self._dispatcher = Dispatcher(self._broker, Roster(client), identity.campaign, spec.dispatch, self._identify)
+        self._roster = Roster(client)
+        self._dispatcher = Dispatcher(self._broker, self._roster, identity.campaign, spec.dispatch, self._identify)
         self._reader = LogReader(client, self._keys, state.position, state.control_position)
         self._saver = Saver(store, writer)
         self._feed = Feed(self._keys)
@@ -192,6 +193,7 @@ class Coordinator:
     def _recover(self) -> None:
         """Bring the broker to where the log says that the campaign is: also after a crash or a loss of data."""
         self._read_clock()
+        self._roster.forget_silent()
         if self._broker.epoch() != self._identity.epoch:
             self._register(lost=self._state.position != "0-0")
         self._feed.resume_after(feed.covered_position(self._client, self._keys))
@@ -455,7 +457,7 @@ class Coordinator:
             "state": meta,
             "identity": [identity.campaign, identity.secret, identity.epoch, identity.created_ms],
             "spec": self._spec.model_dump(mode="json"),
-            "layout": self._layout.digest,
+            "layout": self._layout.to_map(),
             "history_bytes": self._history.num_bytes,
         }
         self._saver.save(copies, whole, self._state.position, self._state.ledger.merged)

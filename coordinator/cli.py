@@ -273,6 +273,29 @@ def replay(folder: Path, broker: str, as_json: bool) -> None:
         sys.exit(1)
 
 
+@fedtide.command()
+@click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Write report.html of a finished run again: curves, staleness, workers, ledger, faults, on one page."""
+    from coordinator.report import write_report
+
+    click.echo(write_report(folder))
+
+
+@fedtide.command()
+@click.argument("folders", metavar="RUN_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("comparison.html"), show_default=True)
+@json_option
+def compare(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Lay finished runs side by side on one page."""
+    from coordinator.report import compare_rows, write_comparison
+
+    if as_json:
+        return _print_json(compare_rows(folders))
+    write_comparison(folders, out)
+    return click.echo(out)
+
+
 # -- watching ------------------------------------------------------------------------------------------------------
 
 

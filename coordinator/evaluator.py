@@ -10,12 +10,13 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
 import structlog
 import torch
 
@@ -67,7 +68,6 @@ class Evaluator:
         self._process.start()
         far.close()
         self._results: list[Evaluation] = []
-        self._wake: Callable[[], None] = lambda: None
         self._thread: threading.Thread | None = None
         self.busy = False
         self.error: str | None = None
@@ -153,24 +153,16 @@ def _answer(
     while True:
         connection.recv()
         head, payload = _newest(client, keys)
-        parameters = Parameters(_as_float32(payload))
+        parameters = Parameters(np.frombuffer(payload, np.float32))
         layout.load_into(model, parameters)
         scores = evaluate(model, dataset, spec.training.loss, evaluation.batch_size, device)
         connection.send(("scores", (head.version, scores.loss, scores.accuracy, scores.num_examples)))
 
 
 def _newest(client: Any, keys: CampaignKeys) -> tuple[Any, memoryview]:
-    import time
-
     while True:
         try:
             return versions.read_newest(client, keys)
         except (BrokerUnavailable, MissingBlob) as error:
             log.warning("evaluation waits for the broker", reason=str(error))
             time.sleep(1)
-
-
-def _as_float32(payload: memoryview) -> Any:
-    import numpy as np
-
-    return np.frombuffer(payload, np.float32)

@@ -151,9 +151,12 @@ class Feed:
         if not flush and 0 <= seconds - self._last_seconds < interval:
             return []
         lines = self._folded()
+        # Training is told when its update arrives, and written with the merge that comes later.
+        waiting = {} if self._num_merges else self._merged_by
         self._last_seconds = seconds
         self._count += 1
         self._clear()
+        self._merged_by = waiting
         return feed.feed_commands(self._keys, fence, self._count, position, lines)
 
     def _folded(self) -> list[dict[str, Any]]:

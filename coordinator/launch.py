@@ -26,7 +26,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.fitness import check_broker
 from fl_core.broker.lease import Writer
-from fl_core.errors import BrokerUnavailable, CampaignError, LayoutError, SpecError
+from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
 from fl_core.layout import Layout
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
@@ -105,16 +105,15 @@ def coordinating(
         if loaded is not None:
             loaded = store.load()  # whoever had the lease until now may have gone on
         strategy = build_strategy(spec, layout, initial)
+        del model, initial  # the strategy has its own; this frame lives as long as the campaign
 
         admission = Admission(identity.campaign, spec, layout, identity.secret, broker.fetch_blob)
         state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission)
         history_bytes = 0
         if loaded is not None:
             tensors, meta = loaded
-            if meta["layout"] != layout.digest:
-                raise LayoutError(
-                    f"{spec.model.factory} builds another model than the campaign's; install the version it began with."
-                )
+            saved_layout = Layout.from_map(meta["layout"])
+            layout.verify_digest(saved_layout.digest, saved_layout)
             state.restore(tensors, meta["state"])
             history_bytes = meta["history_bytes"]
             if state.phase.is_over:

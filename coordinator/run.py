@@ -101,8 +101,10 @@ def run_campaign(
                 spec, url, folder, fleet, resume=options.resume, on_launch=on_launch, on_progress=on_progress
             )
     from coordinator.curves import draw_curves
+    from coordinator.report import write_report
 
     draw_curves(folder.history, folder.curves, title=summary["campaign"])
+    write_report(folder.path)
     return summary
 
 

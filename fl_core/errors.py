@@ -9,7 +9,6 @@
     ├── RejectedUpdate       the sender of one update: counted by ``reason``, parked, never retried
     ├── BrokerUnavailable    nobody: retried with back-off, the log says since when
     ├── CampaignError        the operator: unknown campaign, illegal transition, lost checkpoint
-    │   ├── LeaseHeld        another coordinator writes this campaign; wait as standby
     │   └── FencedOut        this coordinator lost its lease and must not write any more
     ├── TrainingStopped      nobody: the task was cancelled or the worker is stopping; its work is dropped
     └── InvariantError       us: a bug in fedtide, please report it
@@ -75,10 +74,6 @@ class BrokerUnavailable(FedtideError):
 
 class CampaignError(FedtideError):
     """What the operator asked for is not possible in the campaign's present state."""
-
-
-class LeaseHeld(CampaignError):
-    """Another coordinator holds the campaign's lease."""
 
 
 class FencedOut(CampaignError):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
-import numpy.typing as npt
 
 from fl_core.errors import LayoutError
 from fl_core.vectors import FloatArray, Parameters
@@ -184,25 +183,6 @@ class Layout:
             for spec, where in zip(self.tensors, self.slices, strict=True)
         }
 
-    def from_named(self, named: Mapping[str, npt.NDArray[Any]]) -> Parameters:
-        """The vector of arrays by name: the inverse of ``to_named``, into new memory.
-
-        Raises:
-            LayoutError: a name is missing or unknown, or an array has another shape or is not floating.
-        """
-        unknown = sorted(set(named) - {spec.name for spec in self.tensors})
-        if unknown:
-            raise LayoutError(f"{unknown[0]!r} is not a tensor of this layout; remove it.")
-        values = np.empty(self.num_elements, np.float32)
-        for spec, where in zip(self.tensors, self.slices, strict=True):
-            array = named.get(spec.name)
-            if array is None:
-                raise LayoutError(f"The tensor {spec} is missing; add it.")
-            if array.shape != spec.shape or array.dtype.kind != "f":
-                raise LayoutError(f"{spec.name!r} is {list(array.shape)} {array.dtype}; the layout wants {spec}.")
-            values[where] = array.reshape(-1)
-        return Parameters(values)
-
     def clamp_variances(self, values: FloatArray) -> None:
         """Raise negative running variances to 0, in place.
 
@@ -229,7 +209,7 @@ class Layout:
         if difference is None:
             difference = f"the campaign's layout is {expected}, this model's is {self.digest}"
         raise LayoutError(
-            f"The model built here is not the campaign's: {difference}; use the same factory and arguments."
+            f"The model built here is not the campaign's: {difference}; install the same model code on both sides."
         )
 
     def to_map(self) -> dict[str, Any]:

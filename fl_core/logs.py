@@ -9,8 +9,6 @@ from typing import Any, TextIO
 
 import structlog
 
-LEVELS = ("debug", "info", "warning", "error")
-
 
 def configure_logs(level: str = "info", *, json_lines: bool | None = None, stream: TextIO | None = None) -> None:
     """Send all log records to one stream.

@@ -74,11 +74,7 @@ class ModelCache:
         else:
             module = build_model(task.model_factory, dict(task.model_args), seed=0)
             layout = Layout.of(module)
-            if layout.digest != task.layout_digest:
-                raise LayoutError(
-                    f"{task.model_factory} builds layout {layout.digest} here, the campaign has {task.layout_digest}; "
-                    "install the same model code as the coordinator."
-                )
+            layout.verify_digest(task.layout_digest)
             model = CachedModel(module.to(self._device), layout)
         self._models[key] = model  # the most recently used is last
         while len(self._models) > self._max_models:

@@ -19,6 +19,7 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from coordinator.monitor.observer import OVER, Observer, Snapshot
 from coordinator.monitor.views import worker_counts
@@ -86,7 +87,7 @@ def _of_workers(seen: Snapshot) -> Iterator[Metric]:
 
 
 def _of_campaigns(seen: Snapshot) -> Iterator[Metric]:
-    shown = {}
+    shown: dict[str, Status] = {}
     for campaign, status in seen.campaigns.items():
         recent = seen.seen_at - status.get("written_ms", 0) / 1000 < ENDED_SECONDS
         if "state" in status and (status["state"] not in OVER or recent) and len(shown) < MAX_LABELLED_CAMPAIGNS:
@@ -190,7 +191,7 @@ def _histograms(shown: Mapping[str, Status]) -> Iterator[Metric]:
 
 def _cumulative(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
     total, buckets = 0, []
-    for bound, count in zip([*(f"{float(bound):g}" for bound in bounds), "+Inf"], counts, strict=True):
+    for bound, count in zip([*(floatToGoString(float(bound)) for bound in bounds), "+Inf"], counts, strict=True):
         total += count
         buckets.append((bound, float(total)))
     return buckets

@@ -16,11 +16,12 @@ from typing import Any
 import structlog
 
 from coordinator.monitor.track import Track
-from fl_core.broker import feed, vitals
+from fl_core.broker import feed
 from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.registry import QueueState, Registry
 from fl_core.broker.roster import Presence, Roster
+from fl_core.broker.vitals import Lengths, Vitals, read_lengths, read_vitals
 from fl_core.errors import BrokerUnavailable
 
 log = structlog.get_logger()
@@ -83,9 +84,9 @@ class Snapshot:
     sequence: int = 0
     seen_at: float = 0.0
     error: str = ""
-    vitals: vitals.Vitals | None = None
+    vitals: Vitals | None = None
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
-    lengths: dict[str, vitals.Lengths] = field(default_factory=dict)
+    lengths: dict[str, Lengths] = field(default_factory=dict)
     queues: list[QueueState] = field(default_factory=list)
     workers: list[Presence] = field(default_factory=list)
     workers_seen_at: float = 0.0
@@ -161,11 +162,11 @@ class Observer:
                 past.points.append((now, queue.depth, queue.oldest_seconds, queue.published, queue.claimed))
             self._follow(time.monotonic())
             wanted = list({*active[:20], *self._followed} & set(campaigns))
-        lengths = vitals.read_lengths(self._client, wanted)
+        lengths = read_lengths(self._client, wanted)
         self.snapshot = Snapshot(
             sequence=self.snapshot.sequence + 1,
             seen_at=now,
-            vitals=vitals.read_vitals(self._client),
+            vitals=read_vitals(self._client),
             campaigns=campaigns,
             lengths=lengths,
             queues=queues,

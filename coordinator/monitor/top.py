@@ -83,7 +83,7 @@ def watch(observer: Observer, campaign: str | None) -> None:
 def _keys() -> Iterator[Callable[[float], str]]:
     """A function that waits for a key for so many seconds; it only waits where there is no keyboard."""
     if not sys.stdin.isatty():
-        yield lambda seconds: time.sleep(seconds) or ""
+        yield _wait
         return
     import termios
     import tty
@@ -94,6 +94,11 @@ def _keys() -> Iterator[Callable[[float], str]]:
         yield lambda seconds: sys.stdin.read(1) if select.select([sys.stdin], [], [], seconds)[0] else ""
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _wait(seconds: float) -> str:
+    time.sleep(seconds)
+    return ""
 
 
 # -- pictures ------------------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ class Workers {
     }
   }
   update(message) {
-    this.card.small.textContent = Object.entries(message.workers).map(([state, n]) => `${n} ${state}`).join(", ") || "none has registered";
+    this.card.small.textContent = Object.entries(message.workers).map(([state, n]) => `${n} ${state === "silent" ? "lost" : state}`).join(", ") || "none has registered";
     if (this.ticks++ % 2 === 0) this.refresh();
   }
   async refresh() {
@@ -408,7 +408,7 @@ class Campaign {
     const terms = LEDGER.flatMap(([name, colour], i) => [i ? " + " : "", h("span", { class: "swatch", css: { background: css(colour) } }), `${name} `, h("b", {}, String(counts[name]))]);
     this.ledgerBody.replaceChildren(stack,
       h("p", { class: "equation" }, "issued ", h("b", {}, String(now.issued)), hole ? " ≠ " : " = ", ...terms, " ", hole ? pill(`${hole} missing`, "bad") : pill("adds up", "good")),
-      h("p", { class: "quiet" }, `${now.reissued} attempts were re-issued. ${sum(Object.values(now.surplus))} further updates answered no open task (duplicates, late ones). ${now.log_entries ?? 0} entries wait in the log for a checkpoint${now.checkpoint_age_seconds === undefined ? "" : `, the newest one is ${clock(now.checkpoint_age_seconds)} old`}.`));
+      h("p", { class: "quiet" }, `Re-issued: ${now.reissued}. Updates that answered no open task (duplicates, late ones): ${sum(Object.values(now.surplus))}. Log entries that wait for a checkpoint: ${now.log_entries ?? 0}${now.checkpoint_age_seconds === undefined ? "" : `; the newest one is ${clock(now.checkpoint_age_seconds)} old`}.`));
   }
 
   showParts(now) {

@@ -118,32 +118,14 @@ def test_scalars_empty_and_non_contiguous_tensors() -> None:
     assert model.turned.tolist() == [[2.0, 3.0], [4.0, 5.0], [6.0, 7.0]]
 
 
-def test_named_arrays_are_views_and_go_back() -> None:
-    """Named arrays share the vector's memory, have the model's shapes, and give the same vector again."""
+def test_named_arrays_are_views_in_order() -> None:
+    """Named arrays share the vector's memory, have the model's shapes, and lie one after the other."""
     layout = Layout.of(small_model())
     vector = numbered(layout)
     named = layout.to_named(vector)
     assert named["0.weight"].shape == (4, 3)
     assert all(np.shares_memory(array, vector.values) for array in named.values())
-    np.testing.assert_array_equal(layout.from_named(named).values, vector.values)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda named: named.pop("0.bias"), "0.bias' .* is missing"),
-        (lambda named: named.update(extra=np.zeros(1, np.float32)), "'extra' is not a tensor"),
-        (lambda named: named.update({"0.bias": np.zeros(5, np.float32)}), "'0.bias' is \\[5\\]"),
-        (lambda named: named.update({"0.bias": np.zeros(4, np.int64)}), "int64"),
-    ],
-)
-def test_named_arrays_that_do_not_fit_are_refused(change: object, message: str) -> None:
-    """A missing, unknown, wrongly shaped or integer array is an error that names it."""
-    layout = Layout.of(small_model())
-    named = layout.to_named(numbered(layout))
-    change(named)  # type: ignore[operator]
-    with pytest.raises(LayoutError, match=message):
-        layout.from_named(named)
+    np.testing.assert_array_equal(np.concatenate([array.ravel() for array in named.values()]), vector.values)
 
 
 def test_a_vector_of_another_size_is_refused() -> None:

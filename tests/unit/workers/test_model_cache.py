@@ -71,7 +71,7 @@ def test_the_least_recently_used_goes_first(cache: ModelCache) -> None:
 
 def test_another_model_than_the_campaign_s_is_refused(cache: ModelCache) -> None:
     """Code that builds other tensors here than there would train rubbish: both digests are in the sentence."""
-    with pytest.raises(LayoutError, match=f"builds layout {LAYOUT.digest} here, the campaign has {'0' * 32}; install"):
+    with pytest.raises(LayoutError, match=f"layout is {'0' * 32}, this model's is {LAYOUT.digest}; install"):
         cache.get(replace(TASK, layout_digest="0" * 32))
     with pytest.raises(SpecError, match="unexpected keyword argument"):
         cache.get(replace(TASK, model_args={"width": 3}))

@@ -1,0 +1,125 @@
+"""The metrics that are exported are those that the dashboard and the alerts ask for, by the field's conventions."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("prometheus_client", reason="the extra `monitor` is not installed")
+yaml = pytest.importorskip("yaml")
+
+from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+
+from coordinator.buckets import staleness_histogram  # noqa: E402
+from coordinator.monitor.metrics import exposition  # noqa: E402
+from coordinator.monitor.observer import Observer, Snapshot  # noqa: E402
+from coordinator.timing import Timing  # noqa: E402
+from fl_core.broker.connection import connect  # noqa: E402
+from fl_core.broker.registry import QueueState  # noqa: E402
+from fl_core.broker.vitals import Lengths, Vitals  # noqa: E402
+
+DEPLOY = Path(__file__).parents[4] / "deploy"
+
+
+def _status(**changes: Any) -> dict[str, Any]:
+    timing = Timing()
+    timing.add_update({"train": 0.2, "queue": 5.0}, life_seconds=6.0, log_seconds=0.1, merge_seconds=0.001)
+    timing.add_publish(0.004)
+    return {
+        "state": "running", "versions": 3, "issued": 12, "merged": 6, "rejected": {"too_stale": 2}, "expired": 1,
+        "cancelled": 0, "out": 3, "reissued": 1, "surplus": {"duplicate": 1}, "bytes_up": 10, "bytes_down": 20,
+        "claimed": 2, "concurrency": 4, "buffered": 1, "buffer_size": 2, "checkpoint_age_seconds": 3.0,
+        "live_workers": 2, "final_accuracy": 0.5, "final_loss": 1.0, "writer": "host:1:ab", "written_ms": 999_000,
+        "staleness_histogram": staleness_histogram([(0, 4), (6, 2)]), "timing": timing.export(), **changes,
+    }  # fmt: skip
+
+
+def _exported(**changes: Any) -> dict[str, list[tuple[dict[str, str], float]]]:
+    observer = Observer(connect("redis://127.0.0.1:1/0"))
+    observer.snapshot = Snapshot(
+        sequence=1,
+        seen_at=1000.0,
+        vitals=Vitals("9", 5, 700, 1000, 3),
+        campaigns={"a": _status(**changes), "silent": {}},
+        lengths={"a": Lengths(7, 2)},
+        queues=[QueueState("gpu", 2, 1.5, 10, 8)],
+    )
+    samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(exposition(observer).decode()):
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return samples
+
+
+def _asked_for() -> set[str]:
+    dashboard = json.loads((DEPLOY / "grafana/dashboards/fedtide.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    queries += [variable["definition"] for variable in dashboard["templating"]["list"]]
+    rules = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
+    queries += [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    assert len(queries) > 20
+    return {name for query in queries for name in re.findall(r"\bfedtide_\w+", query)}
+
+
+def test_dashboard_and_alerts_ask_only_for_what_is_exported() -> None:
+    """Every metric name in a query exists."""
+    assert _asked_for() <= set(_exported())
+
+
+def test_everything_exported_is_used() -> None:
+    """A metric that neither the dashboard nor an alert shows is one that nobody would notice to be wrong."""
+    unseen = {re.sub(r"_(bucket|sum|count)$", "", name) for name in _exported()}
+    unseen -= {re.sub(r"_(bucket|sum|count)$", "", name) for name in _asked_for()}
+    assert unseen == {
+        "fedtide_monitor_age_seconds", "fedtide_broker_clients", "fedtide_campaign_workers", "fedtide_buffer_updates",
+        "fedtide_buffer_size",
+    }  # fmt: skip
+
+
+def test_values_are_those_of_the_status() -> None:
+    """The ledger adds up in the metrics, histograms are cumulative, and labels name what they count."""
+    samples = _exported()
+    ended = {labels["outcome"]: value for labels, value in samples["fedtide_tasks_ended_total"]}
+    assert ended == {"merged": 6, "rejected": 2, "expired": 1, "cancelled": 0}
+    ((_, issued),), ((_, out),) = samples["fedtide_tasks_issued_total"], samples["fedtide_tasks_out"]
+    assert issued == sum(ended.values()) + out
+    buckets = {labels["le"]: value for labels, value in samples["fedtide_update_staleness_versions_bucket"]}
+    assert (buckets["0.0"], buckets["5.0"], buckets["7.0"], buckets["+Inf"]) == (4, 4, 6, 6)
+    assert samples["fedtide_update_staleness_versions_sum"][0][1] == 12
+    parts = {labels["part"]: value for labels, value in samples["fedtide_update_part_seconds_sum"]}
+    assert parts["queue"] == 5.0
+    assert parts["send"] == pytest.approx(0.8)
+    assert samples["fedtide_queue_oldest_age_seconds"] == [({"queue": "gpu"}, 1.5)]
+    assert samples["fedtide_status_age_seconds"] == [({"campaign": "a"}, 1.0)]
+
+
+def test_ended_campaigns_leave_after_a_while() -> None:
+    """A campaign that ended long ago takes no labels any more."""
+    assert "fedtide_campaign_version" in _exported(state="finished", written_ms=900_000)
+    assert "fedtide_campaign_version" not in _exported(state="finished", written_ms=1000)
+
+
+def test_there_are_six_alerts_that_say_what_to_do() -> None:
+    """Each has a severity, a sentence and advice."""
+    rules = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+    assert len(rules) == 6
+    for rule in rules:
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"]["summary"].endswith(".")
+        assert rule["annotations"]["description"]
+
+
+@pytest.mark.parametrize("arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")])
+def test_promtool_accepts_the_rules(arguments: tuple[str, ...]) -> None:
+    """Prometheus' own tool reads the configuration, and each alert fires when it should and only then."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    done = subprocess.run([promtool, *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
