@@ -62,6 +62,7 @@ def _monitor(broker: str, control: str | None = None) -> Iterator[str]:
     observer.start()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
         app = build_app(observer, broker, host="127.0.0.1", control=control)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
