@@ -4,6 +4,7 @@
 # make lint       ruff, mypy, import rules
 # make chaos      a campaign under fire; one JSON line tells what was lost (nothing) and doubled (nothing)
 # make fuzz       hostile bytes against the decoder, for a time budget
+# make bench      throughput, stragglers, merging and scale, beside this machine's own limits
 # make clean      remove caches and what was built; .venv and runs/ stay
 #
 # PYTHON names the interpreter that .venv is made with: make install PYTHON=python3.12
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint chaos fuzz clean
+.PHONY: install demo test lint chaos fuzz bench clean
 
 install: $(INSTALLED)
 
@@ -43,6 +44,10 @@ chaos: install
 # Hostile bytes against the decoder and admission: FUZZ_SECONDS, FUZZ_SEED.
 fuzz: install
 	$(BIN)/python -m tests.fuzz.fuzz_admission
+
+# Figures against the hardware's limit, with medians of three runs; about half an hour on a quiet machine.
+bench: install
+	$(BIN)/python benchmarks/run_all.py --repeat 3 --write benchmarks/RESULTS.md
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -19,7 +19,7 @@ def descendants(pid: int) -> dict[int, str]:
     while frontier:
         frontier = {child for child, parent in parents.items() if parent in frontier}
         for child in frontier:
-            found[child] = _command(child)
+            found[child] = command(child)
     return found
 
 
@@ -48,7 +48,8 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _command(pid: int) -> str:
+def command(pid: int) -> str:
+    """The command line, its words parted by spaces; empty when the process has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (OSError, ProcessLookupError):

@@ -32,7 +32,9 @@ CODECS = (("fp32", "fedbuff"), ("fp16", "fedbuff"), ("bf16", "fedbuff"), ("int8"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--only", nargs="*", choices=list(_COMMANDS), default=list(_COMMANDS))
+    # Flower is installed from the package index, so it is only run when it is named.
+    default = [kind for kind in _COMMANDS if kind != "flower"]
+    parser.add_argument("--only", nargs="*", choices=list(_COMMANDS), default=default)
     parser.add_argument("--write", type=Path, help="write the page to this file")
     options = parser.parse_args()
     load_before = os.getloadavg()[0]
@@ -60,6 +62,7 @@ _COMMANDS: dict[str, list[list[str]]] = {
     "stragglers": [["stragglers.py", "--strategy", strategy] for strategy in ("fedbuff", "fedasync")],
     "merge": [["merge.py"]],
     "scale": [["scale.py", "--workers", str(count)] for count in (50, 200, 1000)],
+    "flower": [["against_flower.py", "--params", str(size)] for size in SIZES[:3]],
 }
 
 
@@ -170,6 +173,19 @@ _TABLES: dict[str, tuple[str, tuple[str, ...], Columns]] = {
             "coordinator, MiB": ("coordinator_peak_rss_bytes", _MIB, 0),
             "server, CPU ms/update": ("server_cpu_seconds_per_update", 1000, 2),
             "server, MiB": ("server_peak_rss_bytes", _MIB, 0),
+        },
+    ),
+    "flower": (
+        "Beside Flower in deployment mode: FedAvg there, FedAsync here, fp32, 4 clients, no training",
+        ("params", "peer"),
+        {
+            "fedtide, updates/s": ("fedtide_updates_per_second", 1, 2),
+            "Flower, updates/s": ("flower_updates_per_second", 1, 3),
+            "ratio": ("ratio", 1, 0),
+            "first merge, s": ("fedtide_seconds_to_first_merge", 1, 1),
+            "Flower's, s": ("flower_seconds_to_first_merge", 1, 1),
+            "coordinator, MiB": ("fedtide_coordinator_peak_rss_bytes", _MIB, 0),
+            "Flower's server, MiB": ("flower_server_peak_rss_bytes", _MIB, 0),
         },
     ),
 }

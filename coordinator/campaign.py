@@ -140,6 +140,7 @@ class Coordinator:
         self._sequence = 0
         self._published = -1
         self._evaluated = -1
+        self._evaluation_asked = 0.0
         self._interrupted = threading.Event()
         self._judge_workers_after = 0.0
         self._clock_offset_ms = 0.0
@@ -336,6 +337,7 @@ class Coordinator:
             if self._evaluator.error is not None and not self._stop_asked:
                 raise CampaignError(self._evaluator.error)
             for result in self._evaluator.take_results():
+                self._timing.add_evaluation(time.monotonic() - self._evaluation_asked)
                 body = {"version": result.version, "loss": result.loss, "accuracy": result.accuracy}
                 self._append("evaluated", {**body, "num_examples": result.num_examples})
         if self._stop_asked or not self._state.opened_ms:
@@ -499,6 +501,7 @@ class Coordinator:
             return
         if self._evaluated < 0 or self._published >= self._evaluated + self._spec.evaluation.every_versions:
             self._evaluated = self._published
+            self._evaluation_asked = time.monotonic()
             self._evaluator.request()
 
     def _summarise(self) -> dict[str, Any]:
@@ -558,6 +561,7 @@ class Coordinator:
                 return
             if not evaluator.busy and not asked:
                 asked = True
+                self._evaluation_asked = time.monotonic()
                 evaluator.request()
             self._patiently(self._turn)
             if asked and not evaluator.busy and not self._commands:
@@ -621,6 +625,7 @@ class Coordinator:
             layout_digest=self._layout.digest,
             training=spec.training.model_dump(mode="json"),
             codec=spec.codec.name,
+            codec_args=spec.codec.args,
             sends=self._state.strategy.sends,
         )
 

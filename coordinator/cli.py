@@ -284,16 +284,16 @@ def report(folder: Path) -> None:
 
 @fedtide.command()
 @click.argument("folders", metavar="RUN_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("comparison.html"), show_default=True)
+@click.option("--out", "page", type=click.Path(path_type=Path), default=Path("comparison.html"), show_default=True)
 @json_option
-def compare(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
+def compare(folders: tuple[Path, ...], page: Path, as_json: bool) -> None:
     """Lay finished runs side by side on one page."""
     from coordinator.report import compare_rows, write_comparison
 
     if as_json:
         return _print_json(compare_rows(folders))
-    write_comparison(folders, out)
-    return click.echo(out)
+    write_comparison(folders, page)
+    return click.echo(page)
 
 
 # -- watching ------------------------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ def top(campaign: str | None, broker: str, as_json: bool) -> None:
 
 @fedtide.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets others in.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option("--port", "page_port", type=click.IntRange(1, 65535), default=8080, show_default=True)
 @click.option(
     "--control",
     metavar="TOKEN",
@@ -376,15 +376,15 @@ def top(campaign: str | None, broker: str, as_json: bool) -> None:
     help="Let those who give this token pause, resume and stop campaigns; without it, the page only shows.",
 )
 @broker_option
-def monitor(host: str, port: int, control: str | None, broker: str) -> None:
+def monitor(host: str, page_port: int, control: str | None, broker: str) -> None:
     """A live web page of all campaigns, and /metrics for Prometheus. Needs the extra `monitor`."""
     try:
         from coordinator.monitor.web import serve
     except ImportError as error:
         raise SpecError(f"the monitor needs {error.name}; install it with: pip install 'fedtide[monitor]'.") from None
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"monitor at http://{shown}:{port} (Ctrl-C ends it)", err=True)
-    serve(broker, host=host, port=port, control=control)
+    click.echo(f"monitor at http://{shown}:{page_port} (Ctrl-C ends it)", err=True)
+    serve(broker, host=host, port=page_port, control=control)
 
 
 @fedtide.command()

@@ -89,6 +89,8 @@ def read_run(folder: Path) -> Run:
             case "merge":
                 rows = zip(line["staleness"], line["workers"], line["weights"], strict=False)
                 run.updates += [(line["seconds"], staleness, worker, weight) for staleness, worker, weight in rows]
+            case "end":
+                pass
             case kind:
                 run.num_faults[f"{kind}: {line.get('reason') or line.get('state', '')}"] += 1
                 if len(run.faults) < MAX_FAULTS:

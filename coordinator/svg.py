@@ -12,6 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 16, 12, 28
 # Okabe and Ito's palette, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6100", "#5F6368")
 MAX_POINTS = 400
+MAX_DOTS = 3000
 
 Point = tuple[float, float]
 
@@ -84,7 +85,8 @@ def line_chart(
 
     parts = [_axes(x_max, low, high, x_label, y_label, y_format)]
     for index, line in enumerate(lines):
-        colour, points = COLOURS[index % len(COLOURS)], thinned(line.points)
+        colour = COLOURS[index % len(COLOURS)]
+        points = thinned(line.points, MAX_DOTS if dots else MAX_POINTS)
         if dots:
             centres = (place(point).split(",") for point in points)
             parts += [f'<circle cx="{x}" cy="{y}" r="2" fill="{colour}" opacity="0.45"/>' for x, y in centres]

@@ -30,7 +30,7 @@ MAX_SECONDS = 86_400.0
 
 
 class Timing:
-    """Sums and histograms per part, and how long publishing has taken.
+    """Sums and histograms per part, and how long publishing and evaluating have taken.
 
     Attributes:
         num_updates: updates that were timed.
@@ -42,6 +42,8 @@ class Timing:
         self._counts = {part: [0] * (len(BOUNDS) + 1) for part in PARTS}
         self._publishes = 0
         self._publish_seconds = 0.0
+        self._evaluations = 0
+        self._evaluate_seconds = 0.0
 
     def add_update(
         self, reported: Mapping[str, float], *, life_seconds: float, log_seconds: float, merge_seconds: float
@@ -69,6 +71,11 @@ class Timing:
         self._publishes += 1
         self._publish_seconds += seconds
 
+    def add_evaluation(self, seconds: float) -> None:
+        """Count one version that was scored; from the request to the result."""
+        self._evaluations += 1
+        self._evaluate_seconds += seconds
+
     def export(self) -> dict[str, Any]:
         """Plain msgpack types: ``sums`` in seconds and ``counts`` per bucket, by part; some hundred bytes."""
         return {
@@ -78,6 +85,8 @@ class Timing:
             "counts": {part: list(counts) for part, counts in self._counts.items()},
             "publishes": self._publishes,
             "publish_seconds": round(self._publish_seconds, 4),
+            "evaluations": self._evaluations,
+            "evaluate_seconds": round(self._evaluate_seconds, 4),
         }
 
     def restore(self, exported: Mapping[str, Any]) -> None:
@@ -89,6 +98,8 @@ class Timing:
         self._counts = {part: [int(count) for count in exported["counts"][part]] for part in PARTS}
         self._publishes = int(exported["publishes"])
         self._publish_seconds = float(exported["publish_seconds"])
+        self._evaluations = int(exported.get("evaluations", 0))
+        self._evaluate_seconds = float(exported.get("evaluate_seconds", 0.0))
 
     def _add(self, part: str, seconds: float) -> None:
         self._sums[part] += seconds

@@ -19,7 +19,6 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from coordinator.monitor.observer import OVER, Observer, Snapshot
 from coordinator.monitor.views import worker_counts
@@ -178,6 +177,7 @@ def _histograms(shown: Mapping[str, Status]) -> Iterator[Metric]:
         labels=["campaign", "part"],
     )
     publish = SummaryMetricFamily("fedtide_publish_seconds", "Writing a version to the broker.", labels=["campaign"])
+    evaluate = SummaryMetricFamily("fedtide_evaluate_seconds", "Scoring a version.", labels=["campaign"])
     for name, status in shown.items():
         if histogram := status.get("staleness_histogram"):
             buckets = _cumulative(histogram["bounds"], histogram["counts"])
@@ -186,12 +186,13 @@ def _histograms(shown: Mapping[str, Status]) -> Iterator[Metric]:
             for part, seconds in timing["sums"].items():
                 parts.add_metric([name, part], _cumulative(timing["bounds"], timing["counts"][part]), seconds)
             publish.add_metric([name], timing["publishes"], timing["publish_seconds"])
-    yield from (staleness, parts, publish)
+            evaluate.add_metric([name], timing.get("evaluations", 0), timing.get("evaluate_seconds", 0.0))
+    yield from (staleness, parts, publish, evaluate)
 
 
 def _cumulative(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
     total, buckets = 0, []
-    for bound, count in zip([*(floatToGoString(float(bound)) for bound in bounds), "+Inf"], counts, strict=True):
+    for bound, count in zip([*(str(float(bound)) for bound in bounds), "+Inf"], counts, strict=True):
         total += count
         buckets.append((bound, float(total)))
     return buckets

@@ -146,6 +146,8 @@ def _facts(row: Row, campaign: Row, width: int) -> Table:
     if parts := campaign.get("part_quantiles"):
         shown = "  ".join(f"{part} {_span(value['mean'])}" for part, value in parts.items())
         grid.add_row("time goes", shown)
+        if parts["queue"]["p50"] is not None:
+            grid.add_row("queue wait", f"p50 {_span(parts['queue']['p50'])}  p95 {_span(parts['queue']['p95'])}")
     return grid
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from coordinator.monitor.observer import ALIVE_SECONDS, Observer, Snapshot, brief
@@ -144,8 +144,7 @@ def worker_page(
     Args:
         track: of the campaign that is looked at; None for all campaigns' workers.
         queues: only workers that serve one of these.
-        sort: ``worker``, ``state``, ``seen``, ``updates``, ``staleness``, ``train``, ``rejected``; ``-`` in front
-            turns the order round.
+        sort: a name in ``_COLUMNS``; ``-`` in front turns the order round.
         search: only workers whose name contains this.
 
     Returns:
@@ -153,32 +152,51 @@ def worker_page(
     """
     pasts = track.workers if track is not None else {}
     wanted = None if queues is None else set(queues)
-    rows = [
-        _worker_row(worker, pasts.get(worker.beat.worker), seen)
+    found: list[_Worker] = [
+        (worker.beat.worker, worker, pasts.get(worker.beat.worker, _NO_PAST))
         for worker in seen.workers
-        if search in worker.beat.worker and (wanted is None or wanted & set(worker.beat.queues))
+        if search in worker.beat.worker and (wanted is None or not wanted.isdisjoint(worker.beat.queues))
     ]
     registered = {worker.beat.worker for worker in seen.workers}
-    gone = [name for name in pasts if name not in registered and search in name]
-    rows += [_past_row(name, pasts[name], "gone") for name in gone]
-    if track is not None:
-        total = track.spark_seconds
-        for row in rows:
-            row["spark_seconds"] = total
-    descending, key = sort.startswith("-"), sort.removeprefix("-")
+    found += [(name, None, past) for name, past in pasts.items() if name not in registered and search in name]
+    descending, column = sort.startswith("-"), _COLUMNS.get(sort.removeprefix("-"), _COLUMNS["worker"])
+    found.sort(key=lambda worker: worker[0])
     # A value that is not known comes last in either direction.
-    known = [row for row in rows if row.get(key) is not None]
-    known.sort(key=lambda row: row["worker"])
-    known.sort(key=lambda row: row[key], reverse=descending)
-    rows = known + [row for row in rows if row.get(key) is None]
+    known = [worker for worker in found if column(worker) is not None]
+    known.sort(key=column, reverse=descending)
+    found = known + [worker for worker in found if column(worker) is None]
     size = max(1, min(size, MAX_PAGE_SIZE))
-    page = max(0, min(page, (len(rows) - 1) // size if rows else 0))
-    return {"total": len(rows), "page": page, "size": size, "rows": rows[page * size : (page + 1) * size]}
+    page = max(0, min(page, (len(found) - 1) // size if found else 0))
+    rows = [
+        _past_row(name, past, "gone") if worker is None else _worker_row(worker, past, seen)
+        for name, worker, past in found[page * size : (page + 1) * size]
+    ]
+    return {"total": len(found), "page": page, "size": size, "rows": rows}
 
 
-def _worker_row(worker: Presence, past: WorkerPast | None, seen: Snapshot) -> Row:
+_NO_PAST = WorkerPast()
+# name, what the register says of it (None: it is off it), what the feed says of it
+_Worker = tuple[str, Presence | None, WorkerPast]
+
+# Sorting looks at one value per worker; rows are made for the page alone.
+_COLUMNS: dict[str, Callable[[_Worker], Any]] = {
+    "worker": lambda w: w[0],
+    "state": lambda w: "gone" if w[1] is None else worker_state(w[1]),
+    "seen": lambda w: None if w[1] is None else w[1].silent_seconds,
+    "updates": lambda w: w[2].updates,
+    "rejected": lambda w: w[2].rejected,
+    "staleness": lambda w: w[2].staleness / w[2].updates if w[2].updates else None,
+    "train": lambda w: w[2].train_seconds / w[2].updates if w[2].updates else None,
+    "done": lambda w: None if w[1] is None else w[1].beat.num_done,
+    "failed": lambda w: None if w[1] is None else w[1].beat.num_failed,
+    "bytes_up": lambda w: None if w[1] is None else w[1].beat.bytes_up,
+    "host": lambda w: None if w[1] is None else w[1].beat.host,
+}
+
+
+def _worker_row(worker: Presence, past: WorkerPast, seen: Snapshot) -> Row:
     beat = worker.beat
-    row = _past_row(beat.worker, past or WorkerPast(), worker_state(worker))
+    row = _past_row(beat.worker, past, worker_state(worker))
     row |= {
         "seen": round(worker.silent_seconds + max(0.0, time.time() - seen.workers_seen_at), 1),
         "holding": beat.holding,

@@ -10,7 +10,7 @@ import time
 
 
 class Proxy:
-    """Forwards 127.0.0.1:``port`` to a target; ``cut`` drops and refuses connections, ``freeze`` swallows every byte."""
+    """Forwards 127.0.0.1:``port`` to a target; ``cut`` drops and refuses connections, ``freeze`` swallows bytes."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target

@@ -3,8 +3,8 @@
     make fuzz FUZZ_SECONDS=60
 
 Entries are random bytes, random msgpack, and genuine records with fields dropped, added, retyped or swapped, payloads
-cut, padded, damaged or not finite. Whatever comes, applying an entry ends with a counted rejection or a merge, the ledger
-adds up, the model stays finite, and no entry makes the process allocate more than a few times the model.
+cut, padded, damaged or not finite. Whatever comes, applying an entry ends with a counted rejection or a merge, the
+ledger adds up, the model stays finite, and no entry makes the process allocate more than a few times the model.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SIZE = 512
 SECRET = b"s" * 32
 MAX_EXTRA_BYTES = 8 * 2**20
 VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 2**53, 2**64 - 1, 1e308, float("nan"), float("inf"), "", "x" * 300, "\0", "a/b", b"", b"\xff" * 40,
-    [], [[]], {}, {"a": {"b": {}}}, {"loss": float("nan")}, [1, 2, 3], "0" * 32, "0" * 65,
+    None, True, -1, 0, 1, 2**53, 2**64 - 1, 1e308, float("nan"), float("inf"), "", "x" * 300, "\0", "a/b", b"",
+    b"\xff" * 40, [], [[]], {}, {"a": {"b": {}}}, {"loss": float("nan")}, [1, 2, 3], "0" * 32, "0" * 65,
 )  # fmt: skip
 
 

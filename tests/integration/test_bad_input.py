@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-
-def until(condition: Any, seconds: float = 30) -> Any:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
+from tests.integration.lab import Lab, until
 
 
 def assert_one_sentence(output: str, *words: str) -> None:
@@ -40,14 +31,14 @@ def assert_one_sentence(output: str, *words: str) -> None:
         ({"evaluation": {"data": "fl_core.data:nothing"}}, ("evaluation.data", "nothing")),
     ],
 )
-def test_wrong_spec_is_refused(lab: Any, sections: dict[str, Any], words: tuple[str, ...]) -> None:
+def test_wrong_spec_is_refused(lab: Lab, sections: dict[str, Any], words: tuple[str, ...]) -> None:
     """A wrong spec ends the program before or right after its launch with the key in the sentence."""
     program = lab.run(lab.spec(**sections))
     assert program.wait(30) == 2
     assert_one_sentence(program.output, *words)
 
 
-def test_unreachable_broker_is_told(lab: Any) -> None:
+def test_unreachable_broker_is_told(lab: Lab) -> None:
     """Nobody listens there: both programs say so and end with code 2."""
     lab.url = "redis://127.0.0.1:1/0"
     coordinator, worker = lab.run(lab.spec()), lab.worker("lonely")
@@ -56,14 +47,14 @@ def test_unreachable_broker_is_told(lab: Any) -> None:
         assert_one_sentence(program.output, "127.0.0.1:1", "does not answer")
 
 
-def test_worker_with_missing_data_module_does_not_start(lab: Any) -> None:
+def test_worker_with_missing_data_module_does_not_start(lab: Lab) -> None:
     """The data factory's module is not installed on the device."""
     program = lab.worker("wrong", "--data", "no_such_package:shard")
     assert program.wait(20) == 2
     assert_one_sentence(program.output, "data", "no_such_package")
 
 
-def test_worker_with_an_empty_shard_leaves_and_the_task_goes_to_another(lab: Any) -> None:
+def test_worker_with_an_empty_shard_leaves_and_the_task_goes_to_another(lab: Lab) -> None:
     """A device without examples ends with one sentence; its task is handed back without spending an attempt."""
     (lab.folder / "empty.py").write_text(
         "from torch.utils.data import TensorDataset\nimport torch\n"
@@ -81,7 +72,7 @@ def test_worker_with_an_empty_shard_leaves_and_the_task_goes_to_another(lab: Any
     assert summary["expired"] == 0
 
 
-def test_device_with_another_model_is_counted_and_disturbs_nobody(lab: Any) -> None:
+def test_device_with_another_model_is_counted_and_disturbs_nobody(lab: Lab) -> None:
     """The factory builds another layout on one device: its tasks fail there and are done elsewhere."""
     (lab.folder / "drifting.py").write_text(
         "import os, torch\n"
@@ -101,7 +92,7 @@ def test_device_with_another_model_is_counted_and_disturbs_nobody(lab: Any) -> N
     assert "training failed" in coordinator.output
 
 
-def test_update_for_another_campaign_is_a_counted_rejection(lab: Any) -> None:
+def test_update_for_another_campaign_is_a_counted_rejection(lab: Lab) -> None:
     """A payload that belongs elsewhere is refused by name, parked, and nothing else happens."""
     import redis
 
@@ -113,8 +104,8 @@ def test_update_for_another_campaign_is_a_counted_rejection(lab: Any) -> None:
     until(lambda: lab.history())
     payload = b"\0" * 64
     stranger = ModelUpdate(
-        campaign="other-1", task_id="1-000000000000", attempt=1, worker="w", base_version=0, num_examples=1, sends="delta",
-        codec="fp32", layout_digest="0" * 32, payload_bytes=64, payload_digest=blobs.digest(payload), blob="",
+        campaign="other-1", task_id="1-000000000000", attempt=1, worker="w", base_version=0, num_examples=1,
+        sends="delta", codec="fp32", layout_digest="0" * 32, payload_bytes=64, payload_digest=blobs.digest(payload), blob="",
         num_chunks=0, bytes_down=0, metrics={}, seconds={},
     )  # fmt: skip
     name = lab.ask("campaigns")[0]["campaign"]
@@ -125,7 +116,7 @@ def test_update_for_another_campaign_is_a_counted_rejection(lab: Any) -> None:
     assert summary["merged"] == 30
 
 
-def test_killed_training_process_is_reported_and_replaced(lab: Any) -> None:
+def test_killed_training_process_is_reported_and_replaced(lab: Lab) -> None:
     """The kernel ends the training child (out of memory, say): the worker reports the task and goes on."""
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 3}))
     worker = lab.worker("fragile", delay=3.0)
@@ -141,7 +132,7 @@ def test_killed_training_process_is_reported_and_replaced(lab: Any) -> None:
     assert "the training process died" in coordinator.output
 
 
-def test_finished_campaign_cannot_be_resumed(lab: Any) -> None:
+def test_finished_campaign_cannot_be_resumed(lab: Lab) -> None:
     """--resume of a campaign that has ended says so."""
     spec = lab.spec(stop={"updates": 2})
     coordinator = lab.run(spec)
@@ -152,7 +143,7 @@ def test_finished_campaign_cannot_be_resumed(lab: Any) -> None:
     assert_one_sentence(again.output, "is finished; launch a new one")
 
 
-def test_run_never_overwrites_a_campaign(lab: Any) -> None:
+def test_run_never_overwrites_a_campaign(lab: Lab) -> None:
     """A second launch into the same folder is refused; --auto-resume goes on, and ends well when all is done."""
     spec = lab.spec(stop={"updates": 4})
     coordinator = lab.run(spec)

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 import redis
 
-
-def until(condition: Any, seconds: float = 30) -> Any:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
-
+from tests.integration.lab import Lab, until
 
 FAULTS = {
     "out of memory": (
@@ -34,7 +24,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_campaign_waits_out_a_server_that_refuses_to_write(lab: Any, fault: str) -> None:
+def test_campaign_waits_out_a_server_that_refuses_to_write(lab: Lab, fault: str) -> None:
     """The coordinator says what is wrong, tries again, and ends with every update that was asked for."""
     break_it, mend_it, sentence = FAULTS[fault]
     coordinator = lab.run(lab.spec(stop={"updates": 50}, checkpoint={"keep_log": True}))
@@ -64,7 +54,7 @@ def test_campaign_waits_out_a_server_that_refuses_to_write(lab: Any, fault: str)
         ({"maxmemory": "3mb"}, "memory"),
     ],
 )
-def test_unfit_broker_is_refused_before_anything_is_launched(lab: Any, settings: dict[str, str], words: str) -> None:
+def test_unfit_broker_is_refused_before_anything_is_launched(lab: Lab, settings: dict[str, str], words: str) -> None:
     """A server that may drop keys, or is too small, is refused with the remedy, exit code 2, and nothing written."""
     client = redis.Redis.from_url(lab.url)
     for name, value in settings.items():
@@ -76,8 +66,8 @@ def test_unfit_broker_is_refused_before_anything_is_launched(lab: Any, settings:
     assert client.dbsize() == 0
 
 
-def test_half_open_connection_of_a_worker_is_noticed(lab: Any) -> None:
-    """A cable that swallows bytes without a word: the task is re-issued, and the worker comes back when it is mended."""
+def test_half_open_connection_of_a_worker_is_noticed(lab: Lab) -> None:
+    """A cable that swallows bytes: the task is re-issued, and the worker comes back when the cable is mended."""
     from tests.chaos.proxy import Proxy
 
     proxy = Proxy(("127.0.0.1", lab.server.port))

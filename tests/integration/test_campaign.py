@@ -5,27 +5,22 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.integration.lab import Lab, assert_identity, until
+
 EVALUATION = {"data": "fl_core.data:digits", "data_args": {"split": "test"}}
 
 
-def assert_identity(summary: dict[str, Any]) -> None:
-    """issued = merged + rejected + expired + cancelled + out."""
-    ended = summary["merged"] + sum(summary["rejected"].values()) + summary["expired"] + summary["cancelled"]
-    assert summary["issued"] == ended + summary["out"], summary
-
-
-def test_two_workers_one_of_them_late_train_a_model_together(lab: Any) -> None:
+def test_two_workers_one_of_them_late_train_a_model_together(lab: Lab) -> None:
     """A campaign waits for workers, a late one joins in, and the run's folder holds what the documentation says."""
     coordinator = lab.run(lab.spec(stop={"updates": 60}, evaluation=EVALUATION))
     coordinator.wait_for("no worker serves these queues yet")
     lab.worker("early", shard=0, delay=0.1)
-    early = _until(lambda: any("early" in line.get("workers", ()) for line in lab.history()))
+    early = until(lambda: any("early" in line.get("workers", ()) for line in lab.history()))
     assert early
     lab.worker("late", shard=1)
     assert coordinator.wait() == 0
@@ -53,7 +48,7 @@ def test_two_workers_one_of_them_late_train_a_model_together(lab: Any) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["fedasync", "fedavg"])
-def test_other_strategies_run_to_their_end(lab: Any, strategy: str) -> None:
+def test_other_strategies_run_to_their_end(lab: Lab, strategy: str) -> None:
     """FedAsync merges each update; FedAvg waits for its cohort, so nothing in it is ever stale."""
     spec = lab.spec(
         aggregation={"strategy": strategy}, dispatch={"concurrency": 2}, stop={"updates": None, "versions": 5}
@@ -70,11 +65,11 @@ def test_other_strategies_run_to_their_end(lab: Any, strategy: str) -> None:
         assert summary["staleness"]["max"] == 0
 
 
-def test_killed_worker_is_noticed_and_its_task_done_by_another(lab: Any) -> None:
+def test_killed_worker_is_noticed_and_its_task_done_by_another(lab: Lab) -> None:
     """A worker that dies with a task in hand loses nothing: within seconds another one has the task."""
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 1}))
     doomed = lab.worker("doomed", delay=60)
-    _until(lambda: any(row["holding"] for row in lab.ask("workers")))
+    until(lambda: any(row["holding"] for row in lab.ask("workers")))
     lab.worker("heir")
     doomed.send(signal.SIGKILL)
     assert coordinator.wait(25) == 0
@@ -86,11 +81,11 @@ def test_killed_worker_is_noticed_and_its_task_done_by_another(lab: Any) -> None
     assert reissue["reason"] == "lost"
 
 
-def test_stopped_worker_hands_its_task_back_and_leaves_the_roster(lab: Any) -> None:
+def test_stopped_worker_hands_its_task_back_and_leaves_the_roster(lab: Lab) -> None:
     """SIGTERM with a short grace period: the task goes back at once, without spending an attempt."""
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 1}))
     leaving = lab.worker("leaving", "--grace-seconds", "0.5", delay=60)
-    _until(lambda: any(row["holding"] for row in lab.ask("workers")))
+    until(lambda: any(row["holding"] for row in lab.ask("workers")))
     lab.worker("staying")
     leaving.send(signal.SIGTERM)
     assert leaving.wait(15) == 0
@@ -100,19 +95,19 @@ def test_stopped_worker_hands_its_task_back_and_leaves_the_roster(lab: Any) -> N
     assert lab.summary()["merged_by_worker"] == {"staying": 1}
 
 
-def test_stopped_worker_finishes_its_task_within_the_grace_period(lab: Any) -> None:
+def test_stopped_worker_finishes_its_task_within_the_grace_period(lab: Lab) -> None:
     """SIGTERM while a short task is in hand: it is finished and merged, then the worker leaves."""
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 1}))
     worker = lab.worker("finishing", delay=1.5)
-    _until(lambda: any(row["holding"] for row in lab.ask("workers")))
+    until(lambda: any(row["holding"] for row in lab.ask("workers")))
     worker.send(signal.SIGTERM)
     assert worker.wait(15) == 0
     assert coordinator.wait(15) == 0
     assert lab.summary()["reissued"] == 0
 
 
-def test_failing_user_code_is_reported_counted_and_given_up(lab: Any) -> None:
-    """A model factory that raises on the device: the traceback is in the log, attempts are bounded, the ledger adds up."""
+def test_failing_user_code_is_reported_counted_and_given_up(lab: Lab) -> None:
+    """A model that raises on the device: the traceback is in the log, attempts are bounded, the ledger adds up."""
     (lab.folder / "fragile.py").write_text(
         "import torch\n"
         "class Fragile(torch.nn.Module):\n"
@@ -139,18 +134,18 @@ def test_failing_user_code_is_reported_counted_and_given_up(lab: Any) -> None:
     assert worker.process.poll() is None
 
 
-def test_pause_resume_and_stop_from_another_terminal(lab: Any) -> None:
+def test_pause_resume_and_stop_from_another_terminal(lab: Lab) -> None:
     """A paused campaign merges what comes late and issues nothing; resumed it goes on; stopped it ends in order."""
     coordinator = lab.run(lab.spec(stop={"updates": None}))
     lab.worker("steady", delay=0.05)
-    _until(lambda: lab.history())
+    until(lambda: lab.history())
     assert lab.ask("pause", "trial")["state"] == "paused"
-    _until(lambda: lab.ask("status", "trial")["out"] <= 1)
+    until(lambda: lab.ask("status", "trial")["out"] <= 1)
     issued = lab.ask("status", "trial")["issued"]
-    _until(lambda: lab.ask("status", "trial")["claimed"] == 0)
+    until(lambda: lab.ask("status", "trial")["claimed"] == 0)
     assert lab.ask("status", "trial")["issued"] == issued
     assert lab.ask("resume", "trial")["state"] == "running"
-    _until(lambda: lab.ask("status", "trial")["issued"] > issued)
+    until(lambda: lab.ask("status", "trial")["issued"] > issued)
     assert lab.ask("stop", "trial")["state"] == "stopped"
     assert coordinator.wait(15) == 0
     summary = lab.summary()
@@ -159,12 +154,12 @@ def test_pause_resume_and_stop_from_another_terminal(lab: Any) -> None:
     assert lab.ask("queues")[0]["depth"] == 0
 
 
-def test_interrupted_campaign_is_resumed_to_its_end(lab: Any) -> None:
+def test_interrupted_campaign_is_resumed_to_its_end(lab: Lab) -> None:
     """Ctrl-C writes a checkpoint and a summary; --resume goes on with the same campaign until it is finished."""
     spec = lab.spec(stop={"updates": 40})
     coordinator = lab.run(spec)
     lab.worker("patient", delay=0.1)
-    _until(lambda: len(lab.history()) >= 3)
+    until(lambda: len(lab.history()) >= 3)
     coordinator.send(signal.SIGINT)
     assert coordinator.wait(15) == 0
     first = lab.summary()
@@ -179,7 +174,7 @@ def test_interrupted_campaign_is_resumed_to_its_end(lab: Any) -> None:
     assert merges == list(range(1, second["versions"] + 1))
 
 
-def test_fleet_and_embedded_server_end_with_an_interrupted_run(lab: Any) -> None:
+def test_fleet_and_embedded_server_end_with_an_interrupted_run(lab: Lab) -> None:
     """`fedtide run --fleet` starts everything itself, and Ctrl-C leaves no process of it behind."""
     fleet = lab.folder / "fleet.toml"
     fleet.write_text(
@@ -188,35 +183,24 @@ def test_fleet_and_embedded_server_end_with_an_interrupted_run(lab: Any) -> None
     out = lab.folder / "fleet-run"
     arguments = ["run", str(lab.spec(stop={"updates": None})), "--fleet", str(fleet), "--out", str(out), "--port", "0"]
     run = lab.program("coordinator", *arguments, name="fleet")
-    _until(lambda: len(lab.history("fleet-run")) > 2)
+    until(lambda: len(lab.history("fleet-run")) > 2)
     children = _descendants(run.process.pid)
     assert len(children) >= 5  # the server, two workers with a child each
     run.send(signal.SIGINT)
     assert run.wait(20) == 0
-    _until(lambda: not any(_is_alive(pid) for pid in children))
+    until(lambda: not any(_is_alive(pid) for pid in children))
 
 
-def test_killed_run_takes_its_fleet_and_server_with_it(lab: Any) -> None:
+def test_killed_run_takes_its_fleet_and_server_with_it(lab: Lab) -> None:
     """kill -9 of `fedtide run --fleet` leaves no worker and no server behind."""
     fleet = lab.folder / "fleet.toml"
     fleet.write_text('[[worker]]\ndata = "fl_core.data:digits"\n')
     arguments = ["run", str(lab.spec(stop={"updates": None})), "--fleet", str(fleet), "--port", "0"]
     run = lab.program("coordinator", *arguments, "--out", str(lab.folder / "killed"), name="killed")
-    _until(lambda: len(lab.history("killed")) > 2)
+    until(lambda: len(lab.history("killed")) > 2)
     children = _descendants(run.process.pid)
     run.send(signal.SIGKILL)
-    _until(lambda: not any(_is_alive(pid) for pid in children))
-
-
-def _until(condition: Any, seconds: float = 30) -> Any:
-    import time
-
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
+    until(lambda: not any(_is_alive(pid) for pid in children))
 
 
 def _descendants(pid: int) -> set[int]:

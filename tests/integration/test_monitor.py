@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import socket
 import threading
 import urllib.error
@@ -14,12 +16,14 @@ from typing import Any
 
 import msgpack
 import pytest
+from rich.console import Console
 
 pytest.importorskip("starlette", reason="the extra `monitor` is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `monitor` is not installed")
 
 from coordinator.buckets import staleness_histogram  # noqa: E402
 from coordinator.monitor.observer import Observer  # noqa: E402
+from coordinator.monitor.top import choose, gather, picture  # noqa: E402
 from coordinator.monitor.web import build_app, check_settings  # noqa: E402
 from coordinator.timing import Timing  # noqa: E402
 from fl_core.broker import feed, keys  # noqa: E402
@@ -113,6 +117,17 @@ def test_history_survives_a_restart_of_the_monitor(broker: str) -> None:
             assert status == 200
 
 
+def test_top_draws_a_campaign(broker: str) -> None:
+    """Its picture has the ledger, the queues' and the workers' tables, and the name of who merged."""
+    observer = Observer(connect(broker))
+    assert choose(observer.poll()) == CAMPAIGN
+    console = Console(width=140, file=io.StringIO())
+    console.print(picture(gather(observer, CAMPAIGN), 140))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for text in (CAMPAIGN, "issued 4 = merged 4", "queue", "worker", "w0", "q ends"):
+        assert text in shown, text
+
+
 def test_watching_writes_nothing_and_names_every_key(broker: str) -> None:
     """Polling, following and scraping leave the data as it is, and never search the key space."""
     client = connect(broker)
@@ -125,6 +140,19 @@ def test_watching_writes_nothing_and_names_every_key(broker: str) -> None:
         used = set(client.info("commandstats"))
     assert {key: client.dump(key) for key in client.keys("*")} == before
     assert not used & {f"cmdstat_{name}" for name in ("keys", "scan", "set", "hset", "xadd", "zadd", "del", "unlink")}
+
+
+def test_a_user_who_may_only_read_can_watch(broker: str) -> None:
+    """The user of docs/monitoring.md sees everything, and is refused nothing on the way."""
+    client = connect(broker)
+    text = (Path(__file__).parents[2] / "docs/monitoring.md").read_text()
+    (command,) = re.findall(r"^ACL SETUSER watcher .*$", text, re.MULTILINE)
+    client.execute_command(*command.replace("PASSWORD", "secret").split())
+    client.acl_log_reset()
+    with _monitor(broker.replace("redis://", "redis://watcher:secret@")) as url:
+        _events(f"{url}/api/live?campaign={CAMPAIGN}", 2)
+        assert _ask(f"{url}/api/campaigns/{CAMPAIGN}/rejected")[0] == 200
+    assert client.acl_log() == []
 
 
 def test_control_needs_the_token(broker: str) -> None:
@@ -175,14 +203,13 @@ def test_page_trusts_nobody(broker: str) -> None:
 
 def test_an_outage_is_shown_and_passes(tmp_path: Path) -> None:
     """While the broker is away the page keeps what it saw and says so; health is 503 meanwhile."""
-    with EmbeddedServer(tmp_path / "broker", persistent=False) as server:
-        with _monitor(server.url) as url:
-            assert _ask(f"{url}/healthz")[0] == 200
-            server.stop()
-            for _ in range(100):
-                if _ask(f"{url}/healthz")[0] == 503:
-                    break
-                threading.Event().wait(0.05)
-            assert _ask(f"{url}/healthz")[0] == 503
-            assert json.loads(_ask(f"{url}/api/overview")[1])["error"]
-            assert b"fedtide_broker_up 0.0" in _ask(f"{url}/metrics")[1]
+    with EmbeddedServer(tmp_path / "broker", persistent=False) as server, _monitor(server.url) as url:
+        assert _ask(f"{url}/healthz")[0] == 200
+        server.stop()
+        for _ in range(100):
+            if _ask(f"{url}/healthz")[0] == 503:
+                break
+            threading.Event().wait(0.05)
+        assert _ask(f"{url}/healthz")[0] == 503
+        assert json.loads(_ask(f"{url}/api/overview")[1])["error"]
+        assert b"fedtide_broker_up 0.0" in _ask(f"{url}/metrics")[1]

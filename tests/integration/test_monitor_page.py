@@ -10,7 +10,12 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import msgpack
 import pytest
+
+from fl_core.broker.connection import connect
+from fl_core.broker.feed import feed_commands
+from fl_core.broker.keys import CampaignKeys
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -39,7 +44,9 @@ def test_a_killed_worker_is_seen_lost_and_its_task_re_issued(lab: Any, browser: 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     spec = lab.spec(
-        stop={"updates": None, "seconds": 120.0}, dispatch={"lease_seconds": 4.0}, evaluation={"data": "fl_core.data:digits"}
+        stop={"updates": None, "seconds": 120.0},
+        dispatch={"lease_seconds": 4.0},
+        evaluation={"data": "fl_core.data:digits"},
     )
     run = lab.run(spec)
     stays, dies = lab.worker("stays", delay=0.3), lab.worker("dies", shard=1, delay=20.0)
@@ -67,6 +74,43 @@ def test_a_killed_worker_is_seen_lost_and_its_task_re_issued(lab: Any, browser: 
     assert errors == []
     assert stays.process.poll() is None
     assert run.process.poll() is None
+
+
+@pytest.mark.timeout(120)
+def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
+    """A task that is nowhere is drawn, said, and turns the campaign's health red; devices' names stay text."""
+    client, campaign_keys = connect(lab.url), CampaignKeys("holed-1")
+    status = {
+        "state": "running", "strategy": "fedbuff", "versions": 2, "issued": 9, "merged": 4, "expired": 0, "out": 3,
+        "cancelled": 0, "reissued": 0, "rejected": {"too_stale": 1}, "surplus": {}, "wall_seconds": 9.0,
+        "updates_per_second": 1.0, "staleness": {"mean": 0, "p50": 0, "p95": 0, "max": 0}, "final_accuracy": None,
+        "best_accuracy": None, "final_loss": 0.5, "live_workers": 1, "written_ms": 1, "queues": ["default"],
+    }  # fmt: skip
+    evil = "<img src=x onerror=document.title=1>"
+    client.zadd("fedtide:campaigns", {"holed-1": 1})
+    client.set(campaign_keys.status, msgpack.packb(status))
+    event = {"kind": "worker", "seconds": 1.0, "worker": evil, "event": "joined"}
+    for command in feed_commands(campaign_keys, 1, 1, "1-0", [event]):
+        client.execute_command(*command)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monitor = lab.program("coordinator", "monitor", "--port", str(port), "--broker", lab.url, name="monitor")
+    _until_up(f"http://127.0.0.1:{port}/healthz", monitor)
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"http://127.0.0.1:{port}/#/c/holed-1")
+    page.wait_for_selector("#ledger .hole", timeout=30_000)
+    assert "issued 9 ≠" in page.inner_text("#ledger")
+    assert "1 missing" in page.inner_text("#ledger")
+    page.wait_for_selector(".health.bad:has-text('does not add up')")
+    assert evil in page.inner_text("#feed")
+    assert page.query_selector("main img") is None
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing sticks out on a phone
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.keyboard.press("Tab")
+    page.focus("#theme")
+    page.keyboard.press("Enter")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
 
 
 def _until_up(url: str, program: Any) -> None:

@@ -10,24 +10,15 @@ from typing import Any
 import pytest
 import redis
 
+from tests.integration.lab import Lab, assert_identity, until
+
 KEEP = {"keep_log": True, "every_merges": 4, "every_seconds": 0.5}
 
 
-def until(condition: Any, seconds: float = 30) -> Any:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
-
-
-def assert_whole(lab: Any, merged: int) -> dict[str, Any]:
+def assert_whole(lab: Lab, merged: int) -> dict[str, Any]:
     """The campaign merged what it should, its ledger adds up, and its log gives the same bits again."""
     summary: dict[str, Any] = lab.summary()
-    ended = summary["merged"] + sum(summary["rejected"].values()) + summary["expired"] + summary["cancelled"]
-    assert summary["issued"] == ended + summary["out"], summary
+    assert_identity(summary)
     assert summary["merged"] == merged
     merges = [line for line in lab.history() if line["kind"] == "merge"]
     assert [line["version"] for line in merges] == list(range(1, summary["versions"] + 1))
@@ -40,7 +31,7 @@ def assert_whole(lab: Any, merged: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "place", ["before_commit:9", "after_commit:9", "between_merge_and_publish:3", "mid_checkpoint:3", "before_trim:2"]
 )
-def test_coordinator_killed_at_a_named_point_resumes_to_the_same_bit(lab: Any, place: str) -> None:
+def test_coordinator_killed_at_a_named_point_resumes_to_the_same_bit(lab: Lab, place: str) -> None:
     """Wherever the coordinator dies, --resume ends as if it had never died."""
     spec = lab.spec(stop={"updates": 40}, checkpoint=KEEP)
     run = ["run", str(spec), "--broker", lab.url, "--out", str(lab.folder / "run")]
@@ -51,7 +42,7 @@ def test_coordinator_killed_at_a_named_point_resumes_to_the_same_bit(lab: Any, p
     assert_whole(lab, 40)
 
 
-def test_coordinator_killed_again_and_again_loses_nothing(lab: Any) -> None:
+def test_coordinator_killed_again_and_again_loses_nothing(lab: Lab) -> None:
     """Three kills at arbitrary instants, each followed by --resume."""
     spec = lab.spec(stop={"updates": 60}, checkpoint=KEEP)
     lab.worker("one", delay=0.05)
@@ -67,7 +58,7 @@ def test_coordinator_killed_again_and_again_loses_nothing(lab: Any) -> None:
     assert_whole(lab, 60)
 
 
-def test_standby_takes_over_and_a_paused_writer_cannot_write_again(lab: Any) -> None:
+def test_standby_takes_over_and_a_paused_writer_cannot_write_again(lab: Lab) -> None:
     """A coordinator that stops answering loses its lease to the standby; when it wakes up it is fenced out."""
     spec = lab.spec(stop={"updates": None}, checkpoint=KEEP)
     first = lab.run(spec)
@@ -89,7 +80,7 @@ def test_standby_takes_over_and_a_paused_writer_cannot_write_again(lab: Any) -> 
     assert_whole(lab, lab.summary()["merged"])
 
 
-def test_campaign_goes_on_after_a_restart_of_the_server(lab: Any) -> None:
+def test_campaign_goes_on_after_a_restart_of_the_server(lab: Lab) -> None:
     """kill -9 of a server with persistence: coordinator and workers come back to it by themselves."""
     coordinator = lab.run(lab.spec(stop={"updates": 60}, checkpoint=KEEP))
     lab.worker("one", delay=0.05)
@@ -103,7 +94,7 @@ def test_campaign_goes_on_after_a_restart_of_the_server(lab: Any) -> None:
     assert lab.summary()["merged"] == 60
 
 
-def test_campaign_goes_on_after_the_server_lost_its_data(lab: Any) -> None:
+def test_campaign_goes_on_after_the_server_lost_its_data(lab: Lab) -> None:
     """FLUSHALL: the coordinator notices, says so, writes the campaign again, and reaches its end."""
     coordinator = lab.run(lab.spec(stop={"updates": 60}))
     lab.worker("one", delay=0.05)
@@ -117,7 +108,7 @@ def test_campaign_goes_on_after_the_server_lost_its_data(lab: Any) -> None:
     assert merges == list(range(1, summary["versions"] + 1))
 
 
-def test_update_finished_without_a_broker_is_delivered_by_the_next_life_of_the_worker(lab: Any) -> None:
+def test_update_finished_without_a_broker_is_delivered_by_the_next_life_of_the_worker(lab: Lab) -> None:
     """The broker vanishes during training: the update waits on disk, survives kill -9, and is merged later."""
     spec = lab.spec(dispatch={"concurrency": 1, "lease_seconds": 60.0}, stop={"updates": 1}, checkpoint=KEEP)
     coordinator = lab.run(spec)
@@ -136,7 +127,7 @@ def test_update_finished_without_a_broker_is_delivered_by_the_next_life_of_the_w
     assert not list(outbox.glob("*.update"))
 
 
-def test_every_update_sent_twice_counts_once(lab: Any) -> None:
+def test_every_update_sent_twice_counts_once(lab: Lab) -> None:
     """Each log entry of a worker is appended again: every copy is refused as a duplicate, none is merged."""
     coordinator = lab.run(lab.spec(stop={"updates": 20}, checkpoint=KEEP))
     lab.worker("one", delay=0.05)
@@ -158,7 +149,7 @@ def test_every_update_sent_twice_counts_once(lab: Any) -> None:
     assert summary["surplus"]["duplicate"] >= 10
 
 
-def test_rejected_update_can_be_looked_at_and_let_in(lab: Any) -> None:
+def test_rejected_update_can_be_looked_at_and_let_in(lab: Lab) -> None:
     """Updates above the norm bound are parked with reason and sender; an operator merges one after all."""
     spec = lab.spec(aggregation={"max_update_norm": 1e-6, "buffer_size": 1}, stop={"updates": None, "seconds": 60.0})
     coordinator = lab.run(spec)
@@ -174,12 +165,11 @@ def test_rejected_update_can_be_looked_at_and_let_in(lab: Any) -> None:
     lab.ask("stop", "trial")
     assert coordinator.wait(20) == 0
     summary = lab.summary()
-    ended = summary["merged"] + sum(summary["rejected"].values()) + summary["expired"] + summary["cancelled"]
-    assert summary["issued"] == ended
+    assert_identity(summary)
     assert summary["merged"] == 1
 
 
-def test_resume_without_a_checkpoint_says_so(lab: Any, tmp_path: Path) -> None:
+def test_resume_without_a_checkpoint_says_so(lab: Lab, tmp_path: Path) -> None:
     """There is nothing to go on from: one sentence, exit code 2."""
     program = lab.run(lab.spec(), "--resume", out="nowhere", name="resume")
     assert program.wait() == 2

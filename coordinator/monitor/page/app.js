@@ -283,6 +283,8 @@ class Campaign {
     this.takeNews(message.news);
     this.queues.only = now.queues ?? null;
     this.queues.update(message);
+    const waited = now.part_quantiles?.queue;
+    if (waited && waited.p50 !== null) this.queues.card.small.textContent = `tasks waited p50 ${span(waited.p50)}, p95 ${span(waited.p95)}`;
     this.workers.update(message);
     if (!now.state) {
       this.state.replaceChildren(pill("launched; no word from its coordinator yet", "warn"));
@@ -349,7 +351,7 @@ class Campaign {
     const tile = (value, label, share) => h("div", { class: "tile" }, h("b", {}, value), h("span", {}, label),
       share === undefined ? null : h("div", { class: "meter" }, h("i", { css: { width: `${Math.min(100, 100 * share)}%` } })));
     const tiles = [
-      now.final_accuracy !== null ? tile(percent(now.final_accuracy), `accuracy, best ${percent(now.best_accuracy)}`) : tile(now.final_loss === null ? "–" : short(now.final_loss), "loss"),
+      now.final_accuracy !== null ? tile(percent(now.final_accuracy), `accuracy; best ${percent(now.best_accuracy)}`) : tile(now.final_loss === null ? "–" : short(now.final_loss), "loss"),
       tile(short(now.versions), "version"),
       tile(over ? short(now.updates_per_second) : (now.recent_updates_per_second ?? 0).toFixed(1), over ? "merged per second, over all" : "merged per second now"),
       tile(`${now.staleness.p50} / ${now.staleness.p95}`, `staleness p50 / p95, max ${now.staleness.max}`),
@@ -359,7 +361,7 @@ class Campaign {
     if (goal && !over) {
       const left = goal[0] > 0.02 && goal[0] < 1 && goal[1] !== `accuracy ${stop.accuracy}` ? `, about ${clock(now.wall_seconds * (1 / goal[0] - 1))} left` : "";
       tiles.push(tile(percent(Math.min(1, goal[0]), 0), `of ${goal[1]}${left}`, goal[0]));
-    } else tiles.push(tile(clock(now.wall_seconds), "seconds since launch".replace("seconds", "time")));
+    } else tiles.push(tile(clock(now.wall_seconds), over ? "from launch to end" : "since launch"));
     this.tiles.replaceChildren(...tiles);
   }
 
@@ -435,7 +437,7 @@ class Campaign {
     if (!this.quarantine.open) return;
     const answer = await fetch(`/api/campaigns/${encodeURIComponent(this.name)}/rejected`).then((r) => r.json()).catch(() => ({ rows: [] }));
     const list = table([["when", ""], ["reason", "text"], ["worker", "text"], ["task", ""], ["detail", "text"]]);
-    list.body.append(...(answer.rows ?? []).map((row) => h("tr", {}, cell(row.when), cell(row.reason, "text"), cell(row.worker, "text"), cell(row.task), cell(row.detail, "text"))));
+    list.body.append(...(answer.rows ?? []).map((row) => h("tr", {}, cell(row.when), cell(row.reason, "text"), cell(row.worker, "text"), cell(row.task), cell(row.detail, "text wrap"))));
     this.parked.replaceChildren(list.element, h("p", { class: "quiet" }, "More, and how to let one in: ", h("code", {}, `fedtide rejected ${this.name} --show N`)));
   }
 

@@ -37,6 +37,7 @@ def test_counts_survive_a_new_coordinator_and_stay_small() -> None:
     for seconds in BOUNDS:
         timing.add_update({"train": seconds}, life_seconds=seconds, log_seconds=0.0, merge_seconds=0.0)
     timing.add_publish(0.25)
+    timing.add_evaluation(1.5)
     other.restore(timing.export())
     other.restore({"bounds": [1, 2], "sums": {}})
     assert other.export() == timing.export()

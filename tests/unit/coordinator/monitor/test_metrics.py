@@ -31,6 +31,7 @@ def _status(**changes: Any) -> dict[str, Any]:
     timing = Timing()
     timing.add_update({"train": 0.2, "queue": 5.0}, life_seconds=6.0, log_seconds=0.1, merge_seconds=0.001)
     timing.add_publish(0.004)
+    timing.add_evaluation(0.5)
     return {
         "state": "running", "versions": 3, "issued": 12, "merged": 6, "rejected": {"too_stale": 2}, "expired": 1,
         "cancelled": 0, "out": 3, "reissued": 1, "surplus": {"duplicate": 1}, "bytes_up": 10, "bytes_down": 20,
