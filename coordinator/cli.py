@@ -238,12 +238,13 @@ def rejected(campaign: str, show: int | None, readmit: int | None, broker: str, 
 
     registry = _registry(broker)
     name = registry.find(campaign)
-    rows = list_parked(connect(broker, timeout_seconds=5), name)
+    client = connect(broker, timeout_seconds=5)
+    rows = list_parked(client, name)
     wanted = readmit or show
     if wanted is not None and wanted > len(rows):
         raise SpecError(f"there is no rejected update {wanted}; {name} has {len(rows)} in quarantine.")
     if readmit is not None:
-        outcome = readmit_parked(registry, name, rows[readmit - 1])
+        outcome = readmit_parked(client, registry, name, rows[readmit - 1])
         return _print_json(outcome) if as_json else click.echo(outcome["sentence"])
     if show is not None:
         return _print_json(rows[show - 1]) if as_json else print_parked(rows[show - 1])

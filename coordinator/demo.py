@@ -22,6 +22,7 @@ from coordinator.curves import draw_comparison, draw_curves
 from coordinator.examples import example
 from coordinator.fleet import Fleet, load_fleet
 from coordinator.progress import Display, summary_table
+from coordinator.report import write_report
 from coordinator.run import lead, local_fleet, open_broker
 from coordinator.run_folder import RunFolder
 from coordinator.tables import new_table, number
@@ -144,6 +145,7 @@ def _campaign(spec: CampaignSpec, url: str, path: Path, fleet: Fleet, quiet: boo
         with display:
             summary = lead(spec, url, folder, fleet, on_launch=display.show_launch, on_progress=display.show_progress)
     draw_curves(folder.history, folder.curves, title=_title(spec, summary))
+    write_report(folder.path)
     _end_if_interrupted(summary)
     return summary
 

@@ -45,7 +45,7 @@ def _describe(index: int, parked: Parked) -> dict[str, Any]:
     return {**row, **{name: getattr(header, name) for name in names}}
 
 
-def readmit_parked(registry: Registry, campaign: str, row: dict[str, Any]) -> dict[str, Any]:
+def readmit_parked(client: Client, registry: Registry, campaign: str, row: dict[str, Any]) -> dict[str, Any]:
     """Ask the coordinator to merge a parked update, and wait shortly for the answer.
 
     Raises:
@@ -56,19 +56,14 @@ def readmit_parked(registry: Registry, campaign: str, row: dict[str, Any]) -> di
             f"rejected update {row['number']} cannot be merged: "
             + ("it answered no open task." if row["task"] is None else "its payload was too large to keep.")
         )
-    before = registry.status(campaign)
-    if before.get("state") not in ("running", "paused"):
-        raise CampaignError(
-            f"campaign {campaign} is {before.get('state')}; only a running or paused one takes updates."
-        )
+    state = registry.status(campaign).get("state")
+    if state not in ("running", "paused"):
+        raise CampaignError(f"campaign {campaign} is {state}; only a running or paused one takes updates.")
     registry.request(campaign, "readmit", row["position"])
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
         time.sleep(0.1)
-        rejected = registry.status(campaign).get("rejected", {})
-        if rejected.get(row["reason"], 0) < before["rejected"].get(row["reason"], 0):
+        # It leaves the quarantine in the transaction that takes it into the log.
+        if CampaignBroker(client, campaign).parked(row["position"]) is None:
             return {"readmitted": True, "sentence": f"update {row['number']} of {campaign} was readmitted."}
-    return {
-        "readmitted": False,
-        "sentence": "the coordinator was asked; it has not answered yet, or refused (see its log).",
-    }
+    return {"readmitted": False, "sentence": "the request waits for the coordinator, which does not answer now."}

@@ -69,7 +69,8 @@ class Adversary:
         update = ModelUpdate(
             campaign="fuzz", task_id=task_id(SECRET, number), attempt=1, worker="w", base_version=version,
             num_examples=10, sends="delta", codec="fp32", layout_digest=self._layout.digest, payload_bytes=len(payload),
-            payload_digest=blobs.digest(payload), blob="", num_chunks=0, bytes_down=0, metrics={"loss": 1.0}, seconds={},
+            payload_digest=blobs.digest(payload), blob="", num_chunks=0, bytes_down=0, metrics={"loss": 1.0},
+            seconds={},
         )  # fmt: skip
         fields: dict[str, Any] = msgpack.unpackb(update.to_bytes())
         return fields, payload

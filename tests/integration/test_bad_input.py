@@ -105,8 +105,8 @@ def test_update_for_another_campaign_is_a_counted_rejection(lab: Lab) -> None:
     payload = b"\0" * 64
     stranger = ModelUpdate(
         campaign="other-1", task_id="1-000000000000", attempt=1, worker="w", base_version=0, num_examples=1,
-        sends="delta", codec="fp32", layout_digest="0" * 32, payload_bytes=64, payload_digest=blobs.digest(payload), blob="",
-        num_chunks=0, bytes_down=0, metrics={}, seconds={},
+        sends="delta", codec="fp32", layout_digest="0" * 32, payload_bytes=64, payload_digest=blobs.digest(payload),
+        blob="", num_chunks=0, bytes_down=0, metrics={}, seconds={},
     )  # fmt: skip
     name = lab.ask("campaigns")[0]["campaign"]
     redis.Redis.from_url(lab.url).xadd(f"fedtide:c:{{{name}}}:log", {"u": stranger.to_bytes(), "p": payload})

@@ -36,7 +36,7 @@ def test_feed_goes_on_where_it_was_after_a_crash(lab: Any) -> None:
     told = sum(line["updates"] for line in merges)
     assert 40 <= told <= 60, "a crash may cost the charts a moment, never count one twice"
     assert [line["event"] for line in lines if line["kind"] == "coordinator"] == ["launched", "resumed"]
-    assert [line["event"] for line in lines if line["kind"] == "worker"][0] == "joined"
+    assert next(line["event"] for line in lines if line["kind"] == "worker") == "joined"
     assert lines[-1]["kind"] in ("end", "merges", "evaluation")
     shown = lab.ask("top")
     assert shown["campaign"]["merged"] == 60

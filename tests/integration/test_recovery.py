@@ -112,7 +112,7 @@ def test_update_finished_without_a_broker_is_delivered_by_the_next_life_of_the_w
     """The broker vanishes during training: the update waits on disk, survives kill -9, and is merged later."""
     spec = lab.spec(dispatch={"concurrency": 1, "lease_seconds": 60.0}, stop={"updates": 1}, checkpoint=KEEP)
     coordinator = lab.run(spec)
-    worker = lab.worker("careful", delay=2.0)
+    worker = lab.worker("careful", delay=6.0)
     until(lambda: any(row["holding"] for row in lab.ask("workers")))
     lab.server.kill()
     outbox = lab.folder / "state-careful" / "outbox"
