@@ -28,7 +28,7 @@ demo: install
 	$(BIN)/fedtide demo
 
 test: install
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 4
 	@$(MAKE) --no-print-directory lint
 
 lint: install

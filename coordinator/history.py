@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class History:
@@ -19,10 +19,15 @@ class History:
 
     def __init__(self, path: Path, num_bytes: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # What stands is copied into a new file that takes the old one's name. A coordinator that lost its lease, and wakes
+        # up later, still has the old file open: what it writes there nobody reads.
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        with partial.open("wb") as begun:
+            if num_bytes and path.exists():
+                with path.open("rb") as before:
+                    _copy(before, begun, num_bytes)
+        partial.replace(path)
         self._file = path.open("ab")
-        # A standby that took over has the checkpoint but not this file: it must not be stretched with zeros.
-        self._file.truncate(min(num_bytes, self._file.seek(0, os.SEEK_END)))
-        self._file.seek(0, os.SEEK_END)
         self.num_bytes = self._file.tell()
 
     def append(self, lines: Iterable[dict[str, Any]]) -> None:
@@ -40,6 +45,13 @@ class History:
     def close(self) -> None:
         """End writing."""
         self._file.close()
+
+
+def _copy(source: BinaryIO, target: BinaryIO, num_bytes: int) -> None:
+    """The first ``num_bytes``, or all if there are fewer (a standby may have the checkpoint and a shorter file)."""
+    while num_bytes > 0 and (block := source.read(min(num_bytes, 2**20))):
+        target.write(block)
+        num_bytes -= len(block)
 
 
 def read_history(path: Path) -> Iterator[dict[str, Any]]:

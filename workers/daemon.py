@@ -26,6 +26,7 @@ from workers.settings import WorkerSettings
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.2
+NEWS_SECONDS = 1.0
 
 
 class Daemon:
@@ -99,7 +100,7 @@ class Daemon:
 
     def _watch(self) -> None:
         """Beat; deliver what an earlier life left; notice when the child died or the grace period is over."""
-        next_beat = 0.0
+        next_beat, told = 0.0, ""
         away_since: float | None = None
         while not self._ended.wait(LOOK_SECONDS):
             vitals = self._pulse.read()
@@ -108,9 +109,11 @@ class Daemon:
                 self._on_stop()
             self._look_after_child(vitals)
             now = time.monotonic()
-            if now < next_beat:
+            # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it.
+            news = vitals.holding != told and now >= next_beat - BEAT_SECONDS + NEWS_SECONDS
+            if now < next_beat and not news:
                 continue
-            next_beat = now + BEAT_SECONDS
+            next_beat, told = now + BEAT_SECONDS, vitals.holding
             try:
                 self._beat(vitals)
                 if away_since is not None:

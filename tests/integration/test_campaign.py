@@ -98,7 +98,7 @@ def test_stopped_worker_hands_its_task_back_and_leaves_the_roster(lab: Lab) -> N
 def test_stopped_worker_finishes_its_task_within_the_grace_period(lab: Lab) -> None:
     """SIGTERM while a short task is in hand: it is finished and merged, then the worker leaves."""
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 1}))
-    worker = lab.worker("finishing", delay=1.5)
+    worker = lab.worker("finishing", delay=5.0)
     until(lambda: any(row["holding"] for row in lab.ask("workers")))
     worker.send(signal.SIGTERM)
     assert worker.wait(15) == 0
