@@ -19,8 +19,8 @@ class History:
 
     def __init__(self, path: Path, num_bytes: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What stands is copied into a new file that takes the old one's name. A coordinator that lost its lease, and wakes
-        # up later, still has the old file open: what it writes there nobody reads.
+        # What stands is copied into a new file that takes the old one's name. A coordinator that lost its lease and
+        # wakes up later still has the old file open: what it writes there nobody reads.
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         with partial.open("wb") as begun:
             if num_bytes and path.exists():
