@@ -86,15 +86,6 @@ class CampaignBroker:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def ping(self) -> None:
-        """Ask for a sign of life.
-
-        Raises:
-            BrokerUnavailable: there is none.
-        """
-        with broker_errors("asking the broker"):
-            self._client.ping()
-
     def clock_ms(self) -> float:
         """The server's clock."""
         with broker_errors("reading the server's clock"):
