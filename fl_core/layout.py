@@ -139,15 +139,19 @@ class Layout:
         """A name for exactly this layout: 32 hex characters (BLAKE2b-128 of its msgpack encoding)."""
         return hashlib.blake2b(msgpack.packb(self.to_map()), digest_size=16).hexdigest()
 
-    def flatten(self, module: torch.nn.Module) -> Parameters:
-        """Copy a module's tensors into a new vector, from whatever device they are on.
+    def flatten(self, module: torch.nn.Module, out: FloatArray | None = None) -> Parameters:
+        """Copy a module's tensors into a vector, from whatever device they are on.
+
+        Args:
+            out: float32 of shape ``(num_elements,)`` to be overwritten; new memory otherwise.
 
         Raises:
             LayoutError: the module lacks a tensor, or has it in another shape.
         """
         import torch
 
-        values = np.empty(self.num_elements, np.float32)
+        values = np.empty(self.num_elements, np.float32) if out is None else out
+        self._verify_size(values)
         with torch.no_grad():
             for part, tensor in self._pairs(values, module):
                 torch.from_numpy(part).copy_(tensor)

@@ -6,7 +6,6 @@ from collections import defaultdict
 from typing import Any
 
 import msgpack
-import numpy as np
 import torch
 
 from fl_core.broker.tasks import Head
@@ -17,7 +16,7 @@ from fl_core.messages import TrainTask
 from fl_core.models.build import build_model
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.method import Method, build_method
-from fl_core.vectors import Parameters, read_all
+from fl_core.vectors import FloatArray, Parameters, read_all
 
 
 class CachedModel:
@@ -27,6 +26,7 @@ class CachedModel:
         digest: of ``base``; empty before the first fetch.
         settings, method: how this campaign trains.
         feedback: what lossy updates of this campaign have left out so far, by part of the model.
+        spare: memory of the last update, for the next one; new memory of this size would be page-faulted and zeroed.
     """
 
     def __init__(self, module: torch.nn.Module, layout: Layout, settings: TrainingSection, method: Method) -> None:
@@ -37,12 +37,16 @@ class CachedModel:
         self.feedback: defaultdict[int, ErrorFeedback] = defaultdict(ErrorFeedback)
         self.digest = ""
         self.base: Parameters | None = None
+        self.spare: FloatArray | None = None
+        self._fetched: memoryview | None = None
 
     def give_up_base(self) -> memoryview | None:
-        """The memory of the version at hand, to be overwritten by the next one; until then there is none."""
-        base, self.base, self.digest = self.base, None, ""
-        values = None if base is None else base.values
-        return values.view(np.uint8).data if values is not None and values.flags.writeable else None
+        """The memory that the version at hand was fetched into, to be overwritten by the next one.
+
+        Until then there is no version.
+        """
+        self.base, self.digest = None, ""
+        return self._fetched
 
     def keep(self, head: Head, payload: bytes | memoryview) -> None:
         """Remember a version as it arrived: what was decoded is the base that a delta is taken against.
@@ -57,6 +61,7 @@ class CachedModel:
                 f"version {head.version} does not fit the model built here, of {self.layout.num_elements} elements "
                 f"({error.detail}); install the campaign's model code."
             ) from error
+        self._fetched = payload if isinstance(payload, memoryview) and not payload.readonly else None
         self.base = Parameters(read_all(values))
         self.digest = head.digest
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import structlog
 import torch
 
@@ -26,7 +27,7 @@ from fl_core.training.importance import accumulated, score
 from fl_core.training.method import DeviceTask, Outcome
 from fl_core.training.pace import fit_work
 from fl_core.training.schedule import version_factor
-from fl_core.vectors import Sends
+from fl_core.vectors import FloatArray, Sends
 from workers.account import Account
 from workers.memory import DeviceMemory
 from workers.model_cache import CachedModel, ModelCache
@@ -142,6 +143,7 @@ class Trainer:
         )
         ready = time.perf_counter()
         wanted = self._deliver(update, payload)
+        model.spare = _reusable(outcome, model)
         parts = {**update.seconds, "deliver": time.perf_counter() - ready}
         self.account.ended(task, "delivered" if wanted else "unwanted", parts)
         self._vitals = replace(
@@ -202,6 +204,7 @@ class Trainer:
                 memory=DeviceMemory(self._settings.state_dir, task.campaign),
                 own_model=self._own_model if self._settings.model else None,
                 importance=accumulated(task.codec_args.get("importance", "")),
+                spare=model.spare,
                 should_stop=self._stop_check(task),
                 emulate_example_seconds=self._settings.emulate_example_seconds,
             )
@@ -305,6 +308,13 @@ class Trainer:
 
 def _finite(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _reusable(outcome: Outcome, model: CachedModel) -> FloatArray | None:
+    """An update's memory, if the next one may lie there. What error feedback has seen, it may hold on to."""
+    values = outcome.values
+    fits = values.shape == (model.layout.num_elements,) and values.dtype == np.float32
+    return values if fits and values.flags.carray and not model.feedback else None
 
 
 def _seed(task: TrainTask, worker: str) -> int:

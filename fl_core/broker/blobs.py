@@ -7,8 +7,6 @@ buffer that was allocated once, so a payload of n bytes costs n bytes of memory 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import redis
@@ -17,6 +15,9 @@ import xxhash
 from fl_core.broker.connection import Client, broker_errors
 
 CHUNK_BYTES = 2**20
+
+# redis-py has no public way to stream a value. Its connections (TLS, password, timeouts) are still the best ones, so
+# their sockets are used, by BrokerClient's short way.
 
 Bytes = bytes | bytearray | memoryview
 
@@ -62,7 +63,8 @@ def put(client: Client, prefix: str, payload: Bytes, *, expire_seconds: int | No
     tail = b"" if expire_seconds is None else b"$2\r\nEX\r\n" + _bulk(str(expire_seconds).encode())
     words = 3 if expire_seconds is None else 5
     keys = chunk_keys(prefix, len(view))
-    with broker_errors("writing a blob"), _socket(client) as sock:
+    with broker_errors("writing a blob"), client.in_hand() as connection:
+        sock = connection._sock
         end = b""
         for index, key in enumerate(keys):
             chunk = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
@@ -105,7 +107,8 @@ def get(client: Client, prefix: str, num_bytes: int, into: memoryview | None = N
     whole = buffer(num_bytes) if into is None else into
     keys = chunk_keys(prefix, num_bytes)
     missing: str | None = None
-    with broker_errors("reading a blob"), _socket(client) as sock:
+    with broker_errors("reading a blob"), client.in_hand() as connection:
+        sock = connection._sock
         sock.sendall(b"".join(b"*2\r\n$3\r\nGET\r\n" + _bulk(key.encode()) for key in keys))
         for index, key in enumerate(keys):
             chunk = whole[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
@@ -144,21 +147,6 @@ def delete(client: Client, prefix: str, num_bytes: int) -> None:
 
 def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
-
-
-@contextlib.contextmanager
-def _socket(client: Client) -> Iterator[Any]:
-    """The socket of one pooled connection. After any failure it is closed: its replies would be out of step."""
-    pool = client.connection_pool
-    connection = pool.get_connection()
-    try:
-        # redis-py has no public way to stream a value; its connection (TLS, password, timeouts) is still the best one.
-        yield connection._sock
-    except BaseException:
-        connection.disconnect()
-        raise
-    finally:
-        pool.release(connection)
 
 
 def _line(sock: Any, expected: bytes) -> bytes:

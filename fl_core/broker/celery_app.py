@@ -6,7 +6,9 @@ Settings that matter, and why:
 - Early acknowledgement: late acks with a visibility timeout re-run a task that is longer than the timeout, for ever.
   A lost task is found by the worker's beat instead.
 - ``worker_disable_prefetch``: a worker takes a message only when it is free, so nothing waits behind a long task.
-- One unacked key per worker: no worker ever restores (or needs rights on) what another had in hand.
+- No record of unacknowledged messages at the server (``ack_emulation``): with early acknowledgement it would be
+  written and deleted at once, at two transactions per task. What a worker that stops has not begun goes back on its
+  queue; what one that is killed has taken, the coordinator misses and rings again.
 """
 
 from __future__ import annotations
@@ -21,27 +23,25 @@ from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS, check_url
 TRAIN = "fedtide.train"
 
 
-def make_app(url: str, *, worker: str, celery_events: bool = False) -> Celery:
+def make_app(url: str, *, celery_events: bool = False) -> Celery:
     """A worker's Celery application; it connects at first use.
 
     Args:
         url: the broker.
-        worker: the worker's name.
         celery_events: send task events and answer remote control, for Celery's own monitoring tools.
     """
-    unacked = f"fedtide:unacked:{worker}"
     transport: dict[str, Any] = {
         "priority_steps": [0],
         "socket_timeout": SOCKET_TIMEOUT_SECONDS,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 10,
-        "visibility_timeout": 7 * 24 * 3600,
-        "unacked_key": unacked,
-        "unacked_index_key": f"{unacked}:index",
-        "unacked_mutex_key": f"{unacked}:mutex",
+        "ack_emulation": False,
     }
-    app = Celery("fedtide", broker=check_url(url), set_as_current=False)
+    url = check_url(url)
+    # kombu has a name of its own for a socket's URL.
+    broker = f"redis+socket://{url.removeprefix('unix://')}" if url.startswith("unix://") else url
+    app = Celery("fedtide", broker=broker, set_as_current=False)
     if url.startswith("rediss://") and "ssl_cert_reqs" not in url:
         # kombu would take any certificate; redis-py, our other connection, does not.
         app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -16,9 +20,12 @@ from fl_core.errors import BrokerUnavailable, SpecError
 
 # redis-py types a reply by what any client might be set to decode; ours decodes nothing, so its replies are bytes.
 Client: TypeAlias = Any
+Word: TypeAlias = str | bytes | int | float | memoryview
 DEFAULT_URL = "redis://127.0.0.1:6399/0"
 CONNECT_TIMEOUT_SECONDS = 5.0
 SOCKET_TIMEOUT_SECONDS = 15.0
+# A connection that was used a moment ago is not asked whether the server has closed it.
+FRESH_SECONDS = 1.0
 
 # A half-open connection (the other side lost power) is found in 15 s without waiting for the kernel's two hours.
 _KEEPALIVE = {
@@ -83,6 +90,93 @@ def check_url(url: str) -> str:
     return url
 
 
+class BrokerClient(redis.Redis):
+    """redis-py's client with a short way beside it, for what is done at every task.
+
+    For each command redis-py takes a connection out of its pool, looks at it, counts it, arms a retry and gives it
+    back: four fifths of the processor time of a small command. The short way keeps one connection in hand for each
+    thread. What goes through it must bear to be sent twice: the caller repeats it after a failure.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._hand = threading.local()
+
+    @contextlib.contextmanager
+    def in_hand(self) -> Iterator[Any]:
+        """This thread's own connection. After any failure it is closed: its replies would be out of step."""
+        hand = self._hand
+        connection = getattr(hand, "connection", None)
+        if connection is None or hand.process != os.getpid():  # a fork's connection is its parent's
+            connection = hand.connection = self.connection_pool.make_connection()
+            hand.process, hand.used, hand.unread = os.getpid(), 0.0, 0
+        try:
+            self._make_ready(connection)
+            yield connection
+        except BaseException:
+            connection.disconnect()
+            hand.unread = 0
+            raise
+        hand.used = time.monotonic()
+
+    def quick(self, *words: Word) -> Any:
+        """One command by the short way, and its reply as it came.
+
+        Raises:
+            redis.RedisError, OSError: as redis-py does; see ``broker_errors``.
+        """
+        with self.in_hand() as connection:
+            connection.send_command(*words)
+            try:
+                return connection.read_response()
+            except redis.ResponseError as error:
+                refusal = error  # a whole reply: the connection is still in step
+        raise refusal
+
+    def later(self, *words: Word) -> None:
+        """A command by the short way whose reply is read, and dropped, before the next one: it costs no wait.
+
+        Raises:
+            redis.RedisError, OSError: it could not be sent.
+        """
+        with self.in_hand() as connection:
+            connection.send_command(*words)
+            self._hand.unread += 1
+
+    def _make_ready(self, connection: Any) -> None:
+        hand = self._hand
+        try:
+            while hand.unread:
+                hand.unread -= 1
+                with contextlib.suppress(redis.ResponseError):
+                    connection.read_response()
+            if connection._sock is not None and time.monotonic() - hand.used > FRESH_SECONDS and connection.can_read():
+                connection.disconnect()  # the server has closed it
+        except (redis.ConnectionError, redis.TimeoutError):
+            hand.unread = 0
+            connection.disconnect()
+        if connection._sock is None:
+            connection.connect()
+
+
+class Script:
+    """A script of ``scripts.py``, called by its digest and loaded where the server does not know it yet."""
+
+    def __init__(self, client: Client, text: str) -> None:
+        self._client = client
+        self._text = text
+        self._digest = hashlib.sha1(text.encode()).hexdigest()
+
+    def __call__(self, keys: Sequence[str], args: Sequence[Word]) -> Any:
+        """Run it, by the short way."""
+        words = (self._digest, len(keys), *keys, *args)
+        try:
+            return self._client.quick("EVALSHA", *words)
+        except redis.exceptions.NoScriptError:
+            self._client.script_load(self._text)
+            return self._client.quick("EVALSHA", *words)
+
+
 def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Client:
     """A client with timeouts, keepalive and binary replies. It connects at its first command.
 
@@ -91,7 +185,7 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Cli
     """
     tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     try:
-        return redis.Redis.from_url(
+        return BrokerClient.from_url(
             check_url(url),
             socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
             socket_timeout=timeout_seconds,

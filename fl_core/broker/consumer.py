@@ -48,7 +48,7 @@ class Consumer:
         on_stop: Callable[[], None],
         celery_events: bool = False,
     ) -> None:
-        self._app = make_app(url, worker=worker, celery_events=celery_events)
+        self._app = make_app(url, celery_events=celery_events)
         self._on_stop = on_stop
         self._stopping = False
 

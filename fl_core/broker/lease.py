@@ -10,7 +10,7 @@ import msgpack
 import redis
 
 from fl_core.broker import scripts
-from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.errors import CampaignError, FencedOut
 
@@ -34,10 +34,10 @@ class Writer:
         self._client = client
         self._keys = keys
         self._lease_ms = round(lease_seconds * 1000)
-        self._acquire = client.register_script(scripts.ACQUIRE)
-        self._renew = client.register_script(scripts.RENEW)
-        self._release = client.register_script(scripts.RELEASE)
-        self._fenced = client.register_script(scripts.FENCED)
+        self._acquire = Script(client, scripts.ACQUIRE)
+        self._renew = Script(client, scripts.RENEW)
+        self._release = Script(client, scripts.RELEASE)
+        self._fenced = Script(client, scripts.FENCED)
         self.token = f"{holder}:{secrets.token_hex(4)}"
         self.fence = 0
         self.predecessor = ""

@@ -91,18 +91,18 @@ class LogReader:
             BrokerUnavailable: nothing was read; ask again.
         """
         with broker_errors("reading the update log"):
-            streams = self._client.xread(
-                {self._keys.log: self.position, self._keys.control: self.control_position},
-                count=max_entries,
-                block=wait_ms or None,
-            )
+            streams = self._client.quick(
+                "XREAD", "COUNT", max_entries, *(("BLOCK", wait_ms) if wait_ms else ()), "STREAMS",
+                self._keys.log, self._keys.control, self.position, self.control_position,
+            )  # fmt: skip
         entries: list[LogEntry] = []
         requests: list[tuple[str, dict[bytes, bytes]]] = []
-        for name, items in streams:
+        for name, items in streams or ():
+            rows = [(position.decode(), dict(zip(words[::2], words[1::2], strict=True))) for position, words in items]
             if name == self._keys.log.encode():
-                entries = [_entry(position.decode(), fields) for position, fields in items]
+                entries = [_entry(*row) for row in rows]
             else:
-                requests = [(position.decode(), fields) for position, fields in items]
+                requests = rows
         if entries:
             self.position = entries[-1].position
         if requests:

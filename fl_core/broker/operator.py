@@ -18,4 +18,4 @@ from fl_core.broker.connection import DEFAULT_URL
 # Celery's own variable is what `-b` sets.
 URL = os.environ.get("CELERY_BROKER_URL") or os.environ.get("FEDTIDE_BROKER") or DEFAULT_URL
 
-app = make_app(URL, worker="operator", celery_events=True)
+app = make_app(URL, celery_events=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import redis
 from redis.connection import UnixDomainSocketConnection
 
-from fl_core.broker.connection import Client
+from fl_core.broker.connection import BrokerClient, Client
 from fl_core.errors import SpecError
 
 _PLACE = re.compile(
@@ -80,7 +80,7 @@ class Places:
             settings["port"] = port
             if host:
                 settings["host"] = host
-        return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=kind, **settings))
+        return BrokerClient(connection_pool=redis.ConnectionPool(connection_class=kind, **settings))
 
 
 def _parse(place: str) -> tuple[str, str, int]:

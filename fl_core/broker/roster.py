@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fl_core.broker import keys, scripts
-from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.errors import RejectedUpdate
 from fl_core.messages import Beat
 
@@ -28,7 +28,7 @@ class Roster:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._beat = client.register_script(scripts.BEAT)
+        self._beat = Script(client, scripts.BEAT)
 
     def beat(self, beat: Beat) -> None:
         """Say that a worker is alive and what it holds.

@@ -24,7 +24,7 @@ if owner then
   if owned == ARGV[2] and (delivered == '1' or name ~= ARGV[3]) then return {'taken'} end
   again = owned == ARGV[2]
 end
-local head = redis.call('HMGET', KEYS[3], 'version', 'digest', 'num_bytes', 'num_chunks', 'place', 'codec')
+local head = redis.call('HMGET', KEYS[3], 'version', 'digest', 'num_bytes', 'num_chunks', 'place', 'updates', 'codec')
 if not head[1] then return {'gone'} end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -44,10 +44,10 @@ if not again then
   if #recent > CHARACTERS then recent = string.match(string.sub(recent, 1, CHARACTERS), '^(.*,)') end
   redis.call('HSET', KEYS[5], ARGV[6] .. ':recent', recent)
 end
-local answer = {'ok', waited, head[1], head[2], head[3], head[4], head[5] or '', head[6] or 'fp32'}
+local answer = {'ok', waited, head[1], head[2], head[3], head[4], head[5] or '', head[6] or '', head[7] or 'fp32'}
 if head[2] == ARGV[4] then return answer end
 if answer[7] == '' and head[4] == '1' and tonumber(head[3]) <= tonumber(ARGV[7]) then
-  answer[9] = redis.call('GET', ARGV[5] .. ':' .. head[1] .. ':0')
+  answer[10] = redis.call('GET', ARGV[5] .. ':' .. head[1] .. ':0')
   return answer
 end
 redis.call('HSET', KEYS[4], ARGV[1], head[1])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import redis
 
 from fl_core.broker import blobs, keys, scripts
-from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.places import Places
 from fl_core.errors import BrokerUnavailable, Reason, RejectedUpdate
 from fl_core.messages import ModelUpdate, TaskReport, TrainTask
@@ -23,6 +24,8 @@ UNCLAIMED_BLOB_SECONDS = 3600
 # On a server that may forget anyhow, every payload ends by itself: a coordinator that is away for longer has the tasks
 # done again.
 VOLATILE_BLOB_SECONDS = 6 * 3600
+# Where updates go was told with the claim; a task that took longer asks again.
+PLACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,10 @@ class TaskBroker:
         self._client = client
         self._places = Places(client)
         self._worker = worker
-        self._claim = client.register_script(scripts.CLAIM)
-        self._deliver = client.register_script(scripts.DELIVER)
-        self._report = client.register_script(scripts.REPORT)
+        self._told = ("", "", float("-inf"))
+        self._claim = Script(client, scripts.CLAIM)
+        self._deliver = Script(client, scripts.DELIVER)
+        self._report = Script(client, scripts.REPORT)
 
     def claim(self, task: TrainTask, cached_digest: str) -> Claim:
         """Take a task and learn the newest version, in one step.
@@ -100,9 +104,10 @@ class TaskBroker:
         verdict = answer[0].decode()
         if verdict != "ok":
             return Claim(verdict)
-        version, digest, num_bytes, num_chunks, place, codec = (value.decode() for value in answer[2:8])
-        inline = answer[8] if len(answer) > 8 else None
-        head = Head(int(version), digest, int(num_bytes), int(num_chunks), inline, place=place, codec=codec)
+        version, digest, num_bytes, num_chunks, place, updates, codec = (value.decode() for value in answer[2:9])
+        inline = answer[9] if len(answer) > 9 else None
+        head = Head(int(version), digest, int(num_bytes), int(num_chunks), inline, place, updates, codec)
+        self._told = (task.campaign, updates, time.monotonic())
         return Claim("ok", int(answer[1]) / 1000, head)
 
     def fetch(self, task: TrainTask, head: Head, into: memoryview | None = None) -> memoryview | bytes:
@@ -124,7 +129,7 @@ class TaskBroker:
             place = self._places.at(head.place)
             payload = blobs.get(place, campaign.version(head.version), head.num_bytes, fitting)
             with broker_errors("releasing a version"):
-                self._client.hdel(campaign.pins, task.task_id)
+                self._client.later("HDEL", campaign.pins, task.task_id)
         if blobs.digest(payload) != head.digest:
             raise blobs.MissingBlob(f"version {head.version} does not have its digest")
         return payload
@@ -189,8 +194,7 @@ class TaskBroker:
             The update with its payload's name there, and the place.
         """
         campaign = keys.CampaignKeys(update.campaign)
-        with broker_errors("asking where updates go"):
-            place = (self._client.hget(campaign.head, "updates") or b"").decode()
+        place = self._updates_place(update.campaign)
         if place:
             # A name of its own for every delivery: what the coordinator once found to be lost must not come back.
             renamed = replace(update, blob=f"{update.blob[:114]}.{secrets.token_hex(6)}")
@@ -202,6 +206,14 @@ class TaskBroker:
                 pass
         blobs.put(self._client, campaign.blob(update.blob), payload, expire_seconds=UNCLAIMED_BLOB_SECONDS)
         return update, ""
+
+    def _updates_place(self, campaign: str) -> str:
+        """Where updates go: as the claim said, if that is not long ago."""
+        told_of, place, when = self._told
+        if told_of == campaign and time.monotonic() - when < PLACE_SECONDS:
+            return place
+        with broker_errors("asking where updates go"):
+            return (self._client.hget(keys.CampaignKeys(campaign).head, "updates") or b"").decode()
 
     def report(self, report: TaskReport) -> bool:
         """Say that a task ends here without an update. False when this worker no longer has it.

@@ -24,7 +24,7 @@ class LocalSGD:
     def train(self, task: DeviceTask) -> Outcome:
         """Train all parameters."""
         training = task.train()
-        values = task.layout.flatten(task.model).values
+        values = task.layout.flatten(task.model, task.spare).values
         if task.sends == "delta":
             np.subtract(values, task.base.values, out=values)
         return Outcome(values=values, training=training)

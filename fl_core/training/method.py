@@ -52,6 +52,7 @@ class DeviceTask:
         memory: vectors that stay on this device from one task of the campaign to the next, and over a restart.
         own_model: builds the device's own architecture, None where it has none.
         importance: what ``train`` has to accumulate for the codec.
+        spare: float32 ``(num_elements,)`` that may become the outcome's ``values``; None where there is none.
         should_stop: asked before each step.
         emulate_example_seconds: added per example, to play a slow device in a trial.
     """
@@ -69,6 +70,7 @@ class DeviceTask:
     memory: MutableMapping[str, FloatArray]
     own_model: Callable[[], nn.Module] | None = None
     importance: Importance = ""
+    spare: FloatArray | None = None
     should_stop: Callable[[], bool] | None = None
     emulate_example_seconds: float = 0.0
 

@@ -25,12 +25,6 @@ def _bytes(size: int, seed: int = 0) -> bytes:
     return np.random.default_rng(seed).bytes(size)
 
 
-def _one_connection(client: redis.Redis) -> redis.Redis:
-    """A client whose pool has a single connection: one that was left out of step would show at once."""
-    pool = redis.ConnectionPool(max_connections=1, **client.connection_pool.connection_kwargs)
-    return redis.Redis(connection_pool=pool)
-
-
 @pytest.mark.parametrize("size", BORDERS)
 def test_every_size_comes_back(client: redis.Redis, size: int) -> None:
     """Around the chunks' borders too, the bytes read are the bytes written, in as many chunks as was said."""
@@ -82,41 +76,38 @@ def test_dropping_a_blob_drops_every_chunk(client: redis.Redis) -> None:
 @pytest.mark.parametrize("gone", [[0], [1], [2], [0, 1, 2]])
 def test_a_missing_chunk_is_told_and_the_connection_goes_on(client: redis.Redis, gone: list[int]) -> None:
     """The first missing chunk is named, the others are read off the connection, and it serves the next command."""
-    alone = _one_connection(client)
     size = 2 * CHUNK_BYTES + 9
-    blobs.put(alone, "blob", _bytes(size))
+    blobs.put(client, "blob", _bytes(size))
     for index in gone:
         client.delete(f"blob:{index}")
-    connection = alone.client_id()
+    connection = client.quick("CLIENT", "ID")
     with pytest.raises(MissingBlob, match=f"blob:{gone[0]}"):
-        blobs.get(alone, "blob", size)
-    assert alone.client_id() == connection
-    assert alone.get("blob:0") == client.get("blob:0")
-    blobs.put(alone, "blob", _bytes(size, 1))
-    assert bytes(blobs.get(alone, "blob", size)) == _bytes(size, 1)
+        blobs.get(client, "blob", size)
+    assert client.quick("CLIENT", "ID") == connection
+    assert client.get("blob:0") == client.get("blob:0")
+    blobs.put(client, "blob", _bytes(size, 1))
+    assert bytes(blobs.get(client, "blob", size)) == _bytes(size, 1)
 
 
 @pytest.mark.parametrize("size_there", [0, 5, CHUNK_BYTES - 1, CHUNK_BYTES + 1, 5 * CHUNK_BYTES])
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_chunk_of_another_size_is_refused_unread(client: redis.Redis, size_there: int, index: int) -> None:
     """Never more is read than was announced: the buffer is not grown, and the next command gets its own answer."""
-    alone = _one_connection(client)
     size = 2 * CHUNK_BYTES
-    blobs.put(alone, "blob", _bytes(size))
+    blobs.put(client, "blob", _bytes(size))
     client.set(f"blob:{index}", bytes(size_there))
     with pytest.raises(MissingBlob, match=f"blob:{index}"):
-        blobs.get(alone, "blob", size)
-    assert alone.ping() is True
-    assert alone.echo("hello") == b"hello"
+        blobs.get(client, "blob", size)
+    assert client.quick("PING") == b"PONG"
+    assert client.quick("ECHO", "hello") == b"hello"
 
 
 def test_a_chunk_that_is_no_string_is_an_error_of_ours(client: redis.Redis) -> None:
     """A key of another type is a bug, not an absent broker; the connection still serves the next command."""
-    alone = _one_connection(client)
     client.hset("blob:0", "a", "b")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        blobs.get(alone, "blob", 10)
-    assert alone.echo("hello") == b"hello"
+        blobs.get(client, "blob", 10)
+    assert client.quick("ECHO", "hello") == b"hello"
 
 
 @pytest.fixture
@@ -131,15 +122,14 @@ def small(tmp_path: Path) -> Iterator[redis.Redis]:
 
 def test_a_server_without_memory_is_told_with_the_remedy(small: redis.Redis) -> None:
     """A chunk refused in the middle: the setting to raise is named, and the next command gets its own answer."""
-    alone = _one_connection(small)
     with pytest.raises(BrokerUnavailable, match="writing a blob: the broker is out of memory; raise maxmemory"):
-        blobs.put(alone, "blob", bytes(40 * 2**20))
-    assert alone.echo("hello") == b"hello"
-    blobs.delete(alone, "blob", 40 * 2**20)
+        blobs.put(small, "blob", bytes(40 * 2**20))
+    assert small.quick("ECHO", "hello") == b"hello"
+    blobs.delete(small, "blob", 40 * 2**20)
     assert small.dbsize() == 0
     payload = _bytes(CHUNK_BYTES + 1)
-    blobs.put(alone, "blob", payload)
-    assert bytes(blobs.get(alone, "blob", len(payload))) == payload
+    blobs.put(small, "blob", payload)
+    assert bytes(blobs.get(small, "blob", len(payload))) == payload
 
 
 def test_a_replica_that_may_not_be_written_is_told(small: redis.Redis) -> None:

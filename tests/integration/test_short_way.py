@@ -1,0 +1,110 @@
+"""The short way to the server: one connection for each thread, never out of step with its replies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from fl_core.broker import blobs, connection, scripts
+from fl_core.broker.connection import BrokerClient, Script, connect
+from fl_core.broker.embedded import EmbeddedServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """One that a test may restart."""
+    with EmbeddedServer(tmp_path, persistent=False) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: EmbeddedServer) -> BrokerClient:
+    """The programs' own client."""
+    made: BrokerClient = connect(server.url)
+    return made
+
+
+def test_a_command_gives_its_reply_and_stays_on_one_connection(client: BrokerClient) -> None:
+    """Replies come as bytes and numbers, over and over on the same connection."""
+    ids = {client.quick("CLIENT", "ID") for _ in range(5)}
+    assert len(ids) == 1
+    assert client.quick("SET", "a", memoryview(b"12")) == b"OK"
+    assert client.quick("INCRBY", "a", 3) == 15
+
+
+def test_a_refusal_is_raised_and_the_next_reply_is_the_next_commands(client: BrokerClient) -> None:
+    """An error reply is a whole reply: the connection goes on."""
+    number = client.quick("CLIENT", "ID")
+    client.hset("h", "a", "b")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        client.quick("GET", "h")
+    assert client.quick("ECHO", "next") == b"next"
+    assert client.quick("CLIENT", "ID") == number
+
+
+def test_replies_that_nobody_waits_for_are_out_of_the_way(client: BrokerClient) -> None:
+    """Also where one of them is an error, and where the next user reads the socket itself."""
+    client.hset("h", "a", "b")
+    client.later("SET", "x", "1")
+    client.later("GET", "h")
+    assert client.quick("GET", "x") == b"1"
+    client.later("HDEL", "h", "a")
+    blobs.put(client, "blob", b"payload")
+    assert bytes(blobs.get(client, "blob", 7)) == b"payload"
+    assert client.exists("h") == 0
+
+
+def test_a_restart_is_told_once_in_the_middle_of_work(server: EmbeddedServer, client: BrokerClient) -> None:
+    """What was sent to the old server may have been done or not, so the caller decides; the next try is a new one."""
+    client.later("PING")
+    server.restart()
+    with pytest.raises((redis.ConnectionError, OSError)):
+        client.quick("ECHO", "back")
+    assert client.quick("ECHO", "back") == b"back"
+
+
+def test_a_restart_while_nothing_was_done_is_not_told(
+    server: EmbeddedServer, client: BrokerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that lay idle is looked at first, also with replies on it that nobody has read."""
+    client.later("PING")
+    server.restart()
+    monkeypatch.setattr(connection, "FRESH_SECONDS", -1.0)
+    assert client.quick("ECHO", "back") == b"back"
+
+
+def test_each_thread_has_a_connection_of_its_own(client: BrokerClient) -> None:
+    """Threads share a client and never a reply."""
+    numbers: list[int] = []
+    threads = [threading.Thread(target=lambda: numbers.append(client.quick("CLIENT", "ID"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({client.quick("CLIENT", "ID"), *numbers}) == 4
+
+
+def test_a_fork_leaves_its_parents_connection_alone(client: BrokerClient) -> None:
+    """The child of a process that has used the client gets a connection of its own."""
+    number = client.quick("CLIENT", "ID")
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=lambda: answers.put(client.quick("CLIENT", "ID")))
+    child.start()
+    assert answers.get() != number
+    child.join()
+    assert client.quick("CLIENT", "ID") == number
+
+
+def test_a_script_is_loaded_where_it_is_not_known(client: BrokerClient) -> None:
+    """At first use, and again after the server has forgotten it."""
+    beat = Script(client, scripts.BEAT)
+    for _ in range(2):
+        assert beat(keys=["beats", "seen", "holding"], args=["w", b"beat", ""]) == 1
+        client.script_flush()
+    assert client.hget("beats", "w") == b"beat"
