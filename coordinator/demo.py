@@ -64,9 +64,12 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
     workers = load_fleet(folder / "fleet.toml")
     names = [worker.name for worker in workers]
     configure_logs("error")
-    with open_broker(None, out / "broker", PREFERRED_PORT) as url, local_fleet(workers, url, out / "workers") as fleet:
+    with (
+        open_broker(None, out / "broker", PREFERRED_PORT) as (public, url),
+        local_fleet(workers, url, out / "workers") as fleet,
+    ):
         console.print(
-            f"broker  [bold]{public_url(url)}[/]   (other terminals: export FEDTIDE_BROKER={url})", soft_wrap=True
+            f"broker  [bold]{public_url(public)}[/]   (other terminals: export FEDTIDE_BROKER={public})", soft_wrap=True
         )
         with console.status(f"starting {len(names)} workers; each loads torch at its first task"):
             _warm_up(spec, url, RunFolder(out / "warm-up"), fleet, names)

@@ -50,8 +50,8 @@ class RunOptions:
 
 
 @contextlib.contextmanager
-def open_broker(url: str | None, folder: Path, port: int) -> Iterator[str]:
-    """The URL of the broker to use.
+def open_broker(url: str | None, folder: Path, port: int) -> Iterator[tuple[str, str]]:
+    """The URL of the broker to use, for everybody and for programs on this machine.
 
     Args:
         url: a server that is there already; None starts an embedded one, which ends with the block.
@@ -65,10 +65,10 @@ def open_broker(url: str | None, folder: Path, port: int) -> Iterator[str]:
     if url is not None:
         with broker_errors(f"reaching the broker at {public_url(url)}"):
             connect(url).ping()
-        yield url
+        yield url, url
         return
     with EmbeddedServer(folder, port=port, persistent=True) as server:
-        yield server.url
+        yield server.url, server.local_url
 
 
 @contextlib.contextmanager
@@ -146,11 +146,14 @@ def run_campaign(
     """
     folder = RunFolder(options.folder)
     with (
-        open_broker(options.broker, folder.broker, options.port) as url,
+        open_broker(options.broker, folder.broker, options.port) as (url, local_url),
         open_blobs(options, folder.broker / "blobs") as blobs_place,
     ):
         on_broker(url)
-        with _metrics(options.metrics, url) as metrics, local_fleet(options.fleet, url, folder.workers) as fleet:
+        with (
+            _metrics(options.metrics, local_url) as metrics,
+            local_fleet(options.fleet, local_url, folder.workers) as fleet,
+        ):
 
             def launched(campaign: str, num_parameters: int, resumed: bool) -> None:
                 if metrics is not None:
@@ -163,7 +166,7 @@ def run_campaign(
                 on_progress(now)
 
             summary = lead(
-                spec, url, folder, fleet, resume=options.resume, blobs_place=blobs_place, traces=options.traces,
+                spec, local_url, folder, fleet, resume=options.resume, blobs_place=blobs_place, traces=options.traces,
                 on_launch=launched, on_progress=progress,
             )  # fmt: skip
     from coordinator.curves import draw_curves

@@ -94,8 +94,8 @@ class BrokerClient(redis.Redis):
     """redis-py's client with a short way beside it, for what is done at every task.
 
     For each command redis-py takes a connection out of its pool, looks at it, counts it, arms a retry and gives it
-    back: four fifths of the processor time of a small command. The short way keeps one connection in hand for each
-    thread. What goes through it must bear to be sent twice: the caller repeats it after a failure.
+    back, which is two fifths of the processor time of a small command. The short way keeps one connection in hand for
+    each thread. After a failure it is not known whether the command was done, and it is not sent again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -32,6 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
+from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
@@ -132,6 +133,12 @@ class EmbeddedServer:
     def url(self) -> str:
         """What to give as ``--broker``: ``redis://127.0.0.1:PORT/0``."""
         return f"redis://{self.host}:{self.port}/0"
+
+    @property
+    def local_url(self) -> str:
+        """The same for programs of this user on this machine, by way of a socket that costs less: ``unix:///PATH``."""
+        path = self.folder / SOCKET
+        return f"unix://{quote(str(path))}" if _fits_a_socket(path) else self.url
 
     @property
     def place(self) -> str:
