@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fl_core.commands import FedtideCommand, Setting, config_file
 from fl_core.errors import CampaignError, SpecError
+
+if TYPE_CHECKING:
+    from coordinator.memory_need import MemoryNeed
 
 BROKER_HELP = "The Redis that coordinator and workers share: redis://[USER:PASSWORD@]HOST:PORT/0."
 DEFAULT_BROKER = "redis://127.0.0.1:6399/0"
@@ -24,6 +27,13 @@ class _Group(click.Group):
 
 broker_option = click.option(
     "--broker", metavar="URL", envvar="FEDTIDE_BROKER", default=DEFAULT_BROKER, show_default=True, help=BROKER_HELP
+)
+blobs_option = click.option(
+    "--blobs",
+    metavar="HOST:PORT",
+    envvar="FEDTIDE_BLOBS",
+    default="",
+    help="A second server, for model versions and large updates: it may forget them. :PORT is on the broker's host.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
@@ -74,13 +84,7 @@ def _registry(broker: str) -> Any:
     help="Replace a key of the spec, such as stop.seconds=60; repeatable.",
 )
 @click.option("--broker", metavar="URL", envvar="FEDTIDE_BROKER", help=BROKER_HELP + "  [default: an embedded server]")
-@click.option(
-    "--blobs",
-    metavar="HOST:PORT",
-    envvar="FEDTIDE_BLOBS",
-    default="",
-    help="A second server, for model versions: it may forget them. :PORT is on the broker's host.",
-)
+@blobs_option
 @click.option(
     "--port",
     envvar="FEDTIDE_PORT",
@@ -480,17 +484,27 @@ def monitor(host: str, page_port: int, control: str | None, broker: str) -> None
 
 @fedtide.command()
 @broker_option
+@blobs_option
 @click.option("--spec", "spec_path", type=click.Path(path_type=Path), help="Compare memory with this campaign's need.")
 @json_option
-def check(broker: str, spec_path: Path | None, as_json: bool) -> None:
-    """Is the broker fit: version, persistence, eviction, memory, clock, latency? Exit code 1 if it is not."""
+def check(broker: str, blobs: str, spec_path: Path | None, as_json: bool) -> None:
+    """Is the broker fit: version, persistence, eviction, memory, clock, latency? Exit code 1 if it is not.
+
+    With --blobs, the second server as well.
+    """
     from dataclasses import asdict
 
     from coordinator.tables import print_findings
     from fl_core.broker.connection import connect
-    from fl_core.broker.fitness import check_broker
+    from fl_core.broker.fitness import check_blobs, check_broker
+    from fl_core.broker.places import Places
 
-    findings = check_broker(connect(broker, timeout_seconds=5), _need_bytes(spec_path) if spec_path else None)
+    client = connect(broker, timeout_seconds=5)
+    second = Places(client).at(blobs) if blobs else None
+    need = _need(spec_path, blobs=bool(blobs)) if spec_path else None
+    findings = check_broker(client, need.broker if need else None, need.broker_alone if need else None)
+    if second is not None:
+        findings += check_blobs(second, client, need.blobs if need else None)
     if as_json:
         _print_json([asdict(finding) for finding in findings])
     else:
@@ -499,8 +513,8 @@ def check(broker: str, spec_path: Path | None, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _need_bytes(spec_path: Path) -> int:
-    from coordinator.launch import broker_need_bytes
+def _need(spec_path: Path, *, blobs: bool) -> MemoryNeed:
+    from coordinator.memory_need import memory_need
     from fl_core.factory import add_working_directory
     from fl_core.layout import Layout
     from fl_core.models.build import build_model
@@ -509,4 +523,4 @@ def _need_bytes(spec_path: Path) -> int:
     add_working_directory()
     spec = load_spec(spec_path)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
-    return broker_need_bytes(spec, Layout.of(model))
+    return memory_need(spec, Layout.of(model), blobs=blobs)

@@ -19,6 +19,7 @@ from coordinator.checkpoint import CheckpointStore
 from coordinator.evaluator import Evaluator
 from coordinator.identity import Identity
 from coordinator.lease_keeper import LEASE_SECONDS
+from coordinator.memory_need import memory_need
 from coordinator.outage import Outage
 from coordinator.payloads import Payloads
 from coordinator.run_folder import RunFolder
@@ -29,9 +30,9 @@ from coordinator.traces import Traces
 from fl_core.aggregation import build_strategy
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import broker_errors, connect
-from fl_core.broker.feed import MAX_BYTES as MAX_FEED_BYTES
-from fl_core.broker.fitness import check_broker
+from fl_core.broker.fitness import BLOBS_REACHABLE, Finding, check_blobs, check_broker
 from fl_core.broker.lease import Writer
+from fl_core.broker.places import Places
 from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
 from fl_core.layout import Layout
 from fl_core.models.build import build_model
@@ -51,22 +52,6 @@ def new_identity(spec: CampaignSpec) -> Identity:
         secrets.token_bytes(32),
         secrets.token_hex(8),
         time.time_ns() // 10**6,
-    )
-
-
-def broker_need_bytes(spec: CampaignSpec, layout: Layout) -> int:
-    """The memory that the campaign may take at the broker at most: updates in the log, kept versions, and the feed.
-
-    ``concurrency`` updates under way, those that wait for the next checkpoint, a version per fetching worker plus
-    three, and what monitors are told.
-    """
-    update = layout.num_bytes
-    waiting = max(spec.checkpoint.every_log_bytes, spec.dispatch.concurrency * update, 4 * update)
-    return (
-        spec.dispatch.concurrency * update
-        + waiting
-        + (spec.dispatch.concurrency + 3) * layout.num_bytes
-        + MAX_FEED_BYTES
     )
 
 
@@ -116,7 +101,7 @@ def coordinating(
     evaluator = Evaluator(identity.campaign, url, spec, model, layout) if spec.evaluation.data else None
     try:
         client = connect(url)
-        _check_fit(client, spec, layout)
+        _check_fit(client, spec, layout, blobs_place)
         broker = CampaignBroker(client, identity.campaign)
         writer = Writer(client, broker.keys, holder=f"{platform.node()}:{os.getpid()}", lease_seconds=LEASE_SECONDS)
         _take_lease(writer, store)
@@ -181,17 +166,29 @@ def _verify_way_down(spec: CampaignSpec, sends: str) -> None:
         )
 
 
-def _check_fit(client: Any, spec: CampaignSpec, layout: Layout) -> None:
-    """Refuse politely where the broker cannot hold the campaign."""
+def _check_fit(client: Any, spec: CampaignSpec, layout: Layout, blobs_place: str) -> None:
+    """Refuse politely where the broker, or the server for blobs, cannot hold the campaign."""
     with broker_errors("reaching the broker"):
         client.ping()
-    need = broker_need_bytes(spec, layout)
-    log.info("memory at the broker, at most", megabytes=round(need / 1e6, 1))
-    for finding in check_broker(client, need):
-        if finding.verdict == "fail":
-            raise SpecError(
-                f"the broker is not fit for this campaign: {finding.name}: {finding.detail}; {finding.remedy}"
-            )
+    need = memory_need(spec, layout, blobs=bool(blobs_place))
+    log.info("memory at the broker, at most", megabytes=round(need.broker / 1e6, 1))
+    _refuse_unfit("the broker", check_broker(client, need.broker, need.broker_alone))
+    if blobs_place:
+        log.info("memory at the server for blobs, at most", megabytes=round(need.blobs / 1e6, 1))
+        _refuse_unfit("the server for blobs", check_blobs(Places(client).at(blobs_place), client, need.blobs))
+
+
+def _refuse_unfit(server: str, findings: list[Finding]) -> None:
+    for finding in findings:
+        if finding.verdict != "fail":
+            continue
+        if finding.name == BLOBS_REACHABLE:
+            log.warning(
+                "the server for blobs is not reachable; versions and updates go to the broker meanwhile",
+                reason=finding.detail, remedy=finding.remedy,
+            )  # fmt: skip
+            continue
+        raise SpecError(f"{server} is not fit for this campaign: {finding.name}: {finding.detail}; {finding.remedy}.")
 
 
 def _take_lease(writer: Writer, store: CheckpointStore) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import redis
@@ -43,13 +43,20 @@ class Finding:
     remedy: str = ""
 
 
-def check_broker(client: redis.Redis, need_bytes: int | None = None) -> list[Finding]:
+BLOBS_REACHABLE = "blobs reachable"
+"""The name of a finding that is a reason to wait and not to refuse: campaigns do without the server for blobs."""
+
+
+def check_broker(
+    client: redis.Redis, need_bytes: int | None = None, need_alone_bytes: int | None = None
+) -> list[Finding]:
     """Look at a server; whatever it answers becomes a finding and not an exception.
 
     Args:
         client: connected as the user that the programs will use.
-        need_bytes: what the campaign needs at most, in bytes: concurrency x update size + kept versions x model size.
-            ``None`` leaves the comparison out.
+        need_bytes: what the campaign needs there at most, in bytes; less memory fails. ``None`` leaves the comparison
+            out.
+        need_alone_bytes: what it needs while the server for blobs is away; less memory is a warning.
 
     Returns:
         One finding per check, in a fixed order. A server that cannot be reached gives the one finding that says so, and
@@ -65,13 +72,40 @@ def check_broker(client: redis.Redis, need_bytes: int | None = None) -> list[Fin
         if info is None or info.get("aof_enabled"):
             findings.append(_flushing(client))
         findings.append(_from_info("eviction", _eviction, info))
-        findings.append(_from_info("memory", lambda shown: _memory(shown, need_bytes), info))
+        findings.append(_from_info("memory", lambda shown: _memory(shown, need_bytes, need_alone_bytes), info))
         findings.append(_from_info("connections", _connections, info))
         findings.append(_clock(client))
         findings.append(_latency(client))
     except (redis.RedisError, OSError) as error:
         findings.append(_unreachable(client, error))
     return findings
+
+
+def check_blobs(client: redis.Redis, broker: redis.Redis, need_bytes: int | None = None) -> list[Finding]:
+    """Look at the server for blobs (``places.py``); the findings are named "blobs ...".
+
+    Args:
+        client: connected to it.
+        broker: connected to the broker, which must be another server.
+        need_bytes: what the campaign needs there at most, in bytes; ``None`` leaves the comparison out.
+
+    Returns:
+        As :func:`check_broker`.
+    """
+    findings: list[Finding] = []
+    try:
+        findings.append(_reachable(client))
+        info = _info(client)
+        findings.append(_from_info("server", _server, info))
+        findings.append(_from_info("identity", lambda shown: _identity(shown, broker), info))
+        findings.append(_from_info("role", _role, info))
+        findings.append(_from_info("persistence", lambda shown: _no_persistence(shown, client), info))
+        findings.append(_from_info("eviction", _eviction, info))
+        findings.append(_from_info("memory", lambda shown: _memory(shown, need_bytes), info))
+        findings.append(_latency(client))
+    except (redis.RedisError, OSError) as error:
+        findings.append(_unreachable(client, error))
+    return [replace(finding, name=f"blobs {finding.name}") for finding in findings]
 
 
 def _reachable(client: redis.Redis) -> Finding:
@@ -109,6 +143,19 @@ def _server(info: _Info) -> Finding:
     return Finding("server", "ok", detail)
 
 
+def _identity(info: _Info, broker: redis.Redis) -> Finding:
+    name, run_id = "identity", info["run_id"]
+    try:
+        is_broker = broker.info("server")["run_id"] == run_id
+    except (redis.RedisError, OSError) as error:
+        reason = str(error).rstrip(".") or type(error).__name__
+        return Finding(name, "warning", f"cannot be compared with the broker ({reason})", "check the broker first")
+    if is_broker:
+        remedy = "start a second server and give its address, or leave --blobs out"
+        return Finding(name, "fail", "it is the broker itself", remedy)
+    return Finding(name, "ok", "another server than the broker")
+
+
 def _role(info: _Info) -> Finding:
     role = str(info["role"])
     if role != "master":
@@ -137,13 +184,30 @@ def _persistence(info: _Info) -> Finding:
     return Finding(name, "ok", "append-only file")
 
 
+def _no_persistence(info: _Info, client: redis.Redis) -> Finding:
+    name, wasted = "persistence", "which costs time, and all that is here can be made again"
+    if info["aof_enabled"]:
+        return Finding(name, "warning", f"writes an append-only file, {wasted}", "set appendonly no")
+    try:
+        snapshots = _setting(client, "save")
+    except redis.ResponseError as error:
+        return _not_permitted(name, error)
+    if snapshots:
+        return Finding(name, "warning", f"writes snapshots (save {snapshots}), {wasted}", 'set save ""')
+    return Finding(name, "ok", "none")
+
+
+def _setting(client: redis.Redis, name: str) -> str:
+    answer = cast(dict[str | bytes, str | bytes], client.config_get(name))
+    value = next(iter(answer.values()), b"")
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def _flushing(client: redis.Redis) -> Finding:
     try:
-        answer = cast(dict[str | bytes, str | bytes], client.config_get("appendfsync"))
+        policy = _setting(client, "appendfsync")
     except redis.ResponseError as error:
         return _not_permitted("flushing", error)
-    value = next(iter(answer.values()), b"")
-    policy = value.decode() if isinstance(value, bytes) else value
     if policy not in ("always", "everysec"):
         return Finding(
             "flushing", "warning", f"appendfsync {policy}: a power cut can lose minutes", "set appendfsync everysec"
@@ -163,7 +227,7 @@ def _eviction(info: _Info) -> Finding:
     return Finding("eviction", "ok", policy if limit else f"{policy}, and no maxmemory to act on")
 
 
-def _memory(info: _Info, need_bytes: int | None) -> Finding:
+def _memory(info: _Info, need_bytes: int | None, need_alone_bytes: int | None = None) -> Finding:
     limit, used = int(info["maxmemory"]), int(info["used_memory"])
     machine = int(info.get("total_system_memory", 0))
     detail = f"{_size(used)} used, {f'maxmemory {_size(limit)}' if limit else 'no maxmemory'}"
@@ -178,6 +242,10 @@ def _memory(info: _Info, need_bytes: int | None) -> Finding:
         return Finding("memory", "fail", detail, f"use a larger machine, {less}")
     if limit and limit - used < need_bytes:
         return Finding("memory", "warning", detail, f"raise maxmemory above {_size(used + need_bytes)}, {less}")
+    room = limit - used if limit else machine
+    if room and need_alone_bytes is not None and room < need_alone_bytes:
+        detail += f", and up to {_size(need_alone_bytes)} while the server for blobs is away"
+        return Finding("memory", "warning", detail, f"give it that much, {less}; else devices wait meanwhile")
     return Finding("memory", "ok", detail)
 
 

@@ -74,6 +74,27 @@ def test_campaign_goes_on_without_the_second_server(lab: Lab, second: EmbeddedSe
     assert lab.summary()["rejected"] == {}
 
 
+def test_second_server_that_is_not_there_is_no_reason_to_refuse(lab: Lab) -> None:
+    """Launched before it, the campaign warns and sends all through the broker."""
+    coordinator = lab.run(lab.spec(model=LARGE, stop={"updates": 4}), "--blobs", "127.0.0.1:1")
+    lab.worker("worker")
+    assert coordinator.wait(60) == 0, coordinator.output
+    assert "the server for blobs is not reachable" in coordinator.output
+    assert lab.summary()["merged"] == 4
+
+
+def test_unfit_second_server_is_refused(lab: Lab, second: EmbeddedServer) -> None:
+    """A second server that is too small, or the broker itself: one sentence, and nothing is launched."""
+    with redis.Redis.from_url(second.url) as client:
+        client.config_set("maxmemory", 10**7)
+    for port, words in ((second.port, "blobs memory"), (lab.server.port, "it is the broker itself")):
+        coordinator = lab.run(lab.spec(model=LARGE), "--blobs", f":{port}", name=f"to-{port}")
+        assert coordinator.wait(30) == 2
+        assert "Error: the server for blobs is not fit for this campaign" in coordinator.output
+        assert words in coordinator.output
+    assert lab.ask("campaigns") == []
+
+
 def test_coordinator_and_second_server_killed_together_lose_no_merge(lab: Lab, second: EmbeddedServer) -> None:
     """The log is applied again with the payloads that the coordinator had kept: the history goes on where it stood."""
     spec = lab.spec(model=LARGE, stop={"updates": 40}, checkpoint={"every_merges": 1000, "every_seconds": 1000.0})

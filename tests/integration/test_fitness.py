@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from click.testing import CliRunner
 
+from coordinator.cli import fedtide
 from fl_core.broker import fitness
 from fl_core.broker.connection import connect
 from fl_core.broker.embedded import EmbeddedServer, find_binary
-from fl_core.broker.fitness import Finding, check_broker
+from fl_core.broker.fitness import Finding, check_blobs, check_broker
 
 NAMES = [
     "reachable",
@@ -26,6 +30,10 @@ NAMES = [
     "clock",
     "latency",
 ]
+BLOBS_NAMES = [
+    f"blobs {name}"
+    for name in ("reachable", "server", "identity", "role", "persistence", "eviction", "memory", "latency")
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +42,26 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
         yield server
 
 
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path_factory.mktemp("blobs"), persistent=False) as server:
+        yield server
+
+
 @pytest.fixture
 def client(shared: EmbeddedServer) -> Iterator[redis.Redis]:
-    settings = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync", "maxclients")
-    with redis.Redis.from_url(shared.url, decode_responses=True) as administrator, connect(shared.url) as client:
+    yield from _restored(shared)
+
+
+@pytest.fixture
+def blobs(second: EmbeddedServer) -> Iterator[redis.Redis]:
+    yield from _restored(second)
+
+
+def _restored(server: EmbeddedServer) -> Iterator[redis.Redis]:
+    """A client whose changes of the server's settings are taken back."""
+    settings = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync", "maxclients", "save")
+    with redis.Redis.from_url(server.url, decode_responses=True) as administrator, connect(server.url) as client:
         before = administrator.config_get(*settings)
         yield client
         administrator.replicaof("NO", "ONE")
@@ -49,6 +73,11 @@ def client(shared: EmbeddedServer) -> Iterator[redis.Redis]:
 
 def _find(client: redis.Redis, name: str, need_bytes: int | None = None) -> Finding:
     (finding,) = [finding for finding in check_broker(client, need_bytes) if finding.name == name]
+    return finding
+
+
+def _find_blobs(blobs: redis.Redis, broker: redis.Redis, name: str, need_bytes: int | None = None) -> Finding:
+    (finding,) = [finding for finding in check_blobs(blobs, broker, need_bytes) if finding.name == f"blobs {name}"]
     return finding
 
 
@@ -98,6 +127,15 @@ def test_memory_is_measured_against_the_need(
     """Too small a limit or machine fails, a limit whose free part is too small warns, enough is enough."""
     client.config_set("maxmemory", maxmemory)
     assert _find(client, "memory", need_bytes).verdict == verdict
+
+
+def test_a_broker_too_small_to_take_over_is_a_warning(client: redis.Redis) -> None:
+    """What it needs beside a second server must fit; what it needs while that is away should."""
+    client.config_set("maxmemory", 50_000_000)
+    for need_alone_bytes, verdict in ((20_000_000, "ok"), (60_000_000, "warning")):
+        (memory,) = [one for one in check_broker(client, 10_000_000, need_alone_bytes) if one.name == "memory"]
+        assert memory.verdict == verdict
+    assert "while the server for blobs is away" in memory.detail
 
 
 @pytest.mark.parametrize(
@@ -215,3 +253,88 @@ def test_the_shipped_settings_pass(tmp_path: Path) -> None:
         assert {finding.verdict for finding in check_broker(client, need_bytes=1_000_000)} == {"ok"}
         wanted = {"protected-mode": "yes", "maxmemory-policy": "noeviction", "save": "", "appendonly": "yes"}
         assert client.config_get(*wanted) == wanted
+
+
+# -- the server for blobs ------------------------------------------------------------------------------------------
+
+
+def test_a_good_second_server_passes_everything(blobs: redis.Redis, client: redis.Redis) -> None:
+    """Our own embedded one has nothing to complain about, and each finding says which server is meant."""
+    findings = check_blobs(blobs, client, need_bytes=1_000_000)
+    assert [finding.name for finding in findings] == BLOBS_NAMES
+    assert {finding.verdict for finding in findings} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "remedy"), [("appendonly", "yes", "appendonly no"), ("save", "900 1", 'save ""')]
+)
+def test_a_second_server_that_writes_is_a_warning(
+    blobs: redis.Redis, client: redis.Redis, setting: str, value: str, remedy: str
+) -> None:
+    """An append-only file and snapshots are waste there, and the remedy says what turns them off."""
+    blobs.config_set(setting, value)
+    finding = _find_blobs(blobs, client, "persistence")
+    assert (finding.verdict, finding.remedy) == ("warning", f"set {remedy}")
+
+
+def test_the_broker_is_no_second_server(shared: EmbeddedServer, client: redis.Redis) -> None:
+    """The same server under another address is found by what it says of itself."""
+    with connect(shared.url) as same:
+        assert _find_blobs(same, client, "identity").verdict == "fail"
+
+
+def test_a_second_server_without_its_broker_is_looked_at_all_the_same(blobs: redis.Redis) -> None:
+    """Only the comparison with the broker is missing."""
+    findings = check_blobs(blobs, connect("redis://127.0.0.1:1/0"))
+    assert [finding.name for finding in findings if finding.verdict != "ok"] == ["blobs identity"]
+
+
+def test_a_second_server_is_measured_as_the_broker_is(blobs: redis.Redis, client: redis.Redis) -> None:
+    """Too little memory, eviction and a replica fail there too."""
+    blobs.config_set("maxmemory", 10_000_000)
+    blobs.config_set("maxmemory-policy", "allkeys-lru")
+    blobs.replicaof("127.0.0.1", "1")
+    failed = {finding.name for finding in check_blobs(blobs, client, 20_000_000) if finding.verdict == "fail"}
+    assert failed == {"blobs role", "blobs eviction", "blobs memory"}
+
+
+def test_what_a_second_server_forbids_is_a_warning(
+    second: EmbeddedServer, blobs: redis.Redis, client: redis.Redis
+) -> None:
+    """A user that may only ping gets a warning for each check that it cannot make."""
+    blobs.execute_command("ACL", "SETUSER", "device", "on", ">pw", "resetkeys", "+@connection")
+    with connect(f"redis://device:pw@{second.host}:{second.port}/0") as limited:
+        findings = check_blobs(limited, client, need_bytes=2**60)
+    assert [finding.name for finding in findings] == BLOBS_NAMES
+    assert {finding.verdict for finding in findings} == {"ok", "warning"}
+
+
+def test_the_command_looks_at_both(
+    shared: EmbeddedServer, second: EmbeddedServer, client: redis.Redis, blobs: redis.Redis
+) -> None:
+    """`fedtide check --blobs` lists both servers, and ends with code 1 when the second one is not there."""
+    spec = Path(__file__).parents[2] / "examples" / "digits" / "campaign.toml"
+    arguments = ["check", "--broker", shared.url, "--spec", str(spec), "--json", "--blobs"]
+    good = CliRunner().invoke(fedtide, [*arguments, f":{second.port}"])
+    assert good.exit_code == 0, good.output
+    assert [finding["name"] for finding in json.loads(good.stdout)] == [*NAMES, *BLOBS_NAMES]
+    bad = CliRunner().invoke(fedtide, [*arguments[:-1]], env={"FEDTIDE_BLOBS": "127.0.0.1:1"})
+    assert bad.exit_code == 1
+    last = json.loads(bad.stdout)[-1]
+    assert (last["name"], last["verdict"]) == ("blobs reachable", "fail")
+    assert CliRunner().invoke(fedtide, [*arguments, "nowhere"]).exit_code == 2
+
+
+def test_the_command_that_the_documents_give_starts_a_fit_second_server(tmp_path: Path, client: redis.Redis) -> None:
+    """docs/devices.md has a line for redis-server; what it starts is looked at without a complaint."""
+    text = (Path(__file__).parents[2] / "docs" / "devices.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("redis-server --port 6380")]
+    options = shlex.split(line)[3:]
+    wrapper = tmp_path / "server-by-hand"
+    wrapper.write_text(
+        f'#!/bin/sh\nwhile [ "$1" != --port ]; do shift; done\n'
+        f'exec {find_binary()} --port "$2" --dir {tmp_path} {shlex.join(options)}\n'
+    )
+    wrapper.chmod(0o755)
+    with EmbeddedServer(tmp_path, binary=wrapper) as server, connect(server.url) as blobs:
+        assert {finding.verdict for finding in check_blobs(blobs, client, 1_000_000)} == {"ok"}

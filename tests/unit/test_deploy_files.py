@@ -69,6 +69,24 @@ def test_programs_wait_for_a_healthy_broker(compose: dict[str, Any]) -> None:
         assert service["environment"]["FEDTIDE_BROKER"].startswith("redis://redis:"), name
 
 
+def test_second_server_writes_nothing_and_never_evicts(compose: dict[str, Any]) -> None:
+    """The server for blobs has a limit and no persistence, no volume and no port, and only the coordinator names it."""
+    blobs, broker = compose["services"]["blobs"], compose["services"]["redis"]
+    options = blobs["command"][1:]
+    settings = dict(zip(options[::2], options[1::2], strict=True))
+    assert (settings["--save"], settings["--appendonly"]) == ("", "no")
+    assert settings["--maxmemory-policy"] == "noeviction"
+    assert settings["--maxmemory"]
+    assert not {"ports", "volumes"} & set(blobs)
+    assert (blobs["image"], blobs["user"]) == (broker["image"], broker["user"])
+    coordinator = compose["services"]["coordinator"]
+    assert coordinator["environment"]["FEDTIDE_BLOBS"] == "blobs:6379"
+    assert coordinator["depends_on"]["blobs"]["condition"] == "service_healthy"
+    assert [name for name, service in _programs(compose).items() if "FEDTIDE_BLOBS" in service["environment"]] == [
+        "coordinator"
+    ]
+
+
 def test_files_that_compose_names_exist(compose: dict[str, Any]) -> None:
     """The Dockerfile, the mounted settings and the spec in the coordinator's command are in the repository."""
     for name, service in compose["services"].items():

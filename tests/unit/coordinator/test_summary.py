@@ -14,9 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.launch import broker_need_bytes
 from coordinator.summary import describe_staleness, summarise
-from fl_core.broker import feed
 from fl_core.broker.blobs import digest
 
 
@@ -35,14 +33,6 @@ def test_what_monitors_are_told_does_not_grow_with_the_fleet(bench: Callable[...
     assert (told["device_means"], len(told["device_scores"])) == ({"personal_loss": 1.0}, 64)
     assert len(msgpack.packb(told)) < 8000
     assert len(_summary(campaign)["merged_by_worker"]) == 10_002
-
-
-def test_the_need_of_memory_counts_the_feed(bench: Callable[..., Any]) -> None:
-    """What the broker is asked to hold includes what monitors are told, at its most."""
-    campaign = bench()
-    need = broker_need_bytes(campaign.spec, campaign.layout)
-    assert need > feed.MAX_BYTES >= feed.MAX_ENTRIES * feed.MAX_ENTRY_BYTES
-    assert need > campaign.spec.checkpoint.every_log_bytes + feed.MAX_BYTES
 
 
 def _played(bench: Callable[..., Any]) -> Any:

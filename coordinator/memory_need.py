@@ -1,0 +1,53 @@
+"""The memory that a campaign takes at most, and how it splits between the broker and the server for blobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.campaign import CHECKPOINT_UPDATES
+from coordinator.publisher import KEPT_VERSIONS
+from fl_core.broker.feed import MAX_BYTES as MAX_FEED_BYTES
+from fl_core.broker.tasks import INLINE_BYTES, INLINE_MODEL_BYTES
+from fl_core.codecs import codec
+from fl_core.layout import Layout
+from fl_core.spec import CampaignSpec
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Bounds in bytes.
+
+    Attributes:
+        broker: at the broker, while the server for blobs serves.
+        blobs: at the server for blobs; 0 when nothing goes there.
+        broker_alone: at the broker, which then holds everything, while there is no server for blobs or it is away.
+    """
+
+    broker: int
+    blobs: int
+    broker_alone: int
+
+
+def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNeed:
+    """What ``concurrency`` updates under way take, those that wait for the next checkpoint, versions, and the feed.
+
+    A version per fetching worker is kept, plus three. An update is reckoned as large as the model; what stays at the
+    broker beside a server for blobs is at most ``INLINE_BYTES`` long each.
+
+    Args:
+        spec, layout: the campaign's.
+        blobs: there is a server for blobs.
+    """
+    concurrency, model = spec.dispatch.concurrency, layout.num_bytes
+    log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * model)
+
+    def updates(num_bytes: int) -> int:
+        return concurrency * num_bytes + max(log_bytes, concurrency * num_bytes)
+
+    versions = (concurrency + KEPT_VERSIONS) * model
+    everything = updates(model) + versions + MAX_FEED_BYTES
+    if not blobs or codec(spec.codec.down).max_payload_bytes(layout.num_elements) <= INLINE_MODEL_BYTES:
+        return MemoryNeed(everything, 0, everything)
+    if spec.checkpoint.keep_log:
+        return MemoryNeed(everything - versions, versions, everything)
+    return MemoryNeed(updates(min(model, INLINE_BYTES)) + MAX_FEED_BYTES, updates(model) + versions, everything)
