@@ -23,6 +23,7 @@ from fl_core.process import end_with_parent
 from workers.outbox import Outbox
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
+from workers.turns import turn
 
 log = structlog.get_logger()
 
@@ -229,6 +230,9 @@ class _Child:
 
     def execute(self, order: bytes) -> None:
         """Do one task; the first one loads torch and the data."""
+        if self._trainer is None:
+            with turn():
+                import workers.train_task  # noqa: F401
         from workers.train_task import Trainer
 
         if not isinstance(self._trainer, Trainer):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from celery import Celery
 
@@ -38,10 +39,7 @@ def make_app(url: str, *, celery_events: bool = False) -> Celery:
         "health_check_interval": 10,
         "ack_emulation": False,
     }
-    url = check_url(url)
-    # kombu has a name of its own for a socket's URL.
-    broker = f"redis+socket://{url.removeprefix('unix://')}" if url.startswith("unix://") else url
-    app = Celery("fedtide", broker=broker, set_as_current=False)
+    app = Celery("fedtide", broker=_kombu_url(check_url(url)), set_as_current=False)
     if url.startswith("rediss://") and "ssl_cert_reqs" not in url:
         # kombu would take any certificate; redis-py, our other connection, does not.
         app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
@@ -67,3 +65,13 @@ def make_app(url: str, *, celery_events: bool = False) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     return app
+
+
+def _kombu_url(url: str) -> str:
+    """kombu's own way to write a socket's URL."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    query = dict(parse_qsl(parts.query))
+    user = f"{query.get('username', '')}:{quote(query['password'], safe='')}@" if "password" in query else ""
+    return f"redis+socket://{user}{parts.path}?virtual_host={query.get('db', '0')}"

@@ -11,10 +11,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
 
+from fl_core.broker.celery_app import make_app
+from fl_core.broker.connection import connect
 from fl_core.broker.embedded import EmbeddedServer, find_binary
 from fl_core.errors import BrokerUnavailable, InvariantError, SpecError
 
@@ -248,3 +251,18 @@ def test_questions_before_the_start_are_bugs(tmp_path: Path) -> None:
         _ = server.pid
     with server, pytest.raises(InvariantError, match="already runs"):
         server.start()
+
+
+def test_programs_on_this_machine_find_its_socket(tmp_path: Path) -> None:
+    """Our client and Celery's, also where the path and the password hold characters that a URL writes otherwise."""
+    secret = "p:/ @x"
+    with EmbeddedServer(tmp_path / "x y%z", persistent=False) as server:
+        connect(server.url).config_set("requirepass", secret)
+        url = f"{server.local_url}?db=3&password={quote(secret, safe='')}"
+        client = connect(url)
+        assert client.ping() and client.connection_pool.connection_kwargs["path"] == str(server.folder / "socket")
+        with make_app(url).connection_for_write() as connection:
+            theirs = connection.default_channel.client
+            assert theirs.ping()
+            theirs.set("there", "1")
+        assert client.get("there") == b"1"
