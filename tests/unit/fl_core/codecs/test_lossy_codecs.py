@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fl_core.codecs import codec
+from fl_core.codecs import codec, topk
 from fl_core.errors import Reason, RejectedUpdate, SpecError
 from fl_core.vectors import BLOCK, read_all, read_into
 
@@ -136,6 +136,26 @@ def test_topk_keeps_the_largest(values: npt.NDArray[np.float32], fraction: float
     np.testing.assert_array_equal(np.sort(np.abs(decoded))[::-1][:count], best)
     kept = decoded != 0
     np.testing.assert_array_equal(decoded[kept], values[kept])
+
+
+@pytest.mark.parametrize("kind", ["normal", "tied", "misleading", "nan"])
+@pytest.mark.parametrize("fraction", [1e-5, 0.003, 0.11, 0.2])
+def test_topk_of_a_large_vector_is_exact(kind: str, fraction: float) -> None:
+    """A sample finds the candidates; also where it misleads, the places are those of a full sort, ties to the first."""
+    values = np.random.default_rng(0).standard_normal(150_001).astype(np.float32)
+    match kind:
+        case "tied":
+            values = np.round(values)
+        case "misleading":
+            values[:] = 0
+            values[:: topk._SAMPLE_STRIDE] = 1
+        case "nan":
+            values[::3] = np.nan
+    count = int(np.ceil(fraction * values.size))
+    magnitudes = np.where(np.isnan(values), np.inf, np.abs(values))
+    expected = np.sort(np.argsort(-magnitudes, kind="stable")[:count])
+    payload = codec("topk", {"fraction": fraction}).encode(values, 0)
+    np.testing.assert_array_equal(np.frombuffer(payload, "<u4", count=count), expected)
 
 
 @pytest.mark.parametrize(("name", "args"), ALL)
