@@ -369,7 +369,7 @@ class Coordinator:
 
     def _finish(self) -> dict[str, Any]:
         state = self._state
-        self._patiently(lambda: self._publisher.publish(state.strategy, self._transaction))
+        self._patiently(lambda: self._publisher.publish(state.strategy, self._transaction, exact=True))
         self._patiently(self._commit)
         self._evaluate_last_version()
         self._save()

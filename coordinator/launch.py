@@ -159,10 +159,10 @@ def coordinating(
 
 
 def _verify_way_down(spec: CampaignSpec, sends: str) -> None:
-    if sends == "parameters" and spec.codec.down != "fp32":
+    if sends == "parameters" and spec.codec.down in ("fp16", "bf16"):
         raise SpecError(
             f"codec.down = {spec.codec.down!r} is for strategies that merge deltas; {spec.aggregation.strategy} merges "
-            "parameters, so each rounding on the way down would come back into the model. Use fp32, or fedbuff."
+            "parameters, so each rounding on the way down would come back into the model. Use fp32, int8, or fedbuff."
         )
 
 

@@ -44,9 +44,11 @@ def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNee
     def updates(num_bytes: int) -> int:
         return concurrency * num_bytes + max(log_bytes, concurrency * num_bytes)
 
-    versions = (concurrency + KEPT_VERSIONS) * model
+    # Patches are kept up to a version's size.
+    versions = (concurrency + KEPT_VERSIONS + (spec.codec.down == "int8")) * model
     everything = updates(model) + versions + MAX_FEED_BYTES
-    if not blobs or codec(spec.codec.down).max_payload_bytes(layout.num_elements) <= INLINE_MODEL_BYTES:
+    whole = codec("fp32" if spec.codec.down == "int8" else spec.codec.down).max_payload_bytes(layout.num_elements)
+    if not blobs or whole <= INLINE_MODEL_BYTES:
         return MemoryNeed(everything, 0, everything)
     if spec.checkpoint.keep_log:
         return MemoryNeed(everything - versions, versions, everything)

@@ -6,16 +6,19 @@ import time
 
 import structlog
 
+from coordinator.device_view import DeviceView
 from coordinator.timing import Timing
 from coordinator.transaction import Transaction
 from fl_core.aggregation import Strategy
-from fl_core.broker import versions
+from fl_core.broker import blobs, versions
 from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.patches import Patch, chain_commands, drop_old_patches, write_patch
 from fl_core.broker.places import Places
 from fl_core.broker.tasks import INLINE_MODEL_BYTES, Head
 from fl_core.codecs import codec
 from fl_core.errors import BrokerUnavailable
+from fl_core.vectors import FloatArray
 
 KEPT_VERSIONS = 3
 FIRST_PAUSE_SECONDS = 2.0
@@ -56,25 +59,66 @@ class Publisher:
         self._keys = keys
         self._timing = timing
         self._place = place
-        self._codec = codec(codec_name)
+        # Patches go to devices that hold an earlier version; what is published whole beside them is fp32.
+        self._view = DeviceView() if codec_name == "int8" else None
+        self._codec = codec("fp32" if self._view is not None else codec_name)
         self._updates = place if take_updates else ""
         self._head: Head | None = None
         self._retry_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
         self.published = -1
 
-    def publish(self, strategy: Strategy, transaction: Transaction) -> None:
+    def publish(self, strategy: Strategy, transaction: Transaction, *, exact: bool = False) -> None:
         """Publish the version that the strategy stands at.
+
+        Args:
+            exact: to the last bit, also where devices get patches.
 
         Raises:
             BrokerUnavailable: publish again.
         """
         started = time.perf_counter()
-        payload = memoryview(self._codec.encode(strategy.parameters.values, strategy.version)).cast("B")
-        self._head = self._write(strategy.version, payload)
+        values, version = strategy.parameters.values, strategy.version
+        held, patch = self._head, None
+        if self._view is not None and values.nbytes > INLINE_MODEL_BYTES:
+            values, patch = self._seen_by_devices(self._view, values, version, exact)
+        payload = memoryview(self._codec.encode(values, version)).cast("B")
+        if self._view is not None and held is None:  # an earlier coordinator's chain ends here
+            transaction.add(drop_old_patches(self._client, self._places, self._keys, max_bytes=0))
+        try:
+            self._head = self._write(version, payload)
+            if patch is not None and held is not None:
+                self._lead_on(held, self._head, patch, transaction)
+        except BaseException:
+            if self._view is not None:
+                self._view.forget()
+            raise
         transaction.add(versions.publish_commands(self._keys, self._head))
-        self.published = strategy.version
+        self.published = version
         self._timing.add_publish(time.perf_counter() - started)
+
+    def _seen_by_devices(
+        self, view: DeviceView, values: FloatArray, version: int, exact: bool
+    ) -> tuple[FloatArray, memoryview | None]:
+        """What is published for a version: the view, and the patch that leads to it if there is one."""
+        if exact:
+            return view.begin(values), None
+        if view.values is not None and self._head is not None and self._head.version == version:
+            return view.values, None  # the same once more
+        patch = view.follow(values, version)
+        return (values if view.values is None else view.values), patch
+
+    def _lead_on(self, held: Head, head: Head, payload: memoryview, transaction: Transaction) -> None:
+        assert self._view is not None
+        patch = Patch(
+            head.digest, head.version, len(payload), blobs.digest(payload), self._view.codec, place=head.place
+        )
+        try:
+            write_patch(self._places, self._keys, patch, payload)
+        except BrokerUnavailable as error:
+            log.debug("a patch is not written; devices fetch the version", version=head.version, reason=str(error))
+        else:
+            transaction.add(chain_commands(self._keys, held.digest, patch))
 
     def _write(self, version: int, payload: memoryview) -> Head:
         # A small model comes with the answer to a claim, which only the broker can give.
@@ -126,3 +170,6 @@ class Publisher:
             except BrokerUnavailable:
                 continue  # tried again at the next look
             transaction.add(versions.drop_commands(self._keys, old))
+        if self._view is not None and self._head is not None:
+            max_bytes = self._head.num_bytes if kept else 0
+            transaction.add(drop_old_patches(self._client, self._places, self._keys, max_bytes))

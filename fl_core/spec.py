@@ -234,11 +234,11 @@ class CodecSection(Section):
 
     ``name`` is built-in, or the import path of a user's own codec, which gets ``own_args``. ``fraction`` is the share
     of elements that topk sends, and ``importance`` how the device ranks them; ``block_size`` is how many share a scale
-    in int8. ``down`` is how versions are written for the devices.
+    in int8. ``down`` is how versions are written for the devices; with ``"int8"`` who has an earlier one gets patches.
     """
 
     name: str = "fp32"
-    down: Literal["fp32", "fp16", "bf16"] = "fp32"
+    down: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     own_args: Arguments = Field(default_factory=dict)
     fraction: float = Field(default=0.01, gt=0, le=1)
     importance: Literal["magnitude", "gradient", "fisher", "attention"] = "magnitude"

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
+import numpy as np
+import structlog
 import torch
 
+from fl_core.aggregation.blocks import add_scaled
+from fl_core.broker import blobs
 from fl_core.broker.tasks import Head
 from fl_core.codecs import ErrorFeedback, codec
-from fl_core.errors import LayoutError, RejectedUpdate
+from fl_core.errors import InvariantError, LayoutError, RejectedUpdate, SpecError
 from fl_core.layout import Layout
 from fl_core.messages import TrainTask
 from fl_core.models.build import build_model
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.method import Method, build_method
 from fl_core.vectors import FloatArray, Parameters, read_all
+
+log = structlog.get_logger()
 
 
 class CachedModel:
@@ -47,6 +54,34 @@ class CachedModel:
         """
         self.base, self.digest = None, ""
         return self._fetched
+
+    def patch(self, head: Head, payloads: Sequence[memoryview]) -> bool:
+        """Make the version at hand the newest one; False where that does not come to its digest, and none is left.
+
+        Args:
+            head: the newest version, with its patches.
+            payloads: the patches' bytes.
+        """
+        memory = self.give_up_base()
+        if memory is None:
+            return False
+        values = np.frombuffer(memory, np.float32)
+        try:
+            for patch, payload in zip(head.patches, payloads, strict=True):
+                add_scaled(values, codec(patch.codec).decode(payload, self.layout.num_elements), 1.0)
+        except (RejectedUpdate, InvariantError, SpecError) as error:
+            log.warning("a patch does not fit; fetching the version", version=head.version, reason=str(error))
+            return False
+        if blobs.digest(memory) != head.digest:
+            log.warning("the patches do not lead to the version; fetching it", version=head.version)
+            return False
+        self.keep(head, memory)
+        return True
+
+    @property
+    def can_be_patched(self) -> bool:
+        """Whether the version at hand lies in memory of this process's own."""
+        return self._fetched is not None
 
     def keep(self, head: Head, payload: bytes | memoryview) -> None:
         """Remember a version as it arrived: what was decoded is the base that a delta is taken against.

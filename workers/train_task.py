@@ -16,7 +16,7 @@ import torch
 
 from fl_core.broker import blobs
 from fl_core.broker.connection import connect
-from fl_core.broker.tasks import Claim, TaskBroker, payload_place
+from fl_core.broker.tasks import Claim, Head, TaskBroker, payload_place
 from fl_core.codecs import codec
 from fl_core.errors import BrokerUnavailable, DataError, RejectedUpdate, TrainingStopped
 from fl_core.factory import call
@@ -160,11 +160,17 @@ class Trainer:
     def _bind(self, task: TrainTask, model: CachedModel) -> tuple[Claim, int]:
         """Claim the task and hold the newest version: the moment at which the base version is decided."""
         give_up, pause = time.monotonic() + task.timeout_seconds, 0.0
+        bytes_down = 0
         while True:
             claim = self._patiently(lambda: self._broker.claim(task, model.digest))
             head = claim.head
             if head is None or head.digest == model.digest:
-                return claim, 0
+                return claim, bytes_down
+            if head.patches and model.can_be_patched:
+                num_bytes, arrived = self._patch(task, model, head)
+                bytes_down += num_bytes
+                if arrived:
+                    return claim, bytes_down
             try:
                 payload = self._broker.fetch(task, head, model.give_up_base())
             except (blobs.MissingBlob, BrokerUnavailable) as error:
@@ -178,7 +184,16 @@ class Trainer:
                 pause = min(LAST_FETCH_PAUSE_SECONDS, 1.5 * pause + 0.005)
                 continue
             model.keep(head, payload)
-            return claim, len(payload)
+            return claim, bytes_down + len(payload)
+
+    def _patch(self, task: TrainTask, model: CachedModel, head: Head) -> tuple[int, bool]:
+        """Reach the newest version by patches: the bytes that were fetched, and whether it was reached."""
+        try:
+            payloads = self._broker.fetch_patches(task, head)
+        except (blobs.MissingBlob, BrokerUnavailable) as error:
+            log.debug("a patch cannot be had; fetching the version", version=head.version, reason=str(error))
+            return 0, False
+        return sum(map(len, payloads)), model.patch(head, payloads)
 
     def _train(self, task: TrainTask, model: CachedModel, version: int) -> Outcome:
         base = model.base

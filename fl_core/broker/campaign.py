@@ -198,7 +198,8 @@ class CampaignBroker:
 
     def end_commands(self, *, keep_log: bool) -> list[Command]:
         """Leave only what monitors show: nobody trains or delivers for this campaign any more."""
-        gone = [self.keys.out, self.keys.owners, self.keys.pins, self.keys.versions, self.keys.control, self.keys.lost]
+        keys = self.keys
+        gone = [keys.out, keys.owners, keys.pins, keys.versions, keys.patches, keys.control, keys.lost]
         return [["UNLINK", *gone, *([] if keep_log else [self.keys.log])], ["SET", self.keys.epoch, "ended"]]
 
     # -- writing outside the fence ---------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ class CampaignBroker:
         keys = self.keys
         with broker_errors("registering the campaign"), self._client.pipeline() as pipeline:
             pipeline.zadd(broker_keys.CAMPAIGNS, {self._campaign: created_ms})
-            pipeline.delete(keys.out, keys.owners, keys.pins, keys.versions, keys.head)
+            pipeline.delete(keys.out, keys.owners, keys.pins, keys.versions, keys.patches, keys.head)
             pipeline.set(keys.spec, spec)
             pipeline.set(keys.epoch, epoch)
             pipeline.execute()

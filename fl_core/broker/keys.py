@@ -25,6 +25,8 @@ key                                    type    holds
                                                codec
 ``fedtide:c:{id}:versions``            hash    version -> ``bytes|place``, of all versions whose chunks are kept
 ``fedtide:c:{id}:model:<v>:<i>``       string  chunk i of version v, at its place (``places.py``)
+``fedtide:c:{id}:patches``             hash    digest of a version -> the patch to the next one (``patches.py``)
+``fedtide:c:{id}:patch:<v>:<i>``       string  chunk i of the patch to version v, at its place
 ``fedtide:c:{id}:pins``                hash    task id -> version that its worker is fetching
 ``fedtide:c:{id}:out``                 hash    task id -> ``attempt|issued ms|queue``: the ledger's open tasks
 ``fedtide:c:{id}:owners``              hash    task id -> ``attempt|claimed ms|delivered|worker``
@@ -120,6 +122,10 @@ class CampaignKeys:
         return self._key("model")
 
     @property
+    def patches(self) -> str:
+        return self._key("patches")
+
+    @property
     def lost(self) -> str:
         return self._key("lost")
 
@@ -138,6 +144,10 @@ class CampaignKeys:
     def version(self, version: int) -> str:
         """Prefix of one version's chunks."""
         return f"{self.model}:{version}"
+
+    def patch(self, version: int) -> str:
+        """Prefix of the chunks of the patch to a version."""
+        return self._key(f"patch:{version}")
 
     def blob(self, name: str) -> str:
         """Prefix of one payload's chunks."""

@@ -10,7 +10,9 @@ RECENT_WAITS_CHARACTERS = 600
 # A worker takes a task and learns the newest version in the same round trip (late binding). A doorbell that was
 # answered, superseded or cancelled in the meantime is told so, which makes a repeated doorbell harmless. A worker may
 # claim again what it has, to learn of a newer version.
-#   KEYS out owners head pins queue-counts
+# Where the version that the worker holds is at the beginning of a chain of patches that leads to the newest one, and
+# they are fewer bytes than it, they are named as well.
+#   KEYS out owners head pins queue-counts patches
 #   ARGV task attempt worker cached-digest model-prefix queue inline-limit
 CLAIM = """
 local out = redis.call('HGET', KEYS[1], ARGV[1])
@@ -51,6 +53,19 @@ if answer[7] == '' and head[4] == '1' and tonumber(head[3]) <= tonumber(ARGV[7])
   return answer
 end
 redis.call('HSET', KEYS[4], ARGV[1], head[1])
+local held, left, chain = ARGV[4], tonumber(head[3]), {}
+while held ~= '' and held ~= head[2] do
+  local row = redis.call('HGET', KEYS[6], held)
+  if not row then break end
+  local to, num_bytes = string.match(row, '^(%x+)|%d+|(%d+)|')
+  left = left - tonumber(num_bytes)
+  if left <= 0 then break end
+  held, chain[#chain + 1] = to, row
+end
+if held == head[2] then
+  answer[10] = ''
+  for i, row in ipairs(chain) do answer[10 + i] = row end
+end
 return answer
 """.replace("BOUNDS", ", ".join(map(str, WAIT_BOUNDS_MS))).replace("CHARACTERS", str(RECENT_WAITS_CHARACTERS))
 

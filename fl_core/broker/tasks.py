@@ -11,6 +11,7 @@ import redis
 
 from fl_core.broker import blobs, keys, scripts
 from fl_core.broker.connection import Client, Script, broker_errors
+from fl_core.broker.patches import Patch, read_patch
 from fl_core.broker.places import Places
 from fl_core.errors import BrokerUnavailable, Reason, RejectedUpdate
 from fl_core.messages import ModelUpdate, TaskReport, TrainTask
@@ -38,6 +39,8 @@ class Head:
         place: the server that has them (``places.py``); empty is the broker.
         updates: the server that takes the payloads of large updates.
         codec: how its bytes are to be read (``fl_core/codecs``).
+        patches: they lead from the version that the worker holds to this one, in order, and are fewer bytes; empty
+            where there are none.
     """
 
     version: int
@@ -48,6 +51,7 @@ class Head:
     place: str = ""
     updates: str = ""
     codec: str = "fp32"
+    patches: tuple[Patch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,14 @@ class TaskBroker:
         campaign = keys.CampaignKeys(task.campaign)
         with broker_errors("claiming a task"):
             answer = self._claim(
-                keys=[campaign.out, campaign.owners, campaign.head, campaign.pins, keys.QUEUE_COUNTS],
+                keys=[
+                    campaign.out,
+                    campaign.owners,
+                    campaign.head,
+                    campaign.pins,
+                    keys.QUEUE_COUNTS,
+                    campaign.patches,
+                ],
                 args=[
                     task.task_id,
                     task.attempt,
@@ -105,8 +116,9 @@ class TaskBroker:
         if verdict != "ok":
             return Claim(verdict)
         version, digest, num_bytes, num_chunks, place, updates, codec = (value.decode() for value in answer[2:9])
-        inline = answer[9] if len(answer) > 9 else None
-        head = Head(int(version), digest, int(num_bytes), int(num_chunks), inline, place, updates, codec)
+        inline = answer[9] or None if len(answer) > 9 else None
+        patches = tuple(Patch.from_row(row.decode()) for row in answer[10:])
+        head = Head(int(version), digest, int(num_bytes), int(num_chunks), inline, place, updates, codec, patches)
         self._told = (task.campaign, updates, time.monotonic())
         return Claim("ok", int(answer[1]) / 1000, head)
 
@@ -128,11 +140,26 @@ class TaskBroker:
             fitting = into if into is not None and len(into) == head.num_bytes else None
             place = self._places.at(head.place)
             payload = blobs.get(place, campaign.version(head.version), head.num_bytes, fitting)
-            with broker_errors("releasing a version"):
-                self._client.later("HDEL", campaign.pins, task.task_id)
+            self._release(task)
         if blobs.digest(payload) != head.digest:
             raise blobs.MissingBlob(f"version {head.version} does not have its digest")
         return payload
+
+    def fetch_patches(self, task: TrainTask, head: Head) -> list[memoryview]:
+        """The patches that the claim named.
+
+        Raises:
+            blobs.MissingBlob, BrokerUnavailable: one cannot be had; fetch the version.
+        """
+        campaign = keys.CampaignKeys(task.campaign)
+        payloads = [read_patch(self._places, campaign, patch) for patch in head.patches]
+        self._release(task)
+        return payloads
+
+    def _release(self, task: TrainTask) -> None:
+        """The version that the claim named is not needed any more."""
+        with broker_errors("releasing a version"):
+            self._client.later("HDEL", keys.CampaignKeys(task.campaign).pins, task.task_id)
 
     def is_wanted(self, task: TrainTask) -> bool:
         """Whether the coordinator still waits for this attempt.

@@ -42,6 +42,10 @@ class Int8:
 
     def encode(self, values: FloatArray, seed: int) -> memoryview:
         """Round each element at random; a block with NaN or infinity gets a scale that says so."""
+        return self.encode_difference(values, None, seed)
+
+    def encode_difference(self, values: FloatArray, base: FloatArray | None, seed: int) -> memoryview:
+        """Write ``values - base``, which is not held in memory; as ``encode`` where there is no ``base``."""
         size, num_scales = values.size, self._num_scales(values.size)
         payload = np.empty(4 * num_scales + size, np.uint8)
         scales = payload[: 4 * num_scales].view("<f4")
@@ -53,6 +57,8 @@ class Int8:
         with np.errstate(all="ignore"):
             for start in range(0, size, length):
                 block = values[start : start + length]
+                if base is not None:
+                    block = np.subtract(block, base[start : start + length])
                 rows = -(-block.size // self._block_size)
                 table = scaled[: rows * self._block_size].reshape(rows, self._block_size)
                 if block.size == table.size:

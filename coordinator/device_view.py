@@ -1,0 +1,66 @@
+"""What devices hold of the model when versions reach them as patches: a vector that follows the model.
+
+A patch is the encoded difference between the model and this view, and the view takes in what the patch says, as every
+device does that applies it. So all of them hold the same bits, and what one patch has left out is in the next
+difference: the compensation of errors on the server's side in DoubleSqueeze (Tang et al., ICML 2019, arXiv 1905.05957).
+
+The view is no part of a campaign's state. A coordinator that resumes begins with the model itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fl_core.aggregation.blocks import add_scaled
+from fl_core.codecs.int8 import Int8
+from fl_core.errors import RejectedUpdate
+from fl_core.vectors import FloatArray
+
+
+class DeviceView:
+    """The vector that devices hold; None where nothing was published as patches yet, or it is not known."""
+
+    def __init__(self) -> None:
+        self._codec = Int8()
+        self._memory: FloatArray | None = None
+        self.values: FloatArray | None = None
+
+    @property
+    def codec(self) -> str:
+        """How patches are encoded."""
+        return self._codec.name
+
+    def begin(self, parameters: FloatArray) -> FloatArray:
+        """Devices get the model itself, float32 ``(num_elements,)``; returns the view."""
+        if self._memory is None:
+            self._memory = np.empty_like(parameters)
+        np.copyto(self._memory, parameters)
+        self.values = self._memory
+        return self.values
+
+    def follow(self, parameters: FloatArray, seed: int) -> memoryview | None:
+        """Move to the model, up to one step of 1/127 of the largest change in each block, and return the patch.
+
+        Args:
+            parameters: float32 ``(num_elements,)``.
+            seed: of the rounding.
+
+        Returns:
+            None where the change cannot be written as a patch; the view is the model itself then.
+        """
+        view, self.values = self.values, None
+        if view is None:
+            self.begin(parameters)
+            return None
+        patch = self._codec.encode_difference(parameters, view, seed)
+        try:
+            add_scaled(view, self._codec.decode(patch, view.size), 1.0)
+        except RejectedUpdate:  # the model has diverged: its change is not finite
+            self.begin(parameters)
+            return None
+        self.values = view
+        return patch
+
+    def forget(self) -> None:
+        """It is not known what devices hold."""
+        self.values = None
