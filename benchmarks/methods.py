@@ -325,6 +325,29 @@ def importance_table() -> Table:
     )
 
 
+def down_table() -> Table:
+    def row(down: str, **aggregation: Any) -> Callable[[int], Row]:
+        def figures(seed: int) -> Row:
+            made = spec(seed, codec={"down": down}, aggregation=aggregation)
+            done = simulate(made, fleet(seed), held_out(), updates=400)
+            return {**plain(done), "bytes down per task": done.bytes_down / done.num_tasks}
+
+        return figures
+
+    mixing = {"strategy": "fedasync", "mixing": 0.6}
+    return Table(
+        "The way down",
+        "How versions reach devices; the model has 4 810 parameters; 400 updates.",
+        {
+            "FedBuff, fp32": row("fp32"),
+            "FedBuff, bf16": row("bf16"),
+            "FedBuff, int8 patches": row("int8"),
+            "FedAsync, fp32": row("fp32", **mixing),
+            "FedAsync, int8 patches": row("int8", **mixing),
+        },
+    )
+
+
 # -- the coordinator's side --------------------------------------------------------------------------------------------
 
 
@@ -517,6 +540,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "distillation": distillation_table,
     "partial": partial_table,
     "importance": importance_table,
+    "down": down_table,
     "strategies": strategies_table,
     "fairness": fairness_table,
     "guard": guard_table,

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from coordinator.device_view import DeviceView
 from coordinator.guard import Guard
 from fl_core.aggregation import Contribution, Merge, build_strategy
 from fl_core.aggregation.strategy import update_elements
@@ -32,7 +33,7 @@ from fl_core.training.importance import accumulated, score
 from fl_core.training.method import DeviceTask, Method, build_method
 from fl_core.training.pace import fit_work
 from fl_core.training.schedule import plateau_factor, version_factor
-from fl_core.vectors import Delta, FloatArray, Parameters, Sends, SoftLabels
+from fl_core.vectors import Delta, FloatArray, Parameters, Sends, SoftLabels, read_all
 from workers.profile import SpeedProfile
 
 CPU = torch.device("cpu")
@@ -49,6 +50,7 @@ class Device:
     overhead_seconds: float = 0.1
     attack: Literal["", "sign_flip", "scale"] = ""
     own_model: Callable[[], nn.Module] | None = None
+    held: int = -1
     memory: dict[str, FloatArray] = field(default_factory=dict)
     feedback: defaultdict[int, ErrorFeedback] = field(default_factory=lambda: defaultdict(ErrorFeedback))
 
@@ -62,6 +64,7 @@ class Result:
         staleness: of every merged update.
         merged_by: updates merged, by device.
         bytes_up: of all updates that arrived.
+        bytes_down: of all versions, or patches to them, that devices fetched.
         device_scores: what devices last said of themselves.
         model: with the last version's parameters.
     """
@@ -70,6 +73,8 @@ class Result:
     staleness: list[int] = field(default_factory=list)
     merged_by: Counter[str] = field(default_factory=Counter)
     bytes_up: int = 0
+    bytes_down: int = 0
+    num_tasks: int = 0
     num_arrived: int = 0
     num_rollbacks: int = 0
     device_scores: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -104,6 +109,9 @@ class _Campaign:
         self.codec = codec(spec.codec.name, spec.codec.args)
         self.guard = Guard(spec.guard, evaluated=True)
         self.guard.begin(self.strategy)
+        self.published, self.view = -1, DeviceView()
+        self.whole = np.array(self.strategy.parameters.values)
+        self.patch_bytes: dict[int, int] = {}
         self.speeds = {device.name: SpeedProfile() for device in devices}
         self.result = Result(model=self.model)
         self.best, self.flat, self.plateaus = float("inf"), 0, 0
@@ -113,7 +121,7 @@ class _Campaign:
     def train(self, device: Device, number: int) -> tuple[float, int, Any, Any]:
         """Do one task now; when it is done, and what arrives then."""
         spec, version = self.spec, self.strategy.version
-        base = Parameters(np.array(self.strategy.parameters.values))
+        base = Parameters(np.array(self._fetch(device)))
         self.layout.load_into(self.model, base)
         rate = spec.training.learning_rate * version_factor(spec.training, version)
         rate *= plateau_factor(spec.training, self.plateaus)
@@ -144,6 +152,27 @@ class _Campaign:
             outcome = replace(outcome, values=corrupt(outcome.values, sends, base.values, device.attack))
         payload = self._encode(device, outcome)
         return device.overhead_seconds + trained, version, outcome, bytes(payload)
+
+    def _fetch(self, device: Device) -> FloatArray:
+        """The newest version as devices see it; each version is published."""
+        values, version, down = self.strategy.parameters.values, self.strategy.version, self.spec.codec.down
+        num_bytes = codec("fp32" if down == "int8" else down).max_payload_bytes(values.size)
+        if version != self.published:
+            self.published = version
+            if down == "int8":
+                patch = self.view.follow(values, version)
+                self.patch_bytes[version] = num_bytes if patch is None else len(patch)
+                self.whole = values if self.view.values is None else self.view.values
+            else:
+                self.whole = read_all(codec(down).decode(bytes(codec(down).encode(values, 0)), values.size))
+        if device.held != version:
+            if down == "int8" and device.held >= 0:
+                chain = sum(self.patch_bytes[between] for between in range(device.held + 1, version + 1))
+                num_bytes = min(num_bytes, chain)
+            self.result.bytes_down += num_bytes
+        device.held = version
+        self.result.num_tasks += 1
+        return self.whole
 
     def _encode(self, device: Device, outcome: Any) -> Any:
         if not self.codec.needs_feedback:

@@ -244,6 +244,8 @@ class Coordinator:
             if self._layout.num_bytes >= WORTH_A_THREAD_BYTES and (waiting := self._reader.peek()) is not None:
                 self._read_ahead([waiting])  # beside the publishing
             self._publisher.publish(self._state.strategy, self._transaction)
+            if self._publisher.is_crowded:
+                self._publisher.drop_old(self._transaction)
         self._issue()
         now = time.monotonic()
         if now >= self._next_status:

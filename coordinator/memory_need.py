@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coordinator.campaign import CHECKPOINT_UPDATES
-from coordinator.publisher import KEPT_VERSIONS
+from coordinator.publisher import CROWD_BYTES, CROWD_VERSIONS, KEPT_VERSIONS
 from fl_core.broker.feed import MAX_BYTES as MAX_FEED_BYTES
 from fl_core.broker.tasks import INLINE_BYTES, INLINE_MODEL_BYTES
 from fl_core.codecs import codec
@@ -31,8 +31,8 @@ class MemoryNeed:
 def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNeed:
     """What ``concurrency`` updates under way take, those that wait for the next checkpoint, versions, and the feed.
 
-    A version per fetching worker is kept, plus three. An update is reckoned as large as the model; what stays at the
-    broker beside a server for blobs is at most ``INLINE_BYTES`` long each.
+    A version per fetching worker is kept, plus three, and those that come between two looks. An update is reckoned as
+    large as the model; what stays at the broker beside a server for blobs is at most ``INLINE_BYTES`` long each.
 
     Args:
         spec, layout: the campaign's.
@@ -45,7 +45,8 @@ def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNee
         return concurrency * num_bytes + max(log_bytes, concurrency * num_bytes)
 
     # Patches are kept up to a version's size.
-    versions = (concurrency + KEPT_VERSIONS + (spec.codec.down == "int8")) * model
+    num_versions = concurrency + KEPT_VERSIONS + (spec.codec.down == "int8")
+    versions = num_versions * model + max(CROWD_VERSIONS * model, CROWD_BYTES)
     everything = updates(model) + versions + MAX_FEED_BYTES
     whole = codec("fp32" if spec.codec.down == "int8" else spec.codec.down).max_payload_bytes(layout.num_elements)
     if not blobs or whole <= INLINE_MODEL_BYTES:

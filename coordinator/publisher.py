@@ -21,6 +21,9 @@ from fl_core.errors import BrokerUnavailable
 from fl_core.vectors import FloatArray
 
 KEPT_VERSIONS = 3
+# So many versions, or bytes of them, may come between two looks at which old ones are dropped.
+CROWD_VERSIONS = 4
+CROWD_BYTES = 8 * 2**20
 FIRST_PAUSE_SECONDS = 2.0
 LAST_PAUSE_SECONDS = 60.0
 
@@ -64,6 +67,7 @@ class Publisher:
         self._codec = codec("fp32" if self._view is not None else codec_name)
         self._updates = place if take_updates else ""
         self._head: Head | None = None
+        self._since_drop = 0
         self._retry_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
         self.published = -1
@@ -95,6 +99,7 @@ class Publisher:
             raise
         transaction.add(versions.publish_commands(self._keys, self._head))
         self.published = version
+        self._since_drop += 1
         self._timing.add_publish(time.perf_counter() - started)
 
     def _seen_by_devices(
@@ -158,12 +163,19 @@ class Publisher:
             log.warning("publishing again: the server for blobs has lost the version", version=self.published)
             self.published = -1
 
+    @property
+    def is_crowded(self) -> bool:
+        """So much was published since old versions were dropped that it should be done now."""
+        num_bytes = 0 if self._head is None else self._head.num_bytes
+        return self._since_drop >= CROWD_VERSIONS and self._since_drop * num_bytes >= CROWD_BYTES
+
     def drop_old(self, transaction: Transaction, kept: int = KEPT_VERSIONS) -> None:
         """Drop all but the newest versions, and those that a worker is fetching.
 
         Raises:
             BrokerUnavailable: nothing is dropped.
         """
+        self._since_drop = 0
         for old in versions.droppable(self._client, self._keys, kept):
             try:
                 versions.drop_elsewhere(self._places, self._keys, old)
