@@ -104,11 +104,11 @@ class LightWorker:
         )
 
 
-def work(url: str, num_workers: int, task_seconds: float, spread: float = 0.5) -> None:
+def work(url: str, num_workers: int, task_seconds: float, spread: float = 0.5, prefix: str = "light") -> None:
     """Be ``num_workers`` workers for ever; a task takes ``task_seconds``, more or less by up to ``spread`` of it."""
     client = connect(url)
     roster, draw = Roster(client), random.Random(0)
-    idle = [LightWorker(client, roster, f"light-{index}") for index in range(num_workers)]
+    idle = [LightWorker(client, roster, f"{prefix}-{index}") for index in range(num_workers)]
     beats = [(time.monotonic() + BEAT_SECONDS * i / num_workers, i, w) for i, w in enumerate(idle)]
     busy: list[tuple[float, int, LightWorker]] = []
     queue, count = train_queue("default"), 0
@@ -141,4 +141,4 @@ def work(url: str, num_workers: int, task_seconds: float, spread: float = 0.5) -
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:]))
+    work(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:5]), *sys.argv[5:])  # type: ignore[arg-type]

@@ -4,14 +4,19 @@ Per update: a client puts ``num_elements`` float32 in pipelined 1 MB chunks, the
 ``recv_into`` in one buffer, adds them to its accumulator and puts the result as the new version, and the client gets
 that. No log, no ledger, no digest, no check, no task, no persistence. Run in the same minute as what it is compared
 with, because a shared machine is not the same from one minute to the next.
+
+Up to four programs hold the clients' connections. One that holds several serves them in turn, which is the order in
+which their updates are merged.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import socket
 import tempfile
 import time
+from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,15 @@ import numpy as np
 from fl_core.broker.embedded import SOCKET, EmbeddedServer
 
 CHUNK = 2**20
+PROGRAMS = 4
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the machine allows: updates per second, and the merging process' processor time for each."""
+
+    updates_per_second: float
+    merger_cpu_seconds_per_update: float
 
 
 class BareClient:
@@ -75,22 +89,28 @@ class BareClient:
         self._socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w.encode()) for w in words))
 
 
-def _client(path: str, name: str, num_elements: int, over: Event) -> None:
-    link = BareClient(path)
+def _clients(path: str, names: list[str], num_elements: int, over: Event) -> None:
+    links = {name: BareClient(path) for name in names}
     update = np.full(num_elements, 1e-3, np.float32)
     model = np.zeros(num_elements, np.float32)
-    while not over.is_set():
+    for name, link in links.items():
         link.put(f"update-{name}", update.view(np.uint8).data)
         link.push("arrived", name)
-        if link.pop(f"go-{name}", 1) is not None:
+    while True:
+        for name, link in links.items():
+            while link.pop(f"go-{name}", 1) is None:
+                if over.is_set():
+                    return
             link.get("version", model.view(np.uint8).data)
+            link.put(f"update-{name}", update.view(np.uint8).data)
+            link.push("arrived", name)
 
 
 def _merger(path: str, num_elements: int, seconds: float, over: Event, answer: Any) -> None:
     link = BareClient(path)
     model = np.zeros(num_elements, np.float32)
     update = np.zeros(num_elements, np.float32)
-    num_updates, begun = -1, 0.0
+    num_updates, begun, used = -1, 0.0, 0.0
     while True:
         name = link.pop("arrived", 10)
         if name is None:
@@ -101,15 +121,20 @@ def _merger(path: str, num_elements: int, seconds: float, over: Event, answer: A
         link.push(f"go-{name}", "1")
         num_updates += 1
         if num_updates == 0:
-            begun = time.monotonic()  # the first one warms the memory up
+            begun, used = time.monotonic(), _cpu_seconds()  # the first one warms the memory up
         elif num_updates >= 3 and time.monotonic() - begun >= seconds:
             break
-    answer.put(num_updates / (time.monotonic() - begun))
+    answer.put(Limit(num_updates / (time.monotonic() - begun), (_cpu_seconds() - used) / num_updates))
     over.set()
 
 
-def limit_updates_per_second(num_elements: int, num_clients: int, seconds: float) -> float:
-    """Updates per second that bare sockets and one add reach on this machine."""
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def measure_limit(num_elements: int, num_clients: int, seconds: float) -> Limit:
+    """What bare sockets and one add reach on this machine."""
     context = multiprocessing.get_context("spawn")
     over, answer = context.Event(), context.Queue()
     with (
@@ -119,17 +144,19 @@ def limit_updates_per_second(num_elements: int, num_clients: int, seconds: float
         # The same way as between programs of one machine, which costs half of a loopback connection.
         path = str(server.folder / SOCKET)
         programs = [context.Process(target=_merger, args=(path, num_elements, seconds, over, answer))]
+        names = [str(index) for index in range(num_clients)]
         programs += [
-            context.Process(target=_client, args=(path, str(index), num_elements, over)) for index in range(num_clients)
+            context.Process(target=_clients, args=(path, names[part::PROGRAMS], num_elements, over))
+            for part in range(min(PROGRAMS, num_clients))
         ]
         for program in programs:
             program.start()
         try:
-            rate: float = answer.get(timeout=seconds + 300)
+            limit: Limit = answer.get(timeout=seconds + 300)
         finally:
             over.set()
             for program in programs:
                 program.join(10)
                 if program.is_alive():
                     program.kill()
-    return rate
+    return limit

@@ -25,6 +25,7 @@ from fl_core.broker.embedded import find_binary
 HERE = Path(__file__).resolve().parent
 
 Row = dict[str, Any]
+FLEETS = (50, 200, 1000)
 SIZES = (100_000, 1_000_000, 10_000_000, 50_000_000)
 CODECS = (("fp32", "fedbuff"), ("fp16", "fedbuff"), ("bf16", "fedbuff"), ("int8", "fedbuff"), ("topk", "fedbuff"))
 
@@ -56,16 +57,14 @@ def main() -> None:
 
 
 _COMMANDS: dict[str, list[list[str]]] = {
-    "throughput": [
-        ["throughput.py", "--params", str(size), "--seconds", "30" if size > 10**7 else "10"] for size in SIZES
-    ],
+    "throughput": [["throughput.py", "--params", str(size)] for size in SIZES],
     "codecs": [
         ["throughput.py", "--params", "10000000", "--codec", codec, "--strategy", strategy, "--limit-seconds", "0"]
         for codec, strategy in CODECS
     ],
     "stragglers": [["stragglers.py", "--strategy", strategy] for strategy in ("fedbuff", "fedasync")],
     "merge": [["merge.py"]],
-    "scale": [["scale.py", "--workers", str(count)] for count in (50, 200, 1000)],
+    "scale": [["scale.py", "--rate", rate, "--workers", str(count)] for rate in ("100", "0") for count in FLEETS],
     "flower": [["against_flower.py", "--params", str(size)] for size in SIZES[:3]],
     "flower_stragglers": [["against_flower.py", "--work", "stragglers"]],
     "gigabyte": [["throughput.py", "--params", "250000000", "--workers", "1", "--concurrency", "1", "--seconds", "20"]],
@@ -184,11 +183,13 @@ _TABLES: dict[str, tuple[str, tuple[str, ...], Columns]] = {
         },
     ),
     "scale": (
-        "Fleets of light workers, 10 000 parameters, 100 updates/s offered",
-        ("workers",),
+        "Fleets of light workers, 10 000 parameters: 100 updates/s offered, and as many as the machine takes",
+        ("workers", "offered_updates_per_second"),
         {
             "updates/s": ("updates_per_second", 1, 1),
+            "limit, updates/s": ("limit_updates_per_second", 1, 0),
             "coordinator, CPU ms/update": ("coordinator_cpu_seconds_per_update", 1000, 2),
+            "bare merging, CPU ms/update": ("limit_cpu_seconds_per_update", 1000, 2),
             "coordinator, MiB": ("coordinator_peak_rss_bytes", _MIB, 0),
             "server, CPU ms/update": ("server_cpu_seconds_per_update", 1000, 2),
             "server, MiB": ("server_peak_rss_bytes", _MIB, 0),
@@ -239,7 +240,7 @@ def _table(rows: list[Row], keys: tuple[str, ...], columns: Columns) -> str:
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)
     lines = [f"| {' | '.join([*keys, *columns])} |", f"|{'---|' * (len(keys) + len(columns))}"]
     for names, group in groups.items():
-        cells = [f"{name:,}" if isinstance(name, int) else str(name) for name in names]
+        cells = [f"{name:,}" if isinstance(name, int | float) else str(name or "all") for name in names]
         for place, (field, factor, decimals) in enumerate(columns.values()):
             values = [row[field] * factor for row in group if row.get(field) is not None]
             cell = f"{statistics.median(values):,.{decimals}f}" if len(values) == len(group) else "not reached"

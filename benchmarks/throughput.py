@@ -18,7 +18,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from limit import limit_updates_per_second
+from limit import measure_limit
 from trial import merged_per_second, trial
 
 
@@ -28,12 +28,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--codec", default="fp32")
     parser.add_argument("--strategy", default="fedasync", choices=["fedasync", "fedbuff"])
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long to count after the first merge")
+    parser.add_argument(
+        "--seconds", type=float, help="how long to count after the first merge  [default: 10, and 1 per million params]"
+    )
     parser.add_argument("--concurrency", type=int, help="tasks out at once  [default: twice the workers]")
     parser.add_argument("--limit-seconds", type=float, default=5.0, help="0 leaves the limit out")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="any other key (TOML)")
     parser.add_argument("--keep", type=Path, help="leave the run's files in this new folder")
     options = parser.parse_args()
+    # A large model's memory is new to the machine at first, which some (virtual ones) are slow to hand out.
+    options.seconds = options.seconds or max(10.0, options.params / 1e6)
     result = measure(options)
     print(json.dumps(result), flush=True)
     print(table(result), file=sys.stderr)
@@ -80,7 +84,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "staleness_mean": summary["staleness"]["mean"],
     }
     if options.limit_seconds:
-        limit = limit_updates_per_second(options.params, options.workers, options.limit_seconds)
+        limit = measure_limit(options.params, options.workers, options.limit_seconds).updates_per_second
         result |= {"limit_updates_per_second": round(limit, 3), "limit_ratio": round(limit / rate, 2) if rate else None}
     return result
 

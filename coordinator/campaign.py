@@ -106,6 +106,7 @@ class Coordinator:
         self._folder = folder
         self._identity = identity
         self._spec = spec
+        self._training = spec.training.model_dump(mode="json")  # each task holds it
         self._state = state
         self._layout = layout
         self._writer = writer
@@ -455,7 +456,7 @@ class Coordinator:
             model_factory=spec.model.factory,
             model_args=spec.model.args,
             layout_digest=self._layout.digest,
-            training=spec.training.model_dump(mode="json"),
+            training=self._training,
             learning_rate_factor=plateau_factor(spec.training, self._state.num_plateaus),
             codec=spec.codec.name,
             codec_args=spec.codec.args,

@@ -17,7 +17,7 @@ from coordinator.spool import Spool
 from coordinator.transaction import Transaction
 from fl_core.broker import blobs, versions
 from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.connection import Client
 from fl_core.broker.places import Places
 from fl_core.errors import BrokerUnavailable
 
@@ -160,10 +160,7 @@ class Payloads:
             return
         self._spool.drop(name for name, _ in rows)
         for place in self._order:
-            client = self._places.at(place)
             try:
-                with broker_errors("dropping payloads"):
-                    for name, num_bytes in rows:
-                        client.unlink(*blobs.chunk_keys(self._broker.keys.blob(name), num_bytes))
+                blobs.delete(self._places.at(place), *((self._broker.keys.blob(name), size) for name, size in rows))
             except BrokerUnavailable as error:
                 log.debug("payloads were not dropped", place=place, reason=str(error))

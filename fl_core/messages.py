@@ -94,6 +94,8 @@ def _share(value: Any) -> bool:
 
 
 def _is_utf8(value: str) -> bool:
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:  # half a surrogate pair, as in a file name that is not text
@@ -103,6 +105,11 @@ def _is_utf8(value: str) -> bool:
 
 def _plain(value: Any, max_items: int, depth: int = 0) -> bool:
     """What msgpack has without extensions, in bounds that every receiver takes."""
+    kind = type(value)
+    if kind is str:  # the commonest first: this is done for every task and update
+        return _is_utf8(value)
+    if kind is float or kind is bool:
+        return True
     match value:
         case None | bool() | float() | bytes():
             return True
@@ -111,11 +118,12 @@ def _plain(value: Any, max_items: int, depth: int = 0) -> bool:
         case int():
             return -(2**63) <= value < 2**64
         case dict():
-            pairs = depth < _MAX_DEPTH and len(value) <= MAX_MAP_ITEMS
-            return pairs and all(
-                isinstance(key, str) and _is_utf8(key) and _plain(item, max_items, depth + 1)
-                for key, item in value.items()
-            )
+            if depth >= _MAX_DEPTH or len(value) > MAX_MAP_ITEMS:
+                return False
+            for key, item in value.items():
+                if not (isinstance(key, str) and _is_utf8(key) and _plain(item, max_items, depth + 1)):
+                    return False
+            return True
         case _:
             items = type(value) in (list, tuple) and depth < _MAX_DEPTH and len(value) <= max_items
             return items and all(_plain(item, max_items, depth + 1) for item in value)
@@ -152,6 +160,16 @@ def _checked(check: Check, **more: Any) -> Any:
     return field(metadata={"check": check}, **more)
 
 
+_CHECKS: dict[type, dict[str, Check]] = {}
+
+
+def _checks(record: type[_Record]) -> dict[str, Check]:
+    """The record's fields by name, each with its check."""
+    if record not in _CHECKS:
+        _CHECKS[record] = {field.name: field.metadata["check"] for field in dataclasses.fields(record)}
+    return _CHECKS[record]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
     """What the records share: a strict msgpack map, each field with its own check."""
@@ -165,7 +183,7 @@ class _Record:
         Raises:
             RejectedUpdate: a field does not pass its own check, so no receiver would take it (malformed).
         """
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = {name: getattr(self, name) for name in _checks(type(self))}
         self._verify(fields)
         packed: bytes = msgpack.packb({"v": FORMAT_VERSION, **fields})
         if len(packed) > self.max_bytes:
@@ -203,7 +221,7 @@ class _Record:
 
     @classmethod
     def _verify(cls, fields: Mapping[str, Any]) -> None:
-        known = {f.name: f.metadata["check"] for f in dataclasses.fields(cls)}
+        known = _checks(cls)
         if fields.keys() != known.keys():
             wrong = sorted(fields.keys() ^ known.keys(), key=str)[0]
             verdict = "unknown" if wrong in fields else "missing"

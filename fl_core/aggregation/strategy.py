@@ -7,7 +7,7 @@ To add one, write a class with these members and name it in ``BUILT_IN``, or in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -118,19 +118,14 @@ class Strategy(Protocol):
         ...
 
 
-@runtime_checkable
-class SizesUpdates(Protocol):
-    """What a strategy has besides when its updates are not as long as the model's vector."""
-
-    def update_elements(self, part: int) -> int | None:
-        """How many elements an update of that part has; None where there is no such part."""
-        ...
-
-
 def update_elements(strategy: Strategy, layout: Layout, part: int) -> int | None:
-    """How many elements an update has: the model's, unless the strategy says otherwise; None for an unknown part."""
-    if isinstance(strategy, SizesUpdates):
-        return strategy.update_elements(part)
+    """How many elements an update has: the model's, unless the strategy says otherwise; None for an unknown part.
+
+    A strategy whose updates are not as long as the model's vector has a method ``update_elements(part)`` of its own.
+    """
+    own: Callable[[int], int | None] | None = getattr(strategy, "update_elements", None)
+    if own is not None:
+        return own(part)
     return layout.num_elements if part == 0 else None
 
 

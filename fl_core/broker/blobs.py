@@ -135,16 +135,21 @@ class _WrongSize(MissingBlob):
     pass
 
 
-def unlink_commands(prefix: str, num_bytes: int) -> list[list[str | bytes]]:
-    """The Redis commands that drop a blob; each has few enough words for the script engine."""
-    names = chunk_keys(prefix, num_bytes)
+def unlink_commands(*payloads: tuple[str, int]) -> list[list[str | bytes]]:
+    """The Redis commands that drop blobs, each given by prefix and size; few enough words for the script engine."""
+    names = [name for prefix, num_bytes in payloads for name in chunk_keys(prefix, num_bytes)]
     return [["UNLINK", *names[start : start + 2000]] for start in range(0, len(names), 2000)]
 
 
-def delete(client: Client, prefix: str, num_bytes: int) -> None:
-    """Drop a blob; the server frees the memory in the background."""
-    with broker_errors("dropping a blob"):
-        client.unlink(*chunk_keys(prefix, num_bytes))
+def delete(client: Client, *payloads: tuple[str, int]) -> None:
+    """Drop blobs, each given by prefix and size; the server frees the memory in the background.
+
+    Raises:
+        BrokerUnavailable: some may still be there.
+    """
+    with broker_errors("dropping blobs"):
+        for command in unlink_commands(*payloads):
+            client.quick(*command)
 
 
 def _bulk(word: bytes) -> bytes:

@@ -182,7 +182,7 @@ class CampaignBroker:
 
     def drop_payload_commands(self, payloads: Iterable[tuple[str, int]]) -> list[Command]:
         """Drop payloads by name and size."""
-        return [command for name, size in payloads for command in blobs.unlink_commands(self.keys.blob(name), size)]
+        return [*blobs.unlink_commands(*((self.keys.blob(name), size) for name, size in payloads))]
 
     def park_commands(self, parked: Parked) -> list[Command]:
         """Put a rejected update into quarantine; the oldest make room."""

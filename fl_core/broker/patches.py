@@ -102,9 +102,9 @@ def drop_old_patches(client: Client, places: Places, keys: CampaignKeys, max_byt
         if kept_bytes < max_bytes:
             continue
         if not patch.place:
-            commands += blobs.unlink_commands(keys.patch(patch.version), patch.num_bytes)
+            commands += blobs.unlink_commands((keys.patch(patch.version), patch.num_bytes))
         else:
             with contextlib.suppress(BrokerUnavailable):
-                blobs.delete(places.at(patch.place), keys.patch(patch.version), patch.num_bytes)
+                blobs.delete(places.at(patch.place), (keys.patch(patch.version), patch.num_bytes))
         commands.append(["HDEL", keys.patches, held])
     return commands

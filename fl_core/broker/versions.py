@@ -68,7 +68,7 @@ def is_whole(places: Places, keys: CampaignKeys, head: Head) -> bool:
 
 def drop_commands(keys: CampaignKeys, kept: Kept) -> list[list[str | bytes]]:
     """The Redis commands that drop a version at the broker: its bytes where they are there, and its mention."""
-    bytes_here = [] if kept.place else blobs.unlink_commands(keys.version(kept.version), kept.num_bytes)
+    bytes_here = [] if kept.place else blobs.unlink_commands((keys.version(kept.version), kept.num_bytes))
     return [*bytes_here, ["HDEL", keys.versions, str(kept.version)]]
 
 
@@ -79,7 +79,7 @@ def drop_elsewhere(places: Places, keys: CampaignKeys, kept: Kept) -> None:
         BrokerUnavailable: they may still be there.
     """
     if kept.place:
-        blobs.delete(places.at(kept.place), keys.version(kept.version), kept.num_bytes)
+        blobs.delete(places.at(kept.place), (keys.version(kept.version), kept.num_bytes))
 
 
 def droppable(client: Client, keys: CampaignKeys, kept: int) -> list[Kept]:

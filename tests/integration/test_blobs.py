@@ -68,8 +68,8 @@ def test_dropping_a_blob_drops_every_chunk(client: redis.Redis) -> None:
     """Nothing of it stays, and dropping it again is no error."""
     blobs.put(client, "blob", bytes(2 * CHUNK_BYTES + 1))
     blobs.put(client, "other", b"x")
-    blobs.delete(client, "blob", 2 * CHUNK_BYTES + 1)
-    blobs.delete(client, "blob", 2 * CHUNK_BYTES + 1)
+    blobs.delete(client, ("blob", 2 * CHUNK_BYTES + 1))
+    blobs.delete(client, ("blob", 2 * CHUNK_BYTES + 1))
     assert client.keys("*") == [b"other:0"]
 
 
@@ -125,7 +125,7 @@ def test_a_server_without_memory_is_told_with_the_remedy(small: redis.Redis) -> 
     with pytest.raises(BrokerUnavailable, match="writing a blob: the broker is out of memory; raise maxmemory"):
         blobs.put(small, "blob", bytes(40 * 2**20))
     assert small.quick("ECHO", "hello") == b"hello"
-    blobs.delete(small, "blob", 40 * 2**20)
+    blobs.delete(small, ("blob", 40 * 2**20))
     assert small.dbsize() == 0
     payload = _bytes(CHUNK_BYTES + 1)
     blobs.put(small, "blob", payload)
