@@ -9,7 +9,9 @@ The first half runs a real campaign (embedded server, coordinator, light workers
 100 merges per second, and measures it in short windows that are watched and not watched, in the order ABBA, so that
 what else this machine does falls on both. While it is watched, a monitor runs with so many open pages, each of which
 reads its events and asks for its page of the workers' table every two seconds; otherwise the monitor's process is
-stopped (SIGSTOP). A slower answer of the server or the coordinator makes the next task come later: the rate falls.
+stopped (SIGSTOP). A slower answer of the server or the coordinator makes the next task come later: the rate falls. What
+watching takes of the processors is told as well, in percent of one core: the monitor's time, and what coordinator and
+server take more than in the window beside; on a machine that is full this is what the campaign would miss.
 
 The second half registers a fleet and takes the time to the first byte of what a page asks for.
 """
@@ -200,8 +202,10 @@ def measure_campaign(options: argparse.Namespace) -> dict[str, Any]:
 def paired(
     alone: list[dict[str, float]], watched: list[dict[str, float]], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """What the windows come to: means, and the slowdown by pairs."""
-    slow = [100 * (1 - b["merges_per_second"] / a["merges_per_second"]) for a, b in zip(alone, watched, strict=True)]
+    """What the windows come to: means, and by pairs the slowdown and the processor time that watching adds."""
+    pairs = list(zip(alone, watched, strict=True))
+    slow = [100 * (1 - b["merges_per_second"] / a["merges_per_second"]) for a, b in pairs]
+    added = [100 * (b["monitor_share"] + _busy_share(b) - _busy_share(a)) for a, b in pairs]
 
     def means(rows: list[dict[str, float]]) -> dict[str, float]:
         return {name: round(statistics.fmean(row[name] for row in rows), 3) for name in rows[0]}
@@ -212,9 +216,24 @@ def paired(
         "window_seconds": options.seconds,
         "alone": means(alone),
         "watched": means(watched),
-        "slowdown_percent_median": round(statistics.median(slow), 2),
-        "slowdown_percent_mean": round(statistics.fmean(slow), 2),
-        "slowdown_percent_standard_error": round(statistics.stdev(slow) / len(slow) ** 0.5, 2),
+        "slowdown_percent": _estimate(slow),
+        "added_percent_of_a_core": _estimate(added),
+    }
+
+
+def _busy_share(row: dict[str, float]) -> float:
+    """Of a core, what coordinator and server took."""
+    return row["merges_per_second"] * (row["coordinator_us"] + row["server_us"]) / 1e6
+
+
+def _estimate(values: list[float]) -> dict[str, float]:
+    """Mean, median and the mean's 95 % interval (normal: use two dozen pairs or more)."""
+    mean, error = statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
+    return {
+        "mean": round(mean, 2),
+        "median": round(statistics.median(values), 2),
+        "low": round(mean - 1.96 * error, 2),
+        "high": round(mean + 1.96 * error, 2),
     }
 
 
