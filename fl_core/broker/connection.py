@@ -143,6 +143,14 @@ class BrokerClient(redis.Redis):
             connection.send_command(*words)
             self._hand.unread += 1
 
+    def close(self) -> None:
+        """Close this thread's connection and those of the pool; other threads' end with them."""
+        connection = getattr(self._hand, "connection", None)
+        if connection is not None and self._hand.process == os.getpid():
+            self._hand.unread = 0
+            connection.disconnect()
+        super().close()
+
     def _make_ready(self, connection: Any) -> None:
         hand = self._hand
         try:

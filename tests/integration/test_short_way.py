@@ -101,6 +101,17 @@ def test_a_fork_leaves_its_parents_connection_alone(client: BrokerClient) -> Non
     assert client.quick("CLIENT", "ID") == number
 
 
+def test_a_closed_client_leaves_no_connection(server: EmbeddedServer, client: BrokerClient) -> None:
+    """Neither in hand nor in the pool; used again, it connects again."""
+    other = connect(server.url)
+    client.quick("PING")
+    client.ping()
+    before = other.info("clients")["connected_clients"]
+    client.close()
+    assert other.info("clients")["connected_clients"] == before - 2
+    assert client.quick("ECHO", "again") == b"again"
+
+
 def test_a_script_is_loaded_where_it_is_not_known(client: BrokerClient) -> None:
     """At first use, and again after the server has forgotten it."""
     beat = Script(client, scripts.BEAT)
