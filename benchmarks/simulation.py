@@ -109,7 +109,7 @@ class _Campaign:
         self.codec = codec(spec.codec.name, spec.codec.args)
         self.guard = Guard(spec.guard, evaluated=True)
         self.guard.begin(self.strategy)
-        self.published, self.view = -1, DeviceView()
+        self.published, self.view = -1, DeviceView(self.layout)
         self.whole = np.array(self.strategy.parameters.values)
         self.patch_bytes: dict[int, int] = {}
         self.speeds = {device.name: SpeedProfile() for device in devices}

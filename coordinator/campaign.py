@@ -124,7 +124,7 @@ class Coordinator:
         # A log that is kept has to have its payloads, so they are the broker's.
         take_updates = not spec.checkpoint.keep_log
         self._publisher = Publisher(
-            client, self._keys, timing, blobs_place, take_updates=take_updates, codec_name=spec.codec.down
+            client, self._keys, layout, timing, blobs_place, take_updates=take_updates, codec_name=spec.codec.down
         )
         self._board = StatusBoard(identity.campaign, spec, state, layout, timing, clock, on_progress)
         self._decisions = Decisions(broker, spec, state, self._transaction, evaluator, clock, timing)

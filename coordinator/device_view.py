@@ -4,6 +4,9 @@ A patch is the encoded difference between the model and this view, and the view 
 device does that applies it. So all of them hold the same bits, and what one patch has left out is in the next
 difference: the compensation of errors on the server's side in DoubleSqueeze (Tang et al., ICML 2019, arXiv 1905.05957).
 
+A step of the rounding is 1/127 of the largest change in its block. Where a change is larger than what it leaves, as
+when the guard takes a diverged model back, a step could be larger than the parameters: that version comes whole.
+
 The view is no part of a campaign's state. A coordinator that resumes begins with the model itself.
 """
 
@@ -14,21 +17,27 @@ import numpy as np
 from fl_core.aggregation.blocks import add_scaled
 from fl_core.codecs.int8 import Int8
 from fl_core.errors import RejectedUpdate
+from fl_core.layout import Layout
 from fl_core.vectors import FloatArray
 
 
 class DeviceView:
-    """The vector that devices hold; None where nothing was published as patches yet, or it is not known."""
+    """The vector that devices hold; None where nothing was published as patches yet, or it is not known.
 
-    def __init__(self) -> None:
+    Args:
+        layout: the model's.
+
+    Attributes:
+        codec: how patches are encoded.
+    """
+
+    codec = Int8.name
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
         self._codec = Int8()
         self._memory: FloatArray | None = None
         self.values: FloatArray | None = None
-
-    @property
-    def codec(self) -> str:
-        """How patches are encoded."""
-        return self._codec.name
 
     def begin(self, parameters: FloatArray) -> FloatArray:
         """Devices get the model itself, float32 ``(num_elements,)``; returns the view."""
@@ -41,12 +50,15 @@ class DeviceView:
     def follow(self, parameters: FloatArray, seed: int) -> memoryview | None:
         """Move to the model, up to one step of 1/127 of the largest change in each block, and return the patch.
 
+        Whoever applies it raises variances below 0 to 0 afterwards (``Layout.clamp_variances``), as is done here.
+
         Args:
             parameters: float32 ``(num_elements,)``.
             seed: of the rounding.
 
         Returns:
-            None where the change cannot be written as a patch; the view is the model itself then.
+            None where the change cannot be written as a patch, or is larger in a block than what it leaves there; the
+            view is the model itself then.
         """
         view, self.values = self.values, None
         if view is None:
@@ -54,10 +66,15 @@ class DeviceView:
             return None
         patch = self._codec.encode_difference(parameters, view, seed)
         try:
-            add_scaled(view, self._codec.decode(patch, view.size), 1.0)
+            change = self._codec.decode(patch, view.size)
         except RejectedUpdate:  # the model has diverged: its change is not finite
             self.begin(parameters)
             return None
+        if not (self._codec.scales(patch, view.size) <= self._codec.scales_of(parameters)).all():
+            self.begin(parameters)
+            return None
+        add_scaled(view, change, 1.0)
+        self._layout.clamp_variances(view)
         self.values = view
         return patch
 

@@ -44,9 +44,11 @@ def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNee
     def updates(num_bytes: int) -> int:
         return concurrency * num_bytes + max(log_bytes, concurrency * num_bytes)
 
-    # Patches are kept up to a version's size.
-    num_versions = concurrency + KEPT_VERSIONS + (spec.codec.down == "int8")
-    versions = num_versions * model + max(CROWD_VERSIONS * model, CROWD_BYTES)
+    between_looks = max(CROWD_VERSIONS, -(-CROWD_BYTES // max(1, model)))
+    versions = (concurrency + KEPT_VERSIONS + between_looks) * model
+    if spec.codec.down == "int8" and model > INLINE_MODEL_BYTES:
+        # Patches are kept up to a version's size, and those that come between two looks.
+        versions += model + between_looks * codec("int8").max_payload_bytes(layout.num_elements)
     everything = updates(model) + versions + MAX_FEED_BYTES
     whole = codec("fp32" if spec.codec.down == "int8" else spec.codec.down).max_payload_bytes(layout.num_elements)
     if not blobs or whole <= INLINE_MODEL_BYTES:

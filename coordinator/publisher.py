@@ -18,6 +18,7 @@ from fl_core.broker.places import Places
 from fl_core.broker.tasks import INLINE_MODEL_BYTES, Head
 from fl_core.codecs import codec
 from fl_core.errors import BrokerUnavailable
+from fl_core.layout import Layout
 from fl_core.vectors import FloatArray
 
 KEPT_VERSIONS = 3
@@ -38,7 +39,7 @@ class Publisher:
 
     Args:
         client: the broker's.
-        keys, timing: the campaign's.
+        keys, layout, timing: the campaign's.
         place: the server for blobs (``fl_core/broker/places.py``); empty for none.
         take_updates: large updates go there as well.
         codec_name: how versions are written.
@@ -51,6 +52,7 @@ class Publisher:
         self,
         client: Client,
         keys: CampaignKeys,
+        layout: Layout,
         timing: Timing,
         place: str = "",
         *,
@@ -63,7 +65,7 @@ class Publisher:
         self._timing = timing
         self._place = place
         # Patches go to devices that hold an earlier version; what is published whole beside them is fp32.
-        self._view = DeviceView() if codec_name == "int8" else None
+        self._view = DeviceView(layout) if codec_name == "int8" else None
         self._codec = codec("fp32" if self._view is not None else codec_name)
         self._updates = place if take_updates else ""
         self._head: Head | None = None
@@ -91,7 +93,8 @@ class Publisher:
             transaction.add(drop_old_patches(self._client, self._places, self._keys, max_bytes=0))
         try:
             self._head = self._write(version, payload)
-            if patch is not None and held is not None:
+            # A model that has not changed is the version that devices have.
+            if patch is not None and held is not None and held.digest != self._head.digest:
                 self._lead_on(held, self._head, patch, transaction)
         except BaseException:
             if self._view is not None:
@@ -114,10 +117,7 @@ class Publisher:
         return (values if view.values is None else view.values), patch
 
     def _lead_on(self, held: Head, head: Head, payload: memoryview, transaction: Transaction) -> None:
-        assert self._view is not None
-        patch = Patch(
-            head.digest, head.version, len(payload), blobs.digest(payload), self._view.codec, place=head.place
-        )
+        patch = Patch(head.digest, head.version, len(payload), blobs.digest(payload), DeviceView.codec, head.place)
         try:
             write_patch(self._places, self._keys, patch, payload)
         except BrokerUnavailable as error:

@@ -69,6 +69,7 @@ class CachedModel:
         try:
             for patch, payload in zip(head.patches, payloads, strict=True):
                 add_scaled(values, codec(patch.codec).decode(payload, self.layout.num_elements), 1.0)
+                self.layout.clamp_variances(values)
         except (RejectedUpdate, InvariantError, SpecError) as error:
             log.warning("a patch does not fit; fetching the version", version=head.version, reason=str(error))
             return False

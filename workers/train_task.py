@@ -188,11 +188,13 @@ class Trainer:
 
     def _patch(self, task: TrainTask, model: CachedModel, head: Head) -> tuple[int, bool]:
         """Reach the newest version by patches: the bytes that were fetched, and whether it was reached."""
+        payloads: list[memoryview] = []
         try:
-            payloads = self._broker.fetch_patches(task, head)
+            for payload in self._broker.fetch_patches(task, head):
+                payloads.append(payload)  # noqa: PERF402 - those that came count, also where the next one does not
         except (blobs.MissingBlob, BrokerUnavailable) as error:
             log.debug("a patch cannot be had; fetching the version", version=head.version, reason=str(error))
-            return 0, False
+            return sum(map(len, payloads)), False
         return sum(map(len, payloads)), model.patch(head, payloads)
 
     def _train(self, task: TrainTask, model: CachedModel, version: int) -> Outcome:

@@ -7,6 +7,10 @@ WAIT_BOUNDS_MS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000,
 # The last waits themselves, newest first: so many characters of numbers and commas, which are a hundred or more.
 RECENT_WAITS_CHARACTERS = 600
 
+# So many patches does a claim follow. Their bytes end a chain earlier; the bound is for a broken one, because nobody
+# else is served meanwhile.
+MAX_PATCHES = 8
+
 # A worker takes a task and learns the newest version in the same round trip (late binding). A doorbell that was
 # answered, superseded or cancelled in the meantime is told so, which makes a repeated doorbell harmless. A worker may
 # claim again what it has, to learn of a newer version.
@@ -54,7 +58,7 @@ if answer[7] == '' and head[4] == '1' and tonumber(head[3]) <= tonumber(ARGV[7])
 end
 redis.call('HSET', KEYS[4], ARGV[1], head[1])
 local held, left, chain = ARGV[4], tonumber(head[3]), {}
-while held ~= '' and held ~= head[2] do
+while held ~= '' and held ~= head[2] and #chain < MAX_PATCHES do
   local row = redis.call('HGET', KEYS[6], held)
   if not row then break end
   local to, num_bytes = string.match(row, '^(%x+)|%d+|(%d+)|')
@@ -67,7 +71,8 @@ if held == head[2] then
   for i, row in ipairs(chain) do answer[10 + i] = row end
 end
 return answer
-""".replace("BOUNDS", ", ".join(map(str, WAIT_BOUNDS_MS))).replace("CHARACTERS", str(RECENT_WAITS_CHARACTERS))
+""".replace("BOUNDS", ", ".join(map(str, WAIT_BOUNDS_MS)))
+CLAIM = CLAIM.replace("CHARACTERS", str(RECENT_WAITS_CHARACTERS)).replace("MAX_PATCHES", str(MAX_PATCHES))
 
 # A finished update enters the log; its task is marked as delivered in the same step, so that the worker's next beat
 # (which no longer holds the task) is not read as a loss.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -145,16 +146,16 @@ class TaskBroker:
             raise blobs.MissingBlob(f"version {head.version} does not have its digest")
         return payload
 
-    def fetch_patches(self, task: TrainTask, head: Head) -> list[memoryview]:
-        """The patches that the claim named.
+    def fetch_patches(self, task: TrainTask, head: Head) -> Iterator[memoryview]:
+        """The patches that the claim named, one after the other.
 
         Raises:
             blobs.MissingBlob, BrokerUnavailable: one cannot be had; fetch the version.
         """
         campaign = keys.CampaignKeys(task.campaign)
-        payloads = [read_patch(self._places, campaign, patch) for patch in head.patches]
+        for patch in head.patches:
+            yield read_patch(self._places, campaign, patch)
         self._release(task)
-        return payloads
 
     def _release(self, task: TrainTask) -> None:
         """The version that the claim named is not needed any more."""

@@ -81,6 +81,16 @@ class Int8:
                 np.copyto(quanta[start : start + block.size], table.reshape(-1)[: block.size], casting="unsafe")
         return payload.data
 
+    def scales(self, payload: memoryview | bytes, num_elements: int) -> FloatArray:
+        """The scales in a payload of ``encode``, float32, one for each block."""
+        return np.frombuffer(payload, "<f4", count=self._num_scales(num_elements)).astype(np.float32, copy=False)
+
+    def scales_of(self, values: FloatArray) -> FloatArray:
+        """The scales that ``encode`` would give a vector; NaN where a block has NaN."""
+        starts = np.arange(0, values.size, self._block_size)
+        peaks = np.maximum(np.maximum.reduceat(values, starts), -np.minimum.reduceat(values, starts))
+        return np.maximum(peaks / _LEVELS, _SMALLEST_SCALE)
+
     def max_payload_bytes(self, num_elements: int) -> int:
         """Exactly one byte per element and four per block."""
         return num_elements + 4 * self._num_scales(num_elements)

@@ -18,6 +18,7 @@ from fl_core.broker import blobs
 from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.patches import Patch, chain_commands
+from fl_core.broker.scripts import MAX_PATCHES
 from fl_core.broker.tasks import Head, TaskBroker
 from fl_core.errors import BrokerUnavailable
 from fl_core.layout import Layout
@@ -65,7 +66,7 @@ class World:
 
     def __init__(self, client: redis.Redis, place: str = "") -> None:
         self.client = client
-        self.publisher = Publisher(client, KEYS, Timing(), place, codec_name="int8")
+        self.publisher = Publisher(client, KEYS, LAYOUT, Timing(), place, codec_name="int8")
         self.model = Model(Parameters(np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)))
         self.device = self.new_device()
         self.broker = TaskBroker(client, "pi")
@@ -94,7 +95,7 @@ class World:
             return 0
         if head.patches and self.device.can_be_patched:
             with contextlib.suppress(blobs.MissingBlob, BrokerUnavailable):
-                payloads = self.broker.fetch_patches(TASK, head)
+                payloads = list(self.broker.fetch_patches(TASK, head))
                 if self.device.patch(head, payloads):
                     return sum(map(len, payloads))
         payload = self.broker.fetch(TASK, head, self.device.give_up_base())
@@ -158,6 +159,48 @@ def test_a_chain_with_a_gap_or_a_circle_leads_nowhere(world: World) -> None:
     assert world.fetch() == 4 * SIZE
 
 
+def test_a_claim_follows_eight_patches_at_most(world: World) -> None:
+    """However small they are: nobody else is served while a script runs."""
+    world.publish()
+    world.fetch()
+    world.publish()
+    head = world.claim()
+    step = replace(head.patches[0], num_bytes=1)
+    names = [world.device.digest, *(f"{number:032x}" for number in range(MAX_PATCHES - 1))]
+    for held, leads_to in zip(names, [*names[1:], head.digest], strict=True):
+        AtOnce(world.client).add(chain_commands(KEYS, held, replace(step, leads_to=leads_to)))
+    assert len(world.claim().patches) == MAX_PATCHES
+    AtOnce(world.client).add(chain_commands(KEYS, names[-1], replace(step, leads_to="f" * 32)))
+    AtOnce(world.client).add(chain_commands(KEYS, "f" * 32, replace(step, leads_to=head.digest)))
+    assert world.claim().patches == ()
+
+
+def test_a_model_that_stands_still_takes_no_memory(world: World) -> None:
+    """A version without a change is the one before: there is no patch to it, and a device fetches nothing."""
+    world.publish()
+    world.fetch()
+    for _ in range(3):
+        world.model.version += 1
+        world.publisher.publish(world.model, AtOnce(world.client))  # type: ignore[arg-type]
+    assert world.fetch() == 0
+    assert list(world.client.scan_iter(f"{KEYS.patch(0)[:-1]}*")) == []
+
+
+def test_a_model_that_was_taken_back_comes_whole(world: World) -> None:
+    """After a divergence that was finite, devices and evaluation get the good parameters to the last bit."""
+    good = world.model.parameters.values.copy()
+    world.publish()
+    world.fetch()
+    world.publish(change=1e6)
+    world.model.parameters.values[:] = good
+    world.publish(change=0.0)
+    assert world.claim().patches == ()
+    assert world.fetch() == 4 * SIZE
+    np.testing.assert_array_equal(world.held(), good)
+    world.publish()
+    assert world.fetch() < 1.02 * SIZE
+
+
 def test_old_patches_are_dropped_with_old_versions(world: World) -> None:
     """Those stay that a chain shorter than a version can use, and none at the end."""
     for _ in range(8):
@@ -186,7 +229,7 @@ def test_a_patch_that_cannot_be_used_costs_a_fetch(world: World, harm: str) -> N
     else:
         world.client.setrange(key, 5000, b"\x55")
     with pytest.raises(blobs.MissingBlob):
-        world.broker.fetch_patches(TASK, world.claim())
+        list(world.broker.fetch_patches(TASK, world.claim()))
     np.testing.assert_array_equal(world.held(), before)
 
 
@@ -197,7 +240,7 @@ def test_patches_that_do_not_lead_to_the_version_leave_none(world: World, harm: 
     world.fetch()
     world.publish()
     head = world.claim()
-    payload = bytearray(world.broker.fetch_patches(TASK, head)[0])
+    payload = bytearray(next(world.broker.fetch_patches(TASK, head)))
     match harm:
         case "other patch":
             payload[-1] ^= 1
@@ -249,7 +292,7 @@ def test_a_server_that_dies_with_its_patches_costs_a_fetch(client: redis.Redis, 
     assert world.claim().patches[0].place == f":{second.port}"
     second.kill()
     with pytest.raises(BrokerUnavailable):
-        world.broker.fetch_patches(TASK, world.claim())
+        list(world.broker.fetch_patches(TASK, world.claim()))
     world.publish()
     assert [patch.place for patch in world.claim().patches] == [f":{second.port}", ""]
     assert world.fetch() == 4 * SIZE
@@ -258,24 +301,46 @@ def test_a_server_that_dies_with_its_patches_costs_a_fetch(client: redis.Redis, 
     np.testing.assert_allclose(world.held(), world.model.parameters.values, atol=0.01 * 6 / 127)
 
 
-class Full(AtOnce):
-    """A broker that fails at the next command."""
-
-    def add(self, commands: Iterable[Any]) -> None:
-        raise BrokerUnavailable("writing: the broker is out of memory.")
-
-
 def test_a_publication_that_failed_is_not_built_upon(world: World) -> None:
     """It is not known what devices hold, so the next version comes whole, from the model itself."""
     world.publish()
     world.fetch()
-    world.model.version += 1
-    with pytest.raises(BrokerUnavailable):
-        world.publisher.publish(world.model, Full(world.client))  # type: ignore[arg-type]
+    world.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokerUnavailable, match="out of memory"):
+            world.publish()
+    finally:
+        world.client.config_set("maxmemory", 0)
     world.publish()
     assert world.claim().patches == ()
     assert world.fetch() == 4 * SIZE
     np.testing.assert_array_equal(world.held(), world.model.parameters.values)
+
+
+def test_a_campaign_sends_patches_by_way_of_a_server_that_forgets(lab: Lab, second: EmbeddedServer) -> None:
+    """Killed with SIGKILL and started empty, twice: devices fetch whole versions, then patches again."""
+    spec = lab.spec(model=MODEL, codec={"down": "int8"}, dispatch={"concurrency": 2}, stop={"updates": 80})
+    coordinator = lab.run(spec, "--blobs", f":{second.port}")
+    for shard in (0, 1):
+        lab.worker(f"worker-{shard}", shard=shard, delay=0.05)
+    until(lambda: any(b":patch:" in name for name in _names(second)))
+    with redis.Redis.from_url(lab.url) as client:
+        assert not any(b":patch:" in name for name in client.scan_iter("fedtide:*"))
+    for merges in (3, 15):
+        until(lambda merges=merges: len([line for line in lab.history() if line["kind"] == "merge"]) > merges)
+        second.kill()
+        second.restart()
+    assert coordinator.wait(60) == 0, coordinator.output
+    summary = lab.summary()
+    assert_identity(summary)
+    assert (summary["merged"], summary["rejected"]) == (80, {})
+    assert summary["bytes_down"] < 0.75 * 80 * 4 * SIZE
+    assert not any(b":patch:" in name for name in _names(second))
+
+
+def _names(server: EmbeddedServer) -> list[bytes]:
+    with redis.Redis.from_url(server.url) as client:
+        return list(client.scan_iter("fedtide:*"))
 
 
 @pytest.mark.parametrize("strategy", ["fedbuff", "fedasync"])

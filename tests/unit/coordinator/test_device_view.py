@@ -12,9 +12,14 @@ from hypothesis.extra.numpy import arrays
 from coordinator.device_view import DeviceView
 from fl_core.aggregation.blocks import add_scaled
 from fl_core.codecs import codec
+from fl_core.layout import Layout, TensorSpec
 
 vectors = arrays(np.float32, st.integers(1, 3000), elements=st.floats(-100, 100, width=32))
 BLOCK_SIZE = 1024
+
+
+def _view(size: int) -> DeviceView:
+    return DeviceView(Layout((TensorSpec("weight", (size,)),)))
 
 
 def _largest_by_block(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -27,7 +32,7 @@ def _largest_by_block(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
 @given(values=vectors, seed=st.integers(0, 2**32))
 def test_the_view_is_within_a_step_of_the_model(values: npt.NDArray[np.float32], seed: int) -> None:
     """One step is 1/127 of the largest change in the element's block, and float32's own rounding."""
-    view = DeviceView()
+    view = _view(values.size)
     before = np.zeros_like(values)
     view.begin(before)
     assert view.follow(values, seed) is not None
@@ -41,7 +46,7 @@ def test_errors_do_not_add_up() -> None:
     """Over 300 versions the view stays as near as after the first, and a device that only has patches is with it."""
     rng = np.random.default_rng(0)
     model = rng.standard_normal(5000).astype(np.float32)
-    view, patches = DeviceView(), codec("int8")
+    view, patches = _view(model.size), codec("int8")
     device = view.begin(model).copy()
     errors = []
     for version in range(1, 301):
@@ -62,7 +67,7 @@ def test_the_view_moves_without_bias() -> None:
     model = np.linspace(-1, 1, 100).astype(np.float32)
     total = np.zeros(model.size)
     for seed in range(2000):
-        view = DeviceView()
+        view = _view(model.size)
         view.begin(np.zeros_like(model))
         view.follow(model, seed)
         assert view.values is not None
@@ -72,7 +77,7 @@ def test_the_view_moves_without_bias() -> None:
 
 def test_nothing_held_and_nothing_finite_begin_anew() -> None:
     """Without an earlier version there is no patch; after one that has diverged neither, and the view is the model."""
-    view, model = DeviceView(), np.ones(10, np.float32)
+    view, model = _view(10), np.ones(10, np.float32)
     assert view.follow(model, 0) is None
     assert view.follow(2 * model, 1) is not None
     for bad in (np.nan, np.inf):
@@ -84,6 +89,54 @@ def test_nothing_held_and_nothing_finite_begin_anew() -> None:
         np.testing.assert_array_equal(view.values, model)
     view.forget()
     assert view.follow(model, 4) is None
+
+
+@pytest.mark.parametrize("size", [10.0, 1e6, 1e30])
+def test_a_model_that_was_taken_back_comes_whole(size: float) -> None:
+    """A step of such a change would be larger than the parameters: nobody may train from, or score, what it leaves."""
+    rng = np.random.default_rng(0)
+    good = 0.1 * rng.standard_normal(5000).astype(np.float32)
+    diverged = good.copy()
+    diverged[3000:3010] = size
+    view = _view(good.size)
+    view.begin(diverged)
+    assert view.follow(good, 1) is None
+    np.testing.assert_array_equal(view.values, good)
+    assert view.follow(np.float32(1.01) * good, 2) is not None
+
+
+@given(before=vectors, after=vectors, seed=st.integers(0, 2**32))
+def test_the_view_is_never_further_off_than_the_model_in_int8(
+    before: npt.NDArray[np.float32], after: npt.NDArray[np.float32], seed: int
+) -> None:
+    """Whatever changed: 1/127 of the largest parameter in the element's block, and float32's own rounding."""
+    size = min(before.size, after.size)
+    view = _view(size)
+    view.begin(before[:size])
+    view.follow(after[:size], seed)
+    assert view.values is not None
+    step = _largest_by_block(after[:size].astype(np.float64)) / 127
+    error = np.abs(view.values.astype(np.float64) - after[:size])
+    rounding = 2.0**-23 * (np.abs(before[:size]) + np.abs(after[:size])).astype(np.float64) + 2.0**-126
+    assert (error <= step * (1 + 1e-5) + 2 * rounding).all()
+
+
+def test_a_view_has_no_variance_below_zero() -> None:
+    """Rounding takes one below zero where its block holds larger changes; devices and evaluation need its root."""
+    layout = Layout((TensorSpec("weight", (64,)), TensorSpec("norm.running_var", (64,), trainable=False)))
+    rng = np.random.default_rng(0)
+    model = np.concatenate([np.ones(64), np.full(64, 1e-4)]).astype(np.float32)
+    view, patches, device = DeviceView(layout), codec("int8"), model.copy()
+    view.begin(model)
+    for version in range(20):
+        model[:64] += 0.1 * rng.standard_normal(64).astype(np.float32)
+        model[64:] = 1e-4 * rng.random(64)
+        patch = view.follow(model, version)
+        assert patch is not None and view.values is not None
+        add_scaled(device, patches.decode(bytes(patch), model.size), 1.0)
+        layout.clamp_variances(device)
+        np.testing.assert_array_equal(device, view.values)
+        assert view.values[64:].min() >= 0
 
 
 @pytest.mark.parametrize("size", [1, 1024, 1025, 70_000])

@@ -34,7 +34,8 @@ def test_versions_and_large_updates_are_the_second_servers() -> None:
     broker, blobs, alone = _need(MIB)
     assert broker == 8 * 64 * 1024 + 256 * MIB + feed.MAX_BYTES
     assert blobs == 8 * model + 256 * MIB + 15 * model
-    assert _need(MIB, codec={"down": "int8"})[1] == blobs + model
+    patch = MIB + 4 * 1024
+    assert _need(MIB, codec={"down": "int8"})[1] == blobs + model + 4 * patch
     assert alone == blobs + feed.MAX_BYTES
 
 
