@@ -105,13 +105,6 @@ def _own(state_dir: Path, name: str) -> Path:
 def test_pace_deadline_and_divergence(lab: Lab) -> None:
     """Two devices of unlike speed share a campaign at one pace; beside it a buffer that never fills is merged after its
     time, and a campaign that diverges goes back until it gives up."""
-    paced = _start(
-        lab,
-        "paced",
-        training={"local_steps": None, "pace_seconds": 0.1, "batch_size": 16, "min_batch_size": 4},
-        dispatch={"concurrency": 2},
-        stop={"updates": 24},
-    )
     waiting = _start(
         lab,
         "waiting",
@@ -135,6 +128,15 @@ def test_pace_deadline_and_divergence(lab: Lab) -> None:
     assert summary["versions"] == 3
     merges = [line for line in lab.history("waiting") if line["kind"] == "merge"]
     assert any(1 <= len(line["workers"]) < 50 for line in merges)
+
+    # Begun when the fast one has loaded torch, and long enough for the slow one to do so.
+    paced = _start(
+        lab,
+        "paced",
+        training={"local_steps": None, "pace_seconds": 0.1, "batch_size": 16, "min_batch_size": 4},
+        dispatch={"concurrency": 2},
+        stop={"updates": 60},
+    )
     summary = _end(lab, "paced", paced)
     assert min(summary["merged_by_worker"].values()) >= 4, "at one pace nobody is left behind"
 
