@@ -64,7 +64,11 @@ _COMMANDS: dict[str, list[list[str]]] = {
     ],
     "stragglers": [["stragglers.py", "--strategy", strategy] for strategy in ("fedbuff", "fedasync")],
     "merge": [["merge.py"]],
-    "scale": [["scale.py", "--rate", rate, "--workers", str(count)] for rate in ("100", "0") for count in FLEETS],
+    "scale": [
+        ["scale.py", "--rate", rate, "--seconds", "10", "--workers", str(count)]
+        for rate in ("100", "0")
+        for count in FLEETS
+    ],
     "flower": [["against_flower.py", "--params", str(size)] for size in SIZES[:3]],
     "flower_stragglers": [["against_flower.py", "--work", "stragglers"]],
     "gigabyte": [["throughput.py", "--params", "250000000", "--workers", "1", "--concurrency", "1", "--seconds", "20"]],
