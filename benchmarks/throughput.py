@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("--codec", default="fp32")
     parser.add_argument("--strategy", default="fedasync", choices=["fedasync", "fedbuff"])
     parser.add_argument(
-        "--seconds", type=float, help="how long to count after the first merge  [default: 10, and 1 per million params]"
+        "--seconds",
+        type=float,
+        help="how long after the first merge  [default: 3 per million params, 10 to 60]",
     )
     parser.add_argument("--concurrency", type=int, help="tasks out at once  [default: twice the workers]")
     parser.add_argument("--limit-seconds", type=float, default=5.0, help="0 leaves the limit out")
@@ -37,7 +39,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="leave the run's files in this new folder")
     options = parser.parse_args()
     # A large model's memory is new to the machine at first, which some (virtual ones) are slow to hand out.
-    options.seconds = options.seconds or max(10.0, options.params / 1e6)
+    options.seconds = options.seconds or min(60.0, max(10.0, 3e-6 * options.params))
     result = measure(options)
     print(json.dumps(result), flush=True)
     print(table(result), file=sys.stderr)
