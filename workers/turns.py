@@ -49,9 +49,12 @@ def _take(folder: Path, at_once: int) -> int | None:
     give_up = time.monotonic() + MAX_WAIT_SECONDS
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            return None  # whoever made it before us shall not choose what is opened there
         while time.monotonic() < give_up:
             for number in range(at_once):
-                place = os.open(folder / f"loading-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                path = folder / f"loading-{number}"
+                place = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
                 try:
                     fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     return place
@@ -59,5 +62,5 @@ def _take(folder: Path, at_once: int) -> int | None:
                     os.close(place)
             time.sleep(LOOK_SECONDS)
     except OSError:
-        pass  # a file system without locks, or a folder that is another user's
+        pass  # a file system without locks, or one that cannot be written
     return None

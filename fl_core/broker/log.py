@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fl_core.broker.connection import Client, broker_errors
@@ -81,8 +81,8 @@ class LogReader:
             BrokerUnavailable: unknown.
         """
         with broker_errors("reading the update log"):
-            streams = self._client.xread({self._keys.log: self.position}, count=1)
-        return _entry(streams[0][1][0][0].decode(), streams[0][1][0][1]) if streams else None
+            streams = self._client.quick("XREAD", "COUNT", 1, "STREAMS", self._keys.log, self.position)
+        return _entry(*_rows(streams[0][1])[0]) if streams else None
 
     def read(self, *, wait_ms: int, max_entries: int) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
         """The next entries of the log, and of the control stream; both empty when ``wait_ms`` passed in silence.
@@ -98,11 +98,10 @@ class LogReader:
         entries: list[LogEntry] = []
         requests: list[tuple[str, dict[bytes, bytes]]] = []
         for name, items in streams or ():
-            rows = [(position.decode(), dict(zip(words[::2], words[1::2], strict=True))) for position, words in items]
             if name == self._keys.log.encode():
-                entries = [_entry(*row) for row in rows]
+                entries = [_entry(*row) for row in _rows(items)]
             else:
-                requests = rows
+                requests = _rows(items)
         if entries:
             self.position = entries[-1].position
         if requests:
@@ -120,6 +119,11 @@ def scan(client: Client, keys: CampaignKeys, after: str = START, page: int = 100
         for position, fields in items:
             after = position.decode()
             yield _entry(after, fields)
+
+
+def _rows(items: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[tuple[str, dict[bytes, bytes]]]:
+    """A stream's entries as XREAD gives them: position and fields."""
+    return [(position.decode(), dict(zip(words[::2], words[1::2], strict=True))) for position, words in items]
 
 
 def _entry(position: str, fields: dict[bytes, bytes]) -> LogEntry:
