@@ -25,7 +25,7 @@ from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.places import Places
 from fl_core.codecs import codec
-from fl_core.errors import BrokerUnavailable, FedtideError, InvariantError
+from fl_core.errors import BrokerError, FedtideError, InvariantError
 from fl_core.factory import call
 from fl_core.layout import Layout
 from fl_core.process import end_with_parent
@@ -164,6 +164,6 @@ def _newest(places: Places, keys: CampaignKeys) -> tuple[Any, memoryview]:
     while True:
         try:
             return versions.read_newest(places, keys)
-        except (BrokerUnavailable, MissingBlob) as error:
+        except (BrokerError, MissingBlob) as error:
             log.warning("evaluation waits for the broker", reason=str(error))
             time.sleep(1)

@@ -7,7 +7,7 @@ import threading
 import structlog
 
 from fl_core.broker.lease import Writer
-from fl_core.errors import BrokerUnavailable
+from fl_core.errors import BrokerError
 
 LEASE_SECONDS = 9.0
 
@@ -42,5 +42,5 @@ class LeaseKeeper:
                 if not self._writer.renew():
                     self.lost = True
                     return
-            except BrokerUnavailable as error:
+            except BrokerError as error:
                 log.debug("the lease cannot be renewed now", reason=str(error))

@@ -19,7 +19,7 @@ from fl_core.broker import blobs, versions
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
 from fl_core.broker.places import Places
-from fl_core.errors import BrokerUnavailable
+from fl_core.errors import BrokerError
 
 log = structlog.get_logger()
 
@@ -92,7 +92,7 @@ class Payloads:
         for place in self._order:
             try:
                 blobs.get(self._places.at(place), key, num_bytes, into)
-            except (blobs.MissingBlob, BrokerUnavailable) as error:
+            except (blobs.MissingBlob, BrokerError) as error:
                 log.debug("a payload is not there", place=place, reason=str(error))
                 continue
             self._spool.put(name, into)
@@ -162,5 +162,5 @@ class Payloads:
         for place in self._order:
             try:
                 blobs.delete(self._places.at(place), *((self._broker.keys.blob(name), size) for name, size in rows))
-            except BrokerUnavailable as error:
+            except BrokerError as error:
                 log.debug("payloads were not dropped", place=place, reason=str(error))

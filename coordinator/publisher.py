@@ -17,7 +17,7 @@ from fl_core.broker.patches import Patch, chain_commands, drop_old_patches, writ
 from fl_core.broker.places import Places
 from fl_core.broker.tasks import INLINE_MODEL_BYTES, Head
 from fl_core.codecs import codec
-from fl_core.errors import BrokerUnavailable
+from fl_core.errors import BrokerError
 from fl_core.layout import Layout
 from fl_core.vectors import FloatArray
 
@@ -120,7 +120,7 @@ class Publisher:
         patch = Patch(head.digest, head.version, len(payload), blobs.digest(payload), DeviceView.codec, head.place)
         try:
             write_patch(self._places, self._keys, patch, payload)
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             log.debug("a patch is not written; devices fetch the version", version=head.version, reason=str(error))
         else:
             transaction.add(chain_commands(self._keys, held.digest, patch))
@@ -130,7 +130,7 @@ class Publisher:
         if self._place and len(payload) > INLINE_MODEL_BYTES and time.monotonic() >= self._retry_at:
             try:
                 head = self._write_to(version, payload, place=self._place, updates=self._updates)
-            except BrokerUnavailable as error:
+            except BrokerError as error:
                 self._give_up_for_now(error)
             else:
                 self._pause = FIRST_PAUSE_SECONDS
@@ -142,7 +142,7 @@ class Publisher:
             self._places, self._keys, version, payload, place=place, updates=updates, codec=self._codec.name
         )
 
-    def _give_up_for_now(self, error: BrokerUnavailable) -> None:
+    def _give_up_for_now(self, error: BrokerError) -> None:
         log.warning(
             "the server for blobs does not serve; versions go to the broker meanwhile",
             blobs=self._place, reason=str(error), next_try_seconds=self._pause,
@@ -156,7 +156,7 @@ class Publisher:
             return
         try:
             whole = versions.is_whole(self._places, self._keys, self._head)
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             self._give_up_for_now(error)
             whole = False
         if not whole:
@@ -179,7 +179,7 @@ class Publisher:
         for old in versions.droppable(self._client, self._keys, kept):
             try:
                 versions.drop_elsewhere(self._places, self._keys, old)
-            except BrokerUnavailable:
+            except BrokerError:
                 continue  # tried again at the next look
             transaction.add(versions.drop_commands(self._keys, old))
         if self._view is not None and self._head is not None:

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from fl_core.broker.connection import Client
 from fl_core.broker.vitals import read_lengths
-from fl_core.errors import BrokerUnavailable
+from fl_core.errors import BrokerError
 
 PREFIX = "fedtide_coordinator_"
 # name, help, and where in the status it stands
@@ -70,7 +70,7 @@ class CoordinatorMetrics:
         yield age
         try:
             lengths = read_lengths(self._client, [campaign])[campaign]
-        except BrokerUnavailable:
+        except BrokerError:
             return
         entries = GaugeMetricFamily(PREFIX + "log_entries", "Entries in the update log.", labels=["campaign"])
         entries.add_metric([campaign], lengths.log)

@@ -7,7 +7,10 @@
     │   ├── LayoutError      the model built here has other tensors than the campaign's
     │   └── DataError        the device's data is missing, empty or of the wrong form
     ├── RejectedUpdate       the sender of one update: counted by ``reason``, parked, never retried
-    ├── BrokerUnavailable    nobody: retried with back-off, the log says since when
+    ├── BrokerError          whoever runs the broker
+    │   ├── BrokerUnavailable    nobody: it is away; retried with back-off, the log says since when
+    │   │   └── BrokerRefused    it answers, and does not let this user in or do this: told, and waited for as well
+    │   └── BrokerUnfit          what is there is not what fedtide needs: waiting would not help
     ├── CampaignError        the operator: unknown campaign, illegal transition, lost checkpoint
     │   └── FencedOut        this coordinator lost its lease and must not write any more
     ├── TrainingStopped      nobody: the task was cancelled or the worker is stopping; its work is dropped
@@ -69,8 +72,20 @@ class RejectedUpdate(FedtideError):
         self.detail = detail
 
 
-class BrokerUnavailable(FedtideError):
-    """Redis does not answer, or refuses to write. The only family that is retried."""
+class BrokerError(FedtideError):
+    """The broker did not do what was asked. Which of the three it is decides ``fl_core/broker/failures.py``."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The broker does not answer, answers nonsense, or cannot serve now. The only family that is retried."""
+
+
+class BrokerRefused(BrokerUnavailable):
+    """The broker wants another password, or this user may not do that: until its operator changes that."""
+
+
+class BrokerUnfit(BrokerError):
+    """The broker understood and cannot: a key of another type, an unknown command, a cluster. Not retried."""
 
 
 class CampaignError(FedtideError):

@@ -16,7 +16,7 @@ from fl_core.broker.connection import broker_errors, connect, public_url
 from fl_core.broker.consumer import Consumer
 from fl_core.broker.roster import BEAT_SECONDS, Roster
 from fl_core.broker.tasks import TaskBroker
-from fl_core.errors import BrokerUnavailable, RejectedUpdate, SpecError
+from fl_core.errors import BrokerError, RejectedUpdate, SpecError
 from fl_core.exposition import MetricsServer
 from fl_core.messages import Beat, TaskReport, TrainTask
 from fl_core.process import end_with_parent
@@ -104,7 +104,7 @@ class Daemon:
     def _leave(self) -> None:
         try:
             self._roster.leave(self._settings.name)
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             log.warning("the roster was not told; it will notice", reason=str(error))
         log.info("worker has left", worker=self._settings.name)
 
@@ -132,7 +132,7 @@ class Daemon:
                     log.info("the broker is back", away_seconds=round(now - away_since))
                     away_since = None
                 self._deliver_kept()
-            except BrokerUnavailable as error:
+            except BrokerError as error:
                 if away_since is None:
                     away_since = now
                     log.warning("the broker is away; training goes on", reason=str(error))
@@ -164,7 +164,7 @@ class Daemon:
                     detail=detail,
                 )
             )
-        except BrokerUnavailable:
+        except BrokerError:
             return False  # the lease runs out, and the coordinator re-issues
 
     def _beat(self, vitals: Vitals) -> None:
@@ -261,7 +261,7 @@ class _Child:
                 detail=why,
             )
             TaskBroker(connect(self._settings.broker), self._settings.name).report(report)
-        except (RejectedUpdate, BrokerUnavailable) as error:
+        except (RejectedUpdate, BrokerError) as error:
             log.warning("the task could not be handed back; the coordinator will notice", reason=str(error))
         self._pulse.write(Vitals(pid=os.getpid(), fatal=why))
 

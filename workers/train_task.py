@@ -18,7 +18,7 @@ from fl_core.broker import blobs
 from fl_core.broker.connection import connect
 from fl_core.broker.tasks import Claim, Head, TaskBroker, payload_place
 from fl_core.codecs import codec
-from fl_core.errors import BrokerUnavailable, DataError, RejectedUpdate, TrainingStopped
+from fl_core.errors import BrokerError, BrokerUnavailable, DataError, RejectedUpdate, TrainingStopped
 from fl_core.factory import call
 from fl_core.messages import MAX_DETAIL_CHARACTERS, ModelUpdate, TaskReport, TrainTask, holding_name
 from fl_core.models.build import build_model
@@ -173,7 +173,7 @@ class Trainer:
                     return claim, bytes_down
             try:
                 payload = self._broker.fetch(task, head, model.give_up_base())
-            except (blobs.MissingBlob, BrokerUnavailable) as error:
+            except (blobs.MissingBlob, BrokerError) as error:
                 # A newer version was published meanwhile; or the server that had this one has forgotten it or is away,
                 # and the coordinator publishes it again, perhaps elsewhere. Either way the next claim says where.
                 if time.monotonic() > give_up:
@@ -192,7 +192,7 @@ class Trainer:
         try:
             for payload in self._broker.fetch_patches(task, head):
                 payloads.append(payload)  # noqa: PERF402 - those that came count, also where the next one does not
-        except (blobs.MissingBlob, BrokerUnavailable) as error:
+        except (blobs.MissingBlob, BrokerError) as error:
             log.debug("a patch cannot be had; fetching the version", version=head.version, reason=str(error))
             return sum(map(len, payloads)), False
         return sum(map(len, payloads)), model.patch(head, payloads)
@@ -250,7 +250,7 @@ class Trainer:
     def _deliver(self, update: ModelUpdate, payload: bytes | memoryview) -> bool:
         try:
             return self._broker.deliver(update, payload)
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             self._show(state="delivering")
             kept = self._keep(update, payload)
             log.warning("the broker is away; the update waits", reason=str(error), kept=str(kept) if kept else "memory")
@@ -283,7 +283,10 @@ class Trainer:
             outcome="failed",
             detail=text[-MAX_DETAIL_CHARACTERS:],
         )
-        self._patiently(lambda: self._broker.report(report))
+        try:
+            self._patiently(lambda: self._broker.report(report))
+        except BrokerError as error:
+            log.error("the task cannot be reported; the coordinator will notice", reason=str(error))
 
     # -- small things ----------------------------------------------------------------------------------------------
 
@@ -298,7 +301,7 @@ class Trainer:
             next_look = time.monotonic() + WANTED_SECONDS
             try:
                 return not self._broker.is_wanted(task)
-            except BrokerUnavailable:
+            except BrokerError:
                 next_look += 5 * WANTED_SECONDS
                 return False
 

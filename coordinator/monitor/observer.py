@@ -22,7 +22,7 @@ from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.registry import QueueState, Registry
 from fl_core.broker.roster import Presence, Roster
 from fl_core.broker.vitals import Lengths, Vitals, read_lengths, read_vitals
-from fl_core.errors import BrokerUnavailable
+from fl_core.errors import BrokerError
 
 log = structlog.get_logger()
 
@@ -132,7 +132,7 @@ class Observer:
             try:
                 self.poll()
                 told = False
-            except BrokerUnavailable as error:
+            except BrokerError as error:
                 last = self.snapshot
                 self.snapshot = Snapshot(
                     last.sequence + 1, last.seen_at, str(error), last.vitals, last.campaigns, last.lengths,

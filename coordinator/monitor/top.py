@@ -19,7 +19,7 @@ from coordinator.buckets import STALENESS_BOUNDS
 from coordinator.monitor import views
 from coordinator.monitor.observer import OVER, POLL_SECONDS, Observer, Snapshot
 from coordinator.tables import STATE_STYLES, amount, duration, ledger_sentence, new_table, number
-from fl_core.errors import BrokerUnavailable
+from fl_core.errors import BrokerError
 
 BARS = "▁▂▃▄▅▆▇█"
 MAX_WORKERS_SHOWN = 15
@@ -71,7 +71,7 @@ def watch(observer: Observer, campaign: str | None) -> None:
                 try:
                     seen = observer.poll()
                     live.update(picture(gather(observer, campaign or choose(seen)), console.width))
-                except BrokerUnavailable as error:
+                except BrokerError as error:
                     live.update(Text(f"waiting: {error}", style="red"))
                 if pressed(POLL_SECONDS) in ("q", "Q"):
                     return

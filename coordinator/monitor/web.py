@@ -42,7 +42,7 @@ from coordinator.monitor.track import Track
 from coordinator.quarantine import list_parked
 from fl_core.broker.connection import connect
 from fl_core.broker.registry import Registry
-from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
+from fl_core.errors import BrokerError, CampaignError, SpecError
 
 FILES = {
     "index.html": "text/html; charset=utf-8",
@@ -216,7 +216,7 @@ class _Server:
             return _not_found(campaign)
         try:
             await run_in_threadpool(self._observer.follow, campaign)
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             return JSONResponse({"error": str(error)}, status_code=503)
         with self._observer.lock:
             track = self._observer.track(campaign)
@@ -246,7 +246,7 @@ class _Server:
             return _not_found(campaign)
         try:
             rows = await run_in_threadpool(list_parked, self._client, campaign, MAX_PARKED_SHOWN)
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             return JSONResponse({"error": str(error)}, status_code=503)
         return JSONResponse({"rows": rows})
 
@@ -285,7 +285,7 @@ class _Server:
             if campaign:
                 try:
                     await run_in_threadpool(self._observer.follow, campaign)
-                except BrokerUnavailable as error:
+                except BrokerError as error:
                     message["error"] = str(error)
                 message["campaign"] = views.campaign_now(seen, campaign)
                 with self._observer.lock:
@@ -318,7 +318,7 @@ class _Server:
             return JSONResponse({"error": sentence}, status_code=409)
         try:
             await run_in_threadpool(Registry(self._client).request, campaign, wanted)
-        except (BrokerUnavailable, CampaignError) as error:
+        except (BrokerError, CampaignError) as error:
             return JSONResponse({"error": str(error)}, status_code=503)
         return JSONResponse({"campaign": campaign, "request": wanted}, status_code=202)
 

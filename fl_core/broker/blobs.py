@@ -78,6 +78,7 @@ def put(client: Client, prefix: str, payload: Bytes, *, expire_seconds: int | No
         failure: str | None = None
         for _ in keys:
             if not (line := _line(sock, b"+OK")).startswith(b"+"):
+                _must_be_reply(line, b"-")
                 failure = failure or line[1:].decode(errors="replace")
         if failure is not None:
             raise redis.ResponseError(failure)
@@ -121,9 +122,12 @@ def get(client: Client, prefix: str, num_bytes: int, into: memoryview | None = N
                 _fill(sock, chunk)
                 if _exactly(sock, 2) != b"\r\n":
                     raise redis.ConnectionError("the server's reply is out of step")
+            elif line.startswith(b"-WRONGTYPE"):
+                missing = missing or key  # somebody else's, under the chunk's name
             elif line.startswith(b"-"):
                 raise redis.ResponseError(line[1:].decode(errors="replace"))
             else:
+                _must_be_reply(line, b"$")
                 # Another size than announced: the rest of this reply is not worth reading, the connection is closed.
                 raise _WrongSize(key)
     if missing is not None:
@@ -172,6 +176,11 @@ def _line(sock: Any, expected: bytes) -> bytes:
             raise redis.ConnectionError("connection closed by the server")
         line += byte
     return bytes(line.partition(b"\r\n")[0])
+
+
+def _must_be_reply(line: bytes, kind: bytes) -> None:
+    if not line.startswith(kind) or (kind == b"$" and not line[1:].isdigit()):
+        raise redis.InvalidResponse(f"a reply begins with {line[:40]!r}")
 
 
 def _exactly(sock: Any, count: int) -> bytes:

@@ -55,6 +55,8 @@ def make_app(url: str, *, celery_events: bool = False) -> Celery:
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A proxy's page in the place of a reply, or rights that are being edited, end no worker either.
+        broker_channel_error_retry=True,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         worker_enable_remote_control=celery_events,

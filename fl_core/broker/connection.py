@@ -16,7 +16,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from fl_core.errors import BrokerUnavailable, SpecError
+from fl_core.broker.failures import told
+from fl_core.errors import SpecError
 
 # redis-py types a reply by what any client might be set to decode; ours decodes nothing, so its replies are bytes.
 Client: TypeAlias = Any
@@ -32,28 +33,6 @@ _KEEPALIVE = {
     getattr(socket, name): value
     for name, value in {"TCP_KEEPIDLE": 6, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}.items()
     if hasattr(socket, name)
-}
-
-# Answers of a server that is up but cannot serve now: worth a retry, never the sender's fault.
-_ADVICE = {
-    "OOM": "the broker is out of memory; raise maxmemory or lower dispatch.concurrency",
-    "READONLY": "the broker is a read-only replica; point fedtide to the primary",
-    "MISCONF": "the broker cannot write to its disk; free space there",
-    "LOADING": "the broker is loading its data",
-    "UNBLOCKED": "the broker changes its role",
-    "MASTERDOWN": "the broker is a replica that has lost its primary",
-    "NOREPLICAS": "the broker has fewer replicas than it wants for a write",
-    "BUSY": "the broker is busy with a script",
-    "CLUSTERDOWN": "the broker's cluster is down",
-    "TRYAGAIN": "the broker's cluster is moving keys",
-}
-# redis-py takes the code off the answers that it has classes for.
-_CODES = {
-    redis.exceptions.OutOfMemoryError: "OOM",
-    redis.exceptions.ReadOnlyError: "READONLY",
-    redis.exceptions.MasterDownError: "MASTERDOWN",
-    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
-    redis.exceptions.TryAgainError: "TRYAGAIN",
 }
 
 
@@ -128,10 +107,14 @@ class BrokerClient(redis.Redis):
         with self.in_hand() as connection:
             connection.send_command(*words)
             try:
-                return connection.read_response()
+                reply, refusal = connection.read_response(), None
             except redis.ResponseError as error:
-                refusal = error  # a whole reply: the connection is still in step
-        raise refusal
+                reply, refusal = None, error  # a whole reply: the connection is still in step
+            if _has_unread(connection):
+                raise redis.InvalidResponse("more than one reply to a command")
+        if refusal is not None:
+            raise refusal
+        return reply
 
     def later(self, *words: Word) -> None:
         """A command by the short way whose reply is read, and dropped, before the next one: it costs no wait.
@@ -165,6 +148,15 @@ class BrokerClient(redis.Redis):
             connection.disconnect()
         if connection._sock is None:
             connection.connect()
+
+
+def _has_unread(connection: Any) -> bool:
+    """Whether more has arrived than was asked for: the next reply would be taken for another command's."""
+    parser = connection._parser
+    if (reader := getattr(parser, "_reader", None)) is not None:
+        return bool(reader.has_data())
+    buffer = getattr(parser, "_buffer", None)
+    return buffer is not None and bool(buffer.unread_bytes())
 
 
 class Script:
@@ -209,21 +201,16 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Cli
 
 @contextlib.contextmanager
 def broker_errors(doing: str) -> Iterator[None]:
-    """Turn "Redis is not there, or cannot serve now" into ``BrokerUnavailable``; a wrong command stays what it is.
+    """Turn whatever redis-py raises into one of three errors of ours, each one sentence (``failures.py``).
 
     Raises:
-        BrokerUnavailable: worth a retry. The sentence says what was being done and what Redis said.
+        BrokerUnavailable: worth a retry: it is away, or (``BrokerRefused``) it does not let us.
+        BrokerUnfit: a retry would not help. Both sentences say what was being done and what Redis said.
     """
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        raise BrokerUnavailable(f"{doing}: the broker does not answer ({_brief(error)}).") from error
-    except redis.ResponseError as error:
-        code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), str(error).partition(" ")[0])
-        if (advice := _ADVICE.get(code)) is None:
+    except Exception as error:
+        ours = told(doing, error)
+        if ours is None:
             raise
-        raise BrokerUnavailable(f"{doing}: {advice} ({_brief(error)}).") from error
-
-
-def _brief(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).rstrip(".")[:200]
+        raise ours from error

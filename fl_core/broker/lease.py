@@ -100,18 +100,18 @@ class Writer:
             BrokerUnavailable: it may or may not have been written; commit the same again.
         """
         packed = msgpack.packb([list(command) for command in commands], use_bin_type=False)
-        try:
-            with broker_errors("committing"):
+        with broker_errors("committing"):
+            try:
                 replies = self._fenced(
                     keys=[self._keys.writer, self._keys.fence, self._keys.epoch],
                     args=[self.token, self.fence, epoch, self._lease_ms, packed],
                 )
-        except redis.ResponseError as error:
-            if "FENCEDOUT" in str(error):
-                raise FencedOut(
-                    f"campaign {self._keys.campaign} has passed to another coordinator; this one ends."
-                ) from None
-            if "LOSTDATA" in str(error):
-                raise LostData(f"the broker no longer has campaign {self._keys.campaign}.") from None
-            raise
+            except redis.ResponseError as error:
+                if "FENCEDOUT" in str(error):
+                    raise FencedOut(
+                        f"campaign {self._keys.campaign} has passed to another coordinator; this one ends."
+                    ) from None
+                if "LOSTDATA" in str(error):
+                    raise LostData(f"the broker no longer has campaign {self._keys.campaign}.") from None
+                raise
         return list(replies)

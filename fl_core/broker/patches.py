@@ -16,7 +16,7 @@ from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.places import Places
-from fl_core.errors import BrokerUnavailable
+from fl_core.errors import BrokerError
 
 # A patch is wanted while it is new. One that nobody drops, since its coordinator died, ends by itself.
 PATCH_SECONDS = 3600
@@ -105,7 +105,7 @@ def drop_old_patches(client: Client, places: Places, keys: CampaignKeys, max_byt
         if not patch.place:
             commands += blobs.unlink_commands((keys.patch(patch.version), patch.num_bytes))
         else:
-            with contextlib.suppress(BrokerUnavailable):
+            with contextlib.suppress(BrokerError):
                 blobs.delete(places.at(patch.place), (keys.patch(patch.version), patch.num_bytes))
         commands.append(["HDEL", keys.patches, held])
     return commands

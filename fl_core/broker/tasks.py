@@ -14,7 +14,7 @@ from fl_core.broker import blobs, keys, scripts
 from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.patches import Patch, read_patch
 from fl_core.broker.places import Places
-from fl_core.errors import BrokerUnavailable, Reason, RejectedUpdate
+from fl_core.errors import BrokerError, Reason, RejectedUpdate
 from fl_core.messages import ModelUpdate, TaskReport, TrainTask
 
 # Up to here a payload rides in the log entry: one round trip, but copied by redis-py and by the script engine.
@@ -189,8 +189,8 @@ class TaskBroker:
             update, place = self._put(update, payload)
             chunks = blobs.chunk_keys(campaign.blob(update.blob), update.payload_bytes)
         header = update.to_bytes()
-        try:
-            with broker_errors("delivering an update"):
+        with broker_errors("delivering an update"):
+            try:
                 position = self._deliver(
                     keys=[campaign.log, campaign.owners, campaign.out, campaign.pins, campaign.epoch],
                     args=[
@@ -202,12 +202,12 @@ class TaskBroker:
                         *([] if place else chunks),
                     ],
                 )
-        except redis.ResponseError as error:
-            if "MISSINGCHUNK" in str(error):
-                raise RejectedUpdate(
-                    Reason.MISSING_PAYLOAD, "a chunk expired before the update was complete"
-                ) from error
-            raise
+            except redis.ResponseError as error:
+                if "MISSINGCHUNK" in str(error):
+                    raise RejectedUpdate(
+                        Reason.MISSING_PAYLOAD, "a chunk expired before the update was complete"
+                    ) from error
+                raise
         if position == b"over":
             with broker_errors("dropping an unwanted payload"):
                 if chunks:
@@ -230,7 +230,7 @@ class TaskBroker:
             try:
                 blobs.put(self._places.at(place), prefix, payload, expire_seconds=VOLATILE_BLOB_SECONDS)
                 return renamed, place
-            except BrokerUnavailable:
+            except BrokerError:
                 pass
         blobs.put(self._client, campaign.blob(update.blob), payload, expire_seconds=UNCLAIMED_BLOB_SECONDS)
         return update, ""

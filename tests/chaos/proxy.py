@@ -7,17 +7,22 @@ import selectors
 import socket
 import threading
 import time
+import weakref
+
+PAGE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 21\r\n\r\n<html>no way</html>\r\n"
 
 
 class Proxy:
-    """Forwards 127.0.0.1:``port`` to a target; ``cut`` drops and refuses connections, ``freeze`` swallows bytes."""
+    """Forwards 127.0.0.1:``port`` to a target; ``cut`` drops and refuses connections, ``freeze`` swallows bytes, and
+    ``impersonate`` lets something answer that is no Redis."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._pairs: dict[socket.socket, socket.socket] = {}
-        self._cut_until = self._frozen_until = 0.0
+        self._near: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._cut_until = self._frozen_until = self._foreign_until = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -27,6 +32,9 @@ class Proxy:
 
     def freeze(self, seconds: float) -> None:
         self._frozen_until = time.monotonic() + seconds
+
+    def impersonate(self, seconds: float) -> None:
+        self._foreign_until = time.monotonic() + seconds
 
     def close(self) -> None:
         self._ended.set()
@@ -64,6 +72,7 @@ class Proxy:
         except OSError:
             near.close()
             return
+        self._near.add(near)
         for one, other in ((near, far), (far, near)):
             one.settimeout(5)
             self._pairs[one] = other
@@ -72,7 +81,9 @@ class Proxy:
     def _forward(self, selector: selectors.BaseSelector, sock: socket.socket) -> None:
         try:
             data = sock.recv(262144)
-            if data:
+            if data and time.monotonic() < self._foreign_until:
+                (sock if sock in self._near else self._pairs[sock]).sendall(PAGE)
+            elif data:
                 self._pairs[sock].sendall(data)
                 return
         except OSError:

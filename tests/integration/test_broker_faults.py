@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
 import redis
 
+from tests.chaos.proxy import Proxy
 from tests.integration.lab import Lab, until
 
 FAULTS = {
@@ -19,6 +22,11 @@ FAULTS = {
         [("replicaof", "127.0.0.1", "1")],
         [("replicaof", "no", "one")],
         "the broker is a read-only replica; point fedtide to the primary",
+    ),
+    "rights are edited": (
+        [("acl", "setuser", "default", "-@all", "+acl", "+ping")],
+        [("acl", "setuser", "default", "+@all")],
+        "the broker does not let this user do that",
     ),
 }
 
@@ -66,10 +74,34 @@ def test_unfit_broker_is_refused_before_anything_is_launched(lab: Lab, settings:
     assert client.dbsize() == 0
 
 
+def test_campaign_waits_out_a_stranger_on_the_broker_s_port(lab: Lab) -> None:
+    """A proxy's page in the place of replies: coordinator and worker say so, and nothing is lost."""
+    proxy = Proxy(("127.0.0.1", lab.server.port))
+    try:
+        lab.url = f"redis://127.0.0.1:{proxy.port}/0"
+        coordinator = lab.run(lab.spec(stop={"updates": 50}, checkpoint={"keep_log": True}))
+        worker = lab.worker("steady", delay=0.05)
+        until(lambda: len(lab.history()) > 3)
+        proxy.impersonate(3.0)
+        coordinator.wait_for("what answers at the broker's address does not speak as Redis does")
+        time.sleep(1.0)
+        asked = subprocess.run(
+            [sys.executable, "-P", "-m", "coordinator", "status", "latest", "--broker", lab.url],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert asked.returncode == 2
+        assert "does not speak as Redis does" in asked.stderr
+        assert coordinator.wait(60) == 0
+        assert worker.process.poll() is None
+        assert lab.summary()["merged"] == 50
+        for text in (coordinator.output, worker.output, asked.stderr):
+            assert "Traceback" not in text
+    finally:
+        proxy.close()
+
+
 def test_half_open_connection_of_a_worker_is_noticed(lab: Lab) -> None:
     """A cable that swallows bytes: the task is re-issued, and the worker comes back when the cable is mended."""
-    from tests.chaos.proxy import Proxy
-
     proxy = Proxy(("127.0.0.1", lab.server.port))
     try:
         coordinator = lab.run(lab.spec(stop={"updates": None}))

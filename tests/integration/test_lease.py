@@ -9,7 +9,7 @@ import redis
 
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import LostData, Writer
-from fl_core.errors import FencedOut
+from fl_core.errors import BrokerUnfit, FencedOut
 
 KEYS = CampaignKeys("digits-1")
 EPOCH = "epoch-1"
@@ -221,5 +221,5 @@ def test_a_wrong_command_is_our_bug(campaign: redis.Redis) -> None:
     """What the server refuses for its form is neither a lost lease nor an absent broker."""
     writer = _writer(campaign)
     writer.acquire(0)
-    with pytest.raises(redis.ResponseError):
+    with pytest.raises(BrokerUnfit, match="committing: the broker"):
         writer.commit(EPOCH, [["NOSUCHCOMMAND"]])
