@@ -24,7 +24,7 @@ from fl_core.broker.blobs import MissingBlob
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.places import Places
-from fl_core.codecs import codec
+from fl_core.codecs import down_codec
 from fl_core.errors import BrokerError, FedtideError, InvariantError
 from fl_core.factory import call
 from fl_core.layout import Layout
@@ -154,7 +154,7 @@ def _answer(
     while True:
         connection.recv()
         head, payload = _newest(places, keys)
-        parameters = Parameters(read_all(codec(head.codec).decode(payload, layout.num_elements)))
+        parameters = Parameters(read_all(down_codec(head.codec).decode(payload, layout.num_elements)))
         layout.load_into(model, parameters)
         scores = evaluate(model, dataset, spec.training.loss, evaluation.batch_size, device)
         connection.send(("scores", (head.version, scores.loss, scores.accuracy, scores.num_examples)))

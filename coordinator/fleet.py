@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from fl_core.allowance import named_code
 from fl_core.errors import SpecError
 from fl_core.factory import add_working_directory, check_import_path
 from fl_core.process import end_with_parent
-from fl_core.spec import explain, read_toml
+from fl_core.spec import CampaignSpec, explain, read_toml
 
 log = structlog.get_logger()
 
@@ -86,6 +87,12 @@ def load_fleet(path: Path) -> list[FleetWorker]:
     return workers
 
 
+def allowed_by(spec: CampaignSpec) -> list[str]:
+    """What the spec's tasks name as code: whoever starts a trial on one machine has written both sides' words."""
+    sections = (spec.model, spec.training, spec.codec)
+    return sorted({path for section in sections for path in named_code(section.model_dump())})
+
+
 class Fleet:
     """Worker processes that end with this one.
 
@@ -93,12 +100,14 @@ class Fleet:
         workers: what to start, as ``load_fleet`` gives it.
         broker: the URL they connect to.
         folder: gets each worker's log and state.
+        allow: what tasks may name on them (``fl_core.allowance``).
     """
 
-    def __init__(self, workers: Sequence[FleetWorker], broker: str, folder: Path) -> None:
+    def __init__(self, workers: Sequence[FleetWorker], broker: str, folder: Path, allow: Iterable[str] = ()) -> None:
         self._workers = workers
         self._broker = broker
         self._folder = folder
+        self._allow = tuple(allow)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._reported: set[str] = set()
 
@@ -110,7 +119,7 @@ class Fleet:
 
     def _start_one(self, worker: FleetWorker) -> subprocess.Popen[bytes]:
         parent = os.getpid()
-        command = [sys.executable, "-P", "-m", "workers", "--broker", self._broker, "--data", worker.data]
+        command = [sys.executable, "-P", "-m", "workers", "--data", worker.data]
         command += [
             "--data-args",
             json.dumps(worker.data_args),
@@ -130,8 +139,9 @@ class Fleet:
             command += ["--queue", queue]
         # BLAS and OpenMP read these when they are loaded; without them every process starts a thread per core.
         environment = {**os.environ, "OMP_NUM_THREADS": str(worker.threads or os.cpu_count() or 1)}
-        for name in ("FEDTIDE_BROKER", "FEDTIDE_CONFIG"):
-            environment.pop(name, None)
+        environment.pop("FEDTIDE_CONFIG", None)
+        # An address may hold a password, and everybody on the machine reads command lines.
+        environment |= {"FEDTIDE_BROKER": self._broker, "FEDTIDE_ALLOW": " ".join(self._allow)}
         with (self._folder / f"{worker.name}.log").open("ab") as output:
             return subprocess.Popen(
                 command,

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from coordinator.fleet import Fleet, FleetWorker
+from coordinator.fleet import Fleet, FleetWorker, allowed_by
 from coordinator.run_folder import RunFolder
 from fl_core.broker.connection import broker_errors, connect, public_url
 from fl_core.broker.embedded import EmbeddedServer
@@ -86,9 +86,9 @@ def open_blobs(options: RunOptions, folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def local_fleet(workers: Sequence[FleetWorker], url: str, folder: Path) -> Iterator[Fleet]:
+def local_fleet(workers: Sequence[FleetWorker], url: str, folder: Path, allow: Sequence[str] = ()) -> Iterator[Fleet]:
     """Worker processes on this machine, which end with the block."""
-    fleet = Fleet(workers, url, folder)
+    fleet = Fleet(workers, url, folder, allow)
     try:
         fleet.start()
         yield fleet
@@ -152,7 +152,7 @@ def run_campaign(
         on_broker(url)
         with (
             _metrics(options.metrics, local_url) as metrics,
-            local_fleet(options.fleet, local_url, folder.workers) as fleet,
+            local_fleet(options.fleet, local_url, folder.workers, allowed_by(spec)) as fleet,
         ):
 
             def launched(campaign: str, num_parameters: int, resumed: bool) -> None:

@@ -1,22 +1,42 @@
 """Import paths: ``"package.module:callable"`` is how a spec names code that is installed on a machine.
 
-Code never travels: the spec carries the name, each machine resolves it in its own environment.
+Code never travels: the spec carries the name, each machine resolves it in its own environment. On a device the names
+come from the network, and pass a gate: only what its owner allows is imported and called (``allowance.py``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fl_core.allowance import AllowList
 from fl_core.errors import SpecError
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+# The process's own and no thread's: what a task starts in a thread passes the same gate.
+_gate: AllowList | None = None
+
+
+@contextlib.contextmanager
+def gate(allowed: AllowList | None) -> Iterator[None]:
+    """While the block runs, names resolve only where ``allowed`` has them; None is for words of this machine's owner.
+
+    It holds for the whole process, which does one task at a time.
+    """
+    global _gate
+    before, _gate = _gate, allowed
+    try:
+        yield
+    finally:
+        _gate = before
 
 
 def split_import_path(path: str, key: str) -> tuple[str, str]:
@@ -68,14 +88,23 @@ def resolve(path: str, key: str) -> Callable[..., Any]:
     """Import what ``path`` names.
 
     Raises:
-        SpecError: the module or the name does not exist, or is not callable.
+        SpecError: the gate does not let it through, or the module or the name does not exist, or is not callable.
     """
     module_name, name = split_import_path(path, key)
+    if _gate is not None and not _gate.may_import(path):
+        raise SpecError(
+            f"{key} = {path!r} is not allowed on this device; start its worker with --allow {path} to let tasks use it."
+        )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise SpecError(f"{key} = {path!r}: {error}; install it on this machine.") from error
     target = getattr(module, name, None)
+    if _gate is not None and callable(target) and not _gate.may_call(path, target):
+        raise SpecError(
+            f"{key} = {path!r} is not allowed on this device, since it was defined in "
+            f"{getattr(target, '__module__', None)!s}; start its worker with --allow {path} to let tasks use it."
+        )
     if not callable(target):
         names = ", ".join(n for n in vars(module) if not n.startswith("_") and callable(getattr(module, n)))
         raise SpecError(f"{key} = {path!r}: {module_name} has no callable {name!r}; it has {names or 'none'}.")

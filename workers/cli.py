@@ -15,7 +15,7 @@ from fl_core.commands import FedtideCommand, config_file
 from fl_core.errors import SpecError
 
 _KEYS = (
-    "broker", "data", "data_args", "queue", "name", "threads", "device", "state_dir", "grace_seconds",
+    "broker", "data", "data_args", "queue", "allow", "name", "threads", "device", "state_dir", "grace_seconds",
     "model", "model_args", "emulate_delay_seconds", "emulate_example_seconds", "emulate_attack", "celery_events",
     "metrics_host", "metrics_port", "traces", "log_level",
 )  # fmt: skip
@@ -49,6 +49,12 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
 @click.option("--data", metavar="MODULE:CALLABLE", required=True, help="Factory of this device's training data.")
 @click.option("--data-args", type=_JsonMap(), default="{}", help="The factory's keyword arguments.")
 @click.option("--queue", metavar="NAME", multiple=True, default=("default",), help="Device class to serve; repeatable.")
+@click.option(
+    "--allow",
+    metavar="MODULE[:NAME]",
+    multiple=True,
+    help="Code that tasks may name on this device, beside fedtide's own models and methods; repeatable.",
+)
 @click.option("--name", metavar="NAME", help="Unique name of this worker.  [default: HOST-PID]")
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Torch threads; 0 leaves it to torch.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.")
@@ -101,6 +107,7 @@ def worker(**options: Any) -> None:
 
 
 def _settings(options: dict[str, Any]) -> Any:
+    from fl_core.allowance import AllowList
     from fl_core.broker.connection import check_url
     from workers.settings import WorkerSettings
 
@@ -108,6 +115,7 @@ def _settings(options: dict[str, Any]) -> Any:
     for key, value in (("name", name), *(("queue", queue) for queue in options["queue"])):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
             raise SpecError(f"{key} = {value!r} is not a name; use letters, digits, '.', '_' and '-', at most 64.")
+    AllowList(options["allow"])  # a wrong entry is told now
     state_home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return WorkerSettings(
         broker=check_url(options["broker"]),
@@ -116,6 +124,7 @@ def _settings(options: dict[str, Any]) -> Any:
         state_dir=options["state_dir"] or state_home / "fedtide" / name,
         data_args=options["data_args"],
         queues=tuple(dict.fromkeys(options["queue"])),
+        allow=tuple(dict.fromkeys(options["allow"])),
         threads=options["threads"],
         device=options["device"],
         grace_seconds=options["grace_seconds"],

@@ -14,8 +14,8 @@ import torch
 from fl_core.aggregation.blocks import add_scaled
 from fl_core.broker import blobs
 from fl_core.broker.tasks import Head
-from fl_core.codecs import ErrorFeedback, codec
-from fl_core.errors import InvariantError, LayoutError, RejectedUpdate, SpecError
+from fl_core.codecs import ErrorFeedback, down_codec
+from fl_core.errors import InvariantError, LayoutError, RejectedUpdate
 from fl_core.layout import Layout
 from fl_core.messages import TrainTask
 from fl_core.models.build import build_model
@@ -31,7 +31,7 @@ class CachedModel:
 
     Attributes:
         digest: of ``base``; empty before the first fetch.
-        settings, method: how this campaign trains.
+        training, settings, method: how this campaign trains: the task's words, and what was made of them.
         feedback: what lossy updates of this campaign have left out so far, by part of the model.
         spare: memory of the last update, for the next one; new memory of this size would be page-faulted and zeroed.
     """
@@ -39,6 +39,7 @@ class CachedModel:
     def __init__(self, module: torch.nn.Module, layout: Layout, settings: TrainingSection, method: Method) -> None:
         self.module = module
         self.layout = layout
+        self.training: dict[str, Any] = {}
         self.settings = settings
         self.method = method
         self.feedback: defaultdict[int, ErrorFeedback] = defaultdict(ErrorFeedback)
@@ -68,9 +69,9 @@ class CachedModel:
         values = np.frombuffer(memory, np.float32)
         try:
             for patch, payload in zip(head.patches, payloads, strict=True):
-                add_scaled(values, codec(patch.codec).decode(payload, self.layout.num_elements), 1.0)
+                add_scaled(values, down_codec(patch.codec).decode(payload, self.layout.num_elements), 1.0)
                 self.layout.clamp_variances(values)
-        except (RejectedUpdate, InvariantError, SpecError) as error:
+        except (RejectedUpdate, InvariantError) as error:
             log.warning("a patch does not fit; fetching the version", version=head.version, reason=str(error))
             return False
         if blobs.digest(memory) != head.digest:
@@ -91,7 +92,7 @@ class CachedModel:
             LayoutError: its size is not the model's.
         """
         try:
-            values = codec(head.codec).decode(payload, self.layout.num_elements)
+            values = down_codec(head.codec).decode(payload, self.layout.num_elements)
         except RejectedUpdate as error:
             raise LayoutError(
                 f"version {head.version} does not fit the model built here, of {self.layout.num_elements} elements "
@@ -115,23 +116,41 @@ class ModelCache:
         self._max_models = max_models
         self._models: dict[tuple[Any, ...], CachedModel] = {}
 
+    def find(self, task: TrainTask) -> CachedModel | None:
+        """The task's model if it was built before: nothing is built or imported for a task that is not claimed yet."""
+        return self._models.get(_key(task))
+
     def get(self, task: TrainTask) -> CachedModel:
         """The task's model, built if need be.
 
         Raises:
             LayoutError: what is built here is not the model that the coordinator has.
-            SpecError: the factory is not installed, or refuses its arguments; so with the training method.
+            SpecError: the factory is not installed or not allowed, or refuses its arguments; so with the training
+                method.
         """
-        key = (task.campaign, task.model_factory, msgpack.packb(task.model_args), task.layout_digest)
-        if key in self._models:
-            model = self._models.pop(key)
-        else:
+        key = _key(task)
+        model = self._models.get(key)
+        if model is None:
             module = build_model(task.model_factory, dict(task.model_args), seed=0)
             layout = Layout.of(module)
             layout.verify_digest(task.layout_digest)
-            settings = parse_section(TrainingSection, dict(task.training), "the task's training settings")
-            model = CachedModel(module.to(self._device), layout, settings, build_method(settings))
+            model = CachedModel(module.to(self._device), layout, *_method(task))
+            model.training = dict(task.training)
+        elif dict(task.training) != model.training:
+            # Its own words for each task: one forged order must not change how later ones are trained.
+            model.settings, model.method = _method(task)
+            model.training = dict(task.training)
+        self._models.pop(key, None)
         self._models[key] = model  # the most recently used is last
         while len(self._models) > self._max_models:
             del self._models[next(iter(self._models))]
         return model
+
+
+def _method(task: TrainTask) -> tuple[TrainingSection, Method]:
+    settings = parse_section(TrainingSection, dict(task.training), "the task's training settings")
+    return settings, build_method(settings)
+
+
+def _key(task: TrainTask) -> tuple[Any, ...]:
+    return (task.campaign, task.model_factory, msgpack.packb(task.model_args), task.layout_digest)

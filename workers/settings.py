@@ -20,6 +20,7 @@ class WorkerSettings:
         name: unique among all workers; the default is the host's name and the process id.
         threads: torch threads; 0 leaves it to torch.
         state_dir: where an update waits that could not be delivered; survives a restart.
+        allow: what tasks may name as code on this device, beside fedtide's own parts (``fl_core.allowance``).
         device: auto, cpu, cuda, ...
         grace_seconds: how long a stopping worker may still train before it hands its task back.
         model: import path of this device's own architecture, for methods that allow one (distillation); empty for none.
@@ -38,6 +39,7 @@ class WorkerSettings:
     state_dir: Path
     data_args: Mapping[str, Any] = field(default_factory=dict)
     queues: tuple[str, ...] = ("default",)
+    allow: tuple[str, ...] = ()
     threads: int = 0
     device: str = "auto"
     grace_seconds: float = 20.0

@@ -1,4 +1,8 @@
-"""One task on the device: claim, newest version, local training, encode, deliver. Runs in the training child."""
+"""One task on the device: claim, newest version, local training, encode, deliver. Runs in the training child.
+
+A doorbell is anybody's who can write to a queue, so nothing is built or imported for it before the claim has shown that
+the coordinator waits for this task. What its words may then name is up to this device's owner (``fl_core/allowance``).
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,13 @@ import numpy as np
 import structlog
 import torch
 
+from fl_core.allowance import AllowList
 from fl_core.broker import blobs
 from fl_core.broker.connection import connect
 from fl_core.broker.tasks import Claim, Head, TaskBroker, payload_place
 from fl_core.codecs import codec
-from fl_core.errors import BrokerError, BrokerUnavailable, DataError, RejectedUpdate, TrainingStopped
-from fl_core.factory import call
+from fl_core.errors import BrokerError, BrokerUnavailable, DataError, RejectedUpdate, SpecError, TrainingStopped
+from fl_core.factory import call, gate
 from fl_core.messages import MAX_DETAIL_CHARACTERS, ModelUpdate, TaskReport, TrainTask, holding_name
 from fl_core.models.build import build_model
 from fl_core.training.device import pick_device
@@ -67,6 +72,7 @@ class Trainer:
             raise DataError(
                 f"data = {settings.data!r} with {dict(settings.data_args)!r} has no example; give this device a shard."
             )
+        self._allowed = AllowList(settings.allow)
         self._models = ModelCache(self._device)
         self._broker = TaskBroker(connect(settings.broker), settings.name)
         self._outbox = Outbox(settings.state_dir)
@@ -86,7 +92,8 @@ class Trainer:
         with structlog.contextvars.bound_contextvars(campaign=task.campaign, task=task.task_id):
             self._show(state="training", holding=holding_name(task.campaign, task.task_id, task.attempt))
             try:
-                self._train_and_deliver(task)
+                with gate(self._allowed):
+                    self._train_and_deliver(task)
             except TrainingStopped:
                 log.info("task was cancelled")
                 self.account.ended(task, "cancelled")
@@ -102,14 +109,23 @@ class Trainer:
     # -- the path --------------------------------------------------------------------------------------------------
 
     def _train_and_deliver(self, task: TrainTask) -> None:
-        model = self._models.get(task)
         started = time.perf_counter()
-        claim, bytes_down = self._bind(task, model)
-        if claim.verdict != "ok" or claim.head is None or model.base is None:
+        held = self._models.find(task)
+        claim: Claim = self._patiently(lambda: self._broker.claim(task, held.digest if held else ""))
+        fetching = time.perf_counter() - started
+        if claim.head is None:
             log.debug("doorbell is void", verdict=claim.verdict)
             self.account.ended(task, "void")
             return
+        model = self._models.get(task)
+        started = time.perf_counter()
+        claim, bytes_down = self._hold_newest(task, model, claim)
         fetched = time.perf_counter()
+        fetching += fetched - started
+        if claim.head is None or model.base is None:
+            log.debug("the task ended meanwhile", verdict=claim.verdict)
+            self.account.ended(task, "void")
+            return
         version = claim.head.version
         log.debug("training", version=version, queue_seconds=round(claim.queue_seconds, 3))
         outcome = self._train(task, model, version)
@@ -136,7 +152,7 @@ class Trainer:
             metrics=_finite({**outcome.training.metrics, **outcome.metrics}),
             seconds={
                 "queue": claim.queue_seconds,
-                "fetch": fetched - started,
+                "fetch": fetching,
                 "train": trained - fetched,
                 "encode": time.perf_counter() - trained,
             },
@@ -157,12 +173,15 @@ class Trainer:
         else:
             log.info("the campaign has ended; the update was not wanted")
 
-    def _bind(self, task: TrainTask, model: CachedModel) -> tuple[Claim, int]:
-        """Claim the task and hold the newest version: the moment at which the base version is decided."""
+    def _hold_newest(self, task: TrainTask, model: CachedModel, claim: Claim) -> tuple[Claim, int]:
+        """Hold the version that the claim named, or a newer one: the moment at which the base version is decided.
+
+        Returns:
+            The claim that named it, and the bytes that were fetched.
+        """
         give_up, pause = time.monotonic() + task.timeout_seconds, 0.0
         bytes_down = 0
         while True:
-            claim = self._patiently(lambda: self._broker.claim(task, model.digest))
             head = claim.head
             if head is None or head.digest == model.digest:
                 return claim, bytes_down
@@ -182,6 +201,7 @@ class Trainer:
                     log.warning("the newest version cannot be fetched", version=head.version, reason=str(error))
                 time.sleep(pause)
                 pause = min(LAST_FETCH_PAUSE_SECONDS, 1.5 * pause + 0.005)
+                claim = self._patiently(lambda: self._broker.claim(task, model.digest))
                 continue
             model.keep(head, payload)
             return claim, bytes_down + len(payload)
@@ -237,7 +257,9 @@ class Trainer:
         return outcome
 
     def _own_model(self) -> torch.nn.Module:
-        return build_model(self._settings.model, self._settings.model_args, zlib.crc32(self._settings.name.encode()))
+        settings = self._settings
+        with gate(None):  # its owner's words
+            return build_model(settings.model, settings.model_args, zlib.crc32(settings.name.encode()))
 
     def _encode(self, task: TrainTask, model: CachedModel, outcome: Outcome) -> bytes | memoryview:
         chosen, seed = codec(task.codec, task.codec_args), _seed(task, self._settings.name)
@@ -269,8 +291,10 @@ class Trainer:
 
     def _fail(self, task: TrainTask, error: Exception) -> None:
         """Tell the coordinator that user code (or this installation) could not do the task."""
-        # User code may raise with text that is no valid Unicode; the report must go out all the same.
-        text = traceback.format_exc().encode("utf-8", "replace").decode()
+        # A sentence of ours says it all. Others need their traceback, and user code may raise with text that is no
+        # valid Unicode; the report must go out all the same.
+        text = str(error) if isinstance(error, SpecError) else traceback.format_exc()
+        text = text.encode("utf-8", "replace").decode()
         log.error("training failed", error=f"{type(error).__name__}: {error}", traceback=text)
         self._failures_in_a_row += 1
         self.account.ended(task, "failed", error=f"{type(error).__name__}: {error}"[:200])

@@ -24,11 +24,11 @@ from fl_core.codecs.fp32 import Fp32
 from fl_core.codecs.half import Bf16, Fp16
 from fl_core.codecs.int8 import Int8
 from fl_core.codecs.topk import TopK
-from fl_core.errors import SpecError
+from fl_core.errors import Reason, RejectedUpdate, SpecError
 from fl_core.factory import call
 from fl_core.vectors import FloatArray, Vector
 
-__all__ = ["Codec", "ErrorFeedback", "codec"]
+__all__ = ["Codec", "ErrorFeedback", "codec", "down_codec"]
 
 
 @runtime_checkable
@@ -76,6 +76,7 @@ class Codec(Protocol):
 
 
 _CODECS: dict[str, Callable[..., Codec]] = {"fp32": Fp32, "fp16": Fp16, "bf16": Bf16, "int8": Int8, "topk": TopK}
+_DOWN = ("fp32", "fp16", "bf16", "int8")
 
 
 def codec(name: str, args: Mapping[str, Any] | None = None) -> Codec:
@@ -102,6 +103,20 @@ def codec(name: str, args: Mapping[str, Any] | None = None) -> Codec:
         return kind(**(args or {}))
     except TypeError:
         raise SpecError(f"codec {name!r} does not take {dict(args or {})!r}; see the table of codecs.") from None
+
+
+def down_codec(name: str) -> Codec:
+    """The codec that a version or a patch is said to be written in: always one of our own, whatever the broker says.
+
+    Raises:
+        RejectedUpdate: it is none of them (malformed).
+
+    >>> down_codec("fp16").name
+    'fp16'
+    """
+    if name not in _DOWN:
+        raise RejectedUpdate(Reason.MALFORMED, f"{name[:80]!r} is no codec for versions")
+    return _CODECS[name]()
 
 
 def _own_codec(name: str, args: Mapping[str, Any]) -> Codec:

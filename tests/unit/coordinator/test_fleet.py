@@ -7,11 +7,13 @@ import signal
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from coordinator.fleet import Fleet, FleetWorker, load_fleet
+from coordinator.fleet import Fleet, FleetWorker, allowed_by, load_fleet
 from fl_core.errors import SpecError
+from fl_core.spec import CampaignSpec
 
 
 def _load(tmp_path: Path, text: str) -> list[FleetWorker]:
@@ -131,12 +133,14 @@ def test_a_fleet_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
 def test_a_worker_of_the_fleet_is_told_all_that_its_entry_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its command has the architecture, the speeds and the attack; an entry without them has no such options."""
     commands: dict[str, list[str]] = {}
+    environments: list[dict[str, str]] = []
 
     class Started:
         pid, returncode = 1, 0
 
-        def __init__(self, command: list[str], **_: object) -> None:
+        def __init__(self, command: list[str], env: dict[str, str], **_: object) -> None:
             commands[command[command.index("--name") + 1]] = command
+            environments.append(env)
 
         def poll(self) -> int:
             return 0
@@ -161,7 +165,9 @@ def test_a_worker_of_the_fleet_is_told_all_that_its_entry_says(tmp_path: Path, m
         data = "json:loads"
         """,
     )
-    Fleet(workers, "redis://h/0", tmp_path / "workers").start()
+    Fleet(workers, "redis://:secret@h/0", tmp_path / "workers", ["a.b:c", "d"]).start()
+    assert "secret" not in str(commands)  # everybody on the machine reads command lines
+    assert {(e["FEDTIDE_BROKER"], e["FEDTIDE_ALLOW"]) for e in environments} == {("redis://:secret@h/0", "a.b:c d")}
     wide, plain = commands["wide"], commands["plain"]
     options = dict(pairwise(wide))
     assert options["--model"] == "json:dumps"
@@ -175,3 +181,14 @@ def test_an_architecture_that_is_not_installed_is_told(tmp_path: Path) -> None:
     """Before any process is started, with the file and the key."""
     with pytest.raises(SpecError, match=r"worker.model = 'there_is_none:f'"):
         _load(tmp_path, "[[worker]]\ndata = 'json:loads'\nmodel = 'there_is_none:f'")
+
+
+def test_a_trial_s_workers_allow_what_its_spec_names() -> None:
+    """Model, method, codec and loss of one's own, and what their arguments name; built-in names need nothing."""
+    sections: dict[str, Any] = {
+        "model": {"factory": "fl_core.models:lora", "args": {"factory": "mine:net", "args": {"inner": "mine:part"}}},
+        "training": {"method": "mine:Method", "loss": "mine:loss", "method_args": {"public_data": "mine:public"}},
+        "codec": {"name": "mine:Codec"},
+    }
+    wanted = [f"mine:{name}" for name in ("Codec", "Method", "loss", "net", "part", "public")]
+    assert allowed_by(CampaignSpec.model_validate(sections)) == ["fl_core.models:lora", *wanted]

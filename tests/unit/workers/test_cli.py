@@ -77,6 +77,20 @@ def test_the_environment_has_every_setting(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (parsed["state_dir"], parsed["celery_events"], parsed["log_level"]) == (Path("/var/lib/x"), True, "debug")
 
 
+def test_what_tasks_may_name_comes_from_flags_environment_or_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One entry or several, like the queues; an entry of another form ends the program at once."""
+    path = tmp_path / "worker.toml"
+    path.write_text("allow = 'mine'")
+    assert list(_parsed("--config", str(path), *_arguments())["allow"]) == ["mine"]
+    monkeypatch.setenv("FEDTIDE_ALLOW", "mine other:net")
+    assert list(_parsed("--config", str(path), *_arguments())["allow"]) == ["mine", "other:net"]
+    assert list(_parsed(*_arguments(), "--allow", "a.b", "--allow", "c:d")["allow"]) == ["a.b", "c:d"]
+    said = _complaint(*_arguments(), "--allow", "a.b,c:d")
+    assert said == "allow = 'a.b,c:d' is not a module; write it as MODULE or as MODULE:NAME."
+
+
 def test_a_file_gives_the_factory_s_arguments_as_a_table(tmp_path: Path) -> None:
     """In TOML the arguments are a table with its own types, not JSON in a string."""
     path = tmp_path / "worker.toml"
@@ -131,7 +145,7 @@ def test_what_is_missing_is_named() -> None:
     ("text", "said"),
     [
         ("brokr = 'x'", "unknown key 'brokr'; did you mean 'broker'?"),
-        ("zzz = 1", "unknown key 'zzz'; known keys: broker, data, data_args, queue, name,"),
+        ("zzz = 1", "unknown key 'zzz'; known keys: broker, data, data_args, queue, allow, name,"),
         ("a = = 1", "is not valid TOML: Invalid value (at line 1, column 5)."),
         ("data_args = [1]", "Invalid value for '--data-args'"),
         ("threads = 'many'", "Invalid value for '--threads'"),

@@ -41,6 +41,16 @@ def test_a_model_is_built_once(cache: ModelCache) -> None:
     assert cache.get(TrainTask.from_bytes(again.to_bytes())) is first
 
 
+def test_each_task_is_trained_by_its_own_words(cache: ModelCache) -> None:
+    """A forged order with other settings takes the model, and leaves nothing behind for the next one."""
+    assert cache.get(TASK).settings.batch_size == 32
+    assert cache.get(replace(TASK, training={"batch_size": 1, "method": "personal"})).settings.batch_size == 1
+    with pytest.raises(SpecError):
+        cache.get(replace(TASK, training={"method": "no_such_method"}))
+    model = cache.get(TASK)
+    assert (model.settings.batch_size, type(model.method).__name__) == (32, "LocalSGD")
+
+
 def test_two_campaigns_do_not_share_a_model(cache: ModelCache) -> None:
     """Each campaign has its own versions, so its own model, even when they are built alike."""
     assert cache.get(TASK) is not cache.get(replace(TASK, campaign="digits-2"))

@@ -1,0 +1,135 @@
+"""A doorbell is anybody's: nothing is built for it before its claim, and then only what the device allows."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+
+from fl_core.broker import blobs
+from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.log import scan
+from fl_core.layout import Layout
+from fl_core.messages import ModelUpdate, TaskReport, TrainTask
+from fl_core.models.build import build_model
+from workers.pulse import Pulse
+from workers.settings import WorkerSettings
+from workers.train_task import Trainer
+
+ARGS: dict[str, Any] = {"inputs": 64, "hidden": [4], "classes": 10}
+LAYOUT = Layout.of(build_model("fl_core.models:mlp", ARGS, seed=0))
+TASK = TrainTask(
+    campaign="trial-1",
+    task_id="1-abc",
+    attempt=1,
+    queue="default",
+    timeout_seconds=60.0,
+    model_factory="fl_core.models:mlp",
+    model_args=ARGS,
+    layout_digest=LAYOUT.digest,
+    training={"local_steps": 1},
+    codec="fp32",
+    sends="delta",
+)
+KEYS = CampaignKeys(TASK.campaign)
+OWN = "from fl_core.models import mlp\ndef net(**a): return mlp(**a)\n"
+
+
+class Device:
+    """A worker's training half, and the campaign that it works for."""
+
+    def __init__(self, client: redis.Redis, url: str, folder: Path, *allow: str) -> None:
+        settings = WorkerSettings(
+            broker=url, data="fl_core.data:digits", name="pi", state_dir=folder, allow=allow,
+            data_args={"shard": 0, "num_shards": 50},
+        )  # fmt: skip
+        self.client = client
+        self.trainer = Trainer(settings, Pulse())
+        payload = np.zeros(LAYOUT.num_elements, np.float32).tobytes()
+        blobs.put(client, KEYS.version(0), payload)
+        head = {"version": 0, "digest": blobs.digest(payload), "num_bytes": len(payload), "num_chunks": 1}
+        client.hset(KEYS.head, mapping=head)
+        self.version_bytes = len(payload)
+
+    def do(self, task: TrainTask, *, wanted: bool = True) -> list[ModelUpdate | TaskReport]:
+        """Ring for a task, which the coordinator waits for or not; what has come into the log."""
+        if wanted:
+            self.client.hset(KEYS.out, task.task_id, f"{task.attempt}|0|default")
+        self.client.delete(KEYS.log)
+        self.trainer.execute(task.to_bytes())
+        return [
+            ModelUpdate.from_bytes(entry.header) if entry.kind == "u" else TaskReport.from_bytes(entry.header)
+            for entry in scan(self.client, KEYS)
+        ]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A user's own module."""
+    name = f"own_model_{abs(hash(tmp_path))}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def test_a_doorbell_that_nobody_waits_for_builds_nothing(
+    client: redis.Redis, broker_server: EmbeddedServer, tmp_path: Path, own: str
+) -> None:
+    """Even an allowed module is not imported for it, and nothing is reported."""
+    device = Device(client, broker_server.url, tmp_path, own)
+    assert device.do(replace(TASK, model_factory=f"{own}:net"), wanted=False) == []
+    assert own not in sys.modules
+
+
+def test_a_name_that_is_not_allowed_ends_its_task_and_not_the_worker(
+    client: redis.Redis, broker_server: EmbeddedServer, tmp_path: Path, own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever in a task names code: the report says in one sentence which name it is, and what would permit it."""
+    device = Device(client, broker_server.url, tmp_path)
+    mark = tmp_path / "owned"
+    command = {"command": f"touch {mark}"}
+    distil = {"num_classes": 10, "public_args": command, "public_data": "os:system"}
+    forged = {
+        "os:system": [
+            {"model_factory": "os:system", "model_args": command},
+            {"model_factory": "fl_core.models:lora", "model_args": {"factory": "os:system", "args": command}},
+            {"codec": "os:system", "codec_args": command},
+            {"training": {"method": "distillation", "method_args": distil}, "sends": "soft_labels"},
+            {"training": {"loss": "os:system"}},
+            {"training": {"method": "os:system"}},
+        ],
+        f"{own}:net": [{"model_factory": f"{own}:net"}],
+    }
+    monkeypatch.setattr("time.sleep", lambda _: None)  # it would wait after each failure
+    for name, orders in forged.items():
+        for number, order in enumerate(orders):
+            (report,) = device.do(replace(TASK, task_id=f"2-{len(name)}-{number}", **order))
+            assert isinstance(report, TaskReport)
+            assert report.outcome == "failed"
+            assert f"{name!r} is not allowed on this device" in report.detail, report.detail
+            assert f"--allow {name} " in report.detail
+            assert "\n" not in report.detail
+    assert not mark.exists()
+    assert own not in sys.modules
+    (update,) = device.do(TASK)
+    assert isinstance(update, ModelUpdate)
+
+
+def test_what_is_allowed_is_trained_and_the_version_comes_with_the_claim(
+    client: redis.Redis, broker_server: EmbeddedServer, tmp_path: Path, own: str
+) -> None:
+    """The small version's bytes come once, with the claim, and are there when the model has been built."""
+    device = Device(client, broker_server.url, tmp_path, own)
+    task = replace(TASK, model_factory=f"{own}:net")
+    (update,) = device.do(task)
+    assert isinstance(update, ModelUpdate)
+    assert (update.base_version, update.bytes_down) == (0, device.version_bytes)
+    (again,) = device.do(replace(task, task_id="2-abc"))
+    assert isinstance(again, ModelUpdate)
+    assert again.bytes_down == 0
