@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import heapq
+import itertools
 import json
 import os
 import random
@@ -19,9 +20,12 @@ import msgpack
 from fl_core.broker import blobs
 from fl_core.broker.connection import Client, connect
 from fl_core.broker.keys import train_queue
-from fl_core.broker.roster import BEAT_SECONDS, Roster
+from fl_core.broker.roster import BEAT_SECONDS, IDLE_BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.tasks import Head, TaskBroker, payload_place
 from fl_core.messages import Beat, ModelUpdate, TrainTask, holding_name
+
+# A worker that has taken a task says so this soon.
+NEWS_SECONDS = 1.0
 
 
 class LightWorker:
@@ -29,6 +33,7 @@ class LightWorker:
 
     def __init__(self, client: Client, roster: Roster, name: str) -> None:
         self.name = name
+        self.due = 0.0
         self._broker = TaskBroker(client, name)
         self._roster = roster
         self._digest = ""
@@ -82,26 +87,26 @@ class LightWorker:
         self._task = None
         self._num_done += 1
 
-    def beat(self) -> None:
-        """Say what it holds."""
+    def beat(self) -> float:
+        """Say what it holds; returns the seconds until it has to say it again."""
         task = self._task
-        self._roster.beat(
-            Beat(
-                worker=self.name,
-                state="training" if task else "idle",
-                queues=("default",),
-                holding=holding_name(task.campaign, task.task_id, task.attempt) if task else "",
-                host="light",
-                pid=os.getpid(),
-                started_ms=0,
-                threads=1,
-                device="none",
-                num_done=self._num_done,
-                num_failed=0,
-                bytes_up=0,
-                bytes_down=0,
-            )
+        beat = Beat(
+            worker=self.name,
+            state="training" if task else "idle",
+            queues=("default",),
+            holding=holding_name(task.campaign, task.task_id, task.attempt) if task else "",
+            host="light",
+            pid=os.getpid(),
+            started_ms=0,
+            threads=1,
+            device="none",
+            num_done=self._num_done,
+            num_failed=0,
+            bytes_up=0,
+            bytes_down=0,
         )
+        self._roster.beat(beat)
+        return due_seconds(beat)
 
 
 def work(url: str, num_workers: int, task_seconds: float, spread: float = 0.5, prefix: str = "light") -> None:
@@ -109,11 +114,19 @@ def work(url: str, num_workers: int, task_seconds: float, spread: float = 0.5, p
     client = connect(url)
     roster, draw = Roster(client), random.Random(0)
     idle = [LightWorker(client, roster, f"{prefix}-{index}") for index in range(num_workers)]
-    beats = [(time.monotonic() + BEAT_SECONDS * i / num_workers, i, w) for i, w in enumerate(idle)]
-    busy: list[tuple[float, int, LightWorker]] = []
-    queue, count = train_queue("default"), 0
-    for worker in idle:
+    order = itertools.count()
+    beats: list[tuple[float, int, LightWorker]] = []
+
+    def beat_at(worker: LightWorker, due: float) -> None:
+        """Its next beat is then, and not when it was to be before."""
+        worker.due = due
+        heapq.heappush(beats, (due, next(order), worker))
+
+    for index, worker in enumerate(idle):
         worker.beat()
+        beat_at(worker, time.monotonic() + IDLE_BEAT_SECONDS * index / num_workers)
+    busy: list[tuple[float, int, LightWorker]] = []
+    queue = train_queue("default")
     while True:
         now = time.monotonic()
         while busy and busy[0][0] <= now:
@@ -121,9 +134,9 @@ def work(url: str, num_workers: int, task_seconds: float, spread: float = 0.5, p
             worker.end()
             idle.append(worker)
         while beats[0][0] <= now:
-            due, index, worker = beats[0]
-            worker.beat()
-            heapq.heapreplace(beats, (due + BEAT_SECONDS, index, worker))
+            due, _, worker = heapq.heappop(beats)
+            if due == worker.due:
+                beat_at(worker, now + worker.beat())
         until = min(beats[0][0], busy[0][0] if busy else now + 1.0) - time.monotonic()
         if not idle:
             time.sleep(max(0.0, until))
@@ -132,12 +145,12 @@ def work(url: str, num_workers: int, task_seconds: float, spread: float = 0.5, p
         if popped is None:
             continue
         message = json.loads(popped[1])
-        ((order,), _, _) = msgpack.unpackb(base64.b64decode(message["body"]))
-        if idle[-1].begin(order):
-            count += 1
-            heapq.heappush(
-                busy, (time.monotonic() + task_seconds * draw.uniform(1 - spread, 1 + spread), count, idle.pop())
-            )
+        ((task,), _, _) = msgpack.unpackb(base64.b64decode(message["body"]))
+        if idle[-1].begin(task):
+            worker, now = idle.pop(), time.monotonic()
+            heapq.heappush(busy, (now + task_seconds * draw.uniform(1 - spread, 1 + spread), next(order), worker))
+            if worker.due > now + BEAT_SECONDS:
+                beat_at(worker, now + NEWS_SECONDS)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from coordinator.run import lead, local_fleet, open_broker
 from coordinator.run_folder import RunFolder
 from coordinator.tables import new_table, number
 from fl_core.broker.connection import connect, public_url
-from fl_core.broker.roster import Roster
+from fl_core.broker.roster import BEAT_SECONDS, Roster
 from fl_core.errors import CampaignError
 from fl_core.logs import configure_logs
 from fl_core.spec import CampaignSpec, load_spec, parse_spec
@@ -130,7 +130,11 @@ def _wait_until_idle(url: str, fleet: Fleet, names: list[str]) -> None:
         busy -= {
             seen.beat.worker
             for seen in roster.present()
-            if seen.silent_seconds < waited and seen.beat.state == "idle" and not seen.beat.holding
+            if seen.beat.state == "idle"
+            and not seen.beat.holding
+            and seen.is_alive
+            # One that is idle says so rarely; had it taken a task since, it would have said that by now.
+            and (seen.silent_seconds < waited or waited > 2 * BEAT_SECONDS)
         }
         fleet.check()
         if waited > IDLE_SECONDS:

@@ -6,6 +6,7 @@ when that worker was last heard of, and what the worker says it holds. All times
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from fl_core.spec import DispatchSection
 DOORBELL_GRACE_SECONDS = 3.0
 # Other campaigns' messages can hide that ours is gone, so a long wait rings again too, at doubling intervals.
 FIRST_REMINDER_SECONDS = 60.0
-MAX_SURVEYED = 2000
+# Of so many workers the names are read at each look, to tell who came and who left; all are counted.
+MAX_NAMED = 2000
+# Workers that serve several of a campaign's queues are told apart by name: of a large fleet this is done now and then.
+TELL_APART_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Dispatcher:
         self._rung: dict[int, tuple[float, float]] = {}
         self._served: set[str] | None = None
         self._waiting_by_queue: Counter[str] = Counter()
+        self._num_live = 0
+        self._next_telling_apart = 0.0
         self.present: dict[str, bool] = {}
 
     # -- issuing ---------------------------------------------------------------------------------------------------
@@ -123,7 +129,7 @@ class Dispatcher:
                 if reason := self._why_lost(task, owner, present, now_ms, judge_workers):
                     lost.append((task, task.queue, reason))
         self._waiting_by_queue = Counter(task.queue for task in waiting)
-        stranded, silent = self._look_at_waiting(waiting, now_ms)
+        stranded, silent = self._look_at_waiting(waiting, now_ms, judge_workers)
         return Survey(lost + stranded, silent, claimed)
 
     def look_at_queues(self) -> int:
@@ -132,14 +138,22 @@ class Dispatcher:
         Raises:
             BrokerUnavailable: unknown.
         """
-        present = self._roster.present(max_workers=MAX_SURVEYED)
-        live = [p.beat for p in present if p.silent_seconds < self._settings.lease_seconds]
-        if len(present) < MAX_SURVEYED:  # of more, this is a sample: a worker that is not in it has not left
-            ours = [p for p in present if set(p.beat.queues) & set(self._settings.queues)]
-            self.present = {p.beat.worker: p.silent_seconds < self._settings.lease_seconds for p in ours}
-        served = {queue for beat in live for queue in beat.queues}
-        self._served = (served & set(self._settings.queues)) or None
-        return sum(bool(set(beat.queues) & set(self._settings.queues)) for beat in live)
+        queues, patience = self._settings.queues, max(1.0, self._settings.lease_seconds - BEAT_SECONDS)
+        live = self._roster.count_live(queues, patience)
+        self._served = {queue for queue, count in live.items() if count} or None
+        if sum(live.values()) <= MAX_NAMED // 2:
+            named = [self._roster.serving(queue, max_workers=MAX_NAMED, patience_seconds=patience) for queue in queues]
+            if sum(map(len, named)) < MAX_NAMED:
+                self.present = {worker: alive for page in named for worker, alive in page.items()}
+                return sum(self.present.values())
+        if len(queues) == 1:
+            return sum(live.values())
+        if time.monotonic() >= self._next_telling_apart:
+            names = {name for queue in queues for name in self._roster.live_names(queue, patience)}
+            self._num_live = len(names)
+            self._next_telling_apart = time.monotonic() + TELL_APART_SECONDS
+        # Between two times of telling apart: at least as many as the largest queue has, at most their sum.
+        return min(max(self._num_live, *live.values()), sum(live.values()))
 
     def _why_lost(
         self, task: OpenTask, owner: Owner, present: Mapping[str, tuple[float, str]], now_ms: int, judge_workers: bool
@@ -161,7 +175,7 @@ class Dispatcher:
         return None
 
     def _look_at_waiting(
-        self, waiting: list[OpenTask], now_ms: int
+        self, waiting: list[OpenTask], now_ms: int, judge_workers: bool
     ) -> tuple[list[tuple[OpenTask, str, str]], list[OpenTask]]:
         """Tasks that nobody has: those on a queue that nobody serves, and those whose doorbell has gone missing."""
         now = now_ms / 1000
@@ -174,7 +188,7 @@ class Dispatcher:
             issued = task.issued_ms / 1000
             if now - issued < DOORBELL_GRACE_SECONDS:
                 continue
-            if self._served is not None and task.queue not in self._served:
+            if judge_workers and self._served is not None and task.queue not in self._served:
                 stranded.append((task, min(self._served), "no_worker"))
                 continue
             last_rung, patience = self._rung.get(task.number, (issued, FIRST_REMINDER_SECONDS))

@@ -10,7 +10,6 @@ from fl_core.broker.registry import Registry
 from fl_core.broker.roster import Roster
 
 SAMPLE_SECONDS = 1.0
-ALIVE_SECONDS = 6.0
 
 
 def look_at_workers(broker: str) -> list[dict[str, Any]]:
@@ -22,8 +21,8 @@ def look_at_workers(broker: str) -> list[dict[str, Any]]:
     return [
         {
             "worker": seen.beat.worker,
-            "alive": seen.silent_seconds < ALIVE_SECONDS,
-            "state": seen.beat.state if seen.silent_seconds < ALIVE_SECONDS else "silent",
+            "alive": seen.is_alive,
+            "state": seen.beat.state if seen.is_alive else "silent",
             "holding": seen.beat.holding,
             "silent_seconds": round(seen.silent_seconds, 1),
             "queues": list(seen.beat.queues),
@@ -49,11 +48,10 @@ def look_at_queues(registry: Registry, broker: str) -> list[dict[str, Any]]:
     first, started = {queue.name: queue for queue in registry.queues()}, time.monotonic()
     time.sleep(SAMPLE_SECONDS)
     second, seconds = registry.queues(), time.monotonic() - started
+    live = Roster(connect(broker, timeout_seconds=5)).count_live([queue.name for queue in second])
     busy: dict[str, int] = {}
-    live: dict[str, int] = {}
     for row in look_at_workers(broker):
         for queue in row["queues"] if row["alive"] else ():
-            live[queue] = live.get(queue, 0) + 1
             busy[queue] = busy.get(queue, 0) + bool(row["holding"])
     rows = []
     for queue in second:
@@ -64,7 +62,7 @@ def look_at_queues(registry: Registry, broker: str) -> list[dict[str, Any]]:
                 "depth": queue.depth,
                 "oldest_seconds": round(queue.oldest_seconds, 1),
                 "in_flight": busy.get(queue.name, 0),
-                "workers": live.get(queue.name, 0),
+                "workers": live[queue.name],
                 "arrivals_per_second": round((queue.published - before.published) / seconds, 2),
                 "departures_per_second": round((queue.claimed - before.claimed) / seconds, 2),
                 "wait_p50_seconds": queue.wait_quantile(0.5),

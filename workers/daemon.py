@@ -14,7 +14,7 @@ import structlog
 
 from fl_core.broker.connection import broker_errors, connect, public_url
 from fl_core.broker.consumer import Consumer
-from fl_core.broker.roster import BEAT_SECONDS, Roster
+from fl_core.broker.roster import BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, RejectedUpdate, SpecError
 from fl_core.exposition import MetricsServer
@@ -48,6 +48,7 @@ class Daemon:
         self._started_ms = time.time_ns() // 10**6
         self._leaving = threading.Event()
         self._ended = threading.Event()
+        self._listens = threading.Event()
         self._leave_by = float("inf")
         self._outbox_waits = True
         self._consumer = Consumer(
@@ -92,6 +93,7 @@ class Daemon:
     def _on_ready(self) -> None:
         # Started here, after the pool has forked its child: the child inherits no thread in the middle of something.
         log.info("worker is ready", worker=self._settings.name, queues=list(self._settings.queues))
+        self._listens.set()
         if not self._thread.is_alive():
             self._thread.start()
             if self._metrics is not None:
@@ -103,7 +105,7 @@ class Daemon:
 
     def _leave(self) -> None:
         try:
-            self._roster.leave(self._settings.name)
+            self._roster.leave(self._settings.name, self._settings.queues)
         except BrokerError as error:
             log.warning("the roster was not told; it will notice", reason=str(error))
         log.info("worker has left", worker=self._settings.name)
@@ -112,7 +114,7 @@ class Daemon:
 
     def _watch(self) -> None:
         """Beat; deliver what an earlier life left; notice when the child died or the grace period is over."""
-        next_beat, told = 0.0, ""
+        last_beat, next_beat, told = 0.0, 0.0, ("", False)
         away_since: float | None = None
         while not self._ended.wait(LOOK_SECONDS):
             vitals = self._pulse.read()
@@ -121,13 +123,16 @@ class Daemon:
                 self._on_stop()
             self._look_after_child(vitals)
             now = time.monotonic()
-            # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it.
-            news = vitals.holding != told and now >= next_beat - BEAT_SECONDS + NEWS_SECONDS
-            if now < next_beat and not news:
+            # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it. So is
+            # that the worker listens (again): whoever counts workers may have forgotten it.
+            news = (vitals.holding, self._leaving.is_set())
+            if self._listens.is_set():
+                self._listens.clear()
+            elif now < next_beat and not (news != told and now >= last_beat + NEWS_SECONDS):
                 continue
-            next_beat, told = now + BEAT_SECONDS, vitals.holding
+            last_beat, next_beat, told = now, now + BEAT_SECONDS, news
             try:
-                self._beat(vitals)
+                next_beat = now + self._beat(vitals)
                 if away_since is not None:
                     log.info("the broker is back", away_seconds=round(now - away_since))
                     away_since = None
@@ -167,24 +172,25 @@ class Daemon:
         except BrokerError:
             return False  # the lease runs out, and the coordinator re-issues
 
-    def _beat(self, vitals: Vitals) -> None:
-        self._roster.beat(
-            Beat(
-                worker=self._settings.name,
-                state="leaving" if self._leaving.is_set() else vitals.state,
-                queues=self._settings.queues,
-                holding=vitals.holding,
-                host=platform.node(),
-                pid=os.getpid(),
-                started_ms=self._started_ms,
-                threads=self._settings.threads,
-                device=vitals.device,
-                num_done=vitals.num_done,
-                num_failed=vitals.num_failed,
-                bytes_up=vitals.bytes_up,
-                bytes_down=vitals.bytes_down,
-            )
+    def _beat(self, vitals: Vitals) -> float:
+        """Say how this worker is; returns the seconds until it has to say it again."""
+        beat = Beat(
+            worker=self._settings.name,
+            state="leaving" if self._leaving.is_set() else vitals.state,
+            queues=self._settings.queues,
+            holding=vitals.holding,
+            host=platform.node(),
+            pid=os.getpid(),
+            started_ms=self._started_ms,
+            threads=self._settings.threads,
+            device=vitals.device,
+            num_done=vitals.num_done,
+            num_failed=vitals.num_failed,
+            bytes_up=vitals.bytes_up,
+            bytes_down=vitals.bytes_down,
         )
+        self._roster.beat(beat)
+        return due_seconds(beat)
 
     def _deliver_kept(self) -> None:
         """Deliver what an earlier life of this worker could not (the child delivers its own)."""

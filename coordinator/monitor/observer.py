@@ -29,8 +29,6 @@ log = structlog.get_logger()
 POLL_SECONDS = 1.0
 MAX_CAMPAIGNS = 100
 MAX_WORKERS = 10_000
-# Silent for longer, a worker counts as lost: three beats.
-ALIVE_SECONDS = 6.0
 # Reading may take at most this share of the time; but a broker that was slow once is asked again soon.
 MAX_SHARE = 0.05
 MAX_PAUSE_SECONDS = 5.0

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from coordinator.monitor.observer import ALIVE_SECONDS, Observer, Snapshot, brief
+from coordinator.monitor.observer import Observer, Snapshot, brief
 from coordinator.monitor.track import Track, WorkerPast
 from fl_core.broker.roster import Presence
 
@@ -47,7 +47,7 @@ def _broker(seen: Snapshot) -> Row | None:
 
 def worker_state(seen: Presence) -> str:
     """idle, training, delivering or leaving as it says itself; silent when it has not said anything for long."""
-    return seen.beat.state if seen.silent_seconds < ALIVE_SECONDS else "silent"
+    return seen.beat.state if seen.is_alive else "silent"
 
 
 def worker_counts(workers: list[Presence]) -> dict[str, int]:
@@ -60,7 +60,7 @@ def queue_rows(observer: Observer, seen: Snapshot) -> list[Row]:
     live: Counter[str] = Counter()
     busy: Counter[str] = Counter()
     for worker in seen.workers:
-        if worker.silent_seconds < ALIVE_SECONDS:
+        if worker.is_alive:
             live.update(worker.beat.queues)
             busy.update(worker.beat.queues if worker.beat.holding else ())
     rows = []

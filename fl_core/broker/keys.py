@@ -7,6 +7,8 @@ key                                    type    holds
 ``fedtide:beats``                      hash    worker -> ``Beat``
 ``fedtide:seen``                       zset    worker -> last beat, ms of the server's clock
 ``fedtide:holding``                    hash    worker -> the task in hand (``campaign/task_id#attempt``) or empty
+``fedtide:live:<queue>``               zset    worker -> when its next beat is due, ms of the server's clock; goes when
+                                               nobody has beaten for the queue for ten minutes
 ``fedtide:queues``                     hash    per queue: ``<queue>:published`` and ``<queue>:claimed`` -> count; waits
                                                until claimed: ``:waited_ms`` their sum, ``:wait<i>`` a histogram,
                                                ``:recent`` the last hundred or more
@@ -48,6 +50,15 @@ SEEN = PREFIX + "seen"
 HOLDING = PREFIX + "holding"
 QUEUE_COUNTS = PREFIX + "queues"
 TRAIN_QUEUE_PREFIX = "fedtide.train."
+
+
+def live(queue: str) -> str:
+    """The register of the workers that serve a queue.
+
+    >>> live("gpu")
+    'fedtide:live:gpu'
+    """
+    return PREFIX + "live:" + queue
 
 
 def train_queue(queue: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fl_core.broker import keys, scripts
@@ -10,9 +10,22 @@ from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.errors import RejectedUpdate
 from fl_core.messages import Beat
 
+# A worker that has a task beats every two seconds, because its task is missed when it falls silent. One that waits has
+# nothing to lose.
 BEAT_SECONDS = 2.0
+IDLE_BEAT_SECONDS = 20.0
+# So long after a beat was due does its worker count as alive; a campaign's lease says it for itself.
+PATIENCE_SECONDS = 4.0
 # A worker that has been silent for a day is forgotten.
 FORGET_SECONDS = 24 * 3600
+
+
+_PAGE = 5_000
+
+
+def due_seconds(beat: Beat) -> float:
+    """How long after this beat the next one comes at the latest."""
+    return IDLE_BEAT_SECONDS if beat.state == "idle" and not beat.holding else BEAT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +34,11 @@ class Presence:
 
     beat: Beat
     silent_seconds: float
+
+    @property
+    def is_alive(self) -> bool:
+        """Its next beat is not overdue."""
+        return self.silent_seconds < due_seconds(self.beat) + PATIENCE_SECONDS
 
 
 class Roster:
@@ -37,12 +55,70 @@ class Roster:
             BrokerUnavailable: nobody heard it.
         """
         with broker_errors("sending a beat"):
-            self._beat(keys=[keys.BEATS, keys.SEEN, keys.HOLDING], args=[beat.worker, beat.to_bytes(), beat.holding])
+            self._beat(
+                keys=[keys.BEATS, keys.SEEN, keys.HOLDING, *map(keys.live, beat.queues)],
+                args=[beat.worker, beat.to_bytes(), beat.holding, round(1000 * due_seconds(beat))],
+            )
 
-    def leave(self, worker: str) -> None:
+    def leave(self, worker: str, queues: Sequence[str]) -> None:
         """Take a worker off the register: it stops of its own will."""
         with broker_errors("leaving the roster"), self._client.pipeline() as pipeline:
-            pipeline.hdel(keys.BEATS, worker).zrem(keys.SEEN, worker).hdel(keys.HOLDING, worker).execute()
+            pipeline.hdel(keys.BEATS, worker).zrem(keys.SEEN, worker).hdel(keys.HOLDING, worker)
+            for queue in queues:
+                pipeline.zrem(keys.live(queue), worker)
+            pipeline.execute()
+
+    def count_live(self, queues: Sequence[str], patience_seconds: float = PATIENCE_SECONDS) -> dict[str, int]:
+        """How many live workers serve each queue: counted by the server, at a cost that no fleet's size changes.
+
+        Args:
+            queues: their names.
+            patience_seconds: how long a beat may be overdue.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        low, high = self._alive_between(patience_seconds)
+        with broker_errors("counting the workers"), self._client.pipeline(transaction=False) as pipeline:
+            for queue in queues:
+                pipeline.zcount(keys.live(queue), low, high)
+            return dict(zip(queues, map(int, pipeline.execute()), strict=True))
+
+    def serving(self, queue: str, *, max_workers: int, patience_seconds: float = PATIENCE_SECONDS) -> dict[str, bool]:
+        """The workers of a queue by name, silent ones too, and whether each is alive; at most ``max_workers``.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        low, high = self._alive_between(patience_seconds)
+        with broker_errors("reading a queue's workers"):
+            rows = self._client.zrevrange(keys.live(queue), 0, max_workers - 1, withscores=True)
+        return {name.decode(errors="replace"): low <= due <= high for name, due in rows}
+
+    def live_names(self, queue: str, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[bytes]:
+        """Every live worker of a queue, page by page. A worker that beats meanwhile may come twice.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        low, high = self._alive_between(patience_seconds)
+        start = 0
+        while True:
+            with broker_errors("reading a queue's workers"):
+                page = self._client.zrangebyscore(keys.live(queue), low, high, start, _PAGE, withscores=True)
+            yield from (name for name, _ in page)
+            if len(page) < _PAGE:
+                return
+            # The next page begins at the last one's score, behind those that were there: scores only rise.
+            start = sum(due == page[-1][1] for _, due in page) + (start if page[-1][1] == low else 0)
+            low = page[-1][1]
+
+    def _alive_between(self, patience_seconds: float) -> tuple[float, float]:
+        """Between which moments a live worker's next beat is due. One that is due much later beat by another clock."""
+        with broker_errors("reading the server's clock"):
+            seconds, micros = self._client.time()
+        now_ms = seconds * 1000 + micros / 1000
+        return now_ms - 1000 * patience_seconds, now_ms + 1000 * (IDLE_BEAT_SECONDS + PATIENCE_SECONDS)
 
     def lookup(self, workers: Sequence[str]) -> dict[str, tuple[float, str]]:
         """For some workers: seconds since the last beat (infinite if there is none) and what it holds.

@@ -113,13 +113,20 @@ redis.call('HDEL', KEYS[3], ARGV[1])
 return redis.call('XADD', KEYS[1], '*', 'r', ARGV[4])
 """
 
-# A sign of life.
-#   KEYS beats seen holding   ARGV worker beat holding
+# A sign of life. A register of live workers per queue lets coordinators count them, however many there are; it holds
+# nobody who was due a day ago, and goes by itself when all of a queue's workers are gone.
+#   KEYS beats seen holding live...   ARGV worker beat holding due-ms(from now)
 BEAT = """
 local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[2], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
+redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
+for i = 4, #KEYS do
+  redis.call('ZADD', KEYS[i], now + ARGV[4], ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now - 86400000)
+  redis.call('PEXPIRE', KEYS[i], 600000)
+end
 return 1
 """
 

@@ -83,15 +83,16 @@ def test_a_lookup_tells_silence_and_what_is_in_hand(client: redis.Redis) -> None
 
 
 def test_a_worker_that_leaves_is_gone(client: redis.Redis) -> None:
-    """Nothing of it stays in any of the three keys, and leaving twice is no error."""
+    """Nothing of it stays in any of the keys, and leaving twice is no error."""
     roster = Roster(client)
     roster.beat(BEAT)
     roster.beat(replace(BEAT, worker="laptop"))
-    roster.leave("pi")
-    roster.leave("pi")
+    roster.leave("pi", BEAT.queues)
+    roster.leave("pi", BEAT.queues)
     assert [presence.beat.worker for presence in roster.present()] == ["laptop"]
     assert roster.lookup(["pi"]) == {"pi": (float("inf"), "")}
     assert client.hkeys(keys.BEATS) == client.hkeys(keys.HOLDING) == [b"laptop"]
+    assert client.zrange(keys.live("gpu"), 0, -1) == client.zrange(keys.live("default"), 0, -1) == [b"laptop"]
 
 
 def test_bad_bytes_of_one_worker_do_not_hide_the_others(client: redis.Redis) -> None:
@@ -135,3 +136,55 @@ def test_reading_the_roster_writes_nothing(client: redis.Redis) -> None:
     roster.present()
     roster.lookup(["pi", "stranger"])
     assert {key: client.dump(key) for key in client.keys("*")} == before
+
+
+# -- counting ------------------------------------------------------------------------------------------------------
+
+
+def _register(client: redis.Redis, queue: str, names: list[str], due_in_seconds: float) -> None:
+    """Workers of a queue whose next beat is due then, as ``BEAT`` writes them."""
+    seconds, _ = client.time()
+    client.zadd(keys.live(queue), dict.fromkeys(names, (seconds + due_in_seconds) * 1000))
+
+
+def test_live_workers_are_counted_and_not_sampled(client: redis.Redis) -> None:
+    """Three of a rare class are found beside ten thousand that were heard later, and those are ten thousand."""
+    _register(client, "gpu", ["g1", "g2", "g3"], 1.0)
+    _register(client, "default", [f"w{n}" for n in range(10_000)], 20.0)
+    _register(client, "default", [f"dead{n}" for n in range(500)], -60.0)
+    roster = Roster(client)
+    assert roster.count_live(["gpu", "default", "tpu"]) == {"gpu": 3, "default": 10_000, "tpu": 0}
+    names = list(roster.live_names("default"))
+    assert len(names) == len(set(names)) == 10_000
+    assert roster.serving("gpu", max_workers=2) == {"g3": True, "g2": True}
+
+
+def test_who_has_a_task_beats_more_often_and_is_missed_sooner(client: redis.Redis) -> None:
+    """Silence is judged by what the worker itself promised: two seconds with a task, twenty without."""
+    roster = Roster(client)
+    roster.beat(replace(BEAT, worker="busy", queues=("gpu",)))
+    roster.beat(replace(BEAT, worker="idle", queues=("gpu",), state="idle", holding=""))
+    assert roster.count_live(["gpu"]) == {"gpu": 2}
+    for silent, live in ((10.0, {"busy": False, "idle": True}), (20.0, {"busy": False, "idle": False})):
+        for name in ("busy", "idle"):
+            client.zincrby(keys.live("gpu"), -silent * 1000, name)
+            _age(client, name, silent)
+        assert roster.serving("gpu", max_workers=10) == live
+        assert {seen.beat.worker: seen.is_alive for seen in roster.present()} == live
+        assert roster.count_live(["gpu"])["gpu"] == sum(live.values())
+
+
+def test_a_register_ends_by_itself(client: redis.Redis) -> None:
+    """Queues that strangers invent cost nothing for long, and who was due a day ago is not kept."""
+    roster = Roster(client)
+    _register(client, "gpu", ["old"], -FORGET_SECONDS - 60)
+    roster.beat(BEAT)
+    assert client.zrange(keys.live("gpu"), 0, -1) == [b"pi"]
+    assert 0 < client.ttl(keys.live("gpu")) <= 600
+
+
+def test_a_beat_by_another_clock_is_not_alive_for_ever(client: redis.Redis) -> None:
+    """After the server's clock was set back, workers that died before are not counted until it has caught up."""
+    _register(client, "gpu", ["before"], 3600.0)
+    Roster(client).beat(BEAT)
+    assert Roster(client).count_live(["gpu"]) == {"gpu": 1}

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from coordinator.monitor import views
-from coordinator.monitor.observer import ALIVE_SECONDS, Snapshot
+from coordinator.monitor.observer import Snapshot
 from coordinator.monitor.top import sparkline
 from coordinator.monitor.track import Track
-from fl_core.broker.roster import Presence
+from fl_core.broker.roster import IDLE_BEAT_SECONDS, PATIENCE_SECONDS, Presence
 from fl_core.messages import Beat
 
 
@@ -58,8 +58,9 @@ def test_order_and_search() -> None:
 
 
 def test_silent_workers_are_told_from_live_ones() -> None:
-    """Silent for longer than three beats, whatever the last beat said; off the register but known: gone."""
-    seen = Snapshot(workers=[_worker("a"), _worker("b", ALIVE_SECONDS + 1)], workers_seen_at=time.time())
+    """Silent for longer than it promised, whatever the last beat said; off the register but known: gone."""
+    silent = _worker("b", IDLE_BEAT_SECONDS + PATIENCE_SECONDS + 1)
+    seen = Snapshot(workers=[_worker("a"), silent], workers_seen_at=time.time())
     assert views.worker_counts(seen.workers) == {"idle": 1, "silent": 1}
     track = Track()
     track.add([{"kind": "worker", "seconds": 1.0, "worker": "z", "event": "left"}])
