@@ -51,11 +51,11 @@ class Series:
     """A history by column; times in seconds since the campaign was opened.
 
     Attributes:
-        evaluations: (seconds, accuracy or None, loss) of each.
+        evaluations: (seconds, accuracy or None, loss or None) of each; a diverged model has no loss.
         update_seconds, update_staleness: of each merged update.
     """
 
-    evaluations: list[tuple[float, float | None, float]] = field(default_factory=list)
+    evaluations: list[tuple[float, float | None, float | None]] = field(default_factory=list)
     update_seconds: list[float] = field(default_factory=list)
     update_staleness: list[int] = field(default_factory=list)
 
@@ -66,8 +66,8 @@ class Series:
 
     @property
     def losses(self) -> list[tuple[float, float]]:
-        """(seconds, loss) of all evaluations."""
-        return [(seconds, loss) for seconds, _, loss in self.evaluations]
+        """(seconds, loss) of the evaluations that have one."""
+        return [(seconds, loss) for seconds, _, loss in self.evaluations if loss is not None]
 
 
 def read_series(history: Path) -> Series:
@@ -96,7 +96,8 @@ def draw_curves(history: Path, path: Path, title: str) -> bool:
     if not _can_draw():
         return False
     series = read_series(history)
-    panels = [draw for draw, has_data in ((_draw_scores, series.evaluations), (_draw_staleness, series.update_seconds),
+    scores = series.accuracies or series.losses
+    panels = [draw for draw, has_data in ((_draw_scores, scores), (_draw_staleness, series.update_seconds),
                                           (_draw_speed, series.update_seconds)) if has_data]  # fmt: skip
     if not panels:
         return False

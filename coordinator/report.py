@@ -205,7 +205,8 @@ def _scores(runs: Sequence[Run], over: str) -> str:
     ]
     chart = svg.line_chart(lines, x_label=label, y_label=key, y_range=limits)
     if len(runs) == 1 and accurate and over == "seconds":
-        losses = [svg.Line("loss", [(e["seconds"], e["loss"]) for e in runs[0].evaluations])]
+        points = [(e["seconds"], e["loss"]) for e in runs[0].evaluations if e["loss"] is not None]
+        losses = [svg.Line("loss", points)]
         chart += svg.line_chart(losses, x_label=label, y_label="loss")
     return chart
 
