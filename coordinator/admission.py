@@ -14,6 +14,7 @@ from fl_core.aggregation.strategy import update_elements
 from fl_core.broker import blobs
 from fl_core.broker.log import LogEntry
 from fl_core.codecs import codec
+from fl_core.codecs.own_codec import OwnCodec
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.layout import Layout
 from fl_core.messages import ModelUpdate
@@ -79,7 +80,8 @@ class Admission:
         self._layout = layout
         self._secret = secret
         self._fetch_blob = fetch_blob
-        self._codec = codec(spec.codec.name, spec.codec.args)
+        chosen = codec(spec.codec.name, spec.codec.args)
+        self._codec = OwnCodec(spec.codec.name, chosen) if ":" in spec.codec.name else chosen
 
     def max_payload_bytes(self, strategy: Strategy, part: int) -> int:
         """No update of that part is longer; of an unknown part, none is longer than the whole."""

@@ -132,6 +132,7 @@ class Coordinator:
             broker, state, clock, timing, self._transaction, self._saver, self._history, self._feed, self._board,
             payloads, traces,
         )  # fmt: skip
+        self._left_out: list[str] = []
         self._judge_workers_after = 0.0
         self._next_survey = self._next_status = 0.0
         self._log = log.bind(campaign=identity.campaign)
@@ -158,8 +159,6 @@ class Coordinator:
         keeper.start()
         try:
             self._patiently(self._recover)
-            if self._evaluator is not None:
-                self._evaluator.start()
             while not self._is_done():
                 if keeper.lost:
                     raise FencedOut(
@@ -380,6 +379,8 @@ class Coordinator:
         state.ledger.verify()
         summary = self._board.summarise()
         summary["model_digest"] = blobs.digest(state.strategy.parameters.values.view(np.uint8).data)
+        if self._left_out:
+            summary["left_out"] = self._left_out
         metadata = {"campaign": self._identity.campaign, "version": str(state.strategy.version)}
         self._folder.write_model(state.strategy.parameters, self._layout, metadata)
         self._folder.write_summary(summary)
@@ -393,7 +394,9 @@ class Coordinator:
         asked = False
         while self._state.scores.version != self._state.strategy.version:
             if evaluator.error is not None or time.monotonic() > deadline:
-                self._log.warning("the last version was not evaluated", reason=evaluator.error or "it took too long")
+                reason = evaluator.error or f"it took longer than {FINAL_EVALUATION_SECONDS:.0f} s"
+                self._log.warning("the last version was not evaluated", reason=reason)
+                self._left_out.append(f"the evaluation of the last version: {reason}")
                 return
             if not evaluator.busy and not asked:
                 asked = True

@@ -187,7 +187,7 @@ def run(
             on_launch=display.show_launch,
             on_progress=display.show_progress,
         )
-    from coordinator.show import show_at_end
+    from coordinator.leavings import show_at_end
 
     shown = show_at_end(spec, folder, summary)
     if as_json:

@@ -54,6 +54,7 @@ class Decisions:
         self._evaluated = -1
         self._evaluation_asked = 0.0
         self._merge_asked = -1
+        self._without_evaluation = False
         self._log = log.bind(campaign=broker.keys.campaign)
         self.interrupted = threading.Event()
         self.stop_asked = False
@@ -100,12 +101,12 @@ class Decisions:
             CampaignError: the evaluation cannot work.
         """
         if self._evaluator is not None:
-            if self._evaluator.error is not None and not self.stop_asked:
-                raise CampaignError(self._evaluator.error)
             for result in self._evaluator.take_results():
                 self._timing.add_evaluation(time.monotonic() - self._evaluation_asked)
                 body = {"version": result.version, "loss": result.loss, "accuracy": result.accuracy}
                 self._transaction.append("evaluated", {**body, "num_examples": result.num_examples})
+            if self._evaluator.error is not None and not self._without_evaluation:
+                self._do_without_evaluation(self._evaluator.error, died=self._evaluator.died)
         if self.stop_asked or not self._state.opened_ms:
             return
         self._merge_if_due()
@@ -116,6 +117,20 @@ class Decisions:
         elif limit is not None and self._clock.now_ms() - self._state.opened_ms >= limit * 1000:
             self.stop_asked = True
             self._transaction.append("stopped", {"reason": "seconds", "control": ""})
+
+    def _do_without_evaluation(self, reason: str, *, died: bool) -> None:
+        """Code that raises has to be mended. A process that dies again and again may have met a limit of this machine:
+        a campaign whose end does not depend on scores goes on without them."""
+        if self.stop_asked or not self._state.accepts:
+            return  # the end says what was left out
+        stop = self._spec.stop
+        if not died:
+            raise CampaignError(reason)
+        if stop.accuracy is not None or stop.loss is not None:
+            key = "stop.accuracy" if stop.accuracy is not None else "stop.loss"
+            raise CampaignError(f"{reason} {key} needs evaluations; mend the cause and go on with --resume.")
+        self._without_evaluation = True
+        self._log.warning("going on without evaluations, and without the guard that needs them", reason=reason)
 
     def _merge_if_due(self) -> None:
         """Semi-asynchronous: what waits in the buffer is merged after ``max_wait_seconds``, full or not."""

@@ -18,11 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from coordinator.curves import draw_comparison, draw_curves
+from coordinator.curves import draw_comparison
 from coordinator.examples import example
 from coordinator.fleet import Fleet, load_fleet
+from coordinator.leavings import leave_pictures
 from coordinator.progress import Display, summary_table
-from coordinator.report import write_report
 from coordinator.run import lead, local_fleet, open_broker
 from coordinator.run_folder import RunFolder
 from coordinator.tables import new_table, number
@@ -151,8 +151,7 @@ def _campaign(spec: CampaignSpec, url: str, path: Path, fleet: Fleet, quiet: boo
         configure_logs("info", stream=display.log_stream)
         with display:
             summary = lead(spec, url, folder, fleet, on_launch=display.show_launch, on_progress=display.show_progress)
-    draw_curves(folder.history, folder.curves, title=_title(spec, summary))
-    write_report(folder.path)
+    leave_pictures(folder, summary, title=_title(spec, summary))
     _end_if_interrupted(summary)
     return summary
 

@@ -33,6 +33,8 @@ from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.fitness import BLOBS_REACHABLE, Finding, check_blobs, check_broker
 from fl_core.broker.lease import Writer
 from fl_core.broker.places import Places
+from fl_core.codecs import codec
+from fl_core.codecs.own_codec import verify_codec
 from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
 from fl_core.layout import Layout
 from fl_core.models.build import build_model
@@ -109,6 +111,8 @@ def coordinating(
             loaded = store.load()  # whoever had the lease until now may have gone on
         strategy = build_strategy(spec, layout, initial)
         verify_method(spec.training, strategy.sends)
+        if ":" in spec.codec.name:
+            verify_codec(spec.codec.name, codec(spec.codec.name, spec.codec.args), layout.num_elements)
         _verify_way_down(spec, strategy.sends)
         if (num_vectors := getattr(strategy, "held_vectors", 1)) > 1:
             log.info("memory of the strategy, at most", megabytes=round(num_vectors * layout.num_bytes / 1e6, 1))

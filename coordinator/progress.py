@@ -177,6 +177,8 @@ class Display:
             console.print("not counted (no open task): " + _reasons(summary["surplus"]), highlight=False)
         if summary["rejected"]:
             console.print("rejected: " + _reasons(summary["rejected"]), highlight=False)
+        for sentence in summary.get("left_out", ()):
+            console.print(f"left out: {sentence}", highlight=False, markup=False)
         console.print(
             f"files: {self._folder}/summary.json, history.jsonl, model.safetensors, curves.png", highlight=False
         )

@@ -169,11 +169,9 @@ def run_campaign(
                 spec, local_url, folder, fleet, resume=options.resume, blobs_place=blobs_place, traces=options.traces,
                 on_launch=launched, on_progress=progress,
             )  # fmt: skip
-    from coordinator.curves import draw_curves
-    from coordinator.report import write_report
+    from coordinator.leavings import leave_pictures
 
-    draw_curves(folder.history, folder.curves, title=summary["campaign"])
-    write_report(folder.path)
+    leave_pictures(folder, summary, title=summary["campaign"])
     return summary
 
 

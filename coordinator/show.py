@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
-from fl_core.errors import SpecError
+from fl_core.errors import SpecError, UserCodeError
 from fl_core.factory import resolve
 from fl_core.spec import CampaignSpec, load_spec
+from fl_core.user_code import RAISED, describe, log_traceback, was_entered
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +56,7 @@ def show_run(folder: Path, changes: Mapping[str, Any] | None = None) -> str:
 
     Raises:
         SpecError: the folder holds no finished run, its spec names no show, or the show refuses its arguments.
+        UserCodeError: the show raises.
     """
     spec = _spec(folder)
     if spec.evaluation.show is None:
@@ -65,8 +67,15 @@ def show_run(folder: Path, changes: Mapping[str, Any] | None = None) -> str:
     show = resolve(spec.evaluation.show, "evaluation.show")
     try:
         text = str(show(model, summary, folder, **arguments))
-    except TypeError as error:
-        raise SpecError(f"evaluation.show = {spec.evaluation.show!r} failed with {arguments!r}: {error}.") from error
+    except SpecError:
+        raise
+    except RAISED as error:
+        if was_entered(error):
+            log_traceback("evaluation.show", spec.evaluation.show, error)
+        raise (UserCodeError if was_entered(error) else SpecError)(
+            f"evaluation.show = {spec.evaluation.show!r} failed with {arguments!r}: "
+            f"{describe(error, spec.evaluation.show)}; mend it and show again."
+        ) from error
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
     return text
 
@@ -90,20 +99,6 @@ def read_pairs(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             arguments[key] = value
     return arguments
-
-
-def show_at_end(spec: CampaignSpec, folder: Path, summary: Mapping[str, Any]) -> str:
-    """``show_run`` after a campaign has ended: empty where there is nothing to show.
-
-    A show that fails is told in the log: the campaign itself is done.
-    """
-    if spec.evaluation.show is None or summary["state"] == "interrupted":
-        return ""
-    try:
-        return show_run(folder)
-    except Exception as error:  # anybody's code runs in there
-        log.warning("evaluation.show failed", error=f"{type(error).__name__}: {error}", again=f"fedtide show {folder}")
-        return ""
 
 
 def _spec(folder: Path) -> CampaignSpec:

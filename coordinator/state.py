@@ -33,7 +33,7 @@ from coordinator.ledger import Ledger, OpenTask, task_number
 from fl_core.aggregation import Contribution, Merge, Strategy
 from fl_core.aggregation.buffered import with_prefix
 from fl_core.broker.log import LogEntry, is_authentic, order
-from fl_core.errors import InvariantError, Reason, RejectedUpdate
+from fl_core.errors import BrokerUnavailable, InvariantError, Reason, RejectedUpdate
 from fl_core.layout import Layout
 from fl_core.messages import CampaignEvent, ModelUpdate, TaskReport
 from fl_core.spec import CampaignSpec
@@ -145,6 +145,7 @@ class CampaignState:
         self.device_scores: dict[str, dict[str, float]] = {}
         self.buffered_since_ms = 0
         self._buffered_workers: list[str] = []
+        self._half_applied = ""
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -168,20 +169,33 @@ class CampaignState:
 
         Raises:
             BrokerUnavailable: a payload could not be read; nothing has changed, apply the same entry again.
+            UserCodeError: a strategy or a codec of the user's own raised, perhaps in the middle of a merge. The entry
+                does not count, and this object is of no use any more: go on from a checkpoint.
         """
+        self._verify_whole()
         effects = Effects()
-        match entry.kind:
-            case "u":
-                self._apply_update(entry, effects)
-            case "r":
-                self._apply_report(entry, effects)
-            case "e":
-                self._apply_event(entry, effects)
-            case _:
-                self._refuse(RejectedUpdate(Reason.MALFORMED, "the log entry has no known field"), entry, effects)
+        try:
+            match entry.kind:
+                case "u":
+                    self._apply_update(entry, effects)
+                case "r":
+                    self._apply_report(entry, effects)
+                case "e":
+                    self._apply_event(entry, effects)
+                case _:
+                    self._refuse(RejectedUpdate(Reason.MALFORMED, "the log entry has no known field"), entry, effects)
+        except BrokerUnavailable:
+            raise
+        except BaseException:
+            self._half_applied = entry.position
+            raise
         self.position = entry.position
         self.num_entries += 1
         return effects
+
+    def _verify_whole(self) -> None:
+        if self._half_applied:
+            raise InvariantError(f"log entry {self._half_applied} was applied in part; this state must not be kept")
 
     def _apply_update(self, entry: LogEntry, effects: Effects) -> None:
         try:
@@ -496,6 +510,7 @@ class CampaignState:
 
     def export(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """All state: arrays by name (views: copy them before the next merge) and plain values."""
+        self._verify_whole()
         tensors, strategy_meta = self.strategy.export_state()
         guard_tensors, guard_meta = self.guard.export()
         tensors = tensors | {f"guard.{name}": array for name, array in guard_tensors.items()}

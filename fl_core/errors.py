@@ -6,6 +6,7 @@
     ├── SpecError            the author of a spec, a flag or a data factory: fix it, start again (exit code 2)
     │   ├── LayoutError      the model built here has other tensors than the campaign's
     │   └── DataError        the device's data is missing, empty or of the wrong form
+    ├── UserCodeError        the author of code that the spec names: mend it, go on with --resume (exit code 2)
     ├── RejectedUpdate       the sender of one update: counted by ``reason``, parked, never retried
     ├── BrokerError          whoever runs the broker
     │   ├── BrokerUnavailable    nobody: it is away; retried with back-off, the log says since when
@@ -38,6 +39,10 @@ class LayoutError(SpecError):
 
 class DataError(SpecError):
     """A data factory failed, or what it returned cannot be trained on."""
+
+
+class UserCodeError(FedtideError):
+    """Code that the spec names (a strategy, a codec, a loss, ...) raised, or gave what cannot be used."""
 
 
 class Reason(StrEnum):

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from fl_core.training.batches import apply, count_examples, floating_dtype, iterate, split_order
 from fl_core.training.losses import resolve_loss
+from fl_core.user_code import each, running
 
 _IGNORED = -100  # torch's mark for targets that cross-entropy leaves out
 
@@ -30,7 +31,16 @@ class Scores:
     num_examples: int
 
 
-def evaluate(model: nn.Module, dataset: Dataset[Any], loss: str, batch_size: int, device: torch.device) -> Scores:
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset[Any],
+    loss: str,
+    batch_size: int,
+    device: torch.device,
+    *,
+    factory: str = "",
+    data: tuple[str, str] = ("data", ""),
+) -> Scores:
     """Score ``model`` on all of ``dataset``, in evaluation mode; each module's mode is put back after.
 
     Accuracy compares integer targets with the largest output over the class dimension: the last of ``(batch, classes)``
@@ -43,11 +53,15 @@ def evaluate(model: nn.Module, dataset: Dataset[Any], loss: str, batch_size: int
         loss: a name or an import path, as in ``training.loss``.
         batch_size: examples at a time.
         device: where to compute.
+        factory: the model's, for the sentence when it raises; its class where nothing is said.
+        data: key and import path of the dataset, for the same.
 
     Raises:
         DataError: the dataset is empty, not map-style, or its examples are not pairs.
         SpecError: there is no such loss.
+        UserCodeError: model, dataset or loss raised.
     """
+    factory, (data_key, data_path) = factory or _class_path(model), data
     num_examples = count_examples(dataset)
     loss_function = resolve_loss(loss)
     modes = {module: module.training for module in model.modules()}
@@ -57,11 +71,13 @@ def evaluate(model: nn.Module, dataset: Dataset[Any], loss: str, batch_size: int
     try:
         with torch.inference_mode():
             batches = split_order(torch.arange(num_examples), batch_size)
-            for indices, (inputs, target) in zip(
-                batches, iterate(dataset, batches, device, floating_dtype(model)), strict=True
-            ):
-                output = apply(model, inputs)
-                total_loss += float(loss_function(output, target)) * len(indices)
+            examples = iterate(dataset, batches, device, floating_dtype(model))
+            examples = each(data_key, data_path or _class_path(dataset), "reading a batch", examples)
+            for indices, (inputs, target) in zip(batches, examples, strict=True):
+                with running("model.factory", factory, "the forward pass"):
+                    output = apply(model, inputs)
+                with running("training.loss", loss, "loss(output, target)"):
+                    total_loss += float(loss_function(output, target)) * len(indices)
                 right = _right(output, target, loss)
                 if right is not None:
                     num_right += int(right.sum())
@@ -71,6 +87,10 @@ def evaluate(model: nn.Module, dataset: Dataset[Any], loss: str, batch_size: int
             module.training = mode
     accuracy = num_right / num_targets if num_targets else None
     return Scores(loss=total_loss / num_examples, accuracy=accuracy, num_examples=num_examples)
+
+
+def _class_path(made: object) -> str:
+    return f"{type(made).__module__}:{type(made).__qualname__}"
 
 
 def _right(output: Tensor, target: Tensor, loss: str) -> Tensor | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from fl_core.allowance import AllowList
 from fl_core.errors import SpecError
+from fl_core.user_code import RAISED, describe, log_traceback, was_entered
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -88,7 +89,8 @@ def resolve(path: str, key: str) -> Callable[..., Any]:
     """Import what ``path`` names.
 
     Raises:
-        SpecError: the gate does not let it through, or the module or the name does not exist, or is not callable.
+        SpecError: the gate does not let it through, the module or the name does not exist, the module cannot be
+            imported, or the name is not callable.
     """
     module_name, name = split_import_path(path, key)
     if _gate is not None and not _gate.may_import(path):
@@ -99,6 +101,11 @@ def resolve(path: str, key: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise SpecError(f"{key} = {path!r}: {error}; install it on this machine.") from error
+    except RAISED as error:
+        log_traceback(key, path, error)
+        raise SpecError(
+            f"{key} = {path!r}: importing {module_name} raised {describe(error, path)}; mend it."
+        ) from error
     target = getattr(module, name, None)
     if _gate is not None and callable(target) and not _gate.may_call(path, target):
         raise SpecError(
@@ -116,12 +123,14 @@ def call(path: str, arguments: Mapping[str, Any], key: str) -> Any:
     """Resolve ``path`` and call it with ``arguments`` as keywords.
 
     Raises:
-        SpecError: it cannot be resolved, or refuses these arguments.
+        SpecError: it cannot be resolved, refuses these arguments, or raises anything else.
     """
     factory = resolve(path, key)
     try:
         return factory(**arguments)
     except SpecError:
         raise
-    except (TypeError, ValueError, OSError) as error:
-        raise SpecError(f"{key} = {path!r} failed with {dict(arguments)!r}: {error}.") from error
+    except RAISED as error:
+        if was_entered(error):
+            log_traceback(key, path, error)
+        raise SpecError(f"{key} = {path!r} failed with {dict(arguments)!r}: {describe(error, path)}.") from error

@@ -21,3 +21,21 @@ def end_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signum))
         if os.getppid() != parent:
             os.kill(os.getpid(), signum)
+
+
+def how_it_ended(code: int | None) -> str:
+    """An exit code as Python's libraries give it, in words.
+
+    >>> how_it_ended(3), how_it_ended(-9)
+    ('ended with code 3', 'was killed by SIGKILL, perhaps for want of memory')
+    """
+    if code is None:
+        return "does not end"
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        number = signal.Signals(-code)
+    except ValueError:
+        return f"was killed by signal {-code}"
+    why = {signal.SIGKILL: ", perhaps for want of memory", signal.SIGSEGV: ", a crash below Python"}.get(number, "")
+    return f"was killed by {number.name}{why}"

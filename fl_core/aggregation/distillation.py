@@ -28,6 +28,7 @@ from fl_core.training.distill import soft_cross_entropy
 from fl_core.training.local_optimizer import LocalOptimizer
 from fl_core.training.method import read_method_args
 from fl_core.training.soft_labels import DistillationArgs, as_distributions, predict
+from fl_core.user_code import running
 from fl_core.vectors import Delta, FloatArray, Parameters
 
 _CPU = torch.device("cpu")
@@ -64,10 +65,12 @@ class StudentDistillation:
         self._seed = spec.campaign.seed
         self._buffer_size = spec.aggregation.buffer_size
         self._staleness_weight = staleness_weight(spec.aggregation)
+        self._factory = spec.model.factory
         self._model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
         try:
             self._public = self._args.public_set()
-            predict(self._model, self._public, _CPU, self._args.num_classes, 1.0)
+            with running("model.factory", self._factory, "the student's forward pass"):
+                predict(self._model, self._public, _CPU, self._args.num_classes, 1.0)
         except DataError as error:
             raise SpecError(f"model.factory = {spec.model.factory!r} cannot be the student: {error}") from error
         size = count_examples(self._public) * self._args.num_classes
@@ -109,7 +112,8 @@ class StudentDistillation:
         mean = buffer.mean(sum(buffer.weights)).values
         np.multiply(self._labels, keep, out=self._labels)
         self._labels += (np.float32(1.0) - keep) * mean
-        self._teach()
+        with running("model.factory", self._factory, "a training step of the student"):
+            self._teach()
         self.version += 1
         merge = Merge(self.version, buffer.count, tuple(buffer.staleness), tuple(buffer.weights))
         buffer.clear()

@@ -19,6 +19,7 @@ from fl_core.errors import LayoutError, SpecError
 from fl_core.factory import resolve
 from fl_core.layout import Layout
 from fl_core.spec import CampaignSpec, Section, parse_section
+from fl_core.user_code import build
 from fl_core.vectors import Parameters, Sends
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -138,7 +139,7 @@ def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> S
         initial: the parameters of version 0, float32 of shape ``(num_elements,)``; they are copied.
 
     Raises:
-        SpecError: the strategy cannot be imported, or does not go with the rest of the spec.
+        SpecError: the strategy cannot be imported, lacks a member, or does not go with the rest of the spec.
         LayoutError: ``initial`` has another size than the layout.
     """
     if initial.values.shape != (layout.num_elements,):
@@ -147,20 +148,20 @@ def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> S
             "elements."
         )
     name = spec.aggregation.strategy
-    strategy = resolve(BUILT_IN.get(name, name), "aggregation.strategy")(
-        spec, layout, Parameters(np.array(initial.values, np.float32))
-    )
-    if not isinstance(strategy, Strategy):
-        raise SpecError(
-            f"aggregation.strategy = {name!r} gave a {type(strategy).__name__}, which lacks members of a strategy; "
-            "see fl_core.aggregation.Strategy."
-        )
-    if strategy.sends != "delta" and spec.codec.name == "topk":
-        what = strategy.sends.replace("_", " ")
+    make = resolve(BUILT_IN.get(name, name), "aggregation.strategy")
+    arguments = spec, layout, Parameters(np.array(initial.values, np.float32))
+    strategy: Strategy = make(*arguments) if name in BUILT_IN else build("aggregation.strategy", name, make, *arguments)
+    sends = getattr(strategy, "sends", "delta")
+    if sends != "delta" and spec.codec.name == "topk":
+        what = str(sends).replace("_", " ")
         raise SpecError(
             f"codec.name = 'topk' is for deltas, and strategy {name!r} merges {what}; use int8, bf16 or fp16."
         )
-    return strategy
+    if name in BUILT_IN:
+        return strategy
+    from fl_core.aggregation.own_strategy import OwnStrategy
+
+    return OwnStrategy(name, strategy, layout)
 
 
 def verify_no_args(spec: CampaignSpec) -> None:

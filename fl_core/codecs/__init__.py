@@ -26,6 +26,7 @@ from fl_core.codecs.int8 import Int8
 from fl_core.codecs.topk import TopK
 from fl_core.errors import Reason, RejectedUpdate, SpecError
 from fl_core.factory import call
+from fl_core.user_code import verify_members
 from fl_core.vectors import FloatArray, Vector
 
 __all__ = ["Codec", "ErrorFeedback", "codec", "down_codec"]
@@ -87,7 +88,7 @@ def codec(name: str, args: Mapping[str, Any] | None = None) -> Codec:
         args: its settings: ``block_size`` of int8, ``fraction`` of topk.
 
     Raises:
-        SpecError: there is none, or it has no such settings.
+        SpecError: there is none, it has no such settings, or one's own lacks members.
 
     >>> codec("fp32").max_payload_bytes(10)
     40
@@ -121,9 +122,9 @@ def down_codec(name: str) -> Codec:
 
 def _own_codec(name: str, args: Mapping[str, Any]) -> Codec:
     made = call(name, args, "codec.name")
-    if not isinstance(made, Codec):
-        raise SpecError(
-            f"codec.name = {name!r} gave a {type(made).__name__}, which lacks members of a codec; see "
-            "fl_core.codecs.Codec."
-        )
-    return made
+    verify_members(
+        "codec.name", name, made, Codec, "name", "needs_feedback", "encode(values, seed)",
+        "max_payload_bytes(num_elements)", "decode(payload, num_elements)",
+    )  # fmt: skip
+    own: Codec = made
+    return own

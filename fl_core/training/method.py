@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from fl_core.factory import resolve
 from fl_core.layout import Layout
 from fl_core.spec import Section, TrainingSection, parse_section
 from fl_core.training.local import LocalTraining, train_locally
+from fl_core.user_code import build, verify_members
 from fl_core.vectors import FloatArray, Parameters, Sends
 
 BUILT_IN = {
@@ -155,11 +156,16 @@ def build_method(settings: TrainingSection) -> Method:
         SpecError: it cannot be imported, is no method, or refuses ``training.method_args``.
     """
     name = settings.method
-    method = resolve(BUILT_IN.get(name, name), "training.method")(settings)
-    if not isinstance(method, Method):
+    make = resolve(BUILT_IN.get(name, name), "training.method")
+    if name in BUILT_IN:
+        built_in: Method = make(settings)
+        return built_in
+    method: Method = build("training.method", name, make, settings)
+    verify_members("training.method", name, method, Method, "sends", "train(task)")
+    if not (isinstance(method.sends, (tuple, list)) and method.sends and set(method.sends) <= set(get_args(Sends))):
         raise SpecError(
-            f"training.method = {name!r} gave a {type(method).__name__}, which lacks members of a method; "
-            "see fl_core.training.method.Method."
+            f"training.method = {name!r} gave a {type(method).__name__} with sends = {method.sends!r}; it is a "
+            f"tuple of some of {', '.join(map(repr, get_args(Sends)))}."
         )
     return method
 

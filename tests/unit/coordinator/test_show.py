@@ -13,8 +13,9 @@ import torch
 from click.testing import CliRunner
 
 from coordinator.cli import fedtide
+from coordinator.leavings import show_at_end
 from coordinator.run_folder import RunFolder
-from coordinator.show import load_model, show_at_end, show_run
+from coordinator.show import load_model, show_run
 from fl_core.errors import SpecError
 from fl_core.layout import Layout
 from fl_core.models import mlp
@@ -74,12 +75,16 @@ def test_a_run_shows_what_its_spec_names(run: tuple[Path, torch.nn.Module]) -> N
 
 
 def test_a_show_that_fails_does_not_fail_the_campaign(run: tuple[Path, torch.nn.Module], spec: CampaignSpec) -> None:
-    """At the end of a run an error in a show is only told; an interrupted run shows nothing."""
+    """At the end of a run a show that fails is named as left out; an interrupted run shows nothing."""
     folder, _ = run
-    finished = {"state": "finished"}
+    finished: dict[str, Any] = {"state": "finished"}
     assert show_at_end(spec, folder, finished) == "Loss 0.25 in run"
     (folder / "summary.json").write_text(json.dumps({}))
     assert show_at_end(spec, folder, finished) == ""
+    (said,) = finished["left_out"]
+    assert said.startswith(
+        "evaluation.show: evaluation.show = 'users_shows:show' failed with {'word': 'Loss'}: KeyError"
+    )
     assert show_at_end(spec, folder, {"state": "interrupted"}) == ""
 
 

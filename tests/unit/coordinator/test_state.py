@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from coordinator.state import Phase
 from fl_core.broker.log import LogEntry
-from fl_core.errors import BrokerUnavailable
+from fl_core.errors import BrokerUnavailable, InvariantError, UserCodeError
 
 NUM_ELEMENTS = 64
 FEDBUFF = {"aggregation": {"buffer_size": 2, "staleness": "constant"}}
@@ -637,3 +637,25 @@ def test_a_resume_at_any_entry_gives_the_same_bits(
     assert campaign.fingerprint(second) == campaign.fingerprint()
     assert history == campaign.history
     second.ledger.verify()
+
+
+def test_an_entry_that_was_applied_in_part_is_never_kept(
+    bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A strategy that raises in the middle of a merge: no later entry is taken, and there is no checkpoint of it."""
+    campaign = bench(**FEDBUFF).open(3)
+    campaign.apply(campaign.update(1))
+    before = campaign.state.position
+
+    def offer(contribution: Any) -> None:
+        campaign.state.strategy.parameters.values[:] = 7
+        raise UserCodeError("aggregation.strategy = 'a:b': offer(contribution) raised")
+
+    monkeypatch.setattr(campaign.state.strategy, "offer", offer)
+    with pytest.raises(UserCodeError):
+        campaign.state.apply(campaign.update(2))
+    assert campaign.state.position == before, "the entry does not count"
+    with pytest.raises(InvariantError, match="was applied in part"):
+        campaign.state.export()
+    with pytest.raises(InvariantError, match="was applied in part"):
+        campaign.state.apply(campaign.update(3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from fl_core.errors import DataError
+from fl_core.errors import DataError, UserCodeError
 from fl_core.evaluation import Scores, evaluate
 
 CPU = torch.device("cpu")
@@ -81,9 +83,39 @@ def test_modes_are_put_back_as_they_were() -> None:
     assert (model.training, norm.training, dropout.training) == (True, False, True)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     failing = Failing().train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(UserCodeError):
         evaluate(failing, dataset, "cross_entropy", 3, CPU)
     assert failing.training
+
+
+def two_losses(output: Tensor, target: Tensor) -> Tensor:
+    """A loss that forgets to take the mean."""
+    return output[:2, 0]
+
+
+class Unreadable(TensorDataset):
+    """A dataset whose examples cannot be had."""
+
+    def __getitem__(self, index: Any) -> Any:
+        raise OSError("the disk is gone")
+
+
+def test_whoever_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key, the import path, the entry point, the error and the user's line: in one sentence."""
+    module = ModuleType("users")
+    module.two_losses = two_losses  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "users", module)
+    fine = TensorDataset(torch.randn(8, 2), torch.zeros(8, dtype=torch.int64))
+    with pytest.raises(
+        UserCodeError, match=r"model.factory = 'tests:net': the forward pass raised RuntimeError: no \("
+    ):
+        evaluate(Failing(), fine, "cross_entropy", 3, CPU, factory="tests:net")
+    with pytest.raises(UserCodeError, match=r"training.loss = 'users:two_losses': loss\(output, target\) raised "):
+        evaluate(nn.Identity(), fine, "users:two_losses", 3, CPU)
+    with pytest.raises(
+        UserCodeError, match=r"^evaluation.data = 'a:b': reading a batch raised OSError: the disk is gone"
+    ):
+        evaluate(nn.Identity(), Unreadable(torch.zeros(4)), "mse", 3, CPU, data=("evaluation.data", "a:b"))
 
 
 def test_no_examples_are_a_data_error() -> None:

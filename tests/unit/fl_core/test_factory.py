@@ -25,6 +25,7 @@ def bad_value(): raise ValueError("this shard is empty")
 def bad_file(): open("/nonexistent/shard.npz")
 def bad_data(): raise DataError("no example")
 def bug(): raise ZeroDivisionError("my own fault")
+def leave(): raise SystemExit(3)
 """
 
 
@@ -34,6 +35,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"own_code_{abs(hash(tmp_path))}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     (tmp_path / f"{name}_broken.py").write_text("import there_is_no_such_package")
+    (tmp_path / f"{name}_raises.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(str(tmp_path))
     return name
 
@@ -124,7 +126,16 @@ def test_a_factory_s_own_sentence_is_left_as_it_is(module: str) -> None:
         call(f"{module}:bad_data", {}, "data")
 
 
-def test_a_bug_in_a_factory_keeps_its_traceback(module: str) -> None:
-    """What is no refusal of the arguments is a bug in the user's code, and stays the exception that it is."""
-    with pytest.raises(ZeroDivisionError):
-        call(f"{module}:bug", {}, "data")
+@pytest.mark.parametrize(("name", "said"), [("bug", "ZeroDivisionError: my own fault"), ("leave", "SystemExit: 3")])
+def test_a_bug_in_a_factory_is_one_sentence_too(module: str, name: str, said: str) -> None:
+    """Whatever it raises, the sentence says what and in which line of the user's file; the rest goes to the log."""
+    with pytest.raises(
+        SpecError, match=rf"^data = '{module}:{name}' failed with \{{\}}: {said} \(.*{module}.py, line \d+\)\."
+    ):
+        call(f"{module}:{name}", {}, "data")
+
+
+def test_a_module_that_raises_when_it_is_imported_is_told(module: str) -> None:
+    """A syntax error or a bug at a module's top level is no traceback either."""
+    with pytest.raises(SpecError, match=rf"importing {module}_raises raised ZeroDivisionError: .*line 1\); mend it\."):
+        resolve(f"{module}_raises:f", "data")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fl_core.codecs import codec
+from fl_core.codecs.own_codec import OwnCodec, verify_codec
 from fl_core.errors import Reason, RejectedUpdate, SpecError
 from fl_core.spec import parse_spec
 from fl_core.vectors import read_all
@@ -58,7 +59,7 @@ def test_it_encodes_and_decodes_with_its_own_settings() -> None:
 
 def test_what_lacks_members_is_refused() -> None:
     """One sentence, with the place where the members are listed; so for settings that it does not take."""
-    with pytest.raises(SpecError, match=r"gave a Half, which lacks members of a codec; see fl_core.codecs.Codec"):
+    with pytest.raises(SpecError, match=r"gave a Half, which lacks name; see fl_core.codecs.Codec"):
         codec("own_signs:Half")
     with pytest.raises(SpecError, match=r"codec.name"):
         codec("own_signs:Signs", {"size": 3})
@@ -80,4 +81,46 @@ def test_settings_of_another_codec_are_refused(section: dict[str, Any], said: st
     """A key that nobody would read is an error."""
     with pytest.raises(SpecError) as caught:
         parse_spec({"model": {"factory": "a:b"}, "codec": section})
+    assert said in str(caught.value)
+
+
+class Trusting(Signs):
+    """Believes whatever it is sent."""
+
+    decode = staticmethod(lambda payload, num_elements: np.frombuffer(payload, np.float32))  # type: ignore[assignment]
+
+
+def test_a_payload_that_it_cannot_read_costs_the_update() -> None:
+    """Whatever decode raises on it, and whatever it makes of it, the sender is refused and the campaign goes on."""
+    own = OwnCodec("own_signs:Trusting", Trusting())
+    with pytest.raises(
+        RejectedUpdate, match=r"malformed: codec.name = 'own_signs:Trusting' raised ValueError: .*decode"
+    ):
+        own.decode(b"abc", 3)
+    with pytest.raises(RejectedUpdate, match=r"decoded \(1,\) elements, the vector has 3"):
+        own.decode(b"abcd", 3)
+    with pytest.raises(RejectedUpdate, match="another length"):
+        OwnCodec("own_signs:Signs", Signs()).decode(b"abc", 4)
+    assert OwnCodec("own_signs:Signs", Signs()).decode(b"\x01\x00\xff", 3).tolist() == [1, 0, -1]
+
+
+WRONG_CODECS: list[tuple[dict[str, Any], str]] = [
+    ({"encode": lambda self, values: b""}, "Wrong.encode(values) cannot be called as encode(values, seed): too many"),
+    ({"decode": None}, "whose decode is None and no method"),
+    (
+        {"encode": lambda self, values, seed: values.undo()},
+        "cannot bring 5 elements there and back: Attribute",
+    ),
+    ({"max_payload_bytes": lambda self, n: 1}, "encodes 5 elements in 5 bytes, and says at most 1"),
+    ({"decode": lambda self, payload, n: np.zeros(n)}, "decodes float64 of shape (5,); it is float32 of shape (5,)"),
+    ({"decode": lambda self, payload, n: [0.0] * n}, "cannot bring 5 elements there and back: "),
+]
+
+
+@pytest.mark.parametrize(("members", "said"), WRONG_CODECS)
+def test_one_that_cannot_work_is_refused_at_launch(members: dict[str, Any], said: str) -> None:
+    """A wrong signature when it is built; wrong bytes or values when a vector is brought there and back."""
+    sys.modules["own_signs"].Wrong = type("Wrong", (Signs,), members)  # type: ignore[attr-defined]
+    with pytest.raises(SpecError) as caught:
+        verify_codec("own_signs:Wrong", codec("own_signs:Wrong"), 5)
     assert said in str(caught.value)

@@ -38,6 +38,9 @@ class Halved:
 def _installed() -> Iterator[None]:
     module = ModuleType("own_method")
     module.Halved, module.Nothing = Halved, lambda settings: 7  # type: ignore[attr-defined]
+    module.Plain = type("Plain", (Halved,), {"sends": "delta"})  # type: ignore[attr-defined]
+    module.Argued = type("Argued", (Halved,), {"train": lambda self, task, more: None})  # type: ignore[attr-defined]
+    module.Raising = lambda settings: 1 / 0  # type: ignore[attr-defined]
     sys.modules["own_method"] = module
     yield
     del sys.modules["own_method"]
@@ -76,7 +79,13 @@ def test_an_own_method_stands_beside_the_built_in_ones(device_task: Callable[...
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"method": "own_method:Nothing"}, "gave a int, which lacks members of a method; see fl_core.training.method."),
+        ({"method": "own_method:Nothing"}, "gave a int, which lacks sends; see fl_core.training.method.Method."),
+        ({"method": "own_method:Plain"}, "with sends = 'delta'; it is a tuple of some of 'delta', 'parameters'"),
+        (
+            {"method": "own_method:Argued"},
+            "Argued.train(task, more) cannot be called as train(task): missing a required",
+        ),
+        ({"method": "own_method:Raising"}, "own_method:Raising' cannot be built: ZeroDivisionError: division by zero."),
         ({"method": "none_such:Method"}, "training.method = 'none_such:Method'"),
         ({"method_args": {"share": 1}}, "training.method_args: unknown key 'share'"),
         ({"method": "personal", "method_args": {"keeps": True}}, "unknown key 'keeps'; did you mean 'keep'?"),

@@ -1,0 +1,114 @@
+"""The evaluating process: one that dies is replaced and asked again; code that raises or kills it is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.evaluator import MAX_DEATHS, Evaluation, Evaluator
+from fl_core.aggregation import build_strategy
+from fl_core.broker import versions
+from fl_core.broker.connection import Client
+from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.places import Places
+from fl_core.layout import Layout
+from fl_core.models.build import build_model
+from fl_core.spec import parse_spec
+from tests.integration.lab import until
+
+USERS = """
+import os, signal
+from fl_core.data import digits
+
+def deadly(): return Deadly(digits(split="test"))
+def raising(): raise KeyError("no such table")
+
+class Deadly:
+    def __init__(self, examples): self.examples = examples
+    def __len__(self): return len(self.examples)
+    def __getitem__(self, index): os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+@pytest.fixture
+def evaluator(
+    broker_server: EmbeddedServer, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Evaluator]]:
+    """Makes an evaluator of a version that lies at the broker."""
+    (tmp_path / "users_data.py").write_text(USERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("coordinator.evaluator.FIRST_PAUSE_SECONDS", 0.05)
+    made: list[Evaluator] = []
+
+    def make(data: str) -> Evaluator:
+        arguments = {"data_args": {"split": "test"}} if data.startswith("fl_core") else {}
+        spec = parse_spec({
+            "model": {"factory": "fl_core.models:mlp", "args": {"inputs": 64, "hidden": [8], "classes": 10}},
+            "evaluation": {"data": data, **arguments},
+        })  # fmt: skip
+        model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
+        layout = Layout.of(model)
+        strategy = build_strategy(spec, layout, layout.flatten(model))
+        _publish(client, strategy.parameters.values)
+        made.append(Evaluator("digits-1", broker_server.url, spec, model, layout))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def _publish(client: Client, values: Any) -> None:
+    keys = CampaignKeys("digits-1")
+    head = versions.write_version(Places(client), keys, 0, memoryview(values.tobytes()))
+    for command in versions.publish_commands(keys, head):
+        client.execute_command(*command)
+
+
+def _result(evaluator: Evaluator, seconds: float = 60) -> Evaluation:
+    results: list[Evaluation] = []
+
+    def look() -> bool:
+        results.extend(evaluator.take_results())
+        assert evaluator.error is None
+        return bool(results)
+
+    until(look, seconds)
+    return results[0]
+
+
+def test_one_that_is_killed_is_replaced_and_asked_again(evaluator: Callable[[str], Evaluator]) -> None:
+    """The answer comes all the same, from an interpreter of its own, and is the same."""
+    one = evaluator("fl_core.data:digits")
+    one.request()
+    first, killed = _result(one), one.pid
+    os.kill(killed, signal.SIGKILL)
+    one.request()
+    assert _result(one) == first
+    assert one.pid != killed
+
+
+def test_one_that_dies_of_its_work_is_given_up(evaluator: Callable[[str], Evaluator]) -> None:
+    """A crash below Python, again and again: told in words, with the signal."""
+    one = evaluator("users_data:deadly")
+    one.request()
+    until(lambda: one.take_results() == [] and one.error)
+    assert one.died
+    assert f"died {MAX_DEATHS} times in a row" in str(one.error)
+    assert "was killed by SIGSEGV, a crash below Python" in str(one.error)
+
+
+def test_code_that_raises_is_told_at_once(evaluator: Callable[[str], Evaluator]) -> None:
+    """It would raise again: no other process is tried."""
+    one = evaluator("users_data:raising")
+    until(lambda: one.take_results() == [] and one.error)
+    assert not one.died
+    assert str(one.error).startswith(
+        "evaluation.data = 'users_data:raising' failed with {}: KeyError: 'no such table' ("
+    )

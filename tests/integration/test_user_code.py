@@ -1,0 +1,94 @@
+"""A user's own code that raises while a campaign runs: one sentence, and the campaign goes on once it is mended."""
+
+from __future__ import annotations
+
+from tests.integration.lab import Lab, assert_identity
+from tests.integration.test_bad_input import assert_one_sentence
+
+STRATEGY = """
+import numpy as np
+from fl_core.aggregation import Merge
+
+class Adds:
+    sends, barrier, buffer_count = "delta", False, 0
+
+    def __init__(self, spec, layout, initial):
+        self.parameters, self.version = initial, 0
+
+    def offer(self, contribution):
+        self.parameters.values[:] += contribution.delta.values  # half of what a merge does, and then:
+        if self.version == 5: {verse}
+        self.version += 1
+        return Merge(self.version, 1, (contribution.staleness,), (1.0,))
+
+    def flush(self, share=1.0): return None
+
+    def export_state(self): return {{"w": self.parameters.values}}, {{"version": self.version}}
+
+    def restore_state(self, tensors, meta):
+        self.parameters.values[:] = tensors["w"]
+        self.version = meta["version"]
+"""
+
+SHOW_AND_DATA = """
+from fl_core.data import digits
+
+calls = []
+
+class Fading:
+    def __init__(self): self.examples = digits(split="test")
+    def __len__(self): return len(self.examples)
+    def __getitem__(self, index):
+        if {broken}: raise OSError("the disk is gone")
+        return self.examples[index]
+
+def show(model, summary, folder): raise LookupError("no prompt")
+"""
+
+
+def test_a_strategy_that_raises_is_mended_and_resumed(lab: Lab) -> None:
+    """Exit code 2 with the strategy, the entry point, the error and the line; then the same campaign goes on, and what
+    its log proves is what an independent sum of it gives: the half-done merge has left no trace."""
+    code = lab.folder / "users_strategy.py"
+    code.write_text(STRATEGY.format(verse="contribution.worker / 2"))
+    spec = lab.spec(aggregation={"strategy": "users_strategy:Adds"}, checkpoint={"keep_log": True})
+    lab.worker("one")
+    first = lab.run(spec)
+    assert first.wait(60) == 2
+    words = ("users_strategy:Adds", "offer(contribution) raised TypeError", "users_strategy.py, line 13", "--resume")
+    assert_one_sentence(first.output, *words)
+    assert "in offer" in first.output, "the log has the calls"
+    code.write_text(STRATEGY.format(verse="pass"))
+    again = lab.run(spec, "--resume", name="again")
+    assert again.wait(60) == 0, again.output
+    summary = lab.summary()
+    assert_identity(summary)
+    assert (summary["state"], summary["merged"], summary["versions"]) == ("finished", 20, 20)
+    replay = lab.program("coordinator", "replay", "run", "--broker", lab.url, name="replay")
+    assert replay.wait(60) == 0, replay.output
+
+
+def test_an_end_that_raises_still_ends(lab: Lab) -> None:
+    """The last evaluation and the show fail: model, summary and table are there, and what was left out is named."""
+    code = lab.folder / "users_end.py"
+    code.write_text(SHOW_AND_DATA.format(broken="summary_exists()").replace("calls = []", SUMMARY_EXISTS))
+    spec = lab.spec(
+        evaluation={"data": "users_end:Fading", "show": "users_end:show", "every_versions": 1000}, stop={"updates": 6}
+    )
+    lab.worker("one")
+    program = lab.run(spec)
+    assert program.wait(60) == 0, program.output
+    assert (
+        "left out: the evaluation of the last version: evaluation.data = 'users_end:Fading': reading" in program.output
+    )
+    assert "left out: evaluation.show: evaluation.show = 'users_end:show' failed with {}: LookupError" in program.output
+    assert (lab.folder / "run" / "model.safetensors").exists()
+    assert lab.summary()["merged"] == 6
+
+
+SUMMARY_EXISTS = """
+from pathlib import Path
+
+def summary_exists():  # whether the campaign has ended
+    return '"end"' in Path("run/history.jsonl").read_text()
+"""
