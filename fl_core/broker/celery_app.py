@@ -6,6 +6,7 @@ Settings that matter, and why:
 - Early acknowledgement: late acks with a visibility timeout re-run a task that is longer than the timeout, for ever.
   A lost task is found by the worker's beat instead.
 - ``worker_disable_prefetch``: a worker takes a message only when it is free, so nothing waits behind a long task.
+- A worker's messages are read by ``intake.py`` before Celery sees them.
 - No record of unacknowledged messages at the server (``ack_emulation``): with early acknowledgement it would be
   written and deleted at once, at two transactions per task. What a worker that stops has not begun goes back on its
   queue; what one that is killed has taken, the coordinator misses and rings again.
@@ -20,8 +21,6 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from celery import Celery
 
 from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS, check_url
-
-TRAIN = "fedtide.train"
 
 
 def make_app(url: str, *, celery_events: bool = False) -> Celery:

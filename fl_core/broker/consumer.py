@@ -12,12 +12,16 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
+import structlog
 from celery import signals
 from celery.worker import state as celery_state
 from celery.worker.worker import WorkController
 
-from fl_core.broker.celery_app import TRAIN, make_app
-from fl_core.broker.keys import train_queue
+from fl_core.broker.celery_app import make_app
+from fl_core.broker.intake import answer_questions_only, use_intake
+from fl_core.broker.keys import TRAIN, train_queue
+
+log = structlog.get_logger()
 
 
 class Consumer:
@@ -48,12 +52,17 @@ class Consumer:
         on_stop: Callable[[], None],
         celery_events: bool = False,
     ) -> None:
+        use_intake()
+        answer_questions_only()
         self._app = make_app(url, celery_events=celery_events)
         self._on_stop = on_stop
         self._stopping = False
 
         def train(order: bytes) -> None:
-            execute(order)
+            try:
+                execute(order)
+            except Exception:
+                log.exception("a task ended in an error that nobody expected")
 
         self._app.task(name=TRAIN, ignore_result=True)(train)
 
