@@ -18,8 +18,9 @@ from celery.worker import state as celery_state
 from celery.worker.worker import WorkController
 
 from fl_core.broker.celery_app import make_app
+from fl_core.broker.doorbell import TRAIN
 from fl_core.broker.intake import answer_questions_only, use_intake
-from fl_core.broker.keys import TRAIN, train_queue
+from fl_core.broker.keys import train_queue
 
 log = structlog.get_logger()
 

@@ -18,10 +18,11 @@ import msgpack
 from celery import Celery
 
 from fl_core.broker import keys
-from fl_core.broker.keys import TRAIN
 from fl_core.broker.lease import Command
 from fl_core.errors import InvariantError
 from fl_core.messages import TrainTask
+
+TRAIN = "fedtide.train"
 
 
 class Doorbell:

@@ -22,7 +22,7 @@ from celery.worker.control import Panel
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-from fl_core.broker.keys import TRAIN
+from fl_core.broker.doorbell import TRAIN
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.messages import MAX_RECORD_BYTES, TrainTask
 

@@ -49,8 +49,6 @@ BEATS = PREFIX + "beats"
 SEEN = PREFIX + "seen"
 HOLDING = PREFIX + "holding"
 QUEUE_COUNTS = PREFIX + "queues"
-# What doorbells call, as Celery's messages name it.
-TRAIN = "fedtide.train"
 TRAIN_QUEUE_PREFIX = "fedtide.train."
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_core.broker.doorbell import Doorbell
+from fl_core.broker.doorbell import TRAIN, Doorbell
 from fl_core.broker.intake import MAX_MESSAGE_BYTES, rewrite
-from fl_core.broker.keys import TRAIN, train_queue
+from fl_core.broker.keys import train_queue
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.messages import TrainTask
 
