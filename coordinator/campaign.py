@@ -36,6 +36,8 @@ from coordinator.payloads import WORTH_A_THREAD_BYTES, Payloads
 from coordinator.publisher import Publisher
 from coordinator.run_folder import RunFolder
 from coordinator.saver import Saver
+from coordinator.stalls import Stalls
+from coordinator.standby import retake_lease
 from coordinator.state import CampaignState, Effects, Phase
 from coordinator.status_board import Progress, StatusBoard
 from coordinator.timing import Timing
@@ -44,8 +46,8 @@ from coordinator.transaction import Transaction
 from fl_core.broker import blobs, feed
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
-from fl_core.broker.lease import LostData, Writer
-from fl_core.broker.log import LogEntry, LogReader
+from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
+from fl_core.broker.log import LogEntry, LogReader, order
 from fl_core.broker.roster import Roster
 from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 from fl_core.layout import Layout
@@ -77,6 +79,7 @@ class Coordinator:
         writer: the lease, already held.
         evaluator: None when the spec names no evaluation data.
         history_bytes: where the history stood when ``state`` was saved.
+        commits: how many commits the campaign had had then.
         on_progress: called a few times a second.
         blobs_place: the server for blobs (``fl_core/broker/places.py``); empty for none.
         traces: where the tasks' spans are told; None for nowhere.
@@ -96,6 +99,7 @@ class Coordinator:
         writer: Writer,
         evaluator: Evaluator | None,
         history_bytes: int,
+        commits: int,
         on_progress: Callable[[Progress], None],
         blobs_place: str = "",
         traces: Traces | None = None,
@@ -109,7 +113,10 @@ class Coordinator:
         self._training = spec.training.model_dump(mode="json")  # each task holds it
         self._state = state
         self._layout = layout
+        self._store = store
         self._writer = writer
+        self._behind, writer.commits = writer.commits < commits, max(writer.commits, commits)
+        self._loss: LostData | None = None
         self._evaluator = evaluator
         self._history = History(folder.history, history_bytes)
         self._roster = Roster(client)
@@ -133,6 +140,7 @@ class Coordinator:
             payloads, traces,
         )  # fmt: skip
         self._left_out: list[str] = []
+        self._stalls = Stalls(broker, identity, state.position)
         self._judge_workers_after = 0.0
         self._next_survey = self._next_status = 0.0
         self._log = log.bind(campaign=identity.campaign)
@@ -158,7 +166,7 @@ class Coordinator:
         keeper = LeaseKeeper(self._writer)
         keeper.start()
         try:
-            self._patiently(self._recover)
+            self._patiently(self._begin)
             while not self._is_done():
                 if keeper.lost:
                     raise FencedOut(
@@ -177,18 +185,34 @@ class Coordinator:
         all_read = self._transaction.sequence == self._state.sequence
         return all_read and (self._state.phase.is_over or self._state.phase == Phase.INTERRUPTED)
 
+    def _begin(self) -> None:
+        self._clock.read()
+        self._timing.restore(self._broker.status().get("timing", {}))
+        self._loss = self._loss or self._missing()
+        try:
+            self._recover()
+        except LostData as loss:
+            self._restore(loss)
+
+    def _missing(self) -> LostData | None:
+        """What the server lacks of what the checkpoint proves that it had."""
+        campaign = self._identity.campaign
+        if self._broker.epoch() != self._identity.epoch:
+            return LostData(campaign, FORGOTTEN)
+        if self._behind or order(self._broker.log_end()) < order(self._state.position):
+            return LostData(campaign, OLDER)
+        return None
+
     def _recover(self) -> None:
         """Bring the broker to where the log says that the campaign is: also after a crash or a loss of data."""
-        self._clock.read()
         self._roster.forget_silent()
-        if self._broker.epoch() != self._identity.epoch:
-            self._register(lost=self._state.position != "0-0")
+        if self._loss is not None:
+            self._register(self._loss)
         self._feed.resume_after(feed.covered_position(self._client, self._keys))
         self._payloads.recover()
         replayed = self._replay()
         self._payloads.keep_only(self._saver.all_blobs())
         state, transaction = self._state, self._transaction
-        self._timing.restore(self._broker.status().get("timing", {}))
         self._tell_monitors_who_leads()
         transaction.go_on_from(state.sequence, state.ledger.issued)
         if state.sequence == 0:
@@ -199,7 +223,10 @@ class Coordinator:
         self._publisher.publish(state.strategy, transaction)
         transaction.add(self._broker.close_all_commands())
         transaction.open(state.ledger.open.values())
-        self._commit()
+        if self._loss is not None:
+            transaction.ring(state.ledger.open.values())
+        transaction.commit()
+        self._loss = None
         if replayed:
             self._log.info("resumed", replayed=replayed, version=state.strategy.version, out=state.ledger.out)
 
@@ -215,26 +242,37 @@ class Coordinator:
         self._transaction.clear()
         return self._state.num_entries - before
 
-    def _register(self, *, lost: bool) -> None:
+    def _register(self, loss: LostData) -> None:
         """Write down what the server must know of the campaign: at launch, and after it lost its data."""
-        if lost:
+        state, identity = self._state, self._identity
+        if state.num_entries:
             self._log.warning(
                 "the broker has lost the campaign's data; restoring it",
-                version=self._state.strategy.version,
+                reason=f"it {loss.how}",
+                version=state.strategy.version,
                 lost="updates not yet read; their tasks are re-issued",
             )
-        self._broker.register(self._identity.created_ms, self._identity.epoch, to_toml(self._spec))
+            if self._spec.checkpoint.keep_log:
+                self._log.warning("the log that is kept has a gap from here on; a replay will not be equal")
+        self._broker.register(
+            identity.created_ms, identity.epoch, to_toml(self._spec),
+            position=state.position, control_position=state.control_position,
+        )  # fmt: skip
 
     # -- one turn --------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
+        if self._loss is not None:  # the server went away while the campaign was being written again
+            self._restore(self._loss)
         wait_ms = READ_WAIT_MS if self._transaction.is_empty else 0
         entries, requests = self._reader.read(wait_ms=wait_ms, max_entries=READ_ENTRIES)
+        caught_up = len(entries) < READ_ENTRIES
         for index, entry in enumerate(entries):
             started = time.perf_counter()
             self._read_ahead(entries[index : index + 2])
             effects = self._apply(entry)
             self._consequences.time(entry, effects, time.perf_counter() - started)
+        self._stalls.caught_up |= caught_up
         self._payloads.settle(self._transaction)
         for position, fields in requests:
             self._decisions.take_request(position, fields)
@@ -256,7 +294,10 @@ class Coordinator:
         self._commit()
         if now >= self._next_survey:
             self._next_survey = now + SURVEY_SECONDS
-            self._survey()
+            try:
+                self._survey()
+            except LostData as loss:
+                self._restore(loss)
         self._decisions.ask_for_evaluation(self._publisher.published)
 
     def _read_ahead(self, entries: list[LogEntry]) -> None:
@@ -283,7 +324,10 @@ class Coordinator:
         judge = time.monotonic() >= self._judge_workers_after
         if judge and self._state.opened_ms:
             self._feed.note_workers(self._dispatcher.present, self._state.seconds(now_ms))
-        survey = self._dispatcher.survey(self._state.ledger, now_ms=now_ms, judge_workers=judge)
+        self._stalls.look(self._state, self._transaction.sequence)
+        survey = self._dispatcher.survey(
+            self._state.ledger, now_ms=now_ms, judge_workers=judge, caught_up=self._stalls.take_caught_up()
+        )
         self._board.claimed = survey.claimed
         for task, queue, reason in survey.lost:
             name = self._identity.task_id(task.number)
@@ -292,26 +336,45 @@ class Coordinator:
             self._transaction.append("reissued", body)
         if survey.silent and self._state.phase == Phase.RUNNING:
             self._log.info("ringing again", tasks=len(survey.silent))
+            self._stalls.verify_rows(survey.silent)
             self._transaction.ring(survey.silent)
         self._publisher.look()
         self._publisher.drop_old(self._transaction)
 
     def _commit(self) -> None:
         try:
-            self._transaction.commit()
-        except LostData:
-            self._after_data_loss()
+            if self._loss is None:
+                self._transaction.commit()
+                return
+        except LostData as loss:
+            self._loss = loss
+        self._restore(self._loss)
 
-    def _after_data_loss(self) -> None:
-        """The server has forgotten the campaign: write it again from memory, which is ahead of any checkpoint."""
-        if self._state.phase.is_over:
-            self._transaction.clear()  # the end was written, only the answer got lost
+    def _restore(self, loss: LostData) -> None:
+        """The server has less of the campaign than this process: write it again, as often as it gets lost."""
+        outage = Outage()
+        while True:
+            self._loss = loss
+            try:
+                self._write_again(loss)
+                return
+            except LostData as again:
+                loss = again
+            if self._decisions.interrupted.wait(outage.next_pause()):
+                raise CampaignError(f"interrupted; the broker loses the campaign again and again. {loss}")
+
+    def _write_again(self, loss: LostData) -> None:
+        """From memory, which is ahead of any checkpoint."""
+        retake_lease(self._writer, self._store.highest_fence(), self._decisions.interrupted)
+        if not self._state.accepts:  # only what is left of the end has to be written
+            self._register(loss)
+            self._publisher.publish(self._state.strategy, self._transaction, exact=True)
+            self._transaction.commit()
+            self._loss = None
             return
-        if not self._writer.acquire(self._writer.fence):
-            raise FencedOut(f"campaign {self._identity.campaign} has passed to another coordinator; this one ends.")
         self._transaction.clear()
         self._decisions.forget()
-        self._saver.forget_log()
+        self._stalls.forget(self._state.position)
         self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + RETURN_SECONDS
         self._recover()
         self._save()
@@ -332,6 +395,7 @@ class Coordinator:
             return
         crash_point("before_trim")
         if not self._spec.checkpoint.keep_log:
+            self._stalls.trimmed = covered.position
             self._payloads.drop(covered.blobs, self._transaction)
             self._transaction.add_in_front(self._broker.trim_commands(covered.position))
 
@@ -344,6 +408,7 @@ class Coordinator:
             "spec": self._spec.model_dump(mode="json"),
             "layout": self._layout.to_map(),
             "history_bytes": self._history.num_bytes,
+            "commits": self._writer.commits,
         }
         self._saver.save(tensors, whole, self._state.position, self._state.ledger.merged, before=self._history.sync)
 

@@ -32,7 +32,7 @@ class Survey:
     """What a look at the open tasks found.
 
     Attributes:
-        lost: tasks to re-issue, with the queue and the reason (``lost``, ``deadline``, ``no_worker``).
+        lost: tasks to re-issue, with the queue and the reason (``lost``, ``deadline``, ``no_answer``, ``no_worker``).
         silent: tasks whose doorbell has to be rung again.
         claimed: how many open tasks a worker has.
     """
@@ -69,6 +69,7 @@ class Dispatcher:
         self._settings = settings
         self._identify = identify
         self._rung: dict[int, tuple[float, float]] = {}
+        self._answered: dict[int, int] = {}
         self._served: set[str] | None = None
         self._waiting_by_queue: Counter[str] = Counter()
         self._num_live = 0
@@ -104,13 +105,14 @@ class Dispatcher:
 
     # -- surveying -------------------------------------------------------------------------------------------------
 
-    def survey(self, ledger: Ledger, *, now_ms: int, judge_workers: bool) -> Survey:
+    def survey(self, ledger: Ledger, *, now_ms: int, judge_workers: bool, caught_up: bool = False) -> Survey:
         """Look at every open task once.
 
         Args:
             ledger: the tasks that are out.
             now_ms: the server's clock.
             judge_workers: False shortly after the broker was away, when everybody's beat is old.
+            caught_up: the log was read to its end since the last survey.
 
         Raises:
             BrokerUnavailable: nothing is known.
@@ -120,6 +122,7 @@ class Dispatcher:
         lost: list[tuple[OpenTask, str, str]] = []
         waiting: list[OpenTask] = []
         claimed = 0
+        answered: dict[int, int] = {}
         for task in ledger.open.values():
             owner = owners.get(self._identify(task.number))
             if owner is None or owner.attempt != task.attempt:
@@ -128,6 +131,13 @@ class Dispatcher:
                 claimed += 1
                 if reason := self._why_lost(task, owner, present, now_ms, judge_workers):
                     lost.append((task, task.queue, reason))
+            elif caught_up and self._answered.get(task.number) == task.attempt:
+                # Its answer was there before the log was read to its end, and ended nothing: it cannot be read, or it
+                # is gone. The worker thinks that it is done.
+                lost.append((task, task.queue, "no_answer"))
+            else:
+                answered[task.number] = task.attempt
+        self._answered = answered
         self._waiting_by_queue = Counter(task.queue for task in waiting)
         stranded, silent = self._look_at_waiting(waiting, now_ms, judge_workers)
         return Survey(lost + stranded, silent, claimed)

@@ -24,6 +24,7 @@ from coordinator.outage import Outage
 from coordinator.payloads import Payloads
 from coordinator.run_folder import RunFolder
 from coordinator.spool import Spool
+from coordinator.standby import LOOK_SECONDS, LeaseWatch
 from coordinator.state import CampaignState
 from coordinator.status_board import Progress
 from coordinator.traces import Traces
@@ -43,8 +44,6 @@ from fl_core.tracing import Tracer
 from fl_core.training.method import verify_method
 
 log = structlog.get_logger()
-
-STANDBY_SECONDS = 1.0
 
 
 def new_identity(spec: CampaignSpec) -> Identity:
@@ -122,13 +121,13 @@ def coordinating(
         payloads = Payloads(client, broker, spool, "" if spec.checkpoint.keep_log else blobs_place)
         admission = Admission(identity.campaign, spec, layout, identity.secret, payloads.fetch)
         state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission, layout)
-        history_bytes = 0
+        history_bytes = commits = 0
         if loaded is not None:
             tensors, meta = loaded
             saved_layout = Layout.from_map(meta["layout"])
             layout.verify_digest(saved_layout.digest, saved_layout)
             state.restore(tensors, meta["state"])
-            history_bytes = meta["history_bytes"]
+            history_bytes, commits = meta["history_bytes"], meta.get("commits", 0)
             if state.phase.is_over:
                 writer.release()
                 raise CampaignError(f"campaign {identity.campaign} is {state.phase.value}; launch a new one.")
@@ -148,6 +147,7 @@ def coordinating(
             writer=writer,
             evaluator=evaluator,
             history_bytes=history_bytes,
+            commits=commits,
             on_progress=on_progress,
             blobs_place=blobs_place,
             traces=traced,
@@ -197,29 +197,28 @@ def _refuse_unfit(server: str, findings: list[Finding]) -> None:
 
 def _take_lease(writer: Writer, store: CheckpointStore) -> None:
     """Become the campaign's one writer, or wait as standby until the one there is gives up or dies."""
-    told, outage = False, Outage()
-    left_ms, alive = 0, ""
+    told, outage, watch = False, Outage(), LeaseWatch(writer)
     while True:
         try:
-            if writer.acquire(store.highest_fence()):
+            watch.look()
+            if not watch.may_come_back and writer.acquire(store.highest_fence()):
                 break
-            holder = writer.holder()
-            # A lease that grew between two looks was kept by somebody who lived; one that only shrinks was left behind.
-            before_ms, left_ms = left_ms, writer.left_ms()
-            if holder is not None and ((told and left_ms > before_ms) or _lives_here(holder)):
-                alive = holder
-            if holder is not None and _lives_here(holder) is False:
-                log.info("the last coordinator died on this machine; not waiting for its lease", holder=holder)
+            holder = watch.holder
+            lives = None if holder is None else _lives_here(holder)
+            if holder is not None and (lives is False or watch.is_dead):
+                log.info("the last coordinator is dead; not waiting for its lease", holder=holder)
                 writer.evict(holder)
                 continue
+            watch.kept |= bool(lives)
             if not told:
                 log.info("standby: another coordinator runs this campaign", holder=holder)
                 told = True
         except BrokerUnavailable as error:
             if outage.is_worth_a_word():
                 log.warning("standby waits for the broker", reason=str(error))
-        time.sleep(STANDBY_SECONDS)
-    writer.predecessor = alive
+        time.sleep(LOOK_SECONDS)
+    if watch.kept and watch.last_holder:
+        writer.predecessor = watch.last_holder
     if told:
         log.info("taking over", fence=writer.fence)
 

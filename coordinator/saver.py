@@ -118,11 +118,6 @@ class Saver:
         """The blobs of every entry that is still in the log."""
         return [blob for _, blob in self._blobs]
 
-    def forget_log(self) -> None:
-        """The server lost its data: there is nothing to trim any more."""
-        self._saved.clear()
-        self._blobs.clear()
-
     def wait(self) -> None:
         """Until no checkpoint is being written."""
         if self._thread is not None:

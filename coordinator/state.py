@@ -9,8 +9,8 @@ event          body
 =============  ========================================================================================================
 opened         spec: digest of the spec; layout: digest of the model's layout
 issued         queues: one name per new task
-reissued       task, attempt (the one given up), queue, reason (``lost``, ``deadline``, ``no_worker``,
-               ``payload_lost``)
+reissued       task, attempt (the one given up), queue, reason (``lost``, ``deadline``, ``no_answer``,
+               ``no_worker``, ``payload_lost``)
 evaluated      version, loss, accuracy (or nil), num_examples
 paused, resumed, interrupted   control: position of the operator's request, or empty
 stopped        reason, control

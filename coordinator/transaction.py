@@ -11,14 +11,16 @@ from coordinator.ledger import OpenTask
 from coordinator.traces import Traces
 from fl_core.broker.campaign import CampaignBroker, OpenRow
 from fl_core.broker.doorbell import Doorbell
-from fl_core.broker.lease import Command, Writer
+from fl_core.broker.lease import Command, LostData, Unanswered, Writer
+from fl_core.errors import BrokerUnavailable
 from fl_core.messages import CampaignEvent, TrainTask
 
 
 class Transaction:
-    """Collects until :meth:`commit`, which may be repeated when its answer is lost.
+    """Collects until :meth:`commit`, which is to be repeated when the broker is away.
 
-    Events are numbered, a second doorbell is void, and every other command is idempotent.
+    What was sent and not answered is sent again as it was, before anything else: the server knows it by its mark, and
+    it takes effect once.
 
     Args:
         broker, writer, identity, clock: the campaign's.
@@ -47,6 +49,7 @@ class Transaction:
         self._traces = traces
         self._doorbell = Doorbell()
         self._commands: list[Command] = []
+        self._unanswered: list[Command] = []
         self._to_ring: list[OpenTask] = []
         self.sequence = 0
         self.issued = 0
@@ -54,7 +57,7 @@ class Transaction:
     @property
     def is_empty(self) -> bool:
         """Nothing waits to be written."""
-        return not (self._commands or self._to_ring)
+        return not (self._commands or self._to_ring or self._unanswered)
 
     def go_on_from(self, sequence: int, issued: int) -> None:
         """Number events and tasks after these."""
@@ -62,8 +65,9 @@ class Transaction:
 
     def clear(self) -> None:
         """Forget what was not written."""
-        self._commands.clear()
-        self._to_ring.clear()
+        self._commands = []
+        self._unanswered = []
+        self._to_ring = []
 
     def add(self, commands: Iterable[Command]) -> None:
         """Write these as well."""
@@ -106,7 +110,7 @@ class Transaction:
 
         Raises:
             FencedOut: another coordinator has taken over; nothing was written.
-            LostData: the server has lost the campaign; nothing was written.
+            LostData: the server has lost the campaign, or a part of it; nothing was written.
             BrokerUnavailable: commit again.
         """
         if self._to_ring:
@@ -115,9 +119,21 @@ class Transaction:
             if self._traces is not None:
                 self._traces.published(self._to_ring, now_ms)
             self._to_ring = []
-        if not self._commands:
-            return
+        if self._unanswered:
+            self._send(self._unanswered, again=True)
+        if self._commands:
+            batch, self._commands = self._commands, []
+            self._send(batch)
+
+    def _send(self, batch: list[Command], *, again: bool = False) -> None:
+        self._unanswered = []
         crash_point("before_commit")
-        self._writer.commit(self._identity.epoch, self._commands)
-        self._commands = []
+        try:
+            self._writer.commit(self._identity.epoch, batch, again=again)
+        except Unanswered:
+            self._unanswered = batch
+            raise
+        except (BrokerUnavailable, LostData):
+            self._commands[:0] = batch
+            raise
         crash_point("after_commit")

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgpack
+import redis
 
-from fl_core.broker import blobs
+from fl_core.broker import blobs, scripts
 from fl_core.broker import keys as broker_keys
-from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.log import event_mac, order
@@ -82,6 +83,7 @@ class CampaignBroker:
     def __init__(self, client: Client, campaign: str) -> None:
         self._client = client
         self._campaign = campaign
+        self._continue = Script(client, scripts.CONTINUE)
         self.keys = CampaignKeys(campaign)
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -107,6 +109,33 @@ class CampaignBroker:
             attempt, claimed, delivered, worker = row.decode().split("|", 3)
             owners[task_id.decode()] = Owner(int(attempt), int(claimed), delivered == "1", worker)
         return owners
+
+    def has_entry(self, position: str) -> bool:
+        """Whether the log holds the entry at a position."""
+        with broker_errors("looking at the update log"):
+            return bool(self._client.xrange(self.keys.log, position, position))
+
+    def log_end(self) -> str:
+        """The position of the newest entry that the log ever had; ``0-0`` if there is no log."""
+        with broker_errors("looking at the update log"):
+            try:
+                return str(self._client.xinfo_stream(self.keys.log)["last-generated-id"].decode())
+            except redis.ResponseError as error:
+                if "no such key" in str(error):
+                    return "0-0"
+                raise
+
+    def can_be_claimed(self, rows: Sequence[OpenRow]) -> bool:
+        """Whether workers find all of these tasks, and a version to begin with."""
+        if not rows:
+            return True
+        with broker_errors("reading the open tasks"), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.hexists(self.keys.head, "version")
+            pipeline.hmget(self.keys.out, [row.task_id for row in rows])
+            has_head, found = pipeline.execute()
+        return bool(has_head) and all(
+            value is not None and value.startswith(b"%d|" % row.attempt) for value, row in zip(found, rows, strict=True)
+        )
 
     def depth(self, queue: str) -> int:
         """How many doorbells wait on a queue, those of other campaigns included."""
@@ -204,9 +233,18 @@ class CampaignBroker:
 
     # -- writing outside the fence ---------------------------------------------------------------------------------
 
-    def register(self, created_ms: int, epoch: str, spec: str) -> None:
-        """Write what the server must know of a campaign before it is published: at launch, or after a loss of data."""
+    def register(self, created_ms: int, epoch: str, spec: str, *, position: str, control_position: str) -> None:
+        """Write what the server must know of a campaign before it is published: at launch, or after a loss of data.
+
+        Args:
+            created_ms, epoch, spec: the campaign's.
+            position, control_position: up to where its log and its control stream were read. New entries come after
+                them, whatever the server's clock says: others would never be read.
+        """
         keys = self.keys
+        with broker_errors("registering the campaign"):
+            self._continue(keys=[keys.log], args=[position])
+            self._continue(keys=[keys.control], args=[control_position])
         with broker_errors("registering the campaign"), self._client.pipeline() as pipeline:
             pipeline.zadd(broker_keys.CAMPAIGNS, {self._campaign: created_ms})
             pipeline.delete(keys.out, keys.owners, keys.pins, keys.versions, keys.patches, keys.head)

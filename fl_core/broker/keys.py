@@ -17,7 +17,9 @@ key                                    type    holds
 ``fedtide:c:{id}:status``              string  what monitors show, msgpack, rewritten a few times a second
 ``fedtide:c:{id}:epoch``               string  drawn at launch; ``ended`` at the end, gone when the data is
 ``fedtide:c:{id}:writer``              string  the coordinator's lease: its token, with an expiry
-``fedtide:c:{id}:fence``               string  counts the leases; the highest one may write
+``fedtide:c:{id}:fence``               string  ``number|token`` of the newest lease: the number counts them, and only
+                                               this holder may write
+``fedtide:c:{id}:commits``             string  ``number.try|token``: the mark that the coordinator's last commit left
 ``fedtide:c:{id}:log``                 stream  the update log: ``u`` ``p`` updates, ``r`` reports, ``e`` ``m`` events
 ``fedtide:c:{id}:control``             stream  what operators asked for: pause, resume, stop, readmit
 ``fedtide:c:{id}:parked``              stream  rejected updates, bounded
@@ -102,6 +104,10 @@ class CampaignKeys:
     @property
     def fence(self) -> str:
         return self._key("fence")
+
+    @property
+    def commits(self) -> str:
+        return self._key("commits")
 
     @property
     def log(self) -> str:

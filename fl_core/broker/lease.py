@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
 
 import msgpack
 import redis
@@ -12,13 +11,29 @@ import redis
 from fl_core.broker import scripts
 from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.keys import CampaignKeys
-from fl_core.errors import CampaignError, FencedOut
+from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 
 Command = Sequence[str | bytes]
 
 
 class LostData(CampaignError):
-    """The server answers but no longer has this campaign's data."""
+    """The server answers, but it has less of this campaign than its coordinator knows to have been there.
+
+    Attributes:
+        how: what shows it, as the end of a sentence that begins with "the broker".
+    """
+
+    def __init__(self, campaign: str, how: str) -> None:
+        super().__init__(f"campaign {campaign}: the broker {how}.")
+        self.how = how
+
+
+FORGOTTEN = "no longer has the campaign"
+OLDER = "is older than this coordinator's memory: it was rolled back or restored"
+
+
+class Unanswered(BrokerUnavailable):
+    """A commit was sent and no answer came: it may or may not have taken effect."""
 
 
 class Writer:
@@ -27,6 +42,7 @@ class Writer:
     Attributes:
         token: names this holder, for people to read.
         fence: rises with every change of holder.
+        commits: how many commits the campaign has had, over all holders.
         predecessor: the holder that this one, a standby until then, saw keeping its lease; empty if it saw none.
     """
 
@@ -40,10 +56,19 @@ class Writer:
         self._fenced = Script(client, scripts.FENCED)
         self.token = f"{holder}:{secrets.token_hex(4)}"
         self.fence = 0
+        self.commits = 0
         self.predecessor = ""
+        self._mark = b""  # of the last commit
+        self._doubtful = b""  # of one whose answer got lost
+        self._tries = 0
+
+    @property
+    def campaign(self) -> str:
+        """Whose lease it is."""
+        return self._keys.campaign
 
     def acquire(self, floor: int) -> bool:
-        """Take the lease if it is free; False while another holds it.
+        """Take the lease if it is free or ours already; False while another holds it.
 
         Args:
             floor: the new fence will be above it (the highest fence that the checkpoints know).
@@ -52,10 +77,15 @@ class Writer:
             BrokerUnavailable: unknown; ask again.
         """
         with broker_errors("taking the lease"):
-            fence = self._acquire(keys=[self._keys.writer, self._keys.fence], args=[self.token, self._lease_ms, floor])
-        if fence is None:
+            answer = self._acquire(
+                keys=[self._keys.writer, self._keys.fence, self._keys.commits],
+                args=[self.token, self._lease_ms, floor],
+            )
+        if answer is None:
             return False
-        self.fence = int(fence)
+        self.fence = int(answer[0])
+        self._mark = self._doubtful = answer[1]
+        self.commits = max(self.commits, count_of(self._mark))
         return True
 
     def evict(self, holder: str) -> None:
@@ -91,27 +121,54 @@ class Writer:
         with broker_errors("giving the lease back"):
             self._release(keys=[self._keys.writer], args=[self.token])
 
-    def commit(self, epoch: str, commands: Sequence[Command]) -> list[Any]:
-        """Run commands as one transaction that takes effect only while the lease is ours.
+    def commit(self, epoch: str, commands: Sequence[Command], *, again: bool = False) -> None:
+        """Run commands as one transaction that takes effect once, and only while the lease is ours.
+
+        Args:
+            epoch: the campaign's.
+            commands: what to write.
+            again: these are the commands of the last call, which ended with ``Unanswered``.
 
         Raises:
             FencedOut: another coordinator has taken over; nothing was written.
-            LostData: the server has lost the campaign (or never had it); nothing was written.
-            BrokerUnavailable: it may or may not have been written; commit the same again.
+            LostData: the server has lost the campaign, or a part of it; nothing was written.
+            Unanswered: it may or may not have been written; commit the very same again.
+            BrokerUnavailable: nothing was written; commit again.
         """
         packed = msgpack.packb([list(command) for command in commands], use_bin_type=False)
-        with broker_errors("committing"):
-            try:
-                replies = self._fenced(
-                    keys=[self._keys.writer, self._keys.fence, self._keys.epoch],
-                    args=[self.token, self.fence, epoch, self._lease_ms, packed],
-                )
-            except redis.ResponseError as error:
-                if "FENCEDOUT" in str(error):
-                    raise FencedOut(
-                        f"campaign {self._keys.campaign} has passed to another coordinator; this one ends."
-                    ) from None
-                if "LOSTDATA" in str(error):
-                    raise LostData(f"the broker no longer has campaign {self._keys.campaign}.") from None
-                raise
-        return list(replies)
+        self._tries += not again
+        mark = f"{self.commits + 1}.{self._tries}|{self.token}".encode()
+        keys = self._keys
+        try:
+            with broker_errors("committing"):
+                try:
+                    self._fenced(
+                        keys=[keys.writer, keys.fence, keys.epoch, keys.commits],
+                        args=[self.token, self.fence, epoch, self._lease_ms, self._mark, self._doubtful, mark, packed],
+                    )
+                except redis.ResponseError as error:
+                    if "FENCEDOUT" in str(error):
+                        raise FencedOut(
+                            f"campaign {keys.campaign} has passed to another coordinator; this one ends."
+                        ) from None
+                    if "LOSTDATA" in str(error):
+                        raise LostData(keys.campaign, OLDER if "older" in str(error) else FORGOTTEN) from None
+                    raise
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, redis.ResponseError):
+                raise  # it answered, and wrote nothing
+            self._doubtful = mark
+            raise Unanswered(str(error)) from error
+        self._mark = self._doubtful = mark
+        self.commits += 1
+        self._tries = 0
+
+
+def count_of(mark: bytes) -> int:
+    """How many commits there were when this mark was left.
+
+    >>> count_of(b"12.1|host:7:ab"), count_of(b"")
+    (12, 0)
+    """
+    number = mark.partition(b".")[0]
+    return int(number) if number.isdigit() and len(number) <= 16 else 0

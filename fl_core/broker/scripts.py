@@ -130,44 +130,54 @@ end
 return 1
 """
 
-# Whatever the coordinator writes goes through here: it takes effect only while the lease is its own.
-#   KEYS writer fence epoch   ARGV token fence epoch lease-ms commands(cmsgpack)
+# Whatever the coordinator writes goes through here: it takes effect only while the lease is its own, and once. Each
+# commit leaves its mark and names the one before it, and that of a commit since then whose answer got lost. A mark that
+# is there already is its own; any other shows that the server has forgotten commits. The mark comes last: a server that
+# is out of memory runs the commands only if the first of them frees some.
+#   KEYS writer fence epoch commits   ARGV token fence epoch lease-ms mark-before doubtful-mark mark commands(cmsgpack)
 FENCED = """
+local mark = redis.call('GET', KEYS[4]) or ''
+if mark == ARGV[7] then return 0 end
 local epoch = redis.call('GET', KEYS[3])
-if epoch ~= ARGV[3] then return redis.error_reply('LOSTDATA ' .. (epoch or 'none')) end
-if redis.call('GET', KEYS[2]) ~= ARGV[2] then return redis.error_reply('FENCEDOUT') end
+if epoch ~= ARGV[3] then return redis.error_reply('LOSTDATA gone') end
+local fence, owner = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+)|(.*)$')
+if not fence or tonumber(fence) < tonumber(ARGV[2]) then return redis.error_reply('LOSTDATA older') end
+if owner ~= ARGV[1] then return redis.error_reply('FENCEDOUT') end
 local holder = redis.call('GET', KEYS[1])
 if holder ~= ARGV[1] then
   if holder then return redis.error_reply('FENCEDOUT') end
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
 end
-local replies = {}
-for i, command in ipairs(cmsgpack.unpack(ARGV[5])) do
-  replies[i] = redis.call(unpack(command))
-end
-return replies
+if mark ~= ARGV[5] and mark ~= ARGV[6] then return redis.error_reply('LOSTDATA older') end
+for _, command in ipairs(cmsgpack.unpack(ARGV[8])) do redis.call(unpack(command)) end
+redis.call('SET', KEYS[4], ARGV[7], 'KEEPTTL')
+return 1
 """
 
-# Take the lease if nobody holds it, and raise the fence above every one before, which shuts out earlier holders. The
-# floor is the highest fence in the checkpoints: a server that lost its data must not count from 1 again.
-#   KEYS writer fence   ARGV token lease-ms floor
+# Take the lease if nobody else holds it, and raise the fence above every one before, which shuts out earlier holders.
+# Asked again after its answer got lost, it is ours already. The floor is the highest fence in the checkpoints: a server
+# that lost its data must not count from 1 again. The answer holds the mark of the last commit.
+#   KEYS writer fence commits   ARGV token lease-ms floor
 ACQUIRE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return false end
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return false end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local fence = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[3])) + 1
-redis.call('SET', KEYS[2], string.format('%.0f', fence))
-return fence
+local fence = tonumber(string.match(redis.call('GET', KEYS[2]) or '', '^(%d+)|') or '0')
+fence = string.format('%.0f', math.max(fence, tonumber(ARGV[3])) + 1)
+redis.call('SET', KEYS[2], fence .. '|' .. ARGV[1])
+return {fence, redis.call('GET', KEYS[3]) or ''}
 """
 
-# Keep the lease; 0 when it has passed to another. A server that has lost its data has no fence: nobody took over then,
+# Keep the lease; 0 when it has passed to another. A server whose fence is behind has lost data: nobody took over then,
 # and the next commit finds out.
 #   KEYS writer fence   ARGV token fence lease-ms
 RENEW = """
-local fence = redis.call('GET', KEYS[2])
-if not fence then return 1 end
-if fence ~= ARGV[2] then return 0 end
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+if holder ~= ARGV[1] then
+  local fence, owner = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+)|(.*)$')
+  if not fence or tonumber(fence) < tonumber(ARGV[2]) then return 1 end
+  if holder or owner ~= ARGV[1] then return 0 end
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
 return 1
 """
@@ -176,4 +186,14 @@ return 1
 RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
+"""
+
+# Have a stream go on after a position that was read once, also where the server lost what was there, or its clock went
+# back. It fails to add where the stream is that far, and then nothing is to be done.
+#   KEYS stream   ARGV position
+CONTINUE = """
+local added = redis.pcall('XADD', KEYS[1], ARGV[1], 'x', '')
+if type(added) ~= 'string' then return 0 end
+redis.call('XDEL', KEYS[1], added)
+return 1
 """

@@ -473,7 +473,7 @@ function advice(parts, total, now) {
   return "Most of the time is training: more or faster workers make the campaign faster.";
 }
 
-const WHY = { lost: "its worker fell silent", deadline: "its deadline passed", no_worker: "nobody serves its queue", handed_back: "its worker stopped", failed: "training failed" };
+const WHY = { lost: "its worker fell silent", deadline: "its deadline passed", no_answer: "its answer could not be read", no_worker: "nobody serves its queue", payload_lost: "its update was lost", handed_back: "its worker stopped", failed: "training failed" };
 
 const LED = {
   launched: (event) => `launched by ${event.holder}`,

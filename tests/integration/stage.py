@@ -1,0 +1,196 @@
+"""A campaign in this process, on a server that a test can do anything to: a real coordinator, and one played device."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import redis
+
+from coordinator.campaign import Coordinator
+from coordinator.identity import Identity
+from coordinator.launch import coordinating
+from coordinator.run_folder import RunFolder
+from coordinator.status_board import Progress
+from fl_core.broker import blobs, keys
+from fl_core.broker.connection import connect
+from fl_core.broker.roster import Roster
+from fl_core.broker.tasks import TaskBroker
+from fl_core.errors import BrokerUnavailable
+from fl_core.layout import Layout
+from fl_core.messages import Beat, ModelUpdate, TrainTask, holding_name
+from fl_core.spec import parse_spec
+from tests.integration.lab import until
+
+WORKER = "played"
+MODEL = {"factory": "fl_core.models:mlp", "args": {"inputs": 4, "hidden": [], "classes": 2}}
+
+
+class Device:
+    """Answers every task at once with a delta of zeros, in a thread; ``idle`` makes it leave doorbells alone."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self.idle = threading.Event()
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ends.set()
+        self._thread.join(10)
+
+    def _work(self) -> None:
+        client = connect(self._url)
+        broker, roster = TaskBroker(client, WORKER), Roster(client)
+        while not self._ends.wait(0.01):
+            try:
+                roster.beat(beat())
+                message = None if self.idle.is_set() else client.rpop(keys.train_queue("default"))
+                if message is not None:
+                    answer(broker, order_of(message))
+            except (BrokerUnavailable, redis.RedisError):
+                self._ends.wait(0.1)
+
+
+def order_of(message: bytes) -> TrainTask:
+    """What a doorbell says."""
+    return TrainTask.from_bytes(msgpack.unpackb(base64.b64decode(json.loads(message)["body"]))[0][0])
+
+
+def answer(broker: TaskBroker, task: TrainTask, **changes: Any) -> bool:
+    """Claim a task and deliver an update for it; False where it cannot be claimed."""
+    claim = broker.claim(task, "")
+    if claim.head is None:
+        return False
+    payload = np.zeros(claim.head.num_bytes // 4, np.float32).tobytes()
+    update = ModelUpdate(
+        campaign=task.campaign, task_id=task.task_id, attempt=task.attempt, worker=WORKER,
+        base_version=claim.head.version, num_examples=1, sends=task.sends, codec=task.codec,
+        layout_digest=task.layout_digest, payload_bytes=len(payload), payload_digest=blobs.digest(payload),
+        blob="", num_chunks=0, bytes_down=0, metrics={}, seconds={},
+    )  # fmt: skip
+    return broker.deliver(update, payload)
+
+
+def beat(task: TrainTask | None = None) -> Beat:
+    """A sign of life of the played device."""
+    holding = "" if task is None else holding_name(task.campaign, task.task_id, task.attempt)
+    return Beat(
+        worker=WORKER, queues=("default",), state="training" if holding else "idle", holding=holding, host="here",
+        pid=1, started_ms=0, threads=1, device="cpu", num_done=0, num_failed=0, bytes_up=0, bytes_down=0,
+    )  # fmt: skip
+
+
+class Stage:
+    """A coordinator in a thread of its own.
+
+    Attributes:
+        error: what it ended with, if that was an exception.
+        progress: the last one that it told.
+    """
+
+    def __init__(self, url: str, folder: Path, *, resume: bool = False, **sections: dict[str, Any]) -> None:
+        self.client = redis.Redis.from_url(url)
+        self.url = url
+        self.error: BaseException | None = None
+        self.progress: Progress | None = None
+        self.identity: Identity
+        self.coordinator: Coordinator
+        defaults: dict[str, Any] = {
+            "campaign": {"name": "staged", "seed": 1},
+            "model": MODEL,
+            "aggregation": {"buffer_size": 2},
+            "dispatch": {"concurrency": 8, "lease_seconds": 2.0},
+        }
+        self._spec = parse_spec({**defaults, **sections})
+        self._folder = RunFolder(folder)
+        self._resume = resume
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(30)
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            with coordinating(
+                self._spec, self.url, self._folder, resume=self._resume, on_identity=self._named, on_progress=self._told
+            ) as coordinator:
+                self.coordinator = coordinator
+                self._ready.set()
+                coordinator.run()
+        except BaseException as error:
+            self.error = error
+            self._ready.set()
+
+    def _named(self, identity: Identity, layout: Layout, resumed: bool) -> None:
+        self.identity = identity
+
+    def _told(self, progress: Progress) -> None:
+        self.progress = progress
+
+    @property
+    def keys(self) -> keys.CampaignKeys:
+        return keys.CampaignKeys(self.identity.campaign)
+
+    @property
+    def merged(self) -> int:
+        return 0 if self.progress is None else int(self.progress.summary["merged"])
+
+    @property
+    def issued(self) -> int:
+        return 0 if self.progress is None else int(self.progress.summary["issued"])
+
+    def assert_alive(self, seconds: float = 20) -> None:
+        """It merges, and none of the tasks that are out now stays: no slot is dead."""
+        issued, merged = self.issued, self.merged
+
+        def moved_on() -> bool:
+            assert self.error is None, self.error
+            out = [int(name.partition(b"-")[0]) for name in self.client.hkeys(self.keys.out)]
+            return self.merged > merged and bool(out) and min(out) > issued
+
+        until(moved_on, seconds)
+
+    def stop(self, seconds: float = 20) -> dict[str, Any]:
+        """Ask it to stop, as an operator does, and give the summary."""
+        self.client.xadd(self.keys.control, {"request": "stop"})
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), "it is deaf to stop"
+        assert self.error is None, self.error
+        summary: dict[str, Any] = json.loads(self._folder.summary.read_text())
+        return summary
+
+    def interrupt(self, seconds: float = 20) -> None:
+        """Ctrl-C."""
+        self.coordinator.interrupt()
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), "it is deaf to Ctrl-C"
+
+
+class Snapshot:
+    """All that a server holds, to be put back later: it then is as old as this."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        with client.pipeline() as pipeline:
+            names = client.keys("*")
+            for name in names:
+                pipeline.dump(name)
+                pipeline.pttl(name)
+            answers = pipeline.execute()
+        self._rows = [row for row in zip(names, answers[::2], answers[1::2], strict=True) if row[1] is not None]
+
+    def restore(self) -> None:
+        with self._client.pipeline() as pipeline:
+            pipeline.flushdb()
+            for name, packed, ttl in self._rows:
+                pipeline.restore(name, max(0, ttl), packed)
+            pipeline.execute()

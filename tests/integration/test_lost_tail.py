@@ -1,0 +1,148 @@
+"""A server that has less than the coordinator remembers: noticed within seconds, mended, and nothing stands still."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from fl_core.broker import keys, scripts
+from fl_core.broker.connection import connect
+from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.tasks import TaskBroker
+from tests.integration.lab import assert_identity, until
+from tests.integration.stage import WORKER, Device, Snapshot, Stage, answer, order_of
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path_factory.mktemp("broker")) as server:
+        yield server
+
+
+@pytest.fixture
+def url(server: EmbeddedServer) -> str:
+    redis.Redis.from_url(server.url).flushall()
+    return server.url
+
+
+@pytest.fixture
+def device(url: str) -> Iterator[Device]:
+    device = Device(url)
+    yield device
+    device.close()
+
+
+def _go_back(stage: Stage, seconds: float) -> None:
+    snapshot = Snapshot(stage.client)
+    time.sleep(seconds)
+    snapshot.restore()
+
+
+def _lose_what_workers_wrote(stage: Stage) -> None:
+    """Entries vanish from the log's end, between two commits."""
+    stage.client.xtrim(stage.keys.log, maxlen=0, approximate=False)
+
+
+def _go_back_to_smaller_ids(stage: Stage) -> None:
+    """The log was an hour ahead of the server's clock, and then everything is gone: its clock went back."""
+    for stream in (stage.keys.log, stage.keys.control):
+        stage.client.xadd(stream, {"x": ""}, id=f"{time.time_ns() // 10**6 + HOUR_MS}-0")
+    time.sleep(0.5)
+    stage.client.flushdb()
+
+
+FAULTS: dict[str, Callable[[Stage], object]] = {
+    "it goes back by a second": lambda stage: _go_back(stage, 1.0),
+    "it goes back by a moment": lambda stage: _go_back(stage, 0.05),
+    "it is empty": lambda stage: stage.client.flushdb(),
+    "the end of the log is gone": _lose_what_workers_wrote,
+    **{
+        f"{name} is gone": lambda stage, name=name: stage.client.delete(getattr(stage.keys, name))
+        for name in ("log", "out", "owners", "head", "epoch", "fence", "writer", "commits", "control", "status")
+    },
+    "ids start again below those that were read": _go_back_to_smaller_ids,
+}
+
+
+@pytest.mark.parametrize("strategy", ["fedbuff", "fedavg"])
+def test_whatever_the_server_forgets_no_task_is_left_behind(
+    url: str, device: Device, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One life through all losses in turn: after each, every task that was out ends, and at the end it hears stop."""
+    monkeypatch.setattr("coordinator.dispatcher.DOORBELL_GRACE_SECONDS", 0.5)
+    stage = Stage(url, tmp_path, aggregation={"strategy": strategy} if strategy == "fedavg" else {"buffer_size": 2})
+    stage.assert_alive()
+    for name, fault in FAULTS.items():
+        fault(stage)
+        try:
+            stage.assert_alive()
+        except AssertionError as error:
+            raise AssertionError(f"after {name}: {error}") from error
+    assert_identity(stage.stop())
+
+
+def test_nobody_else_s_lease_is_made_up_and_a_dead_one_is_waited_out(url: str, device: Device, tmp_path: Path) -> None:
+    """The server goes back to a moment at which a coordinator that is dead by now had the lease."""
+    stage = Stage(url, tmp_path)
+    stage.assert_alive()
+    stage.client.set(stage.keys.writer, "elsewhere:1:dead", px=3000)
+    stage.client.set(stage.keys.fence, "0|elsewhere:1:dead")
+    stage.assert_alive()
+    stage.stop()
+
+
+def test_it_hears_ctrl_c_while_the_server_forgets_again_and_again(url: str, tmp_path: Path) -> None:
+    """Evicted as fast as it is written: the campaign cannot go on, but it can be ended and resumed."""
+    stage = Stage(url, tmp_path)
+    until(lambda: stage.progress)
+    ends = time.monotonic() + 1.0
+    while time.monotonic() < ends:
+        stage.client.delete(stage.keys.epoch)
+    stage.interrupt()
+
+
+# -- answers that are none -----------------------------------------------------------------------------------------
+
+
+def _answer_unreadably(client: redis.Redis, stage: Stage, message: bytes) -> None:
+    task, campaign = order_of(message), stage.keys
+    assert TaskBroker(client, WORKER).claim(task, "").verdict == "ok"
+    names = [campaign.log, campaign.owners, campaign.out, campaign.pins, campaign.epoch]
+    client.eval(scripts.DELIVER, 5, *names, task.task_id, task.attempt, WORKER, b"of another release", b"")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_answer_that_cannot_be_read_is_no_answer(url: str, tmp_path: Path, restarted: bool) -> None:
+    """Every task is marked as answered, and the log has ended none: they are issued again, also by the next life."""
+    stage = Stage(url, tmp_path, dispatch={"concurrency": 4, "lease_seconds": 2.0})
+    client, queue = connect(url), keys.train_queue("default")
+    for message in until(lambda: client.llen(queue) >= 4 and client.lrange(queue, 0, -1)):
+        _answer_unreadably(client, stage, message)
+    client.delete(queue)
+    if restarted:
+        stage.interrupt()
+        stage = Stage(url, tmp_path, resume=True)
+    with_answers = Device(url)
+    stage.assert_alive()
+    with_answers.close()
+    summary = stage.stop()
+    assert_identity(summary)
+    assert summary["reissued"] == (0 if restarted else 4)
+
+
+def test_answers_that_can_never_be_read_end_the_task(url: str, tmp_path: Path) -> None:
+    """After dispatch.max_attempts the task has expired: it is not issued for ever."""
+    stage = Stage(url, tmp_path, dispatch={"concurrency": 1, "lease_seconds": 2.0, "max_attempts": 2})
+    client, queue = connect(url), keys.train_queue("default")
+    for _ in range(2):
+        _answer_unreadably(client, stage, until(lambda: client.rpop(queue)))
+    until(lambda: stage.progress and stage.progress.summary["expired"] == 1)
+    assert answer(TaskBroker(client, WORKER), order_of(until(lambda: client.rpop(queue))))
+    until(lambda: stage.issued > 2)
+    stage.stop()
