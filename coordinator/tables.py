@@ -1,15 +1,15 @@
-"""Tables for people, by rich."""
+"""Tables for people, by rich, which only they need: JSON goes without."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from fl_core.broker.fitness import Finding
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 Row = Mapping[str, Any]
 
@@ -20,16 +20,28 @@ STATE_STYLES = {"running": "green", "paused": "yellow", "interrupted": "yellow",
 
 def console() -> Console:
     """Standard output; wide where no terminal sets the width, so that a pipe cuts nothing."""
+    from rich.console import Console
+
     found = Console()
     return found if found.is_terminal else Console(width=PIPED_WIDTH)
 
 
 def new_table(*columns: str, title: str | None = None) -> Table:
     """A plain table: numbers to the right, the first column to the left."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     return table
+
+
+def _pairs() -> Table:
+    """A table of names and what they are."""
+    from rich.table import Table
+
+    return Table(box=None, show_header=False, pad_edge=False)
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -85,7 +97,7 @@ def print_status(row: Row) -> None:
     if "state" not in row:
         console().print(f"{row['campaign']}: launched, no word from its coordinator yet.")
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = _pairs()
     table.add_column(style="dim")
     table.add_column()
     state, staleness = row["state"], row["staleness"]
@@ -171,7 +183,7 @@ def print_parked_list(rows: Iterable[Row]) -> None:
 
 def print_parked(row: Row) -> None:
     """`fedtide rejected ID --show N`."""
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = _pairs()
     table.add_column(style="dim")
     table.add_column()
     for name, value in row.items():
@@ -191,6 +203,9 @@ def _task_number(holding: str) -> str:
 
 def print_findings(findings: Iterable[Finding]) -> None:
     """`fedtide check`."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("check", "verdict", "found", "what to do"):
         table.add_column(column, overflow="fold")

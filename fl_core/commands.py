@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from fl_core.errors import FedtideError, InvariantError
+from fl_core.errors import FedtideError, InvariantError, SpecError
+from fl_core.extras import EXTRAS, missing
 
 EXIT_BAD_INPUT = 2
 
@@ -56,7 +57,7 @@ def fail(error: FedtideError) -> None:
 
 
 class FedtideCommand(click.Command):
-    """A command whose expected errors end it with one sentence; a bug keeps its traceback."""
+    """A command whose expected errors and missing packages end it in one sentence; a bug keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -66,6 +67,10 @@ class FedtideCommand(click.Command):
             raise
         except FedtideError as error:
             return fail(error)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in EXTRAS:
+                raise
+            return fail(SpecError(missing(ctx.command_path, str(error.name))))
         except BrokenPipeError:
             # `fedtide queues | head` is no error; Python must not complain about it at exit either.
             sys.stderr.close()

