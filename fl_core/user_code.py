@@ -13,11 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
-import structlog
-
 from fl_core.errors import SpecError, UserCodeError
-
-log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -57,7 +53,9 @@ def was_entered(error: BaseException) -> bool:
 
 def log_traceback(key: str, path: str, error: BaseException) -> None:
     """Write down where user code raised: the sentence that follows does not say it all."""
-    log.error("code that the spec names raised", key=key, path=path, traceback=frames(error))
+    import structlog  # for --help and typing errors, too much to load
+
+    structlog.get_logger().error("code that the spec names raised", key=key, path=path, traceback=frames(error))
 
 
 def frames(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """What works without the optional packages, and what says in one sentence which of them it needs.
 
-A process without a package is played by a ``sitecustomize`` that hides it: neither the interpreter nor one that it starts
-finds the module.
+A process without a package is played by a ``sitecustomize`` that hides it: neither this interpreter nor one that it
+starts finds the module.
 """
 
 from __future__ import annotations
