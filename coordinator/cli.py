@@ -511,7 +511,7 @@ def check(broker: str, blobs: str, spec_path: Path | None, as_json: bool) -> Non
     from fl_core.broker.places import Places
 
     client = connect(broker, timeout_seconds=5)
-    second = Places(client).at(blobs) if blobs else None
+    second = Places(client, [blobs]).at(blobs) if blobs else None
     need = _need(spec_path, blobs=bool(blobs)) if spec_path else None
     findings = check_broker(client, need.broker if need else None, need.broker_alone if need else None)
     if second is not None:

@@ -65,6 +65,7 @@ class Evaluator:
 
     Args:
         campaign, url: where versions are read from.
+        blobs_place: the server for blobs, where they may be as well; empty for none.
         spec: the campaign's, with ``evaluation.data`` set.
         model, layout: the model, as built by the coordinator.
 
@@ -74,8 +75,16 @@ class Evaluator:
         died: the reason is that the process died again and again; otherwise code that the spec names raised.
     """
 
-    def __init__(self, campaign: str, url: str, spec: CampaignSpec, model: torch.nn.Module, layout: Layout) -> None:
-        self._campaign, self._url, self._spec = campaign, url, spec
+    def __init__(
+        self,
+        campaign: str,
+        url: str,
+        spec: CampaignSpec,
+        model: torch.nn.Module,
+        layout: Layout,
+        blobs_place: str = "",
+    ) -> None:
+        self._campaign, self._url, self._spec, self._blobs_place = campaign, url, spec, blobs_place
         self._deaths = 0
         self._again_at: float | None = None
         self._asked_at = self._next_word = 0.0
@@ -89,7 +98,7 @@ class Evaluator:
         self._connection, far = context.Pipe()
         # Only a forked child has our end of the pipe as well, and has to close it.
         ours = self._connection if method == "fork" else None
-        arguments = (far, ours, self._campaign, self._url, self._spec, model, layout, os.getpid())
+        arguments = (far, ours, self._campaign, self._url, self._blobs_place, self._spec, model, layout, os.getpid())
         self._process: BaseProcess = context.Process(target=_serve, args=arguments, name="evaluator")
         self._process.start()
         far.close()
@@ -187,6 +196,7 @@ def _serve(
     parents_end: Connection | None,
     campaign: str,
     url: str,
+    blobs_place: str,
     spec: CampaignSpec,
     model: torch.nn.Module | None,
     layout: Layout | None,
@@ -205,7 +215,8 @@ def _serve(
             torch.set_num_threads(1)
             model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
             layout = Layout.of(model)
-        _answer(connection, campaign, url, spec, model, layout)
+        places = Places(connect(url), [blobs_place])
+        _answer(connection, places, CampaignKeys(campaign), spec, model, layout)
     except (EOFError, BrokenPipeError):
         return
     except FedtideError as error:
@@ -216,7 +227,12 @@ def _serve(
 
 
 def _answer(
-    connection: Connection, campaign: str, url: str, spec: CampaignSpec, model: torch.nn.Module, layout: Layout
+    connection: Connection,
+    places: Places,
+    keys: CampaignKeys,
+    spec: CampaignSpec,
+    model: torch.nn.Module,
+    layout: Layout,
 ) -> None:
     from fl_core.evaluation import evaluate
     from fl_core.training.device import pick_device
@@ -224,7 +240,6 @@ def _answer(
     evaluation = spec.evaluation
     data = evaluation.data or ""
     dataset = call(data, evaluation.data_args, "evaluation.data")
-    places, keys = Places(connect(url)), CampaignKeys(campaign)
     device = pick_device()
     model.to(device)
     while True:

@@ -101,13 +101,17 @@ class Fleet:
         broker: the URL they connect to.
         folder: gets each worker's log and state.
         allow: what tasks may name on them (``fl_core.allowance``).
+        blobs: the place of the server for blobs; empty for none.
     """
 
-    def __init__(self, workers: Sequence[FleetWorker], broker: str, folder: Path, allow: Iterable[str] = ()) -> None:
+    def __init__(
+        self, workers: Sequence[FleetWorker], broker: str, folder: Path, allow: Iterable[str] = (), blobs: str = ""
+    ) -> None:
         self._workers = workers
         self._broker = broker
         self._folder = folder
         self._allow = tuple(allow)
+        self._blobs = blobs
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._reported: set[str] = set()
 
@@ -135,11 +139,14 @@ class Fleet:
             command += ["--emulate-attack", worker.emulate_attack]
         if worker.model:
             command += ["--model", worker.model, "--model-args", json.dumps(worker.model_args)]
+        if self._blobs:
+            command += ["--blobs", self._blobs]
         for queue in worker.queue:
             command += ["--queue", queue]
         # BLAS and OpenMP read these when they are loaded; without them every process starts a thread per core.
         environment = {**os.environ, "OMP_NUM_THREADS": str(worker.threads or os.cpu_count() or 1)}
-        environment.pop("FEDTIDE_CONFIG", None)
+        for name in ("FEDTIDE_CONFIG", "FEDTIDE_BLOBS"):
+            environment.pop(name, None)
         # An address may hold a password, and everybody on the machine reads command lines.
         environment |= {"FEDTIDE_BROKER": self._broker, "FEDTIDE_ALLOW": " ".join(self._allow)}
         with (self._folder / f"{worker.name}.log").open("ab") as output:

@@ -99,7 +99,7 @@ def coordinating(
     initial = layout.flatten(model)
     traced: Traces | None = None
     # Forked before this process starts a thread or opens a connection.
-    evaluator = Evaluator(identity.campaign, url, spec, model, layout) if spec.evaluation.data else None
+    evaluator = Evaluator(identity.campaign, url, spec, model, layout, blobs_place) if spec.evaluation.data else None
     try:
         client = connect(url)
         _check_fit(client, spec, layout, blobs_place)
@@ -179,7 +179,10 @@ def _check_fit(client: Any, spec: CampaignSpec, layout: Layout, blobs_place: str
     _refuse_unfit("the broker", check_broker(client, need.broker, need.broker_alone))
     if blobs_place:
         log.info("memory at the server for blobs, at most", megabytes=round(need.blobs / 1e6, 1))
-        _refuse_unfit("the server for blobs", check_blobs(Places(client).at(blobs_place), client, need.blobs))
+        second = Places(client, [blobs_place]).at(blobs_place)
+        _refuse_unfit("the server for blobs", check_blobs(second, client, need.blobs))
+        if not Places(client).follows(blobs_place):
+            log.info("only devices that were given this server go there, since there is a password", blobs=blobs_place)
 
 
 def _refuse_unfit(server: str, findings: list[Finding]) -> None:

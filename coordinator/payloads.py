@@ -41,7 +41,7 @@ class Payloads:
         self._client = client
         self._broker = broker
         self._spool = spool
-        self._places = Places(client)
+        self._places = Places(client, [place])
         self._order = [place] if place else []
         self._lost: set[str] = set()
         self._found_lost: dict[str, Lost] = {}

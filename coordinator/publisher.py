@@ -60,7 +60,7 @@ class Publisher:
         codec_name: str = "fp32",
     ) -> None:
         self._client = client
-        self._places = Places(client)
+        self._places = Places(client, [place])
         self._keys = keys
         self._timing = timing
         self._place = place

@@ -86,9 +86,11 @@ def open_blobs(options: RunOptions, folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def local_fleet(workers: Sequence[FleetWorker], url: str, folder: Path, allow: Sequence[str] = ()) -> Iterator[Fleet]:
+def local_fleet(
+    workers: Sequence[FleetWorker], url: str, folder: Path, allow: Sequence[str] = (), blobs: str = ""
+) -> Iterator[Fleet]:
     """Worker processes on this machine, which end with the block."""
-    fleet = Fleet(workers, url, folder, allow)
+    fleet = Fleet(workers, url, folder, allow, blobs)
     try:
         fleet.start()
         yield fleet
@@ -150,7 +152,7 @@ def run_campaign(
         on_broker(url)
         with (
             _metrics(options.metrics, local_url) as metrics,
-            local_fleet(options.fleet, local_url, folder.workers, allowed_by(spec)) as fleet,
+            local_fleet(options.fleet, local_url, folder.workers, allowed_by(spec), blobs_place) as fleet,
         ):
 
             def launched(campaign: str, num_parameters: int, resumed: bool) -> None:

@@ -100,7 +100,7 @@ def config_file(keys: Sequence[str]) -> Callable[[click.Context, click.Parameter
                 nearest = get_close_matches(key, keys, n=1)
                 hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(keys)}."
                 raise click.UsageError(f"--config {path}: unknown key {key!r}; {hint}")
-        for key in ("queue", "allow"):  # one, or a list of them
+        for key in ("queue", "allow", "blobs"):  # one, or a list of them
             if isinstance(settings.get(key), str):
                 settings[key] = [settings[key]]
         ctx.default_map = {**(ctx.default_map or {}), **settings}

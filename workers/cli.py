@@ -15,7 +15,7 @@ from fl_core.commands import FedtideCommand, config_file
 from fl_core.errors import SpecError
 
 _KEYS = (
-    "broker", "data", "data_args", "queue", "allow", "name", "threads", "device", "state_dir", "grace_seconds",
+    "broker", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir", "grace_seconds",
     "model", "model_args", "emulate_delay_seconds", "emulate_example_seconds", "emulate_attack", "celery_events",
     "metrics_host", "metrics_port", "traces", "log_level",
 )  # fmt: skip
@@ -54,6 +54,12 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
     metavar="MODULE[:NAME]",
     multiple=True,
     help="Code that tasks may name on this device, beside fedtide's own models and methods; repeatable.",
+)
+@click.option(
+    "--blobs",
+    metavar="[HOST]:PORT",
+    multiple=True,
+    help="A second server that the broker may send this worker to, with its user and password; repeatable.",
 )
 @click.option("--name", metavar="NAME", help="Unique name of this worker.  [default: HOST-PID]")
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Torch threads; 0 leaves it to torch.")
@@ -108,6 +114,7 @@ def worker(**options: Any) -> None:
 def _settings(options: dict[str, Any]) -> Any:
     from fl_core.allowance import AllowList
     from fl_core.broker.connection import check_url
+    from fl_core.broker.places import check_place
     from workers.settings import WorkerSettings
 
     name = options["name"] or f"{re.sub(r'[^A-Za-z0-9_.-]', '-', platform.node()) or 'worker'}-{os.getpid()}"
@@ -124,6 +131,7 @@ def _settings(options: dict[str, Any]) -> Any:
         data_args=options["data_args"],
         queues=tuple(dict.fromkeys(options["queue"])),
         allow=tuple(dict.fromkeys(options["allow"])),
+        blobs=tuple(check_place(place) for place in dict.fromkeys(options["blobs"])),
         threads=options["threads"],
         device=options["device"],
         grace_seconds=options["grace_seconds"],

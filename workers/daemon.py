@@ -42,7 +42,7 @@ class Daemon:
         self._settings = settings
         self._client = connect(settings.broker)
         self._roster = Roster(self._client)
-        self._tasks = TaskBroker(self._client, settings.name)
+        self._tasks = TaskBroker(self._client, settings.name, settings.blobs)
         self._pulse = Pulse()
         self._child = _Child(settings, self._pulse)
         self._started_ms = time.time_ns() // 10**6

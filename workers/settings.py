@@ -21,6 +21,7 @@ class WorkerSettings:
         threads: torch threads; 0 leaves it to torch.
         state_dir: where an update waits that could not be delivered; survives a restart.
         allow: what tasks may name as code on this device, beside fedtide's own parts (``fl_core.allowance``).
+        blobs: servers for versions and updates that this worker may be sent to, as places (``fl_core.broker.places``).
         device: auto, cpu, cuda, ...
         grace_seconds: how long a stopping worker may still train before it hands its task back.
         model: import path of this device's own architecture, for methods that allow one (distillation); empty for none.
@@ -40,6 +41,7 @@ class WorkerSettings:
     data_args: Mapping[str, Any] = field(default_factory=dict)
     queues: tuple[str, ...] = ("default",)
     allow: tuple[str, ...] = ()
+    blobs: tuple[str, ...] = ()
     threads: int = 0
     device: str = "auto"
     grace_seconds: float = 20.0

@@ -21,6 +21,7 @@ import torch
 from fl_core.allowance import AllowList
 from fl_core.broker import blobs
 from fl_core.broker.connection import connect
+from fl_core.broker.places import PlaceRefused
 from fl_core.broker.tasks import Claim, Head, TaskBroker, payload_place
 from fl_core.codecs import codec
 from fl_core.errors import BrokerError, BrokerUnavailable, DataError, RejectedUpdate, SpecError, TrainingStopped
@@ -74,7 +75,7 @@ class Trainer:
             )
         self._allowed = AllowList(settings.allow)
         self._models = ModelCache(self._device)
-        self._broker = TaskBroker(connect(settings.broker), settings.name)
+        self._broker = TaskBroker(connect(settings.broker), settings.name, settings.blobs)
         self._outbox = Outbox(settings.state_dir)
         self._speed = SpeedProfile()
         self.account = Account(pulse.tally, settings.name, traces=settings.traces)
@@ -197,6 +198,8 @@ class Trainer:
                 # and the coordinator publishes it again, perhaps elsewhere. Either way the next claim says where.
                 if time.monotonic() > give_up:
                     raise
+                if isinstance(error, PlaceRefused) and pause >= LAST_FETCH_PAUSE_SECONDS:
+                    raise SpecError(str(error)) from None  # no newer pointer leads elsewhere
                 if pause >= LAST_FETCH_PAUSE_SECONDS:
                     log.warning("the newest version cannot be fetched", version=head.version, reason=str(error))
                 time.sleep(pause)

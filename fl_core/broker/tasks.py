@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -70,11 +70,17 @@ class Claim:
 
 
 class TaskBroker:
-    """What a worker does at the broker for the tasks of all campaigns. It is one process's own: not for sharing."""
+    """What a worker does at the broker for the tasks of all campaigns. It is one process's own: not for sharing.
 
-    def __init__(self, client: Client, worker: str) -> None:
+    Args:
+        client: the broker's.
+        worker: this worker's name.
+        given: servers for versions and updates that the worker's owner has named (``places.py``).
+    """
+
+    def __init__(self, client: Client, worker: str, given: Iterable[str] = ()) -> None:
         self._client = client
-        self._places = Places(client)
+        self._places = Places(client, given)
         self._worker = worker
         self._told = ("", "", float("-inf"))
         self._claim = Script(client, scripts.CLAIM)

@@ -145,7 +145,7 @@ def test_what_is_missing_is_named() -> None:
     ("text", "said"),
     [
         ("brokr = 'x'", "unknown key 'brokr'; did you mean 'broker'?"),
-        ("zzz = 1", "unknown key 'zzz'; known keys: broker, data, data_args, queue, allow, name,"),
+        ("zzz = 1", "unknown key 'zzz'; known keys: broker, data, data_args, queue, allow, blobs, name,"),
         ("a = = 1", "is not valid TOML: Invalid value (at line 1, column 5)."),
         ("data_args = [1]", "Invalid value for '--data-args'"),
         ("threads = 'many'", "Invalid value for '--threads'"),
