@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coordinator.memory_need import MemoryNeed
 
 BROKER_HELP = "The Redis that coordinator and workers share: redis://[USER:PASSWORD@]HOST:PORT/0."
+EXIT_WITHOUT_RESULT = 1
 DEFAULT_BROKER = "redis://127.0.0.1:6399/0"
 
 
@@ -196,10 +197,16 @@ def run(
 
     shown = show_at_end(spec, folder, summary)
     if as_json:
-        return _print_json(summary)
-    display.show_summary(summary)
-    if shown:
-        click.echo(f"\n{shown}")
+        _print_json(summary)
+    else:
+        display.show_summary(summary)
+        if shown:
+            click.echo(f"\n{shown}")
+    from coordinator.fruitless import nothing_came_of_it
+
+    if why := nothing_came_of_it(summary):
+        click.secho(f"Error: {why}", fg="red", err=True)
+        sys.exit(EXIT_WITHOUT_RESULT)
     return None
 
 

@@ -117,6 +117,8 @@ class Consequences:
                 worker=known.worker if known else None,
                 task=known.task_id if known else None,
             )
+        if effects.fruitless:
+            self._log.warning("nothing comes of it", why=effects.fruitless)
         if effects.failure is not None:
             report = effects.failure
             self._log.warning("training failed", worker=report.worker, task=report.task_id, detail=report.detail)

@@ -146,6 +146,8 @@ class Display:
         refused = sum(summary["rejected"].values())
         table.add_row("lost", f"{summary['reissued']} re-issued  {refused} rejected  {summary['expired']} expired")
         table.add_row("accuracy", f"{number(summary['final_accuracy'])}  {_sparkline(self._curve)}")
+        if fruitless := summary.get("fruitless"):
+            table.add_row("failing", Text(fruitless["sentence"]))
         goal = self._goal(summary)
         heading = Text(f"{self._label or self._campaign}", style="bold")
         return Group(heading, table, goal) if goal else Group(heading, table)

@@ -28,8 +28,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coordinator.admission import Admission, Admitted, Lost, Refused
+from coordinator.fruitless import Fruitless, Place, place_of
 from coordinator.guard import Guard
 from coordinator.ledger import Ledger, OpenTask, task_number
+from coordinator.scores import Scores
 from fl_core.aggregation import Contribution, Merge, Strategy
 from fl_core.aggregation.buffered import with_prefix
 from fl_core.broker.log import LogEntry, is_authentic, order
@@ -58,18 +60,6 @@ class Phase(enum.StrEnum):
 
 
 @dataclass(slots=True)
-class Scores:
-    """What evaluations have said so far; ``seconds_to`` maps ``"0.90"`` to the time when it was first reached."""
-
-    version: int | None = None
-    loss: float | None = None
-    accuracy: float | None = None
-    best_loss: float | None = None
-    best_accuracy: float | None = None
-    seconds_to: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class Effects:
     """What applying one entry means outside: at the broker, in the history, in the log that people read.
 
@@ -83,6 +73,7 @@ class Effects:
         blob: the payload's blob, to be dropped once a checkpoint covers the entry.
         admitted: the entry was an update, and it passed.
         lost: the entry was an update whose payload is lost; nothing else has changed.
+        fruitless: for long nothing but failures has come in, in one sentence.
     """
 
     closed: list[int] = field(default_factory=list)
@@ -94,6 +85,7 @@ class Effects:
     blob: tuple[str, int] | None = None
     admitted: Admitted | None = None
     lost: Lost | None = None
+    fruitless: str = ""
 
 
 class CampaignState:
@@ -135,6 +127,7 @@ class CampaignState:
         self.opened_ms = 0
         self.ended_ms = 0
         self.scores = Scores()
+        self.fruitless = Fruitless(spec)
         self.staleness: Counter[int] = Counter()
         self.merged_by_worker: Counter[str] = Counter()
         self.bytes_up = 0
@@ -208,6 +201,7 @@ class CampaignState:
             effects.lost = lost
             return
         effects.admitted = admitted
+        self.fruitless.end()
         update = admitted.update
         self.bytes_up += update.payload_bytes
         self.bytes_down += update.bytes_down
@@ -277,6 +271,7 @@ class CampaignState:
             return
         cancelled, arrived = self.ledger.cancel_open(), self.strategy.buffer_count
         effects.closed += cancelled
+        effects.reopened.clear()
         if reason in ("accuracy", "loss"):
             # A version has met the target: it stands, and what waited for the next one does not move it any more.
             self.ledger.cancel_buffered()
@@ -287,6 +282,7 @@ class CampaignState:
             if merge is None:
                 raise InvariantError("a strategy with a filled buffer merged nothing")
             self._record_merge(merge, entry, effects)
+        self.fruitless.look_at(self.strategy, self._layout)
         self.phase = phase
         self.stop_reason = reason
         self.ended_ms = entry.milliseconds
@@ -320,6 +316,19 @@ class CampaignState:
                 "task": refused.update.task_id if refused.update else None,
             }
         )
+        if refused.task is not None:
+            worker = update.worker if update is not None else ""
+            self._note_failure(refused.reason.value, refused.detail, worker, place_of(refused.task), entry, effects)
+
+    def _note_failure(
+        self, reason: str, detail: str, worker: str, taken: tuple[str, Place], entry: LogEntry, effects: Effects
+    ) -> None:
+        """An attempt came to nothing; if none has come to anything for long, that is the end."""
+        if self.fruitless.note(reason, detail, worker, taken, entry.milliseconds):
+            self.fruitless.look_at(self.strategy, self._layout)
+            effects.fruitless = self.fruitless.describe(self.seconds(self.fruitless.since_ms))["sentence"]
+        if self.accepts and self.fruitless.ends_campaign(self.ledger):
+            self._end(Phase.STOPPED, "fruitless", entry, effects)
 
     # -- reports ---------------------------------------------------------------------------------------------------
 
@@ -333,8 +342,11 @@ class CampaignState:
         task = None if number is None else self.ledger.open.get(number)
         if report.campaign != self._campaign or task is None or report.attempt != task.attempt:
             return  # answered or re-issued meanwhile: nothing is lost
+        taken, said = place_of(task), report.detail.strip().rpartition("\n")[2]
         if report.outcome == "handed_back":
             self._reissue(task, task.queue, spent=False, reason="handed_back", entry=entry, effects=effects)
+            if said:
+                self._note_failure("handed_back", said, report.worker, taken, entry, effects)
             return
         effects.failure = report
         if task.failures + 1 >= self._spec.dispatch.max_attempts:
@@ -343,6 +355,7 @@ class CampaignState:
             self._close_cohort(entry, effects)
         else:
             self._reissue(task, task.queue, spent=True, reason="failed", entry=entry, effects=effects)
+        self._note_failure("failed", said, report.worker, taken, entry, effects)
 
     def _reissue(
         self, task: OpenTask, queue: str, *, spent: bool, reason: str, entry: LogEntry, effects: Effects
@@ -406,13 +419,15 @@ class CampaignState:
         task = self.ledger.open.get(body["task"])
         if task is None or task.attempt != body["attempt"]:
             return  # its update came first
-        spent = body["reason"] != "no_worker"
+        spent, taken = body["reason"] != "no_worker", place_of(task)
         if spent and task.failures + 1 >= self._spec.dispatch.max_attempts:
             self.ledger.expire(task)
             effects.closed.append(task.number)
             self._close_cohort(entry, effects)
         else:
             self._reissue(task, body["queue"], spent=spent, reason=body["reason"], entry=entry, effects=effects)
+        if body["reason"] in ("lost", "deadline"):
+            self._note_failure(body["reason"], "", "", taken, entry, effects)
 
     def _apply_readmitted(self, body: Any, entry: LogEntry, effects: Effects) -> None:
         number, reason = body["task"], body["reason"]
@@ -475,21 +490,13 @@ class CampaignState:
                 self._end(Phase.STOPPED, "diverged", entry, effects)  # what is delivered is the last good version
 
     def _note_scores(self, version: int, loss: float | None, accuracy: float | None, seconds: float) -> None:
-        scores = self.scores
-        scores.version, scores.loss, scores.accuracy = version, loss, accuracy
-        if loss is not None and (scores.best_loss is None or loss < scores.best_loss):
-            scores.best_loss = loss
+        if self.scores.note(version, loss, accuracy, seconds):
             self._flat_evaluations = 0
-        else:
-            self._flat_evaluations += 1
-            if self._flat_evaluations >= self._spec.training.schedule_period:
-                self._flat_evaluations = 0
-                self.num_plateaus += 1
-        if accuracy is not None:
-            if scores.best_accuracy is None or accuracy > scores.best_accuracy:
-                scores.best_accuracy = accuracy
-            for percent in range(1, int(accuracy * 100 + 1e-9) + 1):
-                scores.seconds_to.setdefault(f"{percent / 100:.2f}", seconds)
+            return
+        self._flat_evaluations += 1
+        if self._flat_evaluations >= self._spec.training.schedule_period:
+            self._flat_evaluations = 0
+            self.num_plateaus += 1
 
     def _roll_back(self, entry: LogEntry, effects: Effects) -> None:
         """Go on from the last good version; what waited in the buffer came from the diverged model."""
@@ -536,6 +543,7 @@ class CampaignState:
             "num_plateaus": self.num_plateaus,
             "flat_evaluations": self._flat_evaluations,
             "device_scores": self.device_scores,
+            "fruitless": self.fruitless.export(),
             "buffered_workers": list(self._buffered_workers),
         }
 
@@ -563,3 +571,4 @@ class CampaignState:
         for name in ("bytes_up", "bytes_down", "num_entries", "num_plateaus", "buffered_since_ms"):
             setattr(self, name, meta[name])
         self._flat_evaluations = meta["flat_evaluations"]
+        self.fruitless.restore(meta["fruitless"])

@@ -63,10 +63,19 @@ def summarise(
         "bytes_up": state.bytes_up,
         "bytes_down": state.bytes_down,
         **describe_device_scores(state.device_scores, max_workers),
+        **_fruitless(state),
         "num_workers": len(state.merged_by_worker),
         "merged_by_worker": dict(sorted(state.merged_by_worker.most_common(max_workers))),
         "model_digest": digest(state.strategy.parameters.values.view("u1").data),
     }
+
+
+def _fruitless(state: CampaignState) -> dict[str, Any]:
+    """What a long stretch of failures has in common; of a campaign without a result also a short one."""
+    fruitless = state.fruitless
+    if not (fruitless.is_long or (state.phase.is_over and fruitless.failures)):
+        return {}
+    return {"fruitless": fruitless.describe(state.seconds(fruitless.since_ms))}
 
 
 def describe_staleness(counts: Counter[int]) -> dict[str, float]:

@@ -116,6 +116,10 @@ def print_status(row: Row) -> None:
         f"{row.get('recent_updates_per_second', 0)} merged per second now, {row['updates_per_second']} over all",
     )
     table.add_row("workers", f"{row.get('live_workers', 0)} alive, {row.get('claimed', 0)} tasks in hand")
+    if fruitless := row.get("fruitless"):
+        from rich.text import Text
+
+        table.add_row("nothing comes of it", Text(str(fruitless["sentence"])))
     table.add_row("bytes", f"{amount(row['bytes_up'])} up, {amount(row['bytes_down'])} down")
     table.add_row("checkpoint", f"{row.get('checkpoint_age_seconds', '–')} s old")
     console().print(table)

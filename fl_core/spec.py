@@ -325,13 +325,17 @@ class CheckpointSection(Section):
 
 
 class StopSection(Section):
-    """The first condition that holds ends the campaign. With none, it runs until it is stopped."""
+    """The first condition that holds ends the campaign. With none, it runs until it is stopped.
+
+    ``failures_without_merge`` ends one of which nothing comes (``coordinator/fruitless.py``); 0 never does.
+    """
 
     updates: int | None = Field(default=None, ge=1)
     versions: int | None = Field(default=None, ge=1)
     seconds: float | None = Field(default=None, gt=0)
     accuracy: float | None = Field(default=None, gt=0, le=1)
     loss: float | None = Field(default=None)
+    failures_without_merge: int | None = Field(default=None, ge=0)
 
 
 class CampaignSpec(Section):

@@ -143,6 +143,8 @@ def _facts(row: Row, campaign: Row, width: int) -> Table:
     grid.add_row("ledger", Text(ledger_sentence(campaign), style="" if holds else "bold red"))
     refused = ", ".join(f"{reason} {count}" for reason, count in campaign["rejected"].items())
     grid.add_row("refused", Text(refused or "none", style="red" if refused else ""))
+    if fruitless := campaign.get("fruitless"):
+        grid.add_row("nothing comes of it", Text(str(fruitless["sentence"]), style="bold red"))
     if parts := campaign.get("part_quantiles"):
         shown = "  ".join(f"{part} {duration(value['mean'])}" for part, value in parts.items())
         grid.add_row("time goes", shown)
