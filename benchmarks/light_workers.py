@@ -22,7 +22,7 @@ from fl_core.broker.connection import Client, connect
 from fl_core.broker.keys import train_queue
 from fl_core.broker.roster import BEAT_SECONDS, IDLE_BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.tasks import Head, TaskBroker, payload_place
-from fl_core.messages import Beat, ModelUpdate, TrainTask, holding_name
+from fl_core.messages import Beat, ModelUpdate, TaskCall, TrainTask, holding_name
 
 # A worker that has taken a task says so this soon.
 NEWS_SECONDS = 1.0
@@ -44,9 +44,9 @@ class LightWorker:
 
     def begin(self, order: bytes) -> bool:
         """Claim a task; False when it is void."""
-        task = TrainTask.from_bytes(order)
-        claim = self._broker.claim(task, self._digest)
-        if claim.head is None:
+        claim = self._broker.claim(TaskCall.from_bytes(order), self._digest)
+        task = claim.task
+        if claim.head is None or task is None:
             return False
         self._bytes_down = 0
         if claim.head.digest != self._digest:

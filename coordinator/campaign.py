@@ -31,6 +31,7 @@ from coordinator.history import History
 from coordinator.identity import Identity, ServerClock
 from coordinator.lease_keeper import LeaseKeeper
 from coordinator.ledger import OpenTask
+from coordinator.orders import Orders
 from coordinator.outage import Outage
 from coordinator.payloads import WORTH_A_THREAD_BYTES, Payloads
 from coordinator.publisher import Publisher
@@ -42,7 +43,7 @@ from coordinator.state import CampaignState, Effects, Phase
 from coordinator.status_board import Progress, StatusBoard
 from coordinator.timing import Timing
 from coordinator.traces import Traces
-from coordinator.transaction import Transaction
+from coordinator.transaction import MAX_TASKS, Transaction
 from fl_core.broker import blobs, feed
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
@@ -51,9 +52,7 @@ from fl_core.broker.log import LogEntry, LogReader, order
 from fl_core.broker.roster import Roster
 from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 from fl_core.layout import Layout
-from fl_core.messages import TrainTask
 from fl_core.spec import CampaignSpec, to_toml
-from fl_core.training.schedule import plateau_factor
 
 log = structlog.get_logger()
 
@@ -61,6 +60,9 @@ READ_WAIT_MS = 100
 READ_ENTRIES = 64
 CHECKPOINT_UPDATES = 4
 SURVEY_SECONDS = 1.0
+# Of a very large campaign, surveys take at most this share of the time.
+MAX_SURVEY_SHARE = 0.2
+MAX_NAMED_LOST = 20
 STATUS_SECONDS = 0.5
 RETURN_SECONDS = 4.0
 FINAL_EVALUATION_SECONDS = 120.0
@@ -110,7 +112,6 @@ class Coordinator:
         self._folder = folder
         self._identity = identity
         self._spec = spec
-        self._training = spec.training.model_dump(mode="json")  # each task holds it
         self._state = state
         self._layout = layout
         self._store = store
@@ -126,7 +127,8 @@ class Coordinator:
         self._timing = timing = Timing()
         self._saver = Saver(store, writer, timing.add_checkpoint)
         self._feed = Feed(self._keys)
-        self._transaction = Transaction(broker, writer, identity, clock, self._order, traces)
+        self._transaction = Transaction(broker, writer, identity, clock, traces)
+        self._orders = Orders(self._keys, spec, layout, state.strategy.sends)
         self._payloads = payloads
         # A log that is kept has to have its payloads, so they are the broker's.
         take_updates = not spec.checkpoint.keep_log
@@ -221,6 +223,8 @@ class Coordinator:
             transaction.append("resumed", {"control": ""})
         self._payloads.settle(transaction)
         self._publisher.publish(state.strategy, transaction)
+        self._orders.forget()
+        transaction.add(self._orders.commands(state.num_plateaus))
         transaction.add(self._broker.close_all_commands())
         transaction.open(state.ledger.open.values())
         if self._loss is not None:
@@ -284,6 +288,7 @@ class Coordinator:
             self._publisher.publish(self._state.strategy, self._transaction)
             if self._publisher.is_crowded:
                 self._publisher.drop_old(self._transaction)
+        self._transaction.add(self._orders.commands(self._state.num_plateaus))
         self._issue()
         now = time.monotonic()
         if now >= self._next_status:
@@ -293,11 +298,12 @@ class Coordinator:
         self._checkpoint_if_due()
         self._commit()
         if now >= self._next_survey:
-            self._next_survey = now + SURVEY_SECONDS
             try:
                 self._survey()
             except LostData as loss:
                 self._restore(loss)
+            took = time.monotonic() - now
+            self._next_survey = now + max(SURVEY_SECONDS, took / MAX_SURVEY_SHARE)
         self._decisions.ask_for_evaluation(self._publisher.published)
 
     def _read_ahead(self, entries: list[LogEntry]) -> None:
@@ -329,17 +335,26 @@ class Coordinator:
             self._state.ledger, now_ms=now_ms, judge_workers=judge, caught_up=self._stalls.take_caught_up()
         )
         self._board.claimed = survey.claimed
-        for task, queue, reason in survey.lost:
-            name = self._identity.task_id(task.number)
-            self._log.warning("task lost", task=name, attempt=task.attempt, reason=reason)
-            body = {"task": task.number, "attempt": task.attempt, "queue": queue, "reason": reason}
-            self._transaction.append("reissued", body)
+        self._reissue(survey.lost)
         if survey.silent and self._state.phase == Phase.RUNNING:
             self._log.info("ringing again", tasks=len(survey.silent))
             self._stalls.verify_rows(survey.silent)
             self._transaction.ring(survey.silent)
         self._publisher.look()
         self._publisher.drop_old(self._transaction)
+
+    def _reissue(self, lost: list[tuple[OpenTask, str, str]]) -> None:
+        for start in range(0, len(lost), MAX_TASKS):
+            if start:
+                self._transaction.commit()
+            for task, queue, reason in lost[start : start + MAX_TASKS]:
+                body = {"task": task.number, "attempt": task.attempt, "queue": queue, "reason": reason}
+                self._transaction.append("reissued", body)
+        for task, _, reason in lost[:MAX_NAMED_LOST]:
+            name = self._identity.task_id(task.number)
+            self._log.warning("task lost", task=name, attempt=task.attempt, reason=reason)
+        if more := lost[MAX_NAMED_LOST:]:
+            self._log.warning("more tasks lost", tasks=len(more), reasons=sorted({reason for _, _, reason in more}))
 
     def _commit(self) -> None:
         try:
@@ -512,21 +527,3 @@ class Coordinator:
         self._saver.hurry()
         # Everybody's beat is old now; workers need time to come back before silence means anything.
         self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + RETURN_SECONDS
-
-    def _order(self, task: OpenTask) -> TrainTask:
-        spec = self._spec
-        return TrainTask(
-            campaign=self._identity.campaign,
-            task_id=self._identity.task_id(task.number),
-            attempt=task.attempt,
-            queue=task.queue,
-            timeout_seconds=spec.dispatch.task_timeout_seconds,
-            model_factory=spec.model.factory,
-            model_args=spec.model.args,
-            layout_digest=self._layout.digest,
-            training=self._training,
-            learning_rate_factor=plateau_factor(spec.training, self._state.num_plateaus),
-            codec=spec.codec.name,
-            codec_args=spec.codec.args,
-            sends=self._state.strategy.sends,
-        )

@@ -11,16 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from coordinator.bells import GRACE_SECONDS, Bells
 from coordinator.ledger import Ledger, OpenTask
 from fl_core.broker.campaign import CampaignBroker, Owner
 from fl_core.broker.roster import BEAT_SECONDS, Roster
 from fl_core.messages import holding_name
 from fl_core.spec import DispatchSection
 
-# A doorbell that nobody answered is rung again when its queue holds fewer messages than tasks wait there.
-DOORBELL_GRACE_SECONDS = 3.0
-# Other campaigns' messages can hide that ours is gone, so a long wait rings again too, at doubling intervals.
-FIRST_REMINDER_SECONDS = 60.0
+# So many tasks are issued at once: the server does nothing else while it writes them down.
+MAX_ISSUED = 500
 # Of so many workers the names are read at each look, to tell who came and who left; all are counted.
 MAX_NAMED = 2000
 # Workers that serve several of a campaign's queues are told apart by name: of a large fleet this is done now and then.
@@ -68,7 +67,7 @@ class Dispatcher:
         self._campaign = campaign
         self._settings = settings
         self._identify = identify
-        self._rung: dict[int, tuple[float, float]] = {}
+        self._bells = Bells(broker.depth)
         self._answered: dict[int, int] = {}
         self._served: set[str] | None = None
         self._waiting_by_queue: Counter[str] = Counter()
@@ -89,6 +88,8 @@ class Dispatcher:
         room = self._settings.concurrency - len(ledger.open) - pending
         if room <= 0 or (barrier and (ledger.open or pending or ledger.buffered)):
             return []
+        if not barrier:  # a cohort is issued as one; its rows and doorbells are written a part at a time
+            room = min(room, MAX_ISSUED)
         queues = [queue for queue in self._settings.queues if self._served is None or queue in self._served]
         queues = queues or list(self._settings.queues)
         if len(queues) == 1:
@@ -121,14 +122,14 @@ class Dispatcher:
         present = self._roster.lookup(sorted({owner.worker for owner in owners.values()}))
         lost: list[tuple[OpenTask, str, str]] = []
         waiting: list[OpenTask] = []
-        claimed = 0
+        claimed: list[OpenTask] = []
         answered: dict[int, int] = {}
         for task in ledger.open.values():
             owner = owners.get(self._identify(task.number))
             if owner is None or owner.attempt != task.attempt:
                 waiting.append(task)
             elif not owner.delivered:
-                claimed += 1
+                claimed.append(task)
                 if reason := self._why_lost(task, owner, present, now_ms, judge_workers):
                     lost.append((task, task.queue, reason))
             elif caught_up and self._answered.get(task.number) == task.attempt:
@@ -139,8 +140,18 @@ class Dispatcher:
                 answered[task.number] = task.attempt
         self._answered = answered
         self._waiting_by_queue = Counter(task.queue for task in waiting)
-        stranded, silent = self._look_at_waiting(waiting, now_ms, judge_workers)
-        return Survey(lost + stranded, silent, claimed)
+        stranded = [task for task in waiting if judge_workers and self._is_stranded(task, now_ms)]
+        if stranded:
+            left, other = {task.number for task in stranded}, min(self._served or self._settings.queues)
+            lost += [(task, other, "no_worker") for task in stranded]
+            waiting = [task for task in waiting if task.number not in left]
+        return Survey(lost, self._bells.missing(waiting, claimed, now_ms / 1000), len(claimed))
+
+    def _is_stranded(self, task: OpenTask, now_ms: int) -> bool:
+        """Nobody serves its queue, and has not for a moment."""
+        if self._served is None or task.queue in self._served:
+            return False
+        return now_ms - task.issued_ms >= 1000 * GRACE_SECONDS
 
     def look_at_queues(self) -> int:
         """Learn which queues have a live worker (they are chosen by preference) and return how many workers live.
@@ -183,32 +194,3 @@ class Dispatcher:
         ):
             return "lost"
         return None
-
-    def _look_at_waiting(
-        self, waiting: list[OpenTask], now_ms: int, judge_workers: bool
-    ) -> tuple[list[tuple[OpenTask, str, str]], list[OpenTask]]:
-        """Tasks that nobody has: those on a queue that nobody serves, and those whose doorbell has gone missing."""
-        now = now_ms / 1000
-        stranded: list[tuple[OpenTask, str, str]] = []
-        silent: list[OpenTask] = []
-        numbers = {task.number for task in waiting}
-        self._rung = {number: rung for number, rung in self._rung.items() if number in numbers}
-        depths: dict[str, int] = {}
-        for task in waiting:
-            issued = task.issued_ms / 1000
-            if now - issued < DOORBELL_GRACE_SECONDS:
-                continue
-            if judge_workers and self._served is not None and task.queue not in self._served:
-                stranded.append((task, min(self._served), "no_worker"))
-                continue
-            last_rung, patience = self._rung.get(task.number, (issued, FIRST_REMINDER_SECONDS))
-            if task.queue not in depths:
-                depths[task.queue] = self._broker.depth(task.queue)
-            gone = depths[task.queue] < self._waiting_by_queue[task.queue]
-            if gone and now - last_rung >= DOORBELL_GRACE_SECONDS:
-                self._rung[task.number] = (now, patience)
-                silent.append(task)
-            elif now - last_rung >= patience:
-                self._rung[task.number] = (now, patience * 2)
-                silent.append(task)
-        return stranded, silent

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from coordinator.crash_points import crash_point
@@ -10,10 +11,13 @@ from coordinator.identity import Identity, ServerClock
 from coordinator.ledger import OpenTask
 from coordinator.traces import Traces
 from fl_core.broker.campaign import CampaignBroker, OpenRow
-from fl_core.broker.doorbell import Doorbell
+from fl_core.broker.doorbell import ring_commands
 from fl_core.broker.lease import Command, LostData, Unanswered, Writer
 from fl_core.errors import BrokerUnavailable
-from fl_core.messages import CampaignEvent, TrainTask
+from fl_core.messages import CampaignEvent, TaskCall
+
+# So many tasks are opened, closed and rung for at once: a few milliseconds of the server.
+MAX_TASKS = 500
 
 
 class Transaction:
@@ -24,7 +28,6 @@ class Transaction:
 
     Args:
         broker, writer, identity, clock: the campaign's.
-        order: what a worker is told of a task.
         traces: where the tasks' spans are told; None for nowhere.
 
     Attributes:
@@ -38,18 +41,17 @@ class Transaction:
         writer: Writer,
         identity: Identity,
         clock: ServerClock,
-        order: Callable[[OpenTask], TrainTask],
         traces: Traces | None = None,
     ) -> None:
         self._broker = broker
         self._writer = writer
         self._identity = identity
         self._clock = clock
-        self._order = order
         self._traces = traces
-        self._doorbell = Doorbell()
         self._commands: list[Command] = []
         self._unanswered: list[Command] = []
+        self._to_close: list[int] = []
+        self._to_open: dict[int, OpenTask] = {}
         self._to_ring: list[OpenTask] = []
         self.sequence = 0
         self.issued = 0
@@ -57,7 +59,7 @@ class Transaction:
     @property
     def is_empty(self) -> bool:
         """Nothing waits to be written."""
-        return not (self._commands or self._to_ring or self._unanswered)
+        return not (self._commands or self._unanswered or self._to_close or self._to_open or self._to_ring)
 
     def go_on_from(self, sequence: int, issued: int) -> None:
         """Number events and tasks after these."""
@@ -67,7 +69,7 @@ class Transaction:
         """Forget what was not written."""
         self._commands = []
         self._unanswered = []
-        self._to_ring = []
+        self._to_close, self._to_open, self._to_ring = [], {}, []
 
     def add(self, commands: Iterable[Command]) -> None:
         """Write these as well."""
@@ -94,36 +96,61 @@ class Transaction:
 
     def open(self, tasks: Iterable[OpenTask]) -> None:
         """Let workers claim these tasks."""
-        rows = [OpenRow(self._identity.task_id(t.number), t.attempt, t.issued_ms, t.queue) for t in tasks]
-        self._commands += self._broker.open_commands(rows)
+        self._to_open |= {task.number: task for task in tasks}
 
     def close(self, numbers: Iterable[int]) -> None:
         """Let nobody claim these tasks any more."""
-        self._commands += self._broker.close_commands([self._identity.task_id(number) for number in numbers])
+        for number in numbers:
+            self._to_close.append(number)
+            self._to_open.pop(number, None)
 
     def ring(self, tasks: Iterable[OpenTask]) -> None:
         """Put their doorbells on the queues, last of all."""
         self._to_ring += tasks
 
     def commit(self) -> None:
-        """Write what was collected as one transaction, doorbells last.
+        """Write what was collected, doorbells last: as one transaction, or as several where it concerns many tasks.
+
+        The server does nothing else during a transaction. Each leaves what a coordinator that resumes can go on from:
+        events come first, and the rows of open tasks are written again from them.
 
         Raises:
             FencedOut: another coordinator has taken over; nothing was written.
             LostData: the server has lost the campaign, or a part of it; nothing was written.
             BrokerUnavailable: commit again.
         """
-        if self._to_ring:
-            now_ms = self._clock.now_ms()
-            self._commands += self._doorbell.commands(map(self._order, self._to_ring), now_ms)
-            if self._traces is not None:
-                self._traces.published(self._to_ring, now_ms)
-            self._to_ring = []
         if self._unanswered:
             self._send(self._unanswered, again=True)
-        if self._commands:
-            batch, self._commands = self._commands, []
-            self._send(batch)
+        while not self.is_empty:
+            self._send(self._next_batch())
+
+    def _next_batch(self) -> list[Command]:
+        batch, self._commands = self._commands, []
+        closed, self._to_close = self._to_close[:MAX_TASKS], self._to_close[MAX_TASKS:]
+        batch += self._broker.close_commands([self._identity.task_id(number) for number in closed])
+        opened = list(itertools.islice(self._to_open.values(), MAX_TASKS))
+        for task in opened:
+            del self._to_open[task.number]
+        batch += self._broker.open_commands(
+            [OpenRow(self._identity.task_id(t.number), t.attempt, t.issued_ms, t.queue) for t in opened]
+        )
+        batch += self._ring_commands()
+        return batch
+
+    def _ring_commands(self) -> list[Command]:
+        """Ring for the next tasks, up to one that nobody can claim yet."""
+        rung = list(itertools.takewhile(lambda task: task.number not in self._to_open, self._to_ring[:MAX_TASKS]))
+        if not rung:
+            return []
+        self._to_ring = self._to_ring[len(rung) :]
+        now_ms, identity = self._clock.now_ms(), self._identity
+        if self._traces is not None:
+            self._traces.published(rung, now_ms)
+        calls = [
+            TaskCall(campaign=identity.campaign, task_id=identity.task_id(t.number), attempt=t.attempt, queue=t.queue)
+            for t in rung
+        ]
+        return ring_commands(calls, now_ms)
 
     def _send(self, batch: list[Command], *, again: bool = False) -> None:
         self._unanswered = []

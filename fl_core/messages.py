@@ -3,9 +3,10 @@
 =============  ==============================================  ========================================================
 record         where it travels                                fields (beside ``v``, the format's version, an int)
 =============  ==============================================  ========================================================
-TrainTask      Celery message, queue ``fedtide.train.<name>``  campaign, task_id, attempt, queue, timeout_seconds,
-                                                               model_factory, model_args, layout_digest, training,
-                                                               learning_rate_factor, codec, codec_args, sends
+TaskCall       Celery message, queue ``fedtide.train.<name>``  campaign, task_id, attempt, queue
+TrainOrder     ``fedtide:c:{id}:order``, one per campaign      campaign, timeout_seconds, model_factory, model_args,
+                                                               layout_digest, training, learning_rate_factor, codec,
+                                                               codec_args, sends
 ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id, attempt, worker, base_version,
                                                                num_examples, sends, part, codec, layout_digest,
                                                                payload_bytes, payload_digest, blob, num_chunks,
@@ -234,11 +235,26 @@ class _Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainTask(_Record):
-    """One order to train. It names no base version: the worker binds to the newest when it starts (late binding).
+class TaskCall(_Record):
+    """What a doorbell says: which task. How it is to be done, and from which version, the claim tells (late binding).
 
     Attributes:
         task_id: unique in the campaign and not guessable; a re-issued task keeps it and raises ``attempt`` (from 1).
+    """
+
+    max_bytes: ClassVar[int] = 1024
+
+    campaign: str = _checked(_identifier)
+    task_id: str = _checked(_identifier)
+    attempt: int = _checked(_positive)
+    queue: str = _checked(_identifier)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOrder(_Record):
+    """How a campaign's tasks are to be done: written once at the broker, and again where it changes.
+
+    Attributes:
         training: the spec's ``[training]`` section.
         learning_rate_factor: what the coordinator knows to change in it, in (0, 1]: plateaus.
         codec_args: the codec's settings.
@@ -247,9 +263,6 @@ class TrainTask(_Record):
     """
 
     campaign: str = _checked(_identifier)
-    task_id: str = _checked(_identifier)
-    attempt: int = _checked(_positive)
-    queue: str = _checked(_identifier)
     timeout_seconds: float = _checked(_finite)
     model_factory: str = _checked(_identifier)
     model_args: Mapping[str, Any] = _checked(_map)
@@ -259,6 +272,31 @@ class TrainTask(_Record):
     codec: str = _checked(_identifier)
     codec_args: Mapping[str, Any] = _checked(_map, default_factory=dict)
     sends: str = _checked(_one_of("delta", "parameters", "soft_labels"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTask(TrainOrder):
+    """A task with its order, as a worker has it after the claim; it travels in these two parts."""
+
+    task_id: str = _checked(_identifier)
+    attempt: int = _checked(_positive)
+    queue: str = _checked(_identifier)
+
+    @classmethod
+    def of(cls, call: TaskCall | TrainTask, order: TrainOrder) -> TrainTask:
+        """The task that was called for, to be done as ordered."""
+        fields = {name: getattr(order, name) for name in _checks(TrainOrder)}
+        return cls(task_id=call.task_id, attempt=call.attempt, queue=call.queue, **fields)
+
+    @property
+    def call(self) -> TaskCall:
+        """Which task it is."""
+        return TaskCall(campaign=self.campaign, task_id=self.task_id, attempt=self.attempt, queue=self.queue)
+
+    @property
+    def order(self) -> TrainOrder:
+        """How it is to be done."""
+        return TrainOrder(**{name: getattr(self, name) for name in _checks(TrainOrder)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from fl_core.messages import TrainTask
+from fl_core.messages import TaskCall, TrainTask
 from fl_core.tracing import Tracer
 
 # delivered; the campaign had ended meanwhile; its doorbell was void; cancelled while training; training raised; the
@@ -72,7 +72,13 @@ class Account:
         self._worker = worker
         self._tracer = Tracer("fedtide-worker") if traces else None
 
-    def ended(self, task: TrainTask, outcome: str, seconds: Mapping[str, float] | None = None, error: str = "") -> None:
+    def ended(
+        self,
+        task: TaskCall | TrainTask,
+        outcome: str,
+        seconds: Mapping[str, float] | None = None,
+        error: str = "",
+    ) -> None:
         """A task ended just now.
 
         Args:
@@ -97,7 +103,9 @@ class Account:
         if self._tracer is not None:
             self._tracer.close()
 
-    def _tell(self, task: TrainTask, name: str, start_ns: int, end_ns: int, outcome: str, error: str = "") -> None:
+    def _tell(
+        self, task: TaskCall | TrainTask, name: str, start_ns: int, end_ns: int, outcome: str, error: str = ""
+    ) -> None:
         if self._tracer is not None:
             self._tracer.record(
                 task.campaign, task.task_id, name, start_ns, end_ns, error=error,

@@ -18,7 +18,7 @@ from fl_core.broker.roster import BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, RejectedUpdate, SpecError
 from fl_core.exposition import MetricsServer
-from fl_core.messages import Beat, TaskReport, TrainTask
+from fl_core.messages import Beat, TaskCall, TaskReport
 from fl_core.process import end_with_parent
 from workers.outbox import Outbox
 from workers.pulse import Pulse, Vitals
@@ -257,7 +257,7 @@ class _Child:
     def _refuse(self, order: bytes, why: str) -> None:
         """This device can do nothing at all: hand the task back, and let the parent end with the reason."""
         try:
-            task = TrainTask.from_bytes(order)
+            task = TaskCall.from_bytes(order)
             report = TaskReport(
                 campaign=task.campaign,
                 task_id=task.task_id,

@@ -26,7 +26,7 @@ from fl_core.broker.tasks import Claim, Head, TaskBroker, payload_place
 from fl_core.codecs import codec
 from fl_core.errors import BrokerError, BrokerUnavailable, DataError, RejectedUpdate, SpecError, TrainingStopped
 from fl_core.factory import call, gate
-from fl_core.messages import MAX_DETAIL_CHARACTERS, ModelUpdate, TaskReport, TrainTask, holding_name
+from fl_core.messages import MAX_DETAIL_CHARACTERS, ModelUpdate, TaskCall, TaskReport, TrainTask, holding_name
 from fl_core.models.build import build_model
 from fl_core.training.device import pick_device
 from fl_core.training.importance import accumulated, score
@@ -86,7 +86,7 @@ class Trainer:
     def execute(self, order: bytes) -> None:
         """Do one task, whatever comes of it: an update, a report, or nothing when nobody wants it any more."""
         try:
-            task = TrainTask.from_bytes(order)
+            task = TaskCall.from_bytes(order)
         except RejectedUpdate as error:
             log.error("a task that cannot be read was dropped", reason=error.detail)
             return
@@ -109,14 +109,16 @@ class Trainer:
 
     # -- the path --------------------------------------------------------------------------------------------------
 
-    def _train_and_deliver(self, task: TrainTask) -> None:
+    def _train_and_deliver(self, call: TaskCall) -> None:
         started = time.perf_counter()
-        held = self._models.find(task)
-        claim: Claim = self._patiently(lambda: self._broker.claim(task, held.digest if held else ""))
+        known = self._broker.known(call)
+        held = self._models.find(known) if known else None
+        claim: Claim = self._patiently(lambda: self._broker.claim(call, held.digest if held else ""))
         fetching = time.perf_counter() - started
-        if claim.head is None:
+        task = claim.task
+        if claim.head is None or task is None:
             log.debug("doorbell is void", verdict=claim.verdict)
-            self.account.ended(task, "void")
+            self.account.ended(call, "void")
             return
         model = self._models.get(task)
         started = time.perf_counter()
@@ -292,7 +294,7 @@ class Trainer:
             log.error("the update cannot be kept on disk", state_dir=str(self._settings.state_dir), reason=str(error))
             return None
 
-    def _fail(self, task: TrainTask, error: Exception) -> None:
+    def _fail(self, task: TaskCall, error: Exception) -> None:
         """Tell the coordinator that user code (or this installation) could not do the task."""
         # A sentence of ours says it all. Others need their traceback, and user code may raise with text that is no
         # valid Unicode; the report must go out all the same.

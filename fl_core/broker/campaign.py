@@ -17,12 +17,14 @@ import redis
 from fl_core.broker import blobs, scripts
 from fl_core.broker import keys as broker_keys
 from fl_core.broker.connection import Client, Script, broker_errors
+from fl_core.broker.doorbell import is_of
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.log import event_mac, order
 
 # Redis' script engine takes a command of some thousand words.
 _WORDS = 2000
+_PAGE = 1000
 
 # The quarantine is bounded in count and in bytes: parking never costs the campaign more than this.
 MAX_PARKED = 256
@@ -103,7 +105,8 @@ class CampaignBroker:
     def owners(self) -> dict[str, Owner]:
         """Who has which task, by task id: at most one row per open task."""
         with broker_errors("reading who has which task"):
-            rows = self._client.hgetall(self.keys.owners)
+            # Page by page: the server serves others in between.
+            rows = dict(self._client.hscan_iter(self.keys.owners, count=_PAGE))
         owners = {}
         for task_id, row in rows.items():
             attempt, claimed, delivered, worker = row.decode().split("|", 3)
@@ -126,15 +129,21 @@ class CampaignBroker:
                 raise
 
     def can_be_claimed(self, rows: Sequence[OpenRow]) -> bool:
-        """Whether workers find all of these tasks, and a version to begin with."""
+        """Whether workers find all of these tasks, their order, and a version to begin with."""
         if not rows:
             return True
         with broker_errors("reading the open tasks"), self._client.pipeline(transaction=False) as pipeline:
-            pipeline.hexists(self.keys.head, "version")
+            pipeline.hmget(self.keys.head, "version", "order")
+            pipeline.exists(self.keys.order)
             pipeline.hmget(self.keys.out, [row.task_id for row in rows])
-            has_head, found = pipeline.execute()
-        return bool(has_head) and all(
-            value is not None and value.startswith(b"%d|" % row.attempt) for value, row in zip(found, rows, strict=True)
+            head, has_order, found = pipeline.execute()
+        return (
+            None not in head
+            and bool(has_order)
+            and all(
+                value is not None and value.startswith(b"%d|" % row.attempt)
+                for value, row in zip(found, rows, strict=True)
+            )
         )
 
     def depth(self, queue: str) -> int:
@@ -178,7 +187,7 @@ class CampaignBroker:
 
     def close_all_commands(self) -> list[Command]:
         """Let nobody claim any task."""
-        return [["DEL", self.keys.out]]
+        return [["UNLINK", self.keys.out]]
 
     def event_commands(self, secret: bytes, header: bytes) -> list[Command]:
         """Append an event to the log, authenticated."""
@@ -203,11 +212,11 @@ class CampaignBroker:
     def lost_payloads(self) -> set[str]:
         """Names of payloads that were found to be lost."""
         with broker_errors("reading which payloads are lost"):
-            return {name.decode() for name in self._client.smembers(self.keys.lost)}
+            return {name.decode() for name in self._client.sscan_iter(self.keys.lost, count=_PAGE)}
 
     def lost_commands(self, names: Sequence[str]) -> list[Command]:
         """Write down that payloads are lost, for good."""
-        return [["SADD", self.keys.lost, *names]]
+        return [["SADD", self.keys.lost, *names[start : start + _WORDS]] for start in range(0, len(names), _WORDS)]
 
     def drop_payload_commands(self, payloads: Iterable[tuple[str, int]]) -> list[Command]:
         """Drop payloads by name and size."""
@@ -228,7 +237,7 @@ class CampaignBroker:
     def end_commands(self, *, keep_log: bool) -> list[Command]:
         """Leave only what monitors show: nobody trains or delivers for this campaign any more."""
         keys = self.keys
-        gone = [keys.out, keys.owners, keys.pins, keys.versions, keys.patches, keys.control, keys.lost]
+        gone = [keys.out, keys.order, keys.owners, keys.pins, keys.versions, keys.patches, keys.control, keys.lost]
         return [["UNLINK", *gone, *([] if keep_log else [self.keys.log])], ["SET", self.keys.epoch, "ended"]]
 
     # -- writing outside the fence ---------------------------------------------------------------------------------
@@ -259,13 +268,23 @@ class CampaignBroker:
             queues: where they may be.
             limit: how many messages of each queue to look at.
         """
-        marker = f'"{self._campaign}"'.encode()
         with broker_errors("tidying the queues"):
             for queue in queues:
-                name = broker_keys.train_queue(queue)
-                for message in self._client.lrange(name, 0, limit):
-                    if marker in message:
-                        self._client.lrem(name, 1, message)
+                self._remove_doorbells(broker_keys.train_queue(queue), limit)
+
+    def _remove_doorbells(self, name: str, limit: int) -> None:
+        """From the oldest on, a page at a time: each is then found where the server begins to look."""
+        left = 0  # of others
+        for _ in range(0, limit, _PAGE):
+            page = self._client.lrange(name, -left - _PAGE, -left - 1)
+            ours = [message for message in reversed(page) if is_of(self._campaign, message)]
+            with self._client.pipeline(transaction=False) as pipeline:
+                for message in ours:
+                    pipeline.lrem(name, -1, message)
+                pipeline.execute()
+            left += len(page) - len(ours)
+            if len(page) < _PAGE:
+                return
 
 
 def _parked(position: bytes, fields: dict[bytes, bytes]) -> Parked:

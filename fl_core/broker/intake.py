@@ -1,8 +1,8 @@
-"""What a worker takes from its queues: the bytes of one ``TrainTask``, and nothing else that a message may say.
+"""What a worker takes from its queues: the bytes of one ``TaskCall``, and nothing else that a message may say.
 
 Whoever can write to a queue can put anything there, and Celery believes its messages: one that is no JSON ends a
 worker, and one that is may name another serializer, a time in 2099, or tasks to publish afterwards. So each message is
-read here, before Celery sees it, and a new one is made of its order. What holds none is dropped and counted, and never
+read here, before Celery sees it, and a new one is made of its call. What holds none is dropped and counted, and never
 goes back.
 """
 
@@ -24,12 +24,12 @@ from kombu.transport import redis as kombu_redis
 
 from fl_core.broker.doorbell import TRAIN
 from fl_core.errors import Reason, RejectedUpdate
-from fl_core.messages import MAX_RECORD_BYTES, TrainTask
+from fl_core.messages import TaskCall
 
 log = structlog.get_logger()
 
-# An order in base64, and as much again for what Celery writes around it.
-MAX_MESSAGE_BYTES = 4 * MAX_RECORD_BYTES
+# A call in base64, and more than Celery writes around it.
+MAX_MESSAGE_BYTES = 4 * TaskCall.max_bytes
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _HEADERS = {
     "lang": "py",
@@ -69,14 +69,14 @@ def answer_questions_only() -> None:
 
 
 def rewrite(message: bytes, queue: str) -> dict[str, Any]:
-    """A message as Celery wants it, of which every word is ours but the order.
+    """A message as Celery wants it, of which every word is ours but the call.
 
     Args:
         message: as it was on the queue.
         queue: the queue's key, where the message goes back to if this worker stops before it begins.
 
     Raises:
-        RejectedUpdate: it holds no order (malformed); the text shows nothing of the message.
+        RejectedUpdate: it holds no call (malformed); the text shows nothing of the message.
     """
     if len(message) > MAX_MESSAGE_BYTES:
         raise _foreign(f"it has {len(message)} bytes, and a doorbell at most {MAX_MESSAGE_BYTES}")
@@ -90,7 +90,7 @@ def rewrite(message: bytes, queue: str) -> dict[str, Any]:
         raise _foreign(f"it is no message of fedtide's ({type(error).__name__})") from None
     if name != TRAIN or form != "application/x-msgpack" or not isinstance(order, bytes):
         raise _foreign("it is a message for another program")
-    task = TrainTask.from_bytes(order)
+    task = TaskCall.from_bytes(order)
     name = f"{task.campaign}/{task.task_id}#{task.attempt}/{secrets.token_hex(4)}"
     return {
         "body": base64.b64encode(msgpack.packb([[order], {}, _EMBED])).decode(),
@@ -119,7 +119,7 @@ class Channel(kombu_redis.Channel):
     """kombu's, which gives a worker only what ``rewrite`` made."""
 
     def _brpop_read(self, **options: Any) -> bool:
-        """The next order, as kombu's own method of that name; a message without one is as if none had come."""
+        """The next call, as kombu's own method of that name; a message without one is as if none had come."""
         try:
             try:
                 reply = self.client.parse_response(self.client.connection, "BRPOP", **options)

@@ -24,9 +24,11 @@ key                                    type    holds
 ``fedtide:c:{id}:control``             stream  what operators asked for: pause, resume, stop, readmit
 ``fedtide:c:{id}:parked``              stream  rejected updates, bounded
 ``fedtide:c:{id}:feed``                stream  the campaign's past for monitors, folded and bounded
+``fedtide:c:{id}:order``               string  how the campaign's tasks are to be done (``TrainOrder``); ``head`` has
+                                               its digest
 ``fedtide:c:{id}:head``                hash    newest version: version, digest, num_bytes, num_chunks, place,
                                                updates (the place for payloads of large updates),
-                                               codec
+                                               codec, order (digest of the order)
 ``fedtide:c:{id}:versions``            hash    version -> ``bytes|place``, of all versions whose chunks are kept
 ``fedtide:c:{id}:model:<v>:<i>``       string  chunk i of version v, at its place (``places.py``)
 ``fedtide:c:{id}:patches``             hash    digest of a version -> the patch to the next one (``patches.py``)
@@ -124,6 +126,10 @@ class CampaignKeys:
     @property
     def feed(self) -> str:
         return self._key("feed")
+
+    @property
+    def order(self) -> str:
+        return self._key("order")
 
     @property
     def head(self) -> str:

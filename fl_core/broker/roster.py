@@ -128,16 +128,19 @@ class Roster:
         """
         if not workers:
             return {}
-        with broker_errors("reading the roster"), self._client.pipeline(transaction=True) as pipeline:
-            pipeline.time()
-            pipeline.zmscore(keys.SEEN, list(workers))
-            pipeline.hmget(keys.HOLDING, list(workers))
-            now, seen, holding = pipeline.execute()
-        now_ms = now[0] * 1000 + now[1] / 1000
-        return {
-            worker: (float("inf") if last is None else max(0.0, now_ms - last) / 1000, (held or b"").decode())
-            for worker, last, held in zip(workers, seen, holding, strict=True)
-        }
+        found = {}
+        for start in range(0, len(workers), _PAGE):
+            page = list(workers[start : start + _PAGE])
+            with broker_errors("reading the roster"), self._client.pipeline(transaction=True) as pipeline:
+                pipeline.time()
+                pipeline.zmscore(keys.SEEN, page)
+                pipeline.hmget(keys.HOLDING, page)
+                now, seen, holding = pipeline.execute()
+            now_ms = now[0] * 1000 + now[1] / 1000
+            for worker, last, held in zip(page, seen, holding, strict=True):
+                silent = float("inf") if last is None else max(0.0, now_ms - last) / 1000
+                found[worker] = (silent, (held or b"").decode())
+        return found
 
     def present(self, *, max_workers: int = 10_000) -> list[Presence]:
         """Registered workers, the most recently seen first, at most ``max_workers``.

@@ -11,13 +11,14 @@ RECENT_WAITS_CHARACTERS = 600
 # else is served meanwhile.
 MAX_PATCHES = 8
 
-# A worker takes a task and learns the newest version in the same round trip (late binding). A doorbell that was
+# A worker takes a task and learns the order and the newest version in the same round trip (late binding). The order is
+# sent to who does not have it. A doorbell that was
 # answered, superseded or cancelled in the meantime is told so, which makes a repeated doorbell harmless. A worker may
 # claim again what it has, to learn of a newer version.
 # Where the version that the worker holds is at the beginning of a chain of patches that leads to the newest one, and
 # they are fewer bytes than it, they are named as well.
-#   KEYS out owners head pins queue-counts patches
-#   ARGV task attempt worker cached-digest model-prefix queue inline-limit
+#   KEYS out owners head pins queue-counts patches order
+#   ARGV task attempt worker cached-digest model-prefix queue inline-limit order-digest
 CLAIM = """
 local out = redis.call('HGET', KEYS[1], ARGV[1])
 if not out then return {'gone'} end
@@ -30,8 +31,14 @@ if owner then
   if owned == ARGV[2] and (delivered == '1' or name ~= ARGV[3]) then return {'taken'} end
   again = owned == ARGV[2]
 end
-local head = redis.call('HMGET', KEYS[3], 'version', 'digest', 'num_bytes', 'num_chunks', 'place', 'updates', 'codec')
-if not head[1] then return {'gone'} end
+local head = redis.call('HMGET', KEYS[3], 'version', 'digest', 'num_bytes', 'num_chunks', 'place', 'updates', 'codec',
+  'order')
+if not head[1] or not head[8] then return {'gone'} end
+local order = ''
+if head[8] ~= ARGV[8] then
+  order = redis.call('GET', KEYS[7])
+  if not order then return {'gone'} end
+end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%s|%.0f|0|%s', ARGV[2], now, ARGV[3]))
@@ -50,10 +57,11 @@ if not again then
   if #recent > CHARACTERS then recent = string.match(string.sub(recent, 1, CHARACTERS), '^(.*,)') end
   redis.call('HSET', KEYS[5], ARGV[6] .. ':recent', recent)
 end
-local answer = {'ok', waited, head[1], head[2], head[3], head[4], head[5] or '', head[6] or '', head[7] or 'fp32'}
+local answer = {'ok', waited, head[1], head[2], head[3], head[4], head[5] or '', head[6] or '', head[7] or 'fp32',
+  order}
 if head[2] == ARGV[4] then return answer end
 if answer[7] == '' and head[4] == '1' and tonumber(head[3]) <= tonumber(ARGV[7]) then
-  answer[10] = redis.call('GET', ARGV[5] .. ':' .. head[1] .. ':0')
+  answer[11] = redis.call('GET', ARGV[5] .. ':' .. head[1] .. ':0')
   return answer
 end
 redis.call('HSET', KEYS[4], ARGV[1], head[1])
@@ -67,8 +75,8 @@ while held ~= '' and held ~= head[2] and #chain < MAX_PATCHES do
   held, chain[#chain + 1] = to, row
 end
 if held == head[2] then
-  answer[10] = ''
-  for i, row in ipairs(chain) do answer[10 + i] = row end
+  answer[11] = ''
+  for i, row in ipairs(chain) do answer[11 + i] = row end
 end
 return answer
 """.replace("BOUNDS", ", ".join(map(str, WAIT_BOUNDS_MS)))

@@ -15,7 +15,7 @@ from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.patches import Patch, read_patch
 from fl_core.broker.places import Places
 from fl_core.errors import BrokerError, Reason, RejectedUpdate
-from fl_core.messages import ModelUpdate, TaskReport, TrainTask
+from fl_core.messages import ModelUpdate, TaskCall, TaskReport, TrainOrder, TrainTask
 
 # Up to here a payload rides in the log entry: one round trip, but copied by redis-py and by the script engine.
 INLINE_BYTES = 64 * 1024
@@ -26,6 +26,8 @@ UNCLAIMED_BLOB_SECONDS = 3600
 # On a server that may forget anyhow, every payload ends by itself: a coordinator that is away for longer has the tasks
 # done again.
 VOLATILE_BLOB_SECONDS = 6 * 3600
+# The orders of so many campaigns are remembered; each may be as long as a record.
+MAX_ORDERS = 8
 # Where updates go was told with the claim; a task that took longer asks again.
 PLACE_SECONDS = 10.0
 
@@ -57,16 +59,18 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The answer to a claim. ``head`` is there if and only if ``verdict`` is ``"ok"``.
+    """The answer to a claim. ``head`` and ``task`` are there if and only if ``verdict`` is ``"ok"``.
 
     Attributes:
         verdict: ``"gone"``: answered, superseded or cancelled meanwhile; ``"taken"``: another worker has it.
         queue_seconds: how long the task waited for a worker, by the server's clock alone.
+        task: the task with its order.
     """
 
     verdict: Literal["ok", "gone", "taken"]
     queue_seconds: float = 0.0
     head: Head | None = None
+    task: TrainTask | None = None
 
 
 class TaskBroker:
@@ -83,12 +87,18 @@ class TaskBroker:
         self._places = Places(client, given)
         self._worker = worker
         self._told = ("", "", float("-inf"))
+        self._orders: dict[str, tuple[str, TrainOrder]] = {}
         self._claim = Script(client, scripts.CLAIM)
         self._deliver = Script(client, scripts.DELIVER)
         self._report = Script(client, scripts.REPORT)
 
-    def claim(self, task: TrainTask, cached_digest: str) -> Claim:
-        """Take a task and learn the newest version, in one step.
+    def known(self, call: TaskCall) -> TrainTask | None:
+        """The task as its campaign's tasks were to be done when one was last claimed here."""
+        known = self._orders.get(call.campaign)
+        return None if known is None else TrainTask.of(call, known[1])
+
+    def claim(self, task: TaskCall | TrainTask, cached_digest: str) -> Claim:
+        """Take a task and learn its order and the newest version, in one step.
 
         Args:
             task: as the doorbell brought it.
@@ -97,8 +107,10 @@ class TaskBroker:
 
         Raises:
             BrokerUnavailable: nothing is claimed, or it is and the same call says so again.
+            RejectedUpdate: the order is none that this program can read (malformed).
         """
         campaign = keys.CampaignKeys(task.campaign)
+        known = self._orders.get(task.campaign)
         with broker_errors("claiming a task"):
             answer = self._claim(
                 keys=[
@@ -108,6 +120,7 @@ class TaskBroker:
                     campaign.pins,
                     keys.QUEUE_COUNTS,
                     campaign.patches,
+                    campaign.order,
                 ],
                 args=[
                     task.task_id,
@@ -117,17 +130,29 @@ class TaskBroker:
                     campaign.model,
                     task.queue,
                     INLINE_MODEL_BYTES,
+                    known[0] if known else "",
                 ],
             )
         verdict = answer[0].decode()
         if verdict != "ok":
             return Claim(verdict)
         version, digest, num_bytes, num_chunks, place, updates, codec = (value.decode() for value in answer[2:9])
-        inline = answer[9] or None if len(answer) > 9 else None
-        patches = tuple(Patch.from_row(row.decode()) for row in answer[10:])
+        order = self._remember(task.campaign, answer[9]) if answer[9] or known is None else known[1]
+        inline = answer[10] or None if len(answer) > 10 else None
+        patches = tuple(Patch.from_row(row.decode()) for row in answer[11:])
         head = Head(int(version), digest, int(num_bytes), int(num_chunks), inline, place, updates, codec, patches)
         self._told = (task.campaign, updates, time.monotonic())
-        return Claim("ok", int(answer[1]) / 1000, head)
+        return Claim("ok", int(answer[1]) / 1000, head, TrainTask.of(task, order))
+
+    def _remember(self, campaign: str, packed: bytes) -> TrainOrder:
+        order = TrainOrder.from_bytes(packed)
+        if order.campaign != campaign:
+            raise RejectedUpdate(Reason.MALFORMED, f"the order of campaign {campaign} is for {order.campaign}")
+        self._orders.pop(campaign, None)
+        self._orders[campaign] = (blobs.digest(packed), order)
+        while len(self._orders) > MAX_ORDERS:
+            del self._orders[next(iter(self._orders))]
+        return order
 
     def fetch(self, task: TrainTask, head: Head, into: memoryview | None = None) -> memoryview | bytes:
         """The bytes of the version that the claim named, checked against its digest.

@@ -12,6 +12,7 @@ from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.places import Places
 from fl_core.broker.tasks import Head
+from fl_core.messages import TrainOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ def publish_commands(keys: CampaignKeys, head: Head) -> list[list[str | bytes]]:
     return [fields, ["HSET", keys.versions, str(head.version), f"{head.num_bytes}|{head.place}"]]
 
 
+def order_commands(keys: CampaignKeys, order: TrainOrder) -> list[list[str | bytes]]:
+    """The Redis commands that write an order, and its digest where claims find it."""
+    packed = order.to_bytes()
+    return [["SET", keys.order, packed], ["HSET", keys.head, "order", blobs.digest(packed)]]
+
+
 def is_whole(places: Places, keys: CampaignKeys, head: Head) -> bool:
     """Whether all chunks of a version are where its pointer says.
 
@@ -88,11 +95,10 @@ def droppable(client: Client, keys: CampaignKeys, kept: int) -> list[Kept]:
     Raises:
         BrokerUnavailable: unknown.
     """
-    with broker_errors("reading the kept versions"), client.pipeline(transaction=True) as pipeline:
-        pipeline.hgetall(keys.versions)
-        pipeline.hvals(keys.pins)
-        rows, pins = pipeline.execute()
-    pinned = {int(version) for version in pins}
+    with broker_errors("reading the kept versions"):
+        rows = client.hgetall(keys.versions)
+        # After the versions: who begins to fetch meanwhile fetches the newest. Page by page, as there may be many.
+        pinned = {int(version) for _, version in client.hscan_iter(keys.pins, count=1000)}
     versions = []
     for version, row in sorted(rows.items(), key=lambda item: int(item[0])):
         num_bytes, _, place = row.decode().partition("|")

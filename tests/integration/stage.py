@@ -23,7 +23,7 @@ from fl_core.broker.roster import Roster
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerUnavailable
 from fl_core.layout import Layout
-from fl_core.messages import Beat, ModelUpdate, TrainTask, holding_name
+from fl_core.messages import Beat, ModelUpdate, TaskCall, holding_name
 from fl_core.spec import parse_spec
 from tests.integration.lab import until
 
@@ -53,20 +53,21 @@ class Device:
                 roster.beat(beat())
                 message = None if self.idle.is_set() else client.rpop(keys.train_queue("default"))
                 if message is not None:
-                    answer(broker, order_of(message))
+                    answer(broker, call_of(message))
             except (BrokerUnavailable, redis.RedisError):
                 self._ends.wait(0.1)
 
 
-def order_of(message: bytes) -> TrainTask:
+def call_of(message: bytes) -> TaskCall:
     """What a doorbell says."""
-    return TrainTask.from_bytes(msgpack.unpackb(base64.b64decode(json.loads(message)["body"]))[0][0])
+    return TaskCall.from_bytes(msgpack.unpackb(base64.b64decode(json.loads(message)["body"]))[0][0])
 
 
-def answer(broker: TaskBroker, task: TrainTask, **changes: Any) -> bool:
+def answer(broker: TaskBroker, call: TaskCall, **changes: Any) -> bool:
     """Claim a task and deliver an update for it; False where it cannot be claimed."""
-    claim = broker.claim(task, "")
-    if claim.head is None:
+    claim = broker.claim(call, "")
+    task = claim.task
+    if claim.head is None or task is None:
         return False
     payload = np.zeros(claim.head.num_bytes // 4, np.float32).tobytes()
     update = ModelUpdate(
@@ -78,7 +79,7 @@ def answer(broker: TaskBroker, task: TrainTask, **changes: Any) -> bool:
     return broker.deliver(update, payload)
 
 
-def beat(task: TrainTask | None = None) -> Beat:
+def beat(task: TaskCall | None = None) -> Beat:
     """A sign of life of the played device."""
     holding = "" if task is None else holding_name(task.campaign, task.task_id, task.attempt)
     return Beat(

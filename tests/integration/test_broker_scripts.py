@@ -21,6 +21,7 @@ from fl_core.broker.tasks import (
     TaskBroker,
     payload_place,
 )
+from fl_core.broker.versions import order_commands
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.messages import ModelUpdate, TaskReport, TrainTask
 
@@ -68,6 +69,8 @@ def publish(client: redis.Redis) -> Callable[..., Head]:
         head = Head(version, blobs.digest(payload), len(payload), blobs.put(client, KEYS.version(version), payload))
         fields = {"version": version, "digest": head.digest, "num_bytes": head.num_bytes, "num_chunks": head.num_chunks}
         client.hset(KEYS.head, mapping=fields)
+        for command in order_commands(KEYS, TASK.order):
+            client.execute_command(*command)
         return head
 
     return publish
@@ -99,6 +102,7 @@ def test_a_claim_brings_the_newest_version(client: redis.Redis, publish: Callabl
     claim = TaskBroker(client, "pi").claim(TASK, "")
     assert claim.verdict == "ok"
     assert claim.head == replace(head, inline=b"model bytes")
+    assert claim.task == TASK
     assert 2.5 <= claim.queue_seconds < 12.5
     attempt, claimed, delivered, worker = _owner(client)
     assert (attempt, delivered, worker) == ("1", "0", "pi")
@@ -226,6 +230,53 @@ def test_whether_a_task_is_wanted(client: redis.Redis) -> None:
     _open(client, attempt=11)
     assert not broker.is_wanted(TASK)
     assert broker.is_wanted(replace(TASK, attempt=11))
+
+
+# -- the order -----------------------------------------------------------------------------------------------------
+
+
+def test_the_order_comes_with_the_first_claim_and_again_where_it_changed(
+    client: redis.Redis, publish: Callable[..., Head]
+) -> None:
+    """A worker keeps it by its digest; what the coordinator changes reaches the next claim, also of the same task."""
+    _open(client)
+    publish(1, b"model")
+    broker, call = TaskBroker(client, "pi"), TASK.call
+    assert broker.known(call) is None
+    assert broker.claim(call, "").task == TASK
+    assert broker.known(call) == TASK
+    held = client.get(KEYS.order)
+    client.set(KEYS.order, b"not read while the digest is the same")
+    assert broker.claim(call, "").task == TASK
+    client.set(KEYS.order, held)
+    lowered = replace(TASK, learning_rate_factor=0.5)
+    for command in order_commands(KEYS, lowered.order):
+        client.execute_command(*command)
+    assert broker.claim(call, "").task == lowered
+    assert broker.known(replace(call, attempt=2)) == replace(lowered, attempt=2)
+
+
+def test_without_an_order_nothing_can_be_claimed(client: redis.Redis, publish: Callable[..., Head]) -> None:
+    """The doorbell is void, and rung again."""
+    _open(client)
+    publish(1, b"model")
+    client.delete(KEYS.order)
+    assert TaskBroker(client, "pi").claim(TASK.call, "") == Claim("gone")
+    client.hdel(KEYS.head, "order")
+    assert TaskBroker(client, "pi").claim(TASK.call, "") == Claim("gone")
+    assert client.exists(KEYS.owners) == 0
+
+
+@pytest.mark.parametrize("order", [b"", b"\xc1", replace(TASK, campaign="other").order.to_bytes()])
+def test_an_order_that_cannot_be_read_is_malformed(
+    client: redis.Redis, publish: Callable[..., Head], order: bytes
+) -> None:
+    """Of another campaign or of no known form: nothing is done by it."""
+    _open(client)
+    publish(1, b"model")
+    client.set(KEYS.order, order)
+    with pytest.raises(RejectedUpdate):
+        TaskBroker(client, "pi").claim(TASK.call, "")
 
 
 # -- delivering ----------------------------------------------------------------------------------------------------

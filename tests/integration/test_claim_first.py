@@ -15,6 +15,7 @@ from fl_core.broker import blobs
 from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.log import scan
+from fl_core.broker.versions import order_commands
 from fl_core.layout import Layout
 from fl_core.messages import ModelUpdate, TaskReport, TrainTask
 from fl_core.models.build import build_model
@@ -62,7 +63,9 @@ class Device:
         if wanted:
             self.client.hset(KEYS.out, task.task_id, f"{task.attempt}|0|default")
         self.client.delete(KEYS.log)
-        self.trainer.execute(task.to_bytes())
+        for command in order_commands(KEYS, task.order):
+            self.client.execute_command(*command)
+        self.trainer.execute(task.call.to_bytes())
         return [
             ModelUpdate.from_bytes(entry.header) if entry.kind == "u" else TaskReport.from_bytes(entry.header)
             for entry in scan(self.client, KEYS)

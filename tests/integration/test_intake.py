@@ -12,7 +12,7 @@ from fl_core.broker import keys
 from fl_core.broker.celery_app import make_app
 from fl_core.broker.connection import connect
 from tests.integration.lab import Lab, until
-from tests.unit.fl_core.broker.test_intake import FOREIGN, ORDER, _bell, _body
+from tests.unit.fl_core.broker.test_intake import CALLED, FOREIGN, _bell, _body
 
 
 class _Touch:
@@ -33,12 +33,12 @@ def test_a_worker_outlives_whatever_is_on_its_queues(lab: Lab) -> None:
         b"\0" * 60_000_000,
         _bell(pickle.dumps(([_Touch(mark)], {}, {})), **{"content-type": "application/x-python-serialize"}),
     ]
-    # An order nobody waits for, which its message would have done later, never, or with consequences.
+    # A call nobody waits for, which its message would have done later, never, or with consequences.
     odd = [
-        _bell(_body(ORDER), headers={"eta": "2099-01-01T00:00:00+00:00"}),
-        _bell(_body(ORDER), headers={"eta": "yesterday", "expires": "soon", "retries": "x"}),
-        _bell(_body(ORDER), headers={"expires": "2001-01-01T00:00:00+00:00", "timelimit": [0.001, 0.001]}),
-        _bell(_body(ORDER, embed=chain), properties={"reply_to": "evil", "delivery_info": {"exchange": "evil"}}),
+        _bell(_body(CALLED), headers={"eta": "2099-01-01T00:00:00+00:00"}),
+        _bell(_body(CALLED), headers={"eta": "yesterday", "expires": "soon", "retries": "x"}),
+        _bell(_body(CALLED), headers={"expires": "2001-01-01T00:00:00+00:00", "timelimit": [0.001, 0.001]}),
+        _bell(_body(CALLED, embed=chain), properties={"reply_to": "evil", "delivery_info": {"exchange": "evil"}}),
     ]
     client = connect(lab.url)
     worker = lab.worker("steady", "--celery-events")

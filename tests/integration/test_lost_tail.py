@@ -14,7 +14,7 @@ from fl_core.broker.connection import connect
 from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from tests.integration.lab import assert_identity, until
-from tests.integration.stage import WORKER, Device, Snapshot, Stage, answer, order_of
+from tests.integration.stage import WORKER, Device, Snapshot, Stage, answer, call_of
 
 HOUR_MS = 3_600_000
 
@@ -64,7 +64,19 @@ FAULTS: dict[str, Callable[[Stage], object]] = {
     "the end of the log is gone": _lose_what_workers_wrote,
     **{
         f"{name} is gone": lambda stage, name=name: stage.client.delete(getattr(stage.keys, name))
-        for name in ("log", "out", "owners", "head", "epoch", "fence", "writer", "commits", "control", "status")
+        for name in (
+            "log",
+            "out",
+            "owners",
+            "order",
+            "head",
+            "epoch",
+            "fence",
+            "writer",
+            "commits",
+            "control",
+            "status",
+        )
     },
     "ids start again below those that were read": _go_back_to_smaller_ids,
 }
@@ -75,7 +87,7 @@ def test_whatever_the_server_forgets_no_task_is_left_behind(
     url: str, device: Device, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One life through all losses in turn: after each, every task that was out ends, and at the end it hears stop."""
-    monkeypatch.setattr("coordinator.dispatcher.DOORBELL_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("coordinator.bells.GRACE_SECONDS", 0.5)
     stage = Stage(url, tmp_path, aggregation={"strategy": strategy} if strategy == "fedavg" else {"buffer_size": 2})
     stage.assert_alive()
     for name, fault in FAULTS.items():
@@ -111,7 +123,7 @@ def test_it_hears_ctrl_c_while_the_server_forgets_again_and_again(url: str, tmp_
 
 
 def _answer_unreadably(client: redis.Redis, stage: Stage, message: bytes) -> None:
-    task, campaign = order_of(message), stage.keys
+    task, campaign = call_of(message), stage.keys
     assert TaskBroker(client, WORKER).claim(task, "").verdict == "ok"
     names = [campaign.log, campaign.owners, campaign.out, campaign.pins, campaign.epoch]
     client.eval(scripts.DELIVER, 5, *names, task.task_id, task.attempt, WORKER, b"of another release", b"")
@@ -143,6 +155,6 @@ def test_answers_that_can_never_be_read_end_the_task(url: str, tmp_path: Path) -
     for _ in range(2):
         _answer_unreadably(client, stage, until(lambda: client.rpop(queue)))
     until(lambda: stage.progress and stage.progress.summary["expired"] == 1)
-    assert answer(TaskBroker(client, WORKER), order_of(until(lambda: client.rpop(queue))))
+    assert answer(TaskBroker(client, WORKER), call_of(until(lambda: client.rpop(queue))))
     until(lambda: stage.issued > 2)
     stage.stop()

@@ -20,6 +20,7 @@ from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.patches import Patch, chain_commands
 from fl_core.broker.scripts import MAX_PATCHES
 from fl_core.broker.tasks import Head, TaskBroker
+from fl_core.broker.versions import order_commands
 from fl_core.errors import BrokerUnavailable
 from fl_core.layout import Layout
 from fl_core.messages import TrainTask
@@ -72,6 +73,7 @@ class World:
         self.broker = TaskBroker(client, "pi")
         seconds, _ = client.time()
         client.hset(KEYS.out, TASK.task_id, f"1|{seconds * 1000}|default")
+        AtOnce(client).add(order_commands(KEYS, TASK.order))
 
     def new_device(self) -> CachedModel:
         settings = TrainingSection()

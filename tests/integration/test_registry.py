@@ -11,11 +11,12 @@ import redis
 
 from fl_core.broker import keys
 from fl_core.broker.campaign import CampaignBroker, OpenRow
-from fl_core.broker.doorbell import Doorbell
+from fl_core.broker.doorbell import ring_commands
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.registry import WAIT_BOUNDS_SECONDS, QueueState, Registry
 from fl_core.broker.scripts import RECENT_WAITS_CHARACTERS
 from fl_core.broker.tasks import TaskBroker
+from fl_core.broker.versions import order_commands
 from fl_core.errors import CampaignError
 from fl_core.messages import TrainTask
 
@@ -123,9 +124,9 @@ def test_queues_show_depth_age_and_counts(client: redis.Redis) -> None:
     """Doorbells as Celery writes them: how many wait, and how long the oldest has, by the server's clock."""
     seconds, micros = client.time()
     now_ms = seconds * 1000 + micros // 1000
-    doorbell = Doorbell()
-    for tasks, age_ms in (([TASK], 7000), ([TASK, TASK], 1000)):
-        for command in doorbell.commands(tasks, now_ms - age_ms):
+    call = TASK.call
+    for calls, age_ms in (([call], 7000), ([call, call], 1000)):
+        for command in ring_commands(calls, now_ms - age_ms):
             client.execute_command(*command)
     client.hset(keys.QUEUE_COUNTS, mapping={"gpu:claimed": 2, "cpu:published": 1})
     cpu, gpu = Registry(client).queues()
@@ -139,6 +140,8 @@ def test_waits_are_counted_per_queue(client: redis.Redis) -> None:
     broker, broker_keys = CampaignBroker(client, "digits-1"), keys.CampaignKeys("digits-1")
     client.hset(broker_keys.head, mapping={"version": 0, "digest": "ab" * 8, "num_bytes": 4, "num_chunks": 1})
     client.set(f"{broker_keys.version(0)}:0", b"1234")
+    for command in order_commands(broker_keys, TASK.order):
+        client.execute_command(*command)
     seconds, micros = client.time()
     now_ms = seconds * 1000 + micros // 1000
     tasks = TaskBroker(client, "w")

@@ -21,7 +21,9 @@ from fl_core.messages import (
     CampaignEvent,
     EventKind,
     ModelUpdate,
+    TaskCall,
     TaskReport,
+    TrainOrder,
     TrainTask,
     holding_name,
 )
@@ -40,12 +42,10 @@ PLAIN = st.recursive(
 )
 MAPS = st.dictionaries(TEXT, PLAIN, max_size=4)
 
-TASKS = st.builds(
-    TrainTask,
+CALLS = st.builds(TaskCall, campaign=IDENTIFIERS, task_id=IDENTIFIERS, attempt=POSITIVES, queue=IDENTIFIERS)
+ORDERS = st.builds(
+    TrainOrder,
     campaign=IDENTIFIERS,
-    task_id=IDENTIFIERS,
-    attempt=POSITIVES,
-    queue=IDENTIFIERS,
     timeout_seconds=FINITE,
     model_factory=IDENTIFIERS,
     model_args=MAPS,
@@ -107,8 +107,8 @@ BEATS = st.builds(
     bytes_up=COUNTS,
     bytes_down=COUNTS,
 )
-RECORDS = st.one_of(TASKS, UPDATES, REPORTS, EVENTS, BEATS)
-KINDS = [TrainTask, ModelUpdate, TaskReport, CampaignEvent, Beat]
+RECORDS = st.one_of(CALLS, ORDERS, UPDATES, REPORTS, EVENTS, BEATS)
+KINDS = [TaskCall, TrainOrder, ModelUpdate, TaskReport, CampaignEvent, Beat]
 
 REPORT = TaskReport(campaign="c", task_id="1-a", attempt=1, worker="w", outcome="failed", detail="it broke")
 UPDATE = ModelUpdate(
@@ -365,11 +365,8 @@ def test_what_no_reader_would_take_is_not_written(record: Any) -> None:
 
 def test_a_record_that_became_too_long_is_not_written() -> None:
     """A record above the readers' limit is refused by its writer."""
-    task = TrainTask(
+    task = TrainOrder(
         campaign="c",
-        task_id="1",
-        attempt=1,
-        queue="q",
         timeout_seconds=1.0,
         model_factory="a:b",
         model_args={"text": "x" * MAX_RECORD_BYTES},
@@ -402,9 +399,17 @@ def test_a_part_is_a_count(part: Any) -> None:
 @pytest.mark.parametrize("factor", [0, 0.0, -0.5, 1.0001, float("nan"), "1"])
 def test_a_learning_rate_can_only_be_lowered(factor: Any) -> None:
     """The coordinator's factor is above 0 and at most 1."""
-    task = TrainTask(
-        campaign="c", task_id="1-a", attempt=1, queue="q", timeout_seconds=1.0, model_factory="a:b", model_args={},
+    task = TrainOrder(
+        campaign="c", timeout_seconds=1.0, model_factory="a:b", model_args={},
         layout_digest="a" * 32, training={}, codec="fp32", sends="delta", learning_rate_factor=factor,
     )  # fmt: skip
     with pytest.raises(RejectedUpdate, match="'learning_rate_factor'"):
         task.to_bytes()
+
+
+@given(CALLS, ORDERS)
+def test_a_task_is_what_was_called_for_done_as_ordered(call: TaskCall, order: TrainOrder) -> None:
+    """The two parts that travel make one task, and come out of it again."""
+    task = TrainTask.of(call, order)
+    assert task.order == order
+    assert task.call == replace(call, campaign=order.campaign)

@@ -13,28 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_core.broker.doorbell import TRAIN, Doorbell
+from fl_core.broker.doorbell import TRAIN, is_of, ring_commands
 from fl_core.broker.intake import MAX_MESSAGE_BYTES, rewrite
 from fl_core.broker.keys import train_queue
 from fl_core.errors import Reason, RejectedUpdate
-from fl_core.messages import TrainTask
+from fl_core.messages import TaskCall
 
-TASK = TrainTask(
-    campaign="digits-1",
-    task_id="1-abc",
-    attempt=2,
-    queue="gpu",
-    timeout_seconds=60.0,
-    model_factory="fl_core.models:mlp",
-    model_args={},
-    layout_digest="a" * 32,
-    training={},
-    codec="fp32",
-    sends="delta",
-)
+CALL = TaskCall(campaign="digits-1", task_id="1-abc", attempt=2, queue="gpu")
 QUEUE = train_queue("gpu")
-BELL = next(words[2] for words in Doorbell().commands([TASK], 1234) if words[0] == "LPUSH")
-ORDER = TASK.to_bytes()
+BELL = next(words[2] for words in ring_commands([CALL], 1234) if words[0] == "LPUSH")
+CALLED = CALL.to_bytes()
 
 
 def _bell(body: Any = None, **changes: Any) -> bytes:
@@ -54,15 +42,23 @@ def _body(*args: Any, embed: Any = None) -> bytes:
 
 
 def test_a_doorbell_comes_through_and_can_go_back_on_its_queue() -> None:
-    """The order is the coordinator's to the bit, and what was made of it is a doorbell again, with its age."""
+    """The call is the coordinator's to the bit, and what was made of it is a doorbell again, with its age."""
     made = rewrite(BELL, QUEUE)
     args, kwargs, embed = msgpack.unpackb(base64.b64decode(made["body"]))
-    assert (args, kwargs, set(embed.values())) == ([ORDER], {}, {None})
+    assert (args, kwargs, set(embed.values())) == ([CALLED], {}, {None})
     assert made["headers"]["published_ms"] == 1234
     assert made["properties"]["delivery_info"] == {"exchange": "", "routing_key": QUEUE}
     again = rewrite(json.dumps(made).encode(), QUEUE)
-    assert msgpack.unpackb(base64.b64decode(again["body"]))[0] == [ORDER]
-    assert set(again["headers"]) <= {*json.loads(BELL)["headers"], "campaign", "published_ms"}
+    assert msgpack.unpackb(base64.b64decode(again["body"]))[0] == [CALLED]
+    assert again["headers"].keys() == made["headers"].keys()
+    for message in (BELL, json.dumps(made).encode()):
+        assert is_of("digits-1", message)
+        assert not is_of("digits", message)
+
+
+def test_a_doorbell_is_small() -> None:
+    """A hundred thousand may wait: each says which task, and no more."""
+    assert len(BELL) < 300
 
 
 def test_no_other_word_of_a_message_comes_through() -> None:
@@ -75,7 +71,7 @@ def test_no_other_word_of_a_message_comes_through() -> None:
         "published_ms": evil, "compression": evil, "stamps": {evil: evil}, evil: evil,
     }  # fmt: skip
     properties = {"reply_to": evil, "correlation_id": evil, "delivery_tag": evil, "delivery_info": {"exchange": evil}}
-    made = rewrite(_bell(_body(ORDER, embed=embed), headers=headers, properties=properties, evil=evil), QUEUE)
+    made = rewrite(_bell(_body(CALLED, embed=embed), headers=headers, properties=properties, evil=evil), QUEUE)
     assert evil not in json.dumps(made)
     assert evil.encode() not in base64.b64decode(made["body"])
     assert (made["headers"]["eta"], made["headers"]["expires"], made["headers"]["timelimit"]) == (
@@ -101,7 +97,7 @@ FOREIGN = {
     "headers are text": _bell(headers="task"),
     "another task": _bell(headers={"task": "evil.task"}),
     "a task that is a list": _bell(headers={"task": [TRAIN]}),
-    "pickle": _bell(pickle.dumps(([ORDER], {}, {})), **{"content-type": "application/x-python-serialize"}),
+    "pickle": _bell(pickle.dumps(([CALLED], {}, {})), **{"content-type": "application/x-python-serialize"}),
     "json inside": _bell(b"[[], {}, {}]", **{"content-type": "application/json"}),
     "no base64": BELL.replace(b'"body":"', b'"body":"***'),
     "a body that is a map": json.dumps({**json.loads(BELL), "body": {}}).encode(),
@@ -109,11 +105,11 @@ FOREIGN = {
     "deep msgpack": _bell(b"\x91" * 100_000),
     "more msgpack than is there": _bell(b"\xdd\xff\xff\xff\xff"),
     "no argument": _bell(_body()),
-    "two arguments": _bell(_body(ORDER, ORDER)),
+    "two arguments": _bell(_body(CALLED, CALLED)),
     "a number as argument": _bell(_body(5)),
     "text as argument": _bell(_body("order")),
     "bytes that are no order": _bell(_body(b"not a task")),
-    "an order of another form": _bell(_body(msgpack.packb({**msgpack.unpackb(ORDER), "more": 1}))),
+    "an order of another form": _bell(_body(msgpack.packb({**msgpack.unpackb(CALLED), "more": 1}))),
     "huge": b"\0" * (MAX_MESSAGE_BYTES + 1),
 }
 
