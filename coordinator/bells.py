@@ -43,13 +43,15 @@ class Bells:
         Args:
             waiting: those that nobody has claimed.
             claimed: those that somebody has.
-            now: the server's clock, in seconds.
+            now: campaign time, in seconds.
 
         Raises:
             BrokerUnavailable: unknown.
         """
         for task in claimed:
-            self._newest_claimed[task.queue] = max(task.issued_ms / 1000, self._newest_claimed.get(task.queue, 0.0))
+            # A stamp from the future is one from before a jump of the server's clock was noticed.
+            issued = min(now, task.issued_ms / 1000)
+            self._newest_claimed[task.queue] = max(issued, self._newest_claimed.get(task.queue, 0.0))
         queues: defaultdict[str, list[OpenTask]] = defaultdict(list)
         for task in waiting:
             queues[task.queue].append(task)

@@ -21,6 +21,7 @@ import numpy as np
 import structlog
 
 from coordinator.checkpoint import CheckpointStore
+from coordinator.clock import CampaignClock
 from coordinator.consequences import Consequences
 from coordinator.crash_points import crash_point
 from coordinator.decisions import Decisions
@@ -28,7 +29,7 @@ from coordinator.dispatcher import Dispatcher
 from coordinator.evaluator import Evaluator
 from coordinator.feed import Feed
 from coordinator.history import History
-from coordinator.identity import Identity, ServerClock
+from coordinator.identity import Identity
 from coordinator.lease_keeper import LeaseKeeper
 from coordinator.ledger import OpenTask
 from coordinator.orders import Orders
@@ -49,7 +50,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
 from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
 from fl_core.broker.log import LogEntry, LogReader, order
-from fl_core.broker.roster import Roster
+from fl_core.broker.roster import IDLE_BEAT_SECONDS, Roster
 from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 from fl_core.layout import Layout
 from fl_core.spec import CampaignSpec, to_toml
@@ -123,7 +124,7 @@ class Coordinator:
         self._roster = Roster(client)
         self._dispatcher = Dispatcher(broker, self._roster, identity.campaign, spec.dispatch, identity.task_id)
         self._reader = LogReader(client, self._keys, state.position, state.control_position)
-        self._clock = clock = ServerClock(broker)
+        self._clock = clock = CampaignClock(broker)
         self._timing = timing = Timing()
         self._saver = Saver(store, writer, timing.add_checkpoint)
         self._feed = Feed(self._keys)
@@ -188,7 +189,6 @@ class Coordinator:
         return all_read and (self._state.phase.is_over or self._state.phase == Phase.INTERRUPTED)
 
     def _begin(self) -> None:
-        self._clock.read()
         self._timing.restore(self._broker.status().get("timing", {}))
         self._loss = self._loss or self._missing()
         try:
@@ -215,6 +215,7 @@ class Coordinator:
         replayed = self._replay()
         self._payloads.keep_only(self._saver.all_blobs())
         state, transaction = self._state, self._transaction
+        self._clock.begin(state.clock_shift_ms, order(state.position)[0])
         self._tell_monitors_who_leads()
         transaction.go_on_from(state.sequence, state.ledger.issued)
         if state.sequence == 0:
@@ -324,7 +325,9 @@ class Coordinator:
             transaction.issue(queues)
 
     def _survey(self) -> None:
-        self._clock.read()
+        if self._clock.read():
+            self._wait_for_beats(max(IDLE_BEAT_SECONDS, self._spec.dispatch.lease_seconds))
+        self._correct_time()
         now_ms = self._clock.now_ms()
         self._board.live_workers = self._dispatcher.look_at_queues()
         judge = time.monotonic() >= self._judge_workers_after
@@ -332,7 +335,11 @@ class Coordinator:
             self._feed.note_workers(self._dispatcher.present, self._state.seconds(now_ms))
         self._stalls.look(self._state, self._transaction.sequence)
         survey = self._dispatcher.survey(
-            self._state.ledger, now_ms=now_ms, judge_workers=judge, caught_up=self._stalls.take_caught_up()
+            self._state.ledger,
+            now_ms=now_ms,
+            server_ms=self._clock.server_ms(),
+            judge_workers=judge,
+            caught_up=self._stalls.take_caught_up(),
         )
         self._board.claimed = survey.claimed
         self._reissue(survey.lost)
@@ -355,6 +362,19 @@ class Coordinator:
             self._log.warning("task lost", task=name, attempt=task.attempt, reason=reason)
         if more := lost[MAX_NAMED_LOST:]:
             self._log.warning("more tasks lost", tasks=len(more), reasons=sorted({reason for _, _, reason in more}))
+
+    def _correct_time(self) -> None:
+        """Have the log's time follow, where a jump of the server's clock has taken it away from the campaign's."""
+        state = self._state
+        if not state.opened_ms or not state.accepts or self._transaction.sequence != state.sequence:
+            return
+        shift_ms = self._clock.correction_ms(state.clock_shift_ms, order(state.position)[0])
+        if shift_ms is not None:
+            self._transaction.append("clock", {"shift_ms": shift_ms})
+
+    def _wait_for_beats(self, seconds: float) -> None:
+        """Nothing is said of workers before each of them has had the time to beat again."""
+        self._judge_workers_after = max(self._judge_workers_after, time.monotonic() + seconds + RETURN_SECONDS)
 
     def _commit(self) -> None:
         try:
@@ -390,7 +410,7 @@ class Coordinator:
         self._transaction.clear()
         self._decisions.forget()
         self._stalls.forget(self._state.position)
-        self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + RETURN_SECONDS
+        self._wait_for_beats(self._spec.dispatch.lease_seconds)
         self._recover()
         self._save()
 
@@ -526,4 +546,4 @@ class Coordinator:
         # A restarted server may have lost its last moments, which were applied here: cover them with a checkpoint.
         self._saver.hurry()
         # Everybody's beat is old now; workers need time to come back before silence means anything.
-        self._judge_workers_after = time.monotonic() + self._spec.dispatch.lease_seconds + RETURN_SECONDS
+        self._wait_for_beats(self._spec.dispatch.lease_seconds)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import structlog
 
 from coordinator.admission import Admitted, Refused
+from coordinator.clock import CampaignClock
 from coordinator.feed import Feed
 from coordinator.history import History
-from coordinator.identity import ServerClock
 from coordinator.payloads import Payloads
 from coordinator.saver import Saver
 from coordinator.state import CampaignState, Effects
@@ -34,7 +34,7 @@ class Consequences:
         self,
         broker: CampaignBroker,
         state: CampaignState,
-        clock: ServerClock,
+        clock: CampaignClock,
         timing: Timing,
         transaction: Transaction,
         saver: Saver,
@@ -84,15 +84,15 @@ class Consequences:
         if effects.admitted is not None:
             self._time_update(entry, effects.admitted, seconds)
         if self._traces is not None:
-            self._traces.applied(entry, effects, seconds, self._clock.now_ms())
+            self._traces.applied(self._state.moment(entry), effects, seconds, self._clock.now_ms())
 
     def _time_update(self, entry: LogEntry, admitted: Admitted, merge_seconds: float) -> None:
         update = admitted.update
         self._feed.add_training(update.worker, update.seconds.get("train", 0.0))
         self._timing.add_update(
             update.seconds,
-            life_seconds=(entry.milliseconds - admitted.task.issued_ms) / 1000,
-            log_seconds=(self._clock.now_ms() - entry.milliseconds) / 1000 - merge_seconds,
+            life_seconds=(self._state.moment(entry) - admitted.task.issued_ms) / 1000,
+            log_seconds=(self._clock.now_ms() - self._state.moment(entry)) / 1000 - merge_seconds,
             merge_seconds=merge_seconds,
             num_bytes=update.payload_bytes,
         )

@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
+from coordinator.clock import CampaignClock
 from coordinator.evaluator import Evaluator
-from coordinator.identity import ServerClock
 from coordinator.state import CampaignState, Phase
 from coordinator.timing import Timing
 from coordinator.transaction import Transaction
@@ -41,7 +41,7 @@ class Decisions:
         state: CampaignState,
         transaction: Transaction,
         evaluator: Evaluator | None,
-        clock: ServerClock,
+        clock: CampaignClock,
         timing: Timing,
     ) -> None:
         self._broker = broker

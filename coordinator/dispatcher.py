@@ -1,7 +1,8 @@
 """Keeps ``concurrency`` tasks out, and finds those that were lost.
 
 The broker only delivers. That a task is lost is told by three things that the broker's server knows: who claimed it,
-when that worker was last heard of, and what the worker says it holds. All times are the server's.
+when that worker was last heard of, and what the worker says it holds. How long ago that was is told without comparing
+stamps from before and after a jump of the server's clock.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coordinator.bells import GRACE_SECONDS, Bells
+from coordinator.claims import Claims
 from coordinator.ledger import Ledger, OpenTask
 from fl_core.broker.campaign import CampaignBroker, Owner
 from fl_core.broker.roster import BEAT_SECONDS, Roster
@@ -69,6 +71,7 @@ class Dispatcher:
         self._identify = identify
         self._bells = Bells(broker.depth)
         self._answered: dict[int, int] = {}
+        self._claims = Claims()
         self._served: set[str] | None = None
         self._waiting_by_queue: Counter[str] = Counter()
         self._num_live = 0
@@ -106,13 +109,16 @@ class Dispatcher:
 
     # -- surveying -------------------------------------------------------------------------------------------------
 
-    def survey(self, ledger: Ledger, *, now_ms: int, judge_workers: bool, caught_up: bool = False) -> Survey:
+    def survey(
+        self, ledger: Ledger, *, now_ms: int, server_ms: int, judge_workers: bool, caught_up: bool = False
+    ) -> Survey:
         """Look at every open task once.
 
         Args:
             ledger: the tasks that are out.
-            now_ms: the server's clock.
-            judge_workers: False shortly after the broker was away, when everybody's beat is old.
+            now_ms: campaign time, by which tasks were issued.
+            server_ms: the server's clock, by which they were claimed.
+            judge_workers: False shortly after the broker was away or its clock was set: everybody's beat is old then.
             caught_up: the log was read to its end since the last survey.
 
         Raises:
@@ -124,13 +130,15 @@ class Dispatcher:
         waiting: list[OpenTask] = []
         claimed: list[OpenTask] = []
         answered: dict[int, int] = {}
+        self._claims.begin_look()
         for task in ledger.open.values():
             owner = owners.get(self._identify(task.number))
             if owner is None or owner.attempt != task.attempt:
                 waiting.append(task)
             elif not owner.delivered:
                 claimed.append(task)
-                if reason := self._why_lost(task, owner, present, now_ms, judge_workers):
+                since_claim = self._claims.age_seconds(task.number, owner, server_ms)
+                if reason := self._why_lost(task, owner, present, since_claim, judge_workers):
                     lost.append((task, task.queue, reason))
             elif caught_up and self._answered.get(task.number) == task.attempt:
                 # Its answer was there before the log was read to its end, and ended nothing: it cannot be read, or it
@@ -139,6 +147,7 @@ class Dispatcher:
             else:
                 answered[task.number] = task.attempt
         self._answered = answered
+        self._claims.end_look()
         self._waiting_by_queue = Counter(task.queue for task in waiting)
         stranded = [task for task in waiting if judge_workers and self._is_stranded(task, now_ms)]
         if stranded:
@@ -177,14 +186,18 @@ class Dispatcher:
         return min(max(self._num_live, *live.values()), sum(live.values()))
 
     def _why_lost(
-        self, task: OpenTask, owner: Owner, present: Mapping[str, tuple[float, str]], now_ms: int, judge_workers: bool
+        self,
+        task: OpenTask,
+        owner: Owner,
+        present: Mapping[str, tuple[float, str]],
+        since_claim: float,
+        judge_workers: bool,
     ) -> str | None:
-        if now_ms - owner.claimed_ms > self._settings.task_timeout_seconds * 1000:
+        if since_claim > self._settings.task_timeout_seconds:
             return "deadline"
         if not judge_workers:
             return None
         silent, holding = present.get(owner.worker, (float("inf"), ""))
-        since_claim = (now_ms - owner.claimed_ms) / 1000
         if silent > self._settings.lease_seconds and since_claim > self._settings.lease_seconds:
             return "lost"
         # It beats, but a beat well after the claim does not name this task: the worker was restarted, or its training

@@ -14,6 +14,7 @@ reissued       task, attempt (the one given up), queue, reason (``lost``, ``dead
 evaluated      version, loss, accuracy (or nil), num_examples
 paused, resumed, interrupted   control: position of the operator's request, or empty
 stopped        reason, control
+clock          shift_ms: add this to the positions' times from here on (``coordinator/clock.py``)
 merge_due      version: what waits in the buffer is merged, if this still is the version
 readmitted     control, task, reason (of its rejection), header, payload: an update taken back out of quarantine
 =============  ========================================================================================================
@@ -100,6 +101,7 @@ class CampaignState:
         position: the last entry applied.
         sequence: the last event applied.
         control_position: the last operator's request that became an event.
+        clock_shift_ms: what positions' times are corrected by, because the server's clock was set.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class CampaignState:
         self.position = "0-0"
         self.sequence = 0
         self.control_position = "0-0"
+        self.clock_shift_ms = 0
         self.opened_ms = 0
         self.ended_ms = 0
         self.scores = Scores()
@@ -142,9 +145,13 @@ class CampaignState:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def seconds(self, entry_ms: int) -> float:
-        """Campaign time of a moment of the server's clock."""
-        return round(max(0, entry_ms - self.opened_ms) / 1000, 3)
+    def moment(self, entry: LogEntry) -> int:
+        """When an entry that is applied now was written, in campaign time (ms)."""
+        return entry.milliseconds + self.clock_shift_ms
+
+    def seconds(self, moment_ms: int) -> float:
+        """Seconds since the campaign was opened."""
+        return round(max(0, moment_ms - self.opened_ms) / 1000, 3)
 
     @property
     def accepts(self) -> bool:
@@ -216,7 +223,7 @@ class CampaignState:
 
     def _offer(self, worker: str, contribution: Contribution, entry: LogEntry, effects: Effects) -> None:
         if not self._buffered_workers:
-            self.buffered_since_ms = entry.milliseconds
+            self.buffered_since_ms = self.moment(entry)
         self._buffered_workers.append(worker)
         merge = self.strategy.offer(contribution)
         if merge is not None:
@@ -240,7 +247,7 @@ class CampaignState:
         workers = self._buffered_workers[: merge.num_updates]
         tasks = self.ledger.buffered[: merge.num_updates]
         del self._buffered_workers[: merge.num_updates]
-        self.buffered_since_ms = entry.milliseconds
+        self.buffered_since_ms = self.moment(entry)
         self.ledger.merge_buffered(merge.num_updates)
         self.merged_by_worker.update(workers)
         self.staleness.update(merge.staleness)
@@ -248,7 +255,7 @@ class CampaignState:
         effects.history.append(
             {
                 "kind": "merge",
-                "seconds": self.seconds(entry.milliseconds),
+                "seconds": self.seconds(self.moment(entry)),
                 "version": merge.version,
                 "merged": self.ledger.merged,
                 "staleness": list(merge.staleness),
@@ -285,9 +292,9 @@ class CampaignState:
         self.fruitless.look_at(self.strategy, self._layout)
         self.phase = phase
         self.stop_reason = reason
-        self.ended_ms = entry.milliseconds
+        self.ended_ms = self.moment(entry)
         effects.history.append(
-            {"kind": "end", "seconds": self.seconds(entry.milliseconds), "state": phase.value, "reason": reason}
+            {"kind": "end", "seconds": self.seconds(self.moment(entry)), "state": phase.value, "reason": reason}
         )
 
     # -- rejections ------------------------------------------------------------------------------------------------
@@ -310,7 +317,7 @@ class CampaignState:
         effects.history.append(
             {
                 "kind": "rejection",
-                "seconds": self.seconds(entry.milliseconds),
+                "seconds": self.seconds(self.moment(entry)),
                 "reason": refused.reason.value,
                 "worker": refused.update.worker if refused.update else None,
                 "task": refused.update.task_id if refused.update else None,
@@ -360,12 +367,12 @@ class CampaignState:
     def _reissue(
         self, task: OpenTask, queue: str, *, spent: bool, reason: str, entry: LogEntry, effects: Effects
     ) -> None:
-        self.ledger.reissue(task, queue=queue, now_ms=entry.milliseconds, spent=spent)
+        self.ledger.reissue(task, queue=queue, now_ms=self.moment(entry), spent=spent)
         effects.reopened.append(task)
         effects.history.append(
             {
                 "kind": "reissue",
-                "seconds": self.seconds(entry.milliseconds),
+                "seconds": self.seconds(self.moment(entry)),
                 "task": task.number,
                 "attempt": task.attempt,
                 "reason": reason,
@@ -387,7 +394,7 @@ class CampaignState:
             self.control_position = max(self.control_position, control, key=order)
         match event.kind:
             case "opened":
-                self.opened_ms = entry.milliseconds
+                self.opened_ms = self.moment(entry)
                 self.guard.begin(self.strategy)
             case "issued":
                 self._apply_issued(body["queues"], entry, effects)
@@ -395,6 +402,8 @@ class CampaignState:
                 self._apply_reissued(body, entry, effects)
             case "evaluated":
                 self._apply_evaluated(body, entry, effects)
+            case "clock":
+                self._apply_clock(body["shift_ms"], entry)
             case "merge_due":
                 self._apply_merge_due(body["version"], entry, effects)
             case "paused":
@@ -411,7 +420,7 @@ class CampaignState:
                 )
 
     def _apply_issued(self, queues: list[str], entry: LogEntry, effects: Effects) -> None:
-        self.ledger.issue(queues, entry.milliseconds)
+        self.ledger.issue(queues, self.moment(entry))
         if not self.accepts:
             effects.closed += self.ledger.cancel_open()  # decided just before the end
 
@@ -444,6 +453,15 @@ class CampaignState:
         self._close_cohort(entry, effects)
         self._check_limits(entry, effects)
 
+    def _apply_clock(self, shift_ms: int, entry: LogEntry) -> None:
+        """The server's clock was set. What was stamped before anybody noticed may lie in the future: it is now."""
+        self.clock_shift_ms = shift_ms
+        now_ms = self.moment(entry)
+        self.opened_ms = min(self.opened_ms, now_ms)
+        self.buffered_since_ms = min(self.buffered_since_ms, now_ms)
+        for task in self.ledger.open.values():
+            task.issued_ms = min(task.issued_ms, now_ms)
+
     def _apply_merge_due(self, version: int, entry: LogEntry, effects: Effects) -> None:
         """What waits has waited long enough (``aggregation.max_wait_seconds``), unless a merge came first."""
         if self.strategy.version != version or self.strategy.barrier or not self.accepts:
@@ -457,10 +475,10 @@ class CampaignState:
             return
         self.phase = to
         self.stop_reason = ""
-        effects.history.append({"kind": "phase", "seconds": self.seconds(entry.milliseconds), "state": to.value})
+        effects.history.append({"kind": "phase", "seconds": self.seconds(self.moment(entry)), "state": to.value})
 
     def _apply_evaluated(self, body: Any, entry: LogEntry, effects: Effects) -> None:
-        seconds = self.seconds(entry.milliseconds)
+        seconds = self.seconds(self.moment(entry))
         version, loss, accuracy = body["version"], body["loss"], body["accuracy"]
         dropped = self.guard.is_refused(version)
         verdict = self.guard.judge(version, loss, self.strategy) if self.accepts and not dropped else "fine"
@@ -506,7 +524,7 @@ class CampaignState:
         effects.history.append(
             {
                 "kind": "rollback",
-                "seconds": self.seconds(entry.milliseconds),
+                "seconds": self.seconds(self.moment(entry)),
                 "version": self.strategy.version,
                 "good_version": good,
                 "rate_factor": self._spec.guard.rate_factor**self.guard.num_rollbacks,
@@ -532,6 +550,7 @@ class CampaignState:
             "position": self.position,
             "sequence": self.sequence,
             "control_position": self.control_position,
+            "clock_shift_ms": self.clock_shift_ms,
             "opened_ms": self.opened_ms,
             "ended_ms": self.ended_ms,
             "scores": {**{n: getattr(scores, n) for n in scores.__slots__}, "seconds_to": dict(scores.seconds_to)},
@@ -570,5 +589,6 @@ class CampaignState:
         self.device_scores = {worker: dict(scores) for worker, scores in meta["device_scores"].items()}
         for name in ("bytes_up", "bytes_down", "num_entries", "num_plateaus", "buffered_since_ms"):
             setattr(self, name, meta[name])
+        self.clock_shift_ms = meta.get("clock_shift_ms", 0)
         self._flat_evaluations = meta["flat_evaluations"]
         self.fruitless.restore(meta["fruitless"])

@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 
 from coordinator.buckets import staleness_histogram
-from coordinator.identity import ServerClock
+from coordinator.clock import CampaignClock
 from coordinator.state import CampaignState
 from coordinator.summary import summarise
 from coordinator.timing import Timing
@@ -54,7 +54,7 @@ class StatusBoard:
         state: CampaignState,
         layout: Layout,
         timing: Timing,
-        clock: ServerClock,
+        clock: CampaignClock,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._campaign = campaign
@@ -93,7 +93,7 @@ class StatusBoard:
             "buffer_size": self._spec.aggregation.buffer_size,
             "recent_updates_per_second": round(rate, 2),
             "checkpoint_age_seconds": round(checkpoint_age_seconds, 1),
-            "written_ms": self._clock.now_ms(),
+            "written_ms": self._clock.server_ms(),
             "queues": list(self._spec.dispatch.queues),
             "concurrency": self._spec.dispatch.concurrency,
             "stop": self._spec.stop.model_dump(mode="json", exclude_none=True),

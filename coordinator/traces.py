@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from coordinator.ledger import OpenTask, task_id, task_number
 from coordinator.state import Effects
-from fl_core.broker.log import LogEntry
 from fl_core.tracing import Tracer
 
 
@@ -32,7 +31,7 @@ class Traces:
         """Doorbells were written.
 
         Args:
-            now_ms: the broker's clock, by which tasks were issued.
+            now_ms: campaign time, by which tasks were issued.
         """
         now_ns = time.time_ns()
         for task in tasks:
@@ -40,15 +39,16 @@ class Traces:
             self._issued_ns.setdefault(task.number, issued_ns)
             self._record(task.number, "publish", issued_ns, now_ns, attempt=task.attempt, queue=task.queue)
 
-    def applied(self, entry: LogEntry, effects: Effects, seconds: float, now_ms: int) -> None:
+    def applied(self, written_ms: int, effects: Effects, seconds: float, now_ms: int) -> None:
         """An entry of the log was read and applied.
 
         Args:
+            written_ms: when it was written, in campaign time.
             seconds: what applying took.
-            now_ms: the broker's clock, by which the entry was written.
+            now_ms: campaign time.
         """
         end_ns = time.time_ns()
-        arrived_ns = end_ns - max(0, now_ms - entry.milliseconds) * 10**6
+        arrived_ns = end_ns - max(0, now_ms - written_ms) * 10**6
         if (admitted := effects.admitted) is not None:
             number, update = admitted.task.number, admitted.update
             issued_ns = end_ns - max(0, now_ms - admitted.task.issued_ms) * 10**6

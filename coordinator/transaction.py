@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from coordinator.clock import CampaignClock
 from coordinator.crash_points import crash_point
-from coordinator.identity import Identity, ServerClock
+from coordinator.identity import Identity
 from coordinator.ledger import OpenTask
 from coordinator.traces import Traces
 from fl_core.broker.campaign import CampaignBroker, OpenRow
@@ -40,7 +41,7 @@ class Transaction:
         broker: CampaignBroker,
         writer: Writer,
         identity: Identity,
-        clock: ServerClock,
+        clock: CampaignClock,
         traces: Traces | None = None,
     ) -> None:
         self._broker = broker
@@ -131,8 +132,9 @@ class Transaction:
         opened = list(itertools.islice(self._to_open.values(), MAX_TASKS))
         for task in opened:
             del self._to_open[task.number]
+        identify, on_server_ms = self._identity.task_id, self._clock.on_server_ms
         batch += self._broker.open_commands(
-            [OpenRow(self._identity.task_id(t.number), t.attempt, t.issued_ms, t.queue) for t in opened]
+            [OpenRow(identify(t.number), t.attempt, on_server_ms(t.issued_ms), t.queue) for t in opened]
         )
         batch += self._ring_commands()
         return batch
@@ -150,7 +152,7 @@ class Transaction:
             TaskCall(campaign=identity.campaign, task_id=identity.task_id(t.number), attempt=t.attempt, queue=t.queue)
             for t in rung
         ]
-        return ring_commands(calls, now_ms)
+        return ring_commands(calls, self._clock.server_ms())
 
     def _send(self, batch: list[Command], *, again: bool = False) -> None:
         self._unanswered = []

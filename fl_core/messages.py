@@ -363,6 +363,7 @@ EventKind = Literal[
     "evaluated",
     "readmitted",
     "merge_due",
+    "clock",
 ]
 
 

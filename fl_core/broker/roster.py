@@ -20,7 +20,21 @@ PATIENCE_SECONDS = 4.0
 FORGET_SECONDS = 24 * 3600
 
 
+# A beat that lies further ahead was stamped before the server's clock was set back: nobody has beaten since.
+AHEAD_SECONDS = 5.0
+
 _PAGE = 5_000
+
+
+def silence(now_ms: float, last_ms: float) -> float:
+    """Seconds since a beat, by the server's clock; as long as the roster remembers where that clock was set back since.
+
+    >>> silence(10_000, 8_000), silence(10_000, 10_500), silence(10_000, 3_600_000)
+    (2.0, 0.0, 86400.0)
+    """
+    if last_ms > now_ms + AHEAD_SECONDS * 1000:
+        return float(FORGET_SECONDS)
+    return max(0.0, now_ms - last_ms) / 1000
 
 
 def due_seconds(beat: Beat) -> float:
@@ -138,7 +152,7 @@ class Roster:
                 now, seen, holding = pipeline.execute()
             now_ms = now[0] * 1000 + now[1] / 1000
             for worker, last, held in zip(page, seen, holding, strict=True):
-                silent = float("inf") if last is None else max(0.0, now_ms - last) / 1000
+                silent = float("inf") if last is None else silence(now_ms, last)
                 found[worker] = (silent, (held or b"").decode())
         return found
 
@@ -159,7 +173,7 @@ class Roster:
             if record is None:
                 continue
             try:
-                present.append(Presence(Beat.from_bytes(record), max(0.0, now_ms - last) / 1000))
+                present.append(Presence(Beat.from_bytes(record), silence(now_ms, last)))
             except RejectedUpdate:
                 continue  # one worker's bad bytes do not hide the others
         return present

@@ -10,8 +10,10 @@ import pytest
 import redis
 
 from fl_core.broker import keys, scripts
+from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.log import LogEntry
 from fl_core.broker.tasks import TaskBroker
 from tests.integration.lab import assert_identity, until
 from tests.integration.stage import WORKER, Device, Snapshot, Stage, answer, call_of
@@ -62,6 +64,7 @@ FAULTS: dict[str, Callable[[Stage], object]] = {
     "it goes back by a moment": lambda stage: _go_back(stage, 0.05),
     "it is empty": lambda stage: stage.client.flushdb(),
     "the end of the log is gone": _lose_what_workers_wrote,
+    "ids start again below those that were read": _go_back_to_smaller_ids,
     **{
         f"{name} is gone": lambda stage, name=name: stage.client.delete(getattr(stage.keys, name))
         for name in (
@@ -78,7 +81,6 @@ FAULTS: dict[str, Callable[[Stage], object]] = {
             "status",
         )
     },
-    "ids start again below those that were read": _go_back_to_smaller_ids,
 }
 
 
@@ -158,3 +160,29 @@ def test_answers_that_can_never_be_read_end_the_task(url: str, tmp_path: Path) -
     assert answer(TaskBroker(client, WORKER), call_of(until(lambda: client.rpop(queue))))
     until(lambda: stage.issued > 2)
     stage.stop()
+
+
+# -- the server's clock --------------------------------------------------------------------------------------------
+
+
+def test_a_jump_of_the_server_s_clock_ends_nothing_and_holds_up_nothing(
+    url: str, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour forward: stop.seconds, max_wait_seconds, tasks and doorbells go by campaign time."""
+    monkeypatch.setattr("coordinator.bells.GRACE_SECONDS", 0.5)
+    skew, real, positions = 0, CampaignBroker.clock_ms, LogEntry.milliseconds
+    monkeypatch.setattr(CampaignBroker, "clock_ms", lambda broker: real(broker) + skew)
+    monkeypatch.setattr(LogEntry, "milliseconds", property(lambda entry: positions.fget(entry) + skew))
+    aggregation = {"buffer_size": 1000, "max_wait_seconds": 0.5}
+    stage = Stage(url, tmp_path, stop={"seconds": 600.0}, aggregation=aggregation)
+    stage.assert_alive()
+    device.idle.set()
+    stage.client.delete(keys.train_queue("default"))
+    skew = HOUR_MS
+    until(lambda: stage.client.llen(keys.train_queue("default")) == 8)
+    device.idle.clear()
+    stage.assert_alive()
+    summary = stage.stop()
+    assert_identity(summary)
+    assert 0 < summary["wall_seconds"] < 300
+    assert summary["stop_reason"] == "asked"

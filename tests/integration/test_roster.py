@@ -188,3 +188,17 @@ def test_a_beat_by_another_clock_is_not_alive_for_ever(client: redis.Redis) -> N
     _register(client, "gpu", ["before"], 3600.0)
     Roster(client).beat(BEAT)
     assert Roster(client).count_live(["gpu"]) == {"gpu": 1}
+
+
+def test_a_beat_from_the_future_is_no_sign_of_life(client: redis.Redis) -> None:
+    """The server's clock was set back by an hour: who has not beaten since is silent, who has is heard."""
+    roster = Roster(client)
+    for name in ("dead", "alive"):
+        roster.beat(replace(BEAT, worker=name))
+    ahead = (client.time()[0] + 3600) * 1000
+    client.zadd(keys.SEEN, {"dead": ahead, "alive": ahead})
+    roster.beat(replace(BEAT, worker="alive"))
+    heard = {seen.beat.worker: seen.is_alive for seen in roster.present()}
+    assert heard == {"dead": False, "alive": True}
+    silent = {name: seconds for name, (seconds, _) in roster.lookup(["dead", "alive"]).items()}
+    assert silent["dead"] > 3600 > 60 > silent["alive"]

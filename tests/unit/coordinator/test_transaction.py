@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from coordinator.identity import Identity, ServerClock
+from coordinator.clock import CampaignClock
+from coordinator.identity import Identity
 from coordinator.ledger import OpenTask
 from coordinator.transaction import MAX_TASKS, Transaction
 from fl_core.broker.campaign import CampaignBroker
@@ -43,7 +44,7 @@ def writer(client: redis.Redis) -> Recorder:
 @pytest.fixture
 def transaction(client: redis.Redis, writer: Recorder) -> Transaction:
     broker = CampaignBroker(client, "c")
-    return Transaction(broker, writer, IDENTITY, ServerClock(broker))  # type: ignore[arg-type]
+    return Transaction(broker, writer, IDENTITY, CampaignClock(broker))  # type: ignore[arg-type]
 
 
 def _count(commit: list[Any], name: str) -> int:
