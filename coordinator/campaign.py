@@ -84,6 +84,7 @@ class Coordinator:
         history_bytes: where the history stood when ``state`` was saved.
         commits: how many commits the campaign had had then.
         on_progress: called a few times a second.
+        look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
         blobs_place: the server for blobs (``fl_core/broker/places.py``); empty for none.
         traces: where the tasks' spans are told; None for nowhere.
     """
@@ -104,6 +105,7 @@ class Coordinator:
         history_bytes: int,
         commits: int,
         on_progress: Callable[[Progress], None],
+        look_after: Callable[[], None] = lambda: None,
         blobs_place: str = "",
         traces: Traces | None = None,
     ) -> None:
@@ -142,6 +144,7 @@ class Coordinator:
             broker, state, clock, timing, self._transaction, self._saver, self._history, self._feed, self._board,
             payloads, traces,
         )  # fmt: skip
+        self._look_after = look_after
         self._left_out: list[str] = []
         self._stalls = Stalls(broker, identity, state.position)
         self._judge_workers_after = 0.0
@@ -299,6 +302,8 @@ class Coordinator:
         self._checkpoint_if_due()
         self._commit()
         if now >= self._next_survey:
+            self._look_after()
+            now = time.monotonic()
             try:
                 self._survey()
             except LostData as loss:
@@ -543,6 +548,7 @@ class Coordinator:
             self._log.warning("waiting for the broker", reason=str(error), seconds=round(outage.seconds))
         if self._decisions.interrupted.wait(outage.next_pause()):
             raise CampaignError(f"interrupted while the broker was away; go on with --resume. {error}") from error
+        self._look_after()
         # A restarted server may have lost its last moments, which were applied here: cover them with a checkpoint.
         self._saver.hurry()
         # Everybody's beat is old now; workers need time to come back before silence means anything.

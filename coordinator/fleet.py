@@ -18,10 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from fl_core.allowance import named_code
 from fl_core.errors import SpecError
 from fl_core.factory import add_working_directory, check_import_path
-from fl_core.process import end_with_parent
+from fl_core.process import end_with_parent, how_it_ended
+from fl_core.restarts import Restarts
 from fl_core.spec import CampaignSpec, explain, read_toml
 
 log = structlog.get_logger()
+
+MAX_DEATHS = 6
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -114,6 +117,8 @@ class Fleet:
         self._blobs = blobs
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._reported: set[str] = set()
+        self._restarts: dict[str, Restarts] = {}
+        self._again_at: dict[str, float] = {}
 
     def start(self) -> None:
         """Start all of them; they appear on the roster when they are ready. Call it from the main thread."""
@@ -167,12 +172,14 @@ class Fleet:
         return {name: process.pid for name, process in self._processes.items()}
 
     def check(self) -> None:
-        """Tell of workers that ended by themselves.
+        """Tell of workers that ended by themselves, and start those again that were killed; from the main thread.
 
         Raises:
             SpecError: none is left; the sentence is the last one that a worker said.
         """
         ended = {name: p.returncode for name, p in self._processes.items() if p.poll() is not None}
+        for name in [name for name, code in ended.items() if code < 0 and self._is_replaced(name, code)]:
+            del ended[name]
         for name, code in ended.items():
             if name not in self._reported:
                 self._reported.add(name)
@@ -180,6 +187,22 @@ class Fleet:
         if self._processes and len(ended) == len(self._processes):
             name = next(iter(ended))
             raise SpecError(f"every worker of the fleet has ended; {name} said: {self._last_words(name)}")
+
+    def _is_replaced(self, name: str, code: int) -> bool:
+        """Whether a worker that was killed lives again, or will; one that ends by itself would end again."""
+        if name in self._reported:
+            return False
+        if name not in self._again_at:
+            pause = self._restarts.setdefault(name, Restarts(MAX_DEATHS)).pause_after_death()
+            if pause is None:
+                return False
+            log.warning("a worker of the fleet has ended; starting it again", worker=name, it=how_it_ended(code))
+            self._again_at[name] = time.monotonic() + pause
+        elif time.monotonic() >= self._again_at[name]:
+            del self._again_at[name]
+            self._processes[name] = self._start_one(next(one for one in self._workers if one.name == name))
+            self._restarts[name].note_start()
+        return True
 
     def _last_words(self, name: str) -> str:
         path = self._folder / f"{name}.log"

@@ -67,6 +67,7 @@ def coordinating(
     traces: bool = False,
     on_identity: Callable[[Identity, Layout, bool], None],
     on_progress: Callable[[Progress], None],
+    look_after: Callable[[], None] = lambda: None,
 ) -> Any:
     """A coordinator that is ready to run, and its processes ended afterwards.
 
@@ -79,6 +80,7 @@ def coordinating(
         traces: tell OpenTelemetry the spans of each task.
         on_identity: told the campaign's identity and layout, and whether it is resumed, before anything is published.
         on_progress: told a few times a second how it goes.
+        look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
 
     Raises:
         SpecError: model, data, strategy or broker do not fit.
@@ -149,6 +151,7 @@ def coordinating(
             history_bytes=history_bytes,
             commits=commits,
             on_progress=on_progress,
+            look_after=look_after,
             blobs_place=blobs_place,
             traces=traced,
         )

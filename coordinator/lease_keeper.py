@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class LeaseKeeper:
-    """Renews the lease three times in its life.
+    """Renews the lease three times in its life, from a thread that nothing ends before ``stop`` or the lease's loss.
 
     Attributes:
         lost: another coordinator has it now; this one must end.
@@ -44,3 +44,5 @@ class LeaseKeeper:
                     return
             except BrokerError as error:
                 log.debug("the lease cannot be renewed now", reason=str(error))
+            except Exception:  # whatever it is, the campaign would be lost with this thread
+                log.exception("the lease was not renewed; trying again")

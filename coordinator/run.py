@@ -17,6 +17,7 @@ from coordinator.fleet import Fleet, FleetWorker, allowed_by
 from coordinator.run_folder import RunFolder
 from fl_core.broker.connection import broker_errors, connect, public_url
 from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.embedded_watch import EmbeddedWatch
 from fl_core.broker.places import check_place
 from fl_core.spec import CampaignSpec
 
@@ -50,13 +51,16 @@ class RunOptions:
 
 
 @contextlib.contextmanager
-def open_broker(url: str | None, folder: Path, port: int) -> Iterator[tuple[str, str]]:
+def open_broker(
+    url: str | None, folder: Path, port: int, watches: list[EmbeddedWatch] | None = None
+) -> Iterator[tuple[str, str]]:
     """The URL of the broker to use, for everybody and for programs on this machine.
 
     Args:
         url: a server that is there already; None starts an embedded one, which ends with the block.
         folder: the embedded server's data.
         port: the embedded server's preferred port.
+        watches: gets who looks after an embedded server, for ``lead``.
 
     Raises:
         SpecError: there is no server to start.
@@ -68,11 +72,13 @@ def open_broker(url: str | None, folder: Path, port: int) -> Iterator[tuple[str,
         yield url, url
         return
     with EmbeddedServer(folder, port=port, persistent=True) as server:
+        if watches is not None:
+            watches.append(EmbeddedWatch(server, "the embedded broker"))
         yield server.url, server.local_url
 
 
 @contextlib.contextmanager
-def open_blobs(options: RunOptions, folder: Path) -> Iterator[str]:
+def open_blobs(options: RunOptions, folder: Path, watches: list[EmbeddedWatch]) -> Iterator[str]:
     """The place of the server for versions, empty for the broker itself.
 
     An embedded broker writes an append-only file, in which versions have no business: they can be published again. So
@@ -82,6 +88,7 @@ def open_blobs(options: RunOptions, folder: Path) -> Iterator[str]:
         yield check_place(options.blobs) if options.blobs else ""
         return
     with EmbeddedServer(folder, persistent=False) as server:
+        watches.append(EmbeddedWatch(server, "the embedded server for blobs"))
         yield server.place
 
 
@@ -145,9 +152,10 @@ def run_campaign(
         The summary, as in ``summary.json``.
     """
     folder = RunFolder(options.folder)
+    watches: list[EmbeddedWatch] = []
     with (
-        open_broker(options.broker, folder.broker, options.port) as (url, local_url),
-        open_blobs(options, folder.broker / "blobs") as blobs_place,
+        open_broker(options.broker, folder.broker, options.port, watches) as (url, local_url),
+        open_blobs(options, folder.broker / "blobs", watches) as blobs_place,
     ):
         on_broker(url)
         with (
@@ -167,7 +175,7 @@ def run_campaign(
 
             summary = lead(
                 spec, local_url, folder, fleet, resume=options.resume, blobs_place=blobs_place, traces=options.traces,
-                on_launch=launched, on_progress=progress,
+                on_launch=launched, on_progress=progress, watches=watches,
             )  # fmt: skip
     from coordinator.leavings import leave_pictures
 
@@ -186,6 +194,7 @@ def lead(
     traces: bool = False,
     on_launch: Callable[[str, int, bool], None],
     on_progress: Callable[[Any], None],
+    watches: Sequence[EmbeddedWatch] = (),
 ) -> dict[str, Any]:
     """Coordinate one campaign on a broker and with a fleet that are there already.
 
@@ -199,6 +208,7 @@ def lead(
         traces: tell OpenTelemetry the spans of each task.
         on_launch: told the campaign's id, its number of parameters, and whether it was resumed.
         on_progress: told a few times a second how it goes.
+        watches: of embedded servers, which are looked after while the campaign runs.
 
     Returns:
         The summary, as in ``summary.json``. Its state is ``interrupted`` after Ctrl-C.
@@ -206,9 +216,10 @@ def lead(
     # torch is loaded while the workers of a fleet that has just been started load theirs.
     from coordinator.launch import coordinating
 
-    def progress(now: Any) -> None:
+    def look_after() -> None:
+        for watch in watches:
+            watch.look()
         fleet.check()
-        on_progress(now)
 
     with (
         coordinating(
@@ -219,7 +230,8 @@ def lead(
             blobs_place=blobs_place,
             traces=traces,
             on_identity=lambda identity, layout, resumed: on_launch(identity.campaign, layout.num_parameters, resumed),
-            on_progress=progress,
+            on_progress=on_progress,
+            look_after=look_after,
         ) as coordinator,
         _interrupts(coordinator.interrupt),
     ):

@@ -131,7 +131,7 @@ class Saver:
         try:
             before()
             self._store.finish(begun)
-        except (CampaignError, OSError) as error:
+        except Exception as error:  # a file system of somebody else's may raise anything
             self._tell(error)
             return
         self._saved.append(position)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import socketserver
 import threading
+import time
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class MetricsServer:
                 f"--metrics-port {port} on {host} cannot be used ({why}); give a free port, and an address of this "
                 "machine in --metrics-host."
             ) from None
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="metrics", daemon=True)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_address[1]}/metrics"
 
@@ -51,6 +52,15 @@ class MetricsServer:
         """Begin to answer, from a thread of its own."""
         self._thread.start()
         log.info("metrics", url=self.url)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                self._server.serve_forever()  # until stop()
+                return
+            except Exception:  # out of file descriptors, say: nobody would look again
+                log.exception("the metrics' server failed; going on")
+                time.sleep(1)
 
     def stop(self) -> None:
         """End answering, and give the port back."""

@@ -162,6 +162,11 @@ class EmbeddedServer:
         """Whether the process is alive; false after a crash as well as after :meth:`stop`."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, below 0 by a signal; None while it runs, or where none was started."""
+        return None if self._process is None else self._process.poll()
+
     def start(self, timeout_seconds: float = 30.0) -> None:
         """Start the server and return when it answers, with its append-only file loaded.
 

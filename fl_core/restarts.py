@@ -1,0 +1,39 @@
+"""When a child that died is started again: after pauses that double, and not for ever."""
+
+from __future__ import annotations
+
+import time
+
+CALM_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 0.2
+LAST_PAUSE_SECONDS = 15.0
+
+
+class Restarts:
+    """Deaths in a row: one that comes after a minute of life begins a new row.
+
+    Args:
+        most: so many in a row, and it is given up.
+
+    >>> restarts = Restarts(most=3)
+    >>> [restarts.pause_after_death() for _ in range(3)]
+    [0.2, 0.4, None]
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._started = time.monotonic()
+        self.in_a_row = 0
+
+    def note_start(self) -> None:
+        """It lives again."""
+        self._started = time.monotonic()
+
+    def pause_after_death(self) -> float | None:
+        """Seconds to wait before it is started again; None when that is no use any more."""
+        if time.monotonic() - self._started > CALM_SECONDS:
+            self.in_a_row = 0
+        self.in_a_row += 1
+        if self.in_a_row >= self._most:
+            return None
+        return min(LAST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * float(2 ** (self.in_a_row - 1)))
