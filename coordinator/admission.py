@@ -128,6 +128,21 @@ class Admission:
         fits = 0 < update.payload_bytes <= self.max_payload_bytes(strategy, update.part)
         return (update.blob, update.payload_bytes) if named and fits else None
 
+    def blob_of(self, entry: LogEntry, strategy: Strategy) -> tuple[str, int] | None:
+        """Name and size of the blob that an entry names, to be dropped with it; whatever became of its update.
+
+        What it declares is not to be trusted: no more is dropped than an update can take.
+        """
+        if entry.kind != "u" or entry.payload:
+            return None
+        try:
+            update = ModelUpdate.from_bytes(entry.header)
+        except RejectedUpdate:
+            return None
+        if not update.blob.startswith(f"{update.task_id}."):
+            return None
+        return update.blob, min(update.payload_bytes, self.max_payload_bytes(strategy, update.part))
+
     def readmit(self, entry: LogEntry, strategy: Strategy) -> tuple[ModelUpdate, Contribution]:
         """Check an update that an operator took out of quarantine: its age and its norm are theirs to judge.
 

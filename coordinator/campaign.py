@@ -14,10 +14,10 @@ anything from a clock or from chance without writing the decision into the log f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import Any, TypeVar
 
-import numpy as np
 import structlog
 
 from coordinator.checkpoint import CheckpointStore
@@ -26,6 +26,7 @@ from coordinator.consequences import Consequences
 from coordinator.crash_points import crash_point
 from coordinator.decisions import Decisions
 from coordinator.dispatcher import Dispatcher
+from coordinator.ending import write_results
 from coordinator.evaluator import Evaluator
 from coordinator.feed import Feed
 from coordinator.history import History
@@ -45,11 +46,11 @@ from coordinator.status_board import Progress, StatusBoard
 from coordinator.timing import Timing
 from coordinator.traces import Traces
 from coordinator.transaction import MAX_TASKS, Transaction
-from fl_core.broker import blobs, feed
+from fl_core.broker import feed
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
 from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
-from fl_core.broker.log import LogEntry, LogReader, order
+from fl_core.broker.log import LogEntry, LogReader, order, scan
 from fl_core.broker.roster import IDLE_BEAT_SECONDS, Roster
 from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 from fl_core.layout import Layout
@@ -87,6 +88,7 @@ class Coordinator:
         look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
         blobs_place: the server for blobs (``fl_core/broker/places.py``); empty for none.
         traces: where the tasks' spans are told; None for nowhere.
+        about: what else each checkpoint tells a resume (``lives.py``).
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Coordinator:
         look_after: Callable[[], None] = lambda: None,
         blobs_place: str = "",
         traces: Traces | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self._client = client
         self._broker = broker = CampaignBroker(client, identity.campaign)
@@ -121,6 +124,7 @@ class Coordinator:
         self._writer = writer
         self._behind, writer.commits = writer.commits < commits, max(writer.commits, commits)
         self._loss: LostData | None = None
+        self._about = dict(about or {})
         self._evaluator = evaluator
         self._history = History(folder.history, history_bytes)
         self._roster = Roster(client)
@@ -147,6 +151,9 @@ class Coordinator:
         self._look_after = look_after
         self._left_out: list[str] = []
         self._stalls = Stalls(broker, identity, state.position)
+        # A checkpoint of a large model costs more than an update of it: not after every one.
+        self._log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * layout.num_bytes)
+        self._covered_noted = False
         self._judge_workers_after = 0.0
         self._next_survey = self._next_status = 0.0
         self._log = log.bind(campaign=identity.campaign)
@@ -213,8 +220,10 @@ class Coordinator:
         self._roster.forget_silent()
         if self._loss is not None:
             self._register(self._loss)
+        owners = self._broker.owners()  # before the log is read: who has answered by now is in it
         self._feed.resume_after(feed.covered_position(self._client, self._keys))
         self._payloads.recover()
+        self._note_covered()
         replayed = self._replay()
         self._payloads.keep_only(self._saver.all_blobs())
         state, transaction = self._state, self._transaction
@@ -229,14 +238,30 @@ class Coordinator:
         self._publisher.publish(state.strategy, transaction)
         self._orders.forget()
         transaction.add(self._orders.commands(state.num_plateaus))
-        transaction.add(self._broker.close_all_commands())
+        attempts = {self._identity.task_id(task.number): task.attempt for task in state.ledger.open.values()}
+        stale = [name for name, row in owners.items() if row.delivered or attempts.get(name) != row.attempt]
+        transaction.add(self._broker.close_all_commands(stale))
         transaction.open(state.ledger.open.values())
         if self._loss is not None:
             transaction.ring(state.ledger.open.values())
         transaction.commit()
         self._loss = None
+        self._about.pop("replaces", None)
         if replayed:
             self._log.info("resumed", replayed=replayed, version=state.strategy.version, out=state.ledger.out)
+
+    def _note_covered(self) -> None:
+        """Learn what the log still holds of entries that the checkpoint covers: they and their payloads are to go."""
+        if self._covered_noted or self._spec.checkpoint.keep_log:
+            return
+        until, entries = order(self._state.position), scan(self._client, self._keys)
+        rows = [
+            (entry.position, entry.num_bytes, self._state.blob_of(entry))
+            for entry in takewhile(lambda entry: order(entry.position) <= until, entries)
+        ]
+        for row in rows:
+            self._saver.note_covered(*row)
+        self._covered_noted = True
 
     def _replay(self) -> int:
         self._reader.position = self._state.position
@@ -251,9 +276,9 @@ class Coordinator:
         return self._state.num_entries - before
 
     def _register(self, loss: LostData) -> None:
-        """Write down what the server must know of the campaign: at launch, and after it lost its data."""
+        """Write down what the server must know of the campaign: at launch, in a new life, after a loss of data."""
         state, identity = self._state, self._identity
-        if state.num_entries:
+        if state.num_entries and not self._about.get("replaces"):
             self._log.warning(
                 "the broker has lost the campaign's data; restoring it",
                 reason=f"it {loss.how}",
@@ -424,13 +449,11 @@ class Coordinator:
     def _checkpoint_if_due(self) -> None:
         limits = self._spec.checkpoint
         self._trim()
-        # A checkpoint of a large model costs more than an update of it: not after every one.
-        log_bytes = max(limits.every_log_bytes, CHECKPOINT_UPDATES * self._layout.num_bytes)
-        if self._saver.is_due(limits.every_merges, limits.every_seconds, log_bytes, self._state.ledger.merged):
+        if self._saver.is_due(limits.every_merges, limits.every_seconds, self._log_bytes, self._state.ledger.merged):
             self._save()
 
     def _trim(self) -> None:
-        covered = self._saver.take_covered()
+        covered = self._saver.take_covered(self._log_bytes)
         if covered is None:
             return
         crash_point("before_trim")
@@ -449,6 +472,7 @@ class Coordinator:
             "layout": self._layout.to_map(),
             "history_bytes": self._history.num_bytes,
             "commits": self._writer.commits,
+            **self._about,
         }
         self._saver.save(tensors, whole, self._state.position, self._state.ledger.merged, before=self._history.sync)
 
@@ -476,19 +500,20 @@ class Coordinator:
 
     def _finish(self) -> dict[str, Any]:
         state = self._state
+        crash_point("before_last_publish")
         self._patiently(lambda: self._publisher.publish(state.strategy, self._transaction, exact=True))
         self._patiently(self._commit)
+        crash_point("before_last_evaluation")
         self._evaluate_last_version()
+        crash_point("before_last_checkpoint")
         self._save()
         self._saver.wait()
+        crash_point("after_last_checkpoint")
         state.ledger.verify()
         summary = self._board.summarise()
-        summary["model_digest"] = blobs.digest(state.strategy.parameters.values.view(np.uint8).data)
         if self._left_out:
             summary["left_out"] = self._left_out
-        metadata = {"campaign": self._identity.campaign, "version": str(state.strategy.version)}
-        self._folder.write_model(state.strategy.parameters, self._layout, metadata)
-        self._folder.write_summary(summary)
+        write_results(self._folder, self._identity, state, self._layout, summary)
         self._patiently(self._clear_broker)
         return summary
 
@@ -515,7 +540,9 @@ class Coordinator:
         dispatch, keep_log, transaction = self._spec.dispatch, self._spec.checkpoint.keep_log, self._transaction
         self._trim()
         self._payloads.forget_all()  # the last checkpoint covers them
+        crash_point("spool_removed")
         self._broker.remove_doorbells(dispatch.queues, limit=4 * dispatch.concurrency)
+        crash_point("doorbells_removed")
         self._feed_monitors(flush=True)
         self._write_status()
         if self._state.phase.is_over:
@@ -524,7 +551,9 @@ class Coordinator:
             if not keep_log:
                 self._payloads.drop(self._saver.all_blobs(), transaction)
             transaction.add(self._broker.end_commands(keep_log=keep_log))
+        crash_point("before_end_commit")
         self._commit()
+        crash_point("before_release")
         self._writer.release()
 
     # -- patience --------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ wakes up in the middle of a save writes under its old fence, which its successor
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -26,19 +25,11 @@ import numpy.typing as npt
 import xxhash
 
 from coordinator.crash_points import crash_point
+from coordinator.tensor_file import Arrays, read_tensor_file, tensor_file_parts
 from fl_core.errors import CampaignError
 
 FORMAT_VERSION = 1
 KEPT = 2
-
-Arrays = Mapping[str, npt.NDArray[Any]]
-
-# What safetensors calls numpy's types.
-_DTYPES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bool": "BOOL",
-    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
-    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +46,16 @@ class CheckpointStore:
 
     Args:
         url: a folder, or an fsspec URL such as ``s3://bucket/campaign`` (its file system has to be installed).
+
+    Attributes:
+        damaged: what is wrong with checkpoints that are newer than the one that :meth:`load` gave.
     """
 
     def __init__(self, url: str) -> None:
         self._files: _LocalFiles | _RemoteFiles = _RemoteFiles(url) if "://" in url else _LocalFiles(Path(url))
         self._url = url
+        self._damaged: set[tuple[int, int]] = set()
+        self.damaged: tuple[str, ...] = ()
 
     def save(self, fence: int, tensors: Arrays, meta: Mapping[str, Any]) -> None:
         """Make the state durable.
@@ -79,7 +75,7 @@ class CheckpointStore:
         record = {"format": FORMAT_VERSION, "digest": _digest(tensors, packed), "meta": packed}
         with self._writing():
             number = (fence, max((n for f, n in self._numbers() if f == fence), default=0) + 1)
-            arrays = self._files.stage(f"{_name(number)}.safetensors", _safetensors(tensors))
+            arrays = self._files.stage(f"{_name(number)}.safetensors", tensor_file_parts(tensors))
         return Begun(number, arrays, msgpack.packb(record))
 
     def finish(self, begun: Begun) -> None:
@@ -90,15 +86,28 @@ class CheckpointStore:
         """
         with self._writing():
             number = begun.number
-            earlier = sorted(n for n in self._numbers() if n < number)
+            before = sorted(n for n in self._numbers() if n < number)
+            # A damaged one is none that could be gone back to, and is not counted as one.
+            earlier = [n for n in before if n not in self._damaged]
             self._files.keep(f"{_name(number)}.safetensors", begun.arrays)
             crash_point("mid_checkpoint")
             commit = f"{_name(number)}.msgpack"
             self._files.keep(commit, self._files.stage(commit, [begun.record]))
-            for old in earlier[: -(KEPT - 1)]:
+            for old in [*earlier[: -(KEPT - 1)], *self._damaged.intersection(before)]:
                 # The commit goes first: a crash in between leaves arrays without meaning, not a broken checkpoint.
                 self._files.remove(f"{_name(old)}.msgpack")
                 self._files.remove(f"{_name(old)}.safetensors")
+            self._remove_unfinished(number)
+
+    def _remove_unfinished(self, number: tuple[int, int]) -> None:
+        """What writers that died left behind: arrays without a commit, and files under another name."""
+        names = set(self._files.names())
+        for name in names:
+            match = re.fullmatch(r"(\.?)(state-(\d+)-(\d+))\.(?:safetensors|msgpack)(?:\.partial)?", name)
+            if match is None or (int(match[3]), int(match[4])) >= number:
+                continue
+            if match[1] or f"{match[2]}.msgpack" not in names:
+                self._files.remove(name)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -114,38 +123,63 @@ class CheckpointStore:
         return max((fence for fence, _ in self._numbers()), default=0)
 
     def load(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]] | None:
-        """The newest whole checkpoint; None if there never was one.
+        """The newest whole checkpoint; None if there never was one. What was passed over is in ``damaged``.
 
         Raises:
             CampaignError: there are some, but each of them is damaged.
         """
-        import safetensors.numpy
-        from safetensors import SafetensorError
+        problems, damaged = [], set()
+        for number in sorted(self._numbers(), reverse=True):
+            try:
+                record, meta = self._record(number)
+                with self._files.open(f"{_name(number)}.safetensors") as file:
+                    tensors = read_tensor_file(file)
+                if _digest(tensors, record["meta"]) != record["digest"]:
+                    raise ValueError("its content does not have its digest")
+            except _DAMAGE as error:
+                problems.append(f"{_name(number)}: {error}")
+                damaged.add(number)
+                continue
+            self._damaged, self.damaged = damaged, tuple(problems)
+            return tensors, meta
+        self._verify_none(problems)
+        return None
 
+    def peek(self) -> dict[str, Any] | None:
+        """What the newest checkpoint says beside its arrays, which are not read; None if there never was one.
+
+        Raises:
+            CampaignError: there are some, but each of them is damaged.
+        """
         problems = []
         for number in sorted(self._numbers(), reverse=True):
             try:
-                record = msgpack.unpackb(self._files.read(f"{_name(number)}.msgpack"), raw=False, strict_map_key=False)
-                if record["format"] != FORMAT_VERSION:
-                    raise CampaignError(
-                        f"{_name(number)} in {self._url} has format {record['format']}, this program reads "
-                        f"{FORMAT_VERSION}; use the version of fedtide that wrote it."
-                    )
-                tensors = safetensors.numpy.load(self._files.read(f"{_name(number)}.safetensors"))
-                if _digest(tensors, record["meta"]) != record["digest"]:
-                    raise ValueError("its content does not have its digest")
-                meta: dict[str, Any] = msgpack.unpackb(record["meta"], raw=False, strict_map_key=False)
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                return self._record(number)[1]
+            except _DAMAGE as error:
                 problems.append(f"{_name(number)}: {error}")
-                continue
-            return tensors, meta
+        self._verify_none(problems)
+        return None
+
+    def _record(self, number: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+        record = msgpack.unpackb(self._files.read(f"{_name(number)}.msgpack"), raw=False, strict_map_key=False)
+        if record["format"] != FORMAT_VERSION:
+            raise CampaignError(
+                f"{_name(number)} in {self._url} has format {record['format']}, this program reads "
+                f"{FORMAT_VERSION}; use the version of fedtide that wrote it."
+            )
+        return record, msgpack.unpackb(record["meta"], raw=False, strict_map_key=False)
+
+    def _verify_none(self, problems: list[str]) -> None:
         if problems:
             raise CampaignError(f"no checkpoint in {self._url} is whole ({'; '.join(problems)}).")
-        return None
 
     def _numbers(self) -> list[tuple[int, int]]:
         found = (re.fullmatch(r"state-(\d+)-(\d+)\.msgpack", name) for name in self._files.names())
         return [(int(match.group(1)), int(match.group(2))) for match in found if match]
+
+
+# Whatever reading a file that was changed may raise.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def _name(number: tuple[int, int]) -> str:
@@ -159,22 +193,6 @@ def _digest(tensors: Arrays, meta: bytes) -> str:
         state.update(f"{name} {array.dtype.str} {array.shape}".encode())
         state.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
     return state.hexdigest()
-
-
-def _safetensors(tensors: Arrays) -> list[bytes | memoryview]:
-    """A safetensors file in parts: the library's own ``save`` would copy every array."""
-    header: dict[str, Any] = {}
-    parts: list[bytes | memoryview] = []
-    end = 0
-    # The widest elements first, as the library does: each array then starts at a multiple of its element's size.
-    for name, array in sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
-        contiguous = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        start, end = end, end + contiguous.nbytes
-        header[name] = {"dtype": _DTYPES[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, end]}
-        parts.append(contiguous.reshape(-1).view(np.uint8).data if array.size else b"")
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return [len(text).to_bytes(8, "little"), text, *parts]
 
 
 def _write(file: BinaryIO, parts: Sequence[bytes | memoryview]) -> None:
@@ -198,6 +216,9 @@ class _LocalFiles:
 
     def read(self, name: str) -> bytes:
         return (self._folder / name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        return (self._folder / name).open("rb")
 
     def stage(self, name: str, parts: Sequence[bytes | memoryview]) -> BinaryIO:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -240,6 +261,9 @@ class _RemoteFiles:
     def read(self, name: str) -> bytes:
         data: bytes = self._fs.cat_file(f"{self._root}/{name}")
         return data
+
+    def open(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, self._fs.open(f"{self._root}/{name}", "rb"))
 
     def stage(self, name: str, parts: Sequence[bytes | memoryview]) -> BinaryIO:
         # Far away is slow; what has to happen between two merges happens here.

@@ -152,8 +152,9 @@ def run(
         need("--metrics-port", "prometheus_client")
     from coordinator.fleet import load_fleet
     from coordinator.progress import Display
-    from coordinator.resume import decide_resume, newest_run
+    from coordinator.resume import decide_resume, new_run, newest_run, occupy
     from coordinator.run import RunOptions, run_campaign
+    from coordinator.run_folder import RunFolder
     from fl_core.factory import add_working_directory, check_import_path
     from fl_core.logs import configure_logs
     from fl_core.spec import load_spec
@@ -170,32 +171,39 @@ def run(
     if spec.evaluation.show is not None:
         check_import_path(spec.evaluation.show, "evaluation.show")
     fleet = tuple(load_fleet(fleet_path)) if fleet_path else ()
-    folder = out or (newest_run(spec.campaign.name) if resume else _new_run(spec.campaign.name))
-    going_on = decide_resume(spec, folder, resume=resume, auto_resume=auto_resume)
-    if going_on is None:
-        return click.echo(f"The campaign in {folder} has ended; there is nothing to do.")
-    display = Display(spec, folder)
-    configure_logs(log_level, stream=display.log_stream)
-    with display:
-        summary = run_campaign(
-            spec,
-            RunOptions(
-                broker,
-                fleet,
-                folder,
-                going_on,
-                port,
-                metrics=None if metrics_port is None else (metrics_host, metrics_port),
-                traces=traces,
-                blobs=blobs,
-            ),
-            on_broker=display.show_broker,
-            on_launch=display.show_launch,
-            on_progress=display.show_progress,
-        )
-    from coordinator.leavings import show_at_end
+    path = out or (newest_run(spec.campaign.name) if resume else new_run(spec.campaign.name))
+    folder = RunFolder(path)
+    try:
+        occupy(folder, broker, may_wait=resume or auto_resume)
+        going_on = decide_resume(spec, folder, resume=resume, auto_resume=auto_resume)
+        if going_on is None:
+            return click.echo(f"The campaign in {path} has ended; there is nothing to do. Its model is {folder.model}.")
+        display = Display(spec, path)
+        configure_logs(log_level, stream=display.log_stream)
+        with display:
+            summary = run_campaign(
+                spec,
+                RunOptions(
+                    broker,
+                    fleet,
+                    folder,
+                    going_on,
+                    port,
+                    metrics=None if metrics_port is None else (metrics_host, metrics_port),
+                    traces=traces,
+                    blobs=blobs,
+                ),
+                on_broker=display.show_broker,
+                on_launch=display.show_launch,
+                on_progress=display.show_progress,
+            )
+        from coordinator.ending import complete
+        from coordinator.leavings import show_at_end
 
-    shown = show_at_end(spec, folder, summary)
+        shown = show_at_end(spec, path, summary)
+        complete(folder, summary)
+    finally:
+        folder.lock.release()
     if as_json:
         _print_json(summary)
     else:
@@ -208,10 +216,6 @@ def run(
         click.secho(f"Error: {why}", fg="red", err=True)
         sys.exit(EXIT_WITHOUT_RESULT)
     return None
-
-
-def _new_run(name: str) -> Path:
-    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 @fedtide.command()

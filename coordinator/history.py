@@ -54,9 +54,10 @@ def _copy(source: BinaryIO, target: BinaryIO, num_bytes: int) -> None:
         num_bytes -= len(block)
 
 
-def read_history(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a history file; an incomplete last line (a crash) is left out."""
+def read_history(path: Path, skip_bytes: int = 0) -> Iterator[dict[str, Any]]:
+    """The lines of a history file, or those behind a place in it; an incomplete last line (a crash) is left out."""
     with path.open("rb") as file:
+        file.seek(skip_bytes)
         for line in file:
             if line.endswith(b"\n"):
                 yield json.loads(line)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 import secrets
 import time
 from collections.abc import Callable
@@ -17,20 +15,22 @@ from coordinator.admission import Admission
 from coordinator.campaign import Coordinator
 from coordinator.checkpoint import CheckpointStore
 from coordinator.evaluator import Evaluator
+from coordinator.holder import lives_here, this_process
 from coordinator.identity import Identity
 from coordinator.lease_keeper import LEASE_SECONDS
+from coordinator.lives import Life, choose_life, look_elsewhere
 from coordinator.memory_need import memory_need
 from coordinator.outage import Outage
 from coordinator.payloads import Payloads
 from coordinator.run_folder import RunFolder
 from coordinator.spool import Spool
 from coordinator.standby import LOOK_SECONDS, LeaseWatch
-from coordinator.state import CampaignState
+from coordinator.state import CampaignState, Phase
 from coordinator.status_board import Progress
 from coordinator.traces import Traces
 from fl_core.aggregation import build_strategy
 from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.connection import broker_errors, connect
+from fl_core.broker.connection import broker_errors, connect, public_url
 from fl_core.broker.fitness import BLOBS_REACHABLE, Finding, check_blobs, check_broker
 from fl_core.broker.lease import Writer
 from fl_core.broker.places import Places
@@ -90,26 +90,34 @@ def coordinating(
     # One thread: elementwise sums come out the same on every machine, and workers on this machine keep their cores.
     torch.set_num_threads(1)
     store = CheckpointStore(spec.checkpoint.url or str(folder.checkpoint))
-    loaded = store.load() if resume else None
-    if resume and loaded is None:
+    seen = store.peek() if resume else None
+    if resume and seen is None:
         raise CampaignError(f"there is no checkpoint in {folder.path}; launch the campaign without --resume.")
-    if loaded is not None:
-        spec = parse_spec(loaded[1]["spec"], source="the checkpoint's spec")
-    identity = new_identity(spec) if loaded is None else Identity(*loaded[1]["identity"])
+    if seen is not None:
+        spec = parse_spec(seen["spec"], source="the checkpoint's spec")
+    life = Life(new_identity(spec) if seen is None else Identity(*seen["identity"]))
+    campaign = life.identity.campaign
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
     layout = Layout.of(model)
     initial = layout.flatten(model)
     traced: Traces | None = None
     # Forked before this process starts a thread or opens a connection.
-    evaluator = Evaluator(identity.campaign, url, spec, model, layout, blobs_place) if spec.evaluation.data else None
+    evaluator = Evaluator(campaign, url, spec, model, layout, blobs_place) if spec.evaluation.data else None
     try:
         client = connect(url)
         _check_fit(client, spec, layout, blobs_place)
-        broker = CampaignBroker(client, identity.campaign)
-        writer = Writer(client, broker.keys, holder=f"{platform.node()}:{os.getpid()}", lease_seconds=LEASE_SECONDS)
+        broker = CampaignBroker(client, campaign)
+        if seen is not None:
+            look_elsewhere(seen, url, broker)
+        writer = Writer(client, broker.keys, holder=this_process(), lease_seconds=LEASE_SECONDS)
         _take_lease(writer, store)
+        folder.lock.take_over(public_url(url))
+        # Not before: whoever had the lease until now may have gone on.
+        loaded = None if seen is None else store.load()
         if loaded is not None:
-            loaded = store.load()  # whoever had the lease until now may have gone on
+            over = Phase(loaded[1]["state"]["phase"]).is_over
+            life = choose_life(loaded[1], store.damaged, broker, folder.history, is_over=over)
+        identity = life.identity
         strategy = build_strategy(spec, layout, initial)
         verify_method(spec.training, strategy.sends)
         if ":" in spec.codec.name:
@@ -130,12 +138,12 @@ def coordinating(
             layout.verify_digest(saved_layout.digest, saved_layout)
             state.restore(tensors, meta["state"])
             history_bytes, commits = meta["history_bytes"], meta.get("commits", 0)
-            if state.phase.is_over:
-                writer.release()
-                raise CampaignError(f"campaign {identity.campaign} is {state.phase.value}; launch a new one.")
+            if life.position:
+                state.position = life.position
+            del tensors, loaded  # the state has its own; this frame lives as long as the campaign
         if traces:
             traced = Traces(Tracer("fedtide-coordinator"), identity.campaign, identity.secret)
-        on_identity(identity, layout, loaded is not None)
+        on_identity(identity, layout, seen is not None)
         folder.write_spec(to_toml(spec))
         coordinator = Coordinator(
             client=client,
@@ -154,8 +162,9 @@ def coordinating(
             look_after=look_after,
             blobs_place=blobs_place,
             traces=traced,
+            about={"broker": public_url(url), "replaces": life.replaces},
         )
-        if loaded is None:
+        if seen is None or life.replaces:
             coordinator.save_first()
         yield coordinator
     finally:
@@ -210,7 +219,7 @@ def _take_lease(writer: Writer, store: CheckpointStore) -> None:
             if not watch.may_come_back and writer.acquire(store.highest_fence()):
                 break
             holder = watch.holder
-            lives = None if holder is None else _lives_here(holder)
+            lives = None if holder is None else lives_here(holder)
             if holder is not None and (lives is False or watch.is_dead):
                 log.info("the last coordinator is dead; not waiting for its lease", holder=holder)
                 writer.evict(holder)
@@ -227,21 +236,3 @@ def _take_lease(writer: Writer, store: CheckpointStore) -> None:
         writer.predecessor = watch.last_holder
     if told:
         log.info("taking over", fence=writer.fence)
-
-
-def _lives_here(holder: str) -> bool | None:
-    """Whether a lease's holder is a process of this machine that still exists; None where that cannot be said.
-
-    False is wrong only where two machines share a name, and harmless then: the fence shuts out the holder that was
-    evicted.
-    """
-    node, _, rest = holder.rpartition(":")[0].rpartition(":")
-    if node != platform.node() or not rest.isdigit() or int(rest) == os.getpid():
-        return None
-    try:
-        os.kill(int(rest), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

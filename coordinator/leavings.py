@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from coordinator.crash_points import crash_point
 from coordinator.run_folder import RunFolder
 from fl_core.errors import FedtideError
 from fl_core.spec import CampaignSpec
@@ -47,7 +48,9 @@ def leave_pictures(folder: RunFolder, summary: dict[str, Any], title: str) -> No
     from coordinator.report import write_report
 
     again = f"fedtide report {folder.path}"
+    crash_point("before_curves")
     attempt(summary, folder.curves.name, again, lambda: draw_curves(folder.history, folder.curves, title=title))
+    crash_point("before_report")
     attempt(summary, "report.html", again, lambda: write_report(folder.path))
 
 

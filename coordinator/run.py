@@ -19,6 +19,7 @@ from fl_core.broker.connection import broker_errors, connect, public_url
 from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.embedded_watch import EmbeddedWatch
 from fl_core.broker.places import check_place
+from fl_core.errors import BrokerUnavailable
 from fl_core.spec import CampaignSpec
 
 log = structlog.get_logger()
@@ -42,7 +43,7 @@ class RunOptions:
 
     broker: str | None
     fleet: tuple[FleetWorker, ...]
-    folder: Path
+    folder: RunFolder
     resume: bool = False
     port: int = 6399
     metrics: tuple[str, int] | None = None
@@ -151,7 +152,31 @@ def run_campaign(
     Returns:
         The summary, as in ``summary.json``.
     """
-    folder = RunFolder(options.folder)
+    folder = options.folder
+    try:
+        summary = _run(spec, options, on_broker=on_broker, on_launch=on_launch, on_progress=on_progress)
+    except BrokerUnavailable:
+        from coordinator.ending import end_from_checkpoint
+
+        ended = end_from_checkpoint(spec, folder, None) if options.resume else None
+        if ended is None:
+            raise
+        summary = ended
+    from coordinator.leavings import leave_pictures
+
+    leave_pictures(folder, summary, title=summary["campaign"])
+    return summary
+
+
+def _run(
+    spec: CampaignSpec,
+    options: RunOptions,
+    *,
+    on_broker: Callable[[str], None],
+    on_launch: Callable[[str, int, bool], None],
+    on_progress: Callable[[Any], None],
+) -> dict[str, Any]:
+    folder = options.folder
     watches: list[EmbeddedWatch] = []
     with (
         open_broker(options.broker, folder.broker, options.port, watches) as (url, local_url),
@@ -173,14 +198,10 @@ def run_campaign(
                     metrics.show(now.status)
                 on_progress(now)
 
-            summary = lead(
+            return lead(
                 spec, local_url, folder, fleet, resume=options.resume, blobs_place=blobs_place, traces=options.traces,
                 on_launch=launched, on_progress=progress, watches=watches,
             )  # fmt: skip
-    from coordinator.leavings import leave_pictures
-
-    leave_pictures(folder, summary, title=summary["campaign"])
-    return summary
 
 
 def lead(
@@ -214,7 +235,11 @@ def lead(
         The summary, as in ``summary.json``. Its state is ``interrupted`` after Ctrl-C.
     """
     # torch is loaded while the workers of a fleet that has just been started load theirs.
+    from coordinator.ending import end_from_checkpoint
     from coordinator.launch import coordinating
+
+    if resume and (ended := end_from_checkpoint(spec, folder, url)) is not None:
+        return ended
 
     def look_after() -> None:
         for watch in watches:

@@ -11,9 +11,10 @@ from typing import Any
 
 import structlog
 
-from coordinator.checkpoint import Arrays, Begun, CheckpointStore
+from coordinator.checkpoint import Begun, CheckpointStore
+from coordinator.tensor_file import Arrays
 from fl_core.broker.lease import Writer
-from fl_core.broker.log import LogEntry, order
+from fl_core.broker.log import START, LogEntry, order
 from fl_core.errors import CampaignError
 
 log = structlog.get_logger()
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """A part of the log that a durable checkpoint has made superfluous: up to a position, with its payloads' blobs."""
+    """A part of the log that durable checkpoints have made superfluous: up to a position, with its payloads' blobs."""
 
     position: str
     blobs: list[tuple[str, int]]
@@ -32,6 +33,9 @@ class Saver:
 
     A failed save does not stop the campaign: the log keeps what it does not cover, the next one is tried in time, and
     the log line says what to do.
+
+    Entries are not superfluous as soon as a checkpoint covers them: while there is room, they stay until the next one
+    is durable too. Should the newest one turn out to be damaged, the one before and the log still give the same bits.
 
     Args:
         store: where checkpoints go.
@@ -44,9 +48,12 @@ class Saver:
         self._writer = writer
         self._on_saved = on_saved
         self._thread: threading.Thread | None = None
-        self._saved: list[str] = []
+        self._saved: list[tuple[str, int]] = []
+        self._newest: str | None = None
+        self._trimmed = self._superfluous = START
         self._blobs: deque[tuple[str, tuple[str, int]]] = deque()
         self._log_bytes = 0
+        self._kept_bytes = 0
         self._merged = 0
         self._last_start = self._last_success = time.monotonic()
         self._hurry = False
@@ -61,6 +68,13 @@ class Saver:
         self._log_bytes += entry.num_bytes + (blob[1] if blob else 0)
         if blob is not None:
             self._blobs.append((entry.position, blob))
+
+    def note_covered(self, position: str, num_bytes: int, blob: tuple[str, int] | None) -> None:
+        """The log still holds this entry, which the checkpoint that was loaded covers."""
+        self._newest = position
+        self._kept_bytes += num_bytes + (blob[1] if blob else 0)
+        if blob is not None:
+            self._blobs.append((position, blob))
 
     def hurry(self) -> None:
         """Make the next checkpoint due at once."""
@@ -93,26 +107,36 @@ class Saver:
         self.wait()
         self._hurry = False
         self._merged = merged
-        self._log_bytes = 0
+        num_bytes, self._log_bytes = self._log_bytes, 0
         self._last_start = time.monotonic()
         try:
             begun = self._store.begin(self._writer.fence, tensors, meta)
         except CampaignError as error:
             self._tell(error)
             return
-        self._thread = threading.Thread(target=self._finish, args=(begun, position, before), name="checkpoint")
+        arguments = (begun, position, num_bytes, before)
+        self._thread = threading.Thread(target=self._finish, args=arguments, name="checkpoint")
         self._thread.start()
 
-    def take_covered(self) -> Covered | None:
-        """What the checkpoints that have become durable since the last call cover."""
-        if not self._saved:
+    def take_covered(self, max_bytes: int) -> Covered | None:
+        """What may go: all that the checkpoint before the newest covers, and for want of room what the newest covers.
+
+        Args:
+            max_bytes: so much of the log may wait for checkpoints.
+        """
+        while self._saved:
+            position, num_bytes = self._saved.pop(0)
+            self._superfluous = self._newest or self._superfluous
+            self._newest, self._kept_bytes = position, num_bytes
+        if self._newest is not None and 2 * (self._kept_bytes + self._log_bytes) > max_bytes:
+            self._superfluous, self._kept_bytes = self._newest, 0
+        if order(self._superfluous) <= order(self._trimmed):
             return None
-        position = self._saved[-1]
-        self._saved.clear()
+        self._trimmed = self._superfluous
         covered = []
-        while self._blobs and order(self._blobs[0][0]) <= order(position):
+        while self._blobs and order(self._blobs[0][0]) <= order(self._trimmed):
             covered.append(self._blobs.popleft()[1])
-        return Covered(position, covered)
+        return Covered(self._trimmed, covered)
 
     def all_blobs(self) -> list[tuple[str, int]]:
         """The blobs of every entry that is still in the log."""
@@ -127,14 +151,14 @@ class Saver:
         """Let a checkpoint that is being written end."""
         self.wait()
 
-    def _finish(self, begun: Begun, position: str, before: Callable[[], None]) -> None:
+    def _finish(self, begun: Begun, position: str, num_bytes: int, before: Callable[[], None]) -> None:
         try:
             before()
             self._store.finish(begun)
         except Exception as error:  # a file system of somebody else's may raise anything
             self._tell(error)
             return
-        self._saved.append(position)
+        self._saved.append((position, num_bytes))
         self._last_success = time.monotonic()
         seconds = self._last_success - self._last_start
         self._on_saved(seconds)

@@ -162,6 +162,10 @@ class CampaignState:
         """Name and size of the payload that applying this entry will ask for, if any."""
         return self._admission.announced(entry, self.ledger, self.strategy) if self.accepts else None
 
+    def blob_of(self, entry: LogEntry) -> tuple[str, int] | None:
+        """Name and size of the blob that an entry names; whatever became of its update."""
+        return self._admission.blob_of(entry, self.strategy)
+
     # -- applying --------------------------------------------------------------------------------------------------
 
     def apply(self, entry: LogEntry) -> Effects:
@@ -445,6 +449,8 @@ class CampaignState:
         parked = LogEntry(entry.position, "u", body["header"], body["payload"])
         try:
             update, contribution = self._admission.readmit(parked, self.strategy)
+            if task_number(self._secret, update.task_id) != number:
+                raise RejectedUpdate(Reason.UNKNOWN_TASK, f"it is none of task {number}: it is from an earlier life")
         except RejectedUpdate as error:
             effects.refusals.append(Refused(error, None, None))
             return

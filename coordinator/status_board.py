@@ -13,7 +13,7 @@ import msgpack
 from coordinator.buckets import staleness_histogram
 from coordinator.clock import CampaignClock
 from coordinator.state import CampaignState
-from coordinator.summary import summarise
+from coordinator.summary import Summary, summarise
 from coordinator.timing import Timing
 from fl_core.aggregation import Merge
 from fl_core.layout import Layout
@@ -72,14 +72,16 @@ class StatusBoard:
         now = time.monotonic()
         self._merge_times += [(now, merge.num_updates) for merge in merges]
 
-    def summarise(self, max_workers: int | None = None) -> dict[str, Any]:
-        """The summary as of now; see ``coordinator/summary.py``."""
-        now_ms = self._clock.now_ms()
-        return summarise(self._campaign, self._spec, self._state, self._layout, now_ms=now_ms, max_workers=max_workers)
+    def summarise(self) -> Summary:
+        """The whole summary as of now; see ``coordinator/summary.py``."""
+        return summarise(self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms())
 
     def write(self, checkpoint_age_seconds: float) -> bytes:
         """Tell the display, and return the status for the broker (msgpack)."""
-        summary = self.summarise(MAX_NAMED_WORKERS)
+        summary = summarise(
+            self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms(),
+            max_workers=MAX_NAMED_WORKERS, with_digest=False,
+        )  # fmt: skip
         now = time.monotonic()
         while self._merge_times and self._merge_times[0][0] < now - RATE_SECONDS:
             self._merge_times.popleft()

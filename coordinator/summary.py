@@ -11,6 +11,8 @@ from fl_core.broker.blobs import digest
 from fl_core.layout import Layout
 from fl_core.spec import CampaignSpec
 
+Summary = dict[str, Any]
+
 
 def summarise(
     campaign: str,
@@ -20,13 +22,15 @@ def summarise(
     *,
     now_ms: int = 0,
     max_workers: int | None = None,
-) -> dict[str, Any]:
+    with_digest: bool = True,
+) -> Summary:
     """All counts and scores.
 
     Args:
         campaign: its id.
         now_ms: the server's clock, for a campaign that is still running; an ended one has its own end.
         max_workers: how many workers are named: in ``merged_by_worker`` those with the most updates; None names all.
+        with_digest: hash the model, which takes as long as reading all of it.
 
     Returns:
         Plain JSON types. ``issued = merged + sum(rejected) + expired + cancelled + out`` holds; ``surplus`` counts
@@ -66,7 +70,7 @@ def summarise(
         **_fruitless(state),
         "num_workers": len(state.merged_by_worker),
         "merged_by_worker": dict(sorted(state.merged_by_worker.most_common(max_workers))),
-        "model_digest": digest(state.strategy.parameters.values.view("u1").data),
+        **({"model_digest": digest(state.strategy.parameters.values.view("u1").data)} if with_digest else {}),
     }
 
 

@@ -6,7 +6,6 @@ transaction under its fence (``lease.Writer.commit``).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +19,14 @@ from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.doorbell import is_of
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
-from fl_core.broker.log import event_mac, order
+from fl_core.broker.log import START, event_mac, is_position, order
 
 # Redis' script engine takes a command of some thousand words.
 _WORDS = 2000
 _PAGE = 1000
+
+# The epoch of a campaign that is over.
+ENDED = "ended"
 
 # The quarantine is bounded in count and in bytes: parking never costs the campaign more than this.
 MAX_PARKED = 256
@@ -100,7 +102,19 @@ class CampaignBroker:
         """What was drawn at the campaign's launch; None if the server does not know the campaign (any more)."""
         with broker_errors("reading the epoch"):
             value = self._client.get(self.keys.epoch)
-        return None if value is None else value.decode()
+        return None if value is None else value.decode(errors="replace")
+
+    def holder(self) -> str | None:
+        """Who coordinates the campaign now; None if nobody does."""
+        with broker_errors("reading the lease"):
+            value = self._client.get(self.keys.writer)
+        return None if value is None else value.decode(errors="replace")
+
+    def trimmed(self) -> str:
+        """The position up to which the log was trimmed; ``0-0`` if it never was."""
+        with broker_errors("reading how far the log was trimmed"):
+            value = (self._client.get(self.keys.trimmed) or b"").decode(errors="replace")
+        return value if is_position(value) else START
 
     def owners(self) -> dict[str, Owner]:
         """Who has which task, by task id: at most one row per open task."""
@@ -167,7 +181,7 @@ class CampaignBroker:
 
     def parked(self, position: str) -> Parked | None:
         """One parked update; None if it is not there (any more)."""
-        if not re.fullmatch(r"\d{1,20}-\d{1,20}", position):
+        if not is_position(position):
             return None
         with broker_errors("reading the quarantine"):
             items = self._client.xrange(self.keys.parked, position, position)
@@ -185,9 +199,14 @@ class CampaignBroker:
         pages = [task_ids[start : start + _WORDS] for start in range(0, len(task_ids), _WORDS)]
         return [["HDEL", key, *page] for page in pages for key in (self.keys.out, self.keys.owners, self.keys.pins)]
 
-    def close_all_commands(self) -> list[Command]:
-        """Let nobody claim any task."""
-        return [["UNLINK", self.keys.out]]
+    def close_all_commands(self, stale: Sequence[str] = ()) -> list[Command]:
+        """Let nobody claim any task, and forget who had some.
+
+        Args:
+            stale: ids of tasks that nobody has, though a row says so: nobody could claim them any more.
+        """
+        pages = [stale[start : start + _WORDS] for start in range(0, len(stale), _WORDS)]
+        return [["UNLINK", self.keys.out, self.keys.pins], *(["HDEL", self.keys.owners, *page] for page in pages)]
 
     def event_commands(self, secret: bytes, header: bytes) -> list[Command]:
         """Append an event to the log, authenticated."""
@@ -207,7 +226,8 @@ class CampaignBroker:
     def trim_commands(self, position: str) -> list[Command]:
         """Drop the log up to and including a position."""
         milliseconds, sequence = order(position)
-        return [["XTRIM", self.keys.log, "MINID", f"{milliseconds}-{sequence + 1}"]]
+        trim = ["XTRIM", self.keys.log, "MINID", f"{milliseconds}-{sequence + 1}"]
+        return [trim, ["SET", self.keys.trimmed, position]]
 
     def lost_payloads(self) -> set[str]:
         """Names of payloads that were found to be lost."""
@@ -235,10 +255,11 @@ class CampaignBroker:
         return [["XDEL", self.keys.parked, position]]
 
     def end_commands(self, *, keep_log: bool) -> list[Command]:
-        """Leave only what monitors show: nobody trains or delivers for this campaign any more."""
+        """Leave only what monitors show: nobody trains, delivers or coordinates for this campaign any more."""
         keys = self.keys
         gone = [keys.out, keys.order, keys.owners, keys.pins, keys.versions, keys.patches, keys.control, keys.lost]
-        return [["UNLINK", *gone, *([] if keep_log else [self.keys.log])], ["SET", self.keys.epoch, "ended"]]
+        gone += [keys.trimmed, keys.writer]
+        return [["UNLINK", *gone, *([] if keep_log else [self.keys.log])], ["SET", self.keys.epoch, ENDED]]
 
     # -- writing outside the fence ---------------------------------------------------------------------------------
 

@@ -69,6 +69,22 @@ def check_url(url: str) -> str:
     return url
 
 
+def same_server(one: str, other: str) -> bool:
+    """Whether two URLs mean the same database of the same server, whoever asks; names are not looked up.
+
+    >>> same_server("redis://me:secret@host", "rediss://host:6379/0"), same_server("redis://host", "redis://host/1")
+    (True, False)
+    """
+    return _server(one) == _server(other)
+
+
+def _server(url: str) -> tuple[str, str, str]:
+    parts = urlsplit(public_url(url))
+    if parts.scheme == "unix":
+        return "", parts.path, ""
+    return (parts.hostname or "localhost").lower(), str(parts.port or 6379), parts.path.strip("/") or "0"
+
+
 class BrokerClient(redis.Redis):
     """redis-py's client with a short way beside it, for what is done at every task.
 

@@ -21,6 +21,7 @@ key                                    type    holds
                                                this holder may write
 ``fedtide:c:{id}:commits``             string  ``number.try|token``: the mark that the coordinator's last commit left
 ``fedtide:c:{id}:log``                 stream  the update log: ``u`` ``p`` updates, ``r`` reports, ``e`` ``m`` events
+``fedtide:c:{id}:trimmed``             string  the position up to which the log was trimmed
 ``fedtide:c:{id}:control``             stream  what operators asked for: pause, resume, stop, readmit
 ``fedtide:c:{id}:parked``              stream  rejected updates, bounded
 ``fedtide:c:{id}:feed``                stream  the campaign's past for monitors, folded and bounded
@@ -114,6 +115,10 @@ class CampaignKeys:
     @property
     def log(self) -> str:
         return self._key("log")
+
+    @property
+    def trimmed(self) -> str:
+        return self._key("trimmed")
 
     @property
     def control(self) -> str:

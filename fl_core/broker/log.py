@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,15 @@ def order(position: str) -> tuple[int, int]:
     """
     milliseconds, _, sequence = position.partition("-")
     return int(milliseconds), int(sequence)
+
+
+def is_position(text: str) -> bool:
+    """Whether a text can be a position.
+
+    >>> is_position("5-10"), is_position("latest")
+    (True, False)
+    """
+    return re.fullmatch(r"[0-9]{1,20}-[0-9]{1,20}", text) is not None
 
 
 class LogReader:

@@ -1,0 +1,176 @@
+"""A resume looks before it leaps: damaged checkpoints, lost logs, campaigns that live elsewhere, folders in use."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from coordinator.identity import Identity
+from coordinator.lives import choose_life, look_elsewhere
+from fl_core.broker.campaign import CampaignBroker
+from fl_core.broker.embedded import EmbeddedServer
+from fl_core.errors import CampaignError
+from tests.integration.lab import Lab, assert_identity, until
+
+IDENTITY = ["rel-1", b"s" * 32, "epoch-1", 1]
+
+
+def meta(position: str = "5-0", **more: Any) -> dict[str, Any]:
+    """What a checkpoint says of itself, as far as a resume looks at it."""
+    state = {"position": position, "strategy": {"version": 3}}
+    return {"identity": IDENTITY, "state": state, "history_bytes": 0, **more}
+
+
+@pytest.fixture
+def broker(client: redis.Redis) -> CampaignBroker:
+    """The broker knows the campaign."""
+    broker = CampaignBroker(client, "rel-1")
+    client.set(broker.keys.epoch, "epoch-1")
+    return broker
+
+
+def choose(meta: dict[str, Any], broker: CampaignBroker, folder: Path, *damaged: str) -> Any:
+    return choose_life(meta, damaged, broker, folder / "history.jsonl", is_over=False)
+
+
+# -- which life ----------------------------------------------------------------------------------------------------
+
+
+def test_a_log_that_goes_back_to_the_checkpoint_is_gone_on_with(broker: CampaignBroker, tmp_path: Path) -> None:
+    """Also where a newer checkpoint is damaged: the log proves the rest, and nothing is lost."""
+    for damaged in ((), ("state-1: damaged",)):
+        life = choose(meta(trimmed="5-0"), broker, tmp_path, *damaged)
+        assert life.identity == Identity(*IDENTITY)
+        assert not life.replaces
+
+
+@pytest.mark.parametrize("fate", ["trimmed", "forgotten"])
+def test_a_gap_behind_the_checkpoint_begins_a_new_life(
+    broker: CampaignBroker, client: redis.Redis, tmp_path: Path, fate: str
+) -> None:
+    """No task id is given out again: ids hang on the secret, which is new; the old log does not count."""
+    client.xadd(broker.keys.log, {"u": b""}, id="9-0")
+    if fate == "trimmed":
+        client.set(broker.keys.trimmed, "7-0")
+    else:
+        client.delete(broker.keys.epoch)
+    life = choose(meta(), broker, tmp_path, "state-1: damaged")
+    assert life.replaces == "epoch-1"
+    assert life.identity.secret != IDENTITY[1]
+    assert life.identity.epoch != "epoch-1"
+    assert life.identity.campaign == "rel-1"
+    assert life.position == "9-0"
+    assert life.identity.task_id(1) != Identity(*IDENTITY).task_id(1)
+
+
+def test_a_new_life_whose_coordinator_died_before_the_broker_heard_of_it_is_begun_again(
+    broker: CampaignBroker, tmp_path: Path
+) -> None:
+    """The checkpoint knows it, the broker still has the epoch before."""
+    reborn = {"identity": ["rel-1", b"t" * 32, "epoch-2", 1], "replaces": "epoch-1"}
+    life = choose(meta() | reborn, broker, tmp_path)
+    assert (life.identity.epoch, life.replaces) == ("epoch-2", "epoch-1")
+
+
+@pytest.mark.parametrize(("epoch", "said"), [("ended", "has ended at this broker"), ("epoch-9", "in a later life")])
+def test_a_checkpoint_from_before_is_refused(
+    broker: CampaignBroker, client: redis.Redis, tmp_path: Path, epoch: str, said: str
+) -> None:
+    """A copy of the folder, or its only whole checkpoint, does not undo what the broker knows to have happened."""
+    client.set(broker.keys.epoch, epoch)
+    with pytest.raises(CampaignError, match=said):
+        choose(meta(), broker, tmp_path)
+
+
+def test_a_campaign_that_is_on_another_broker_is_not_begun_here(
+    broker: CampaignBroker, broker_server: EmbeddedServer, client: redis.Redis
+) -> None:
+    """One that is run there, or whose log is there, is refused with the command; one that is nowhere goes on here."""
+    elsewhere = broker_server.url[:-1] + "7"
+    here, before = CampaignBroker(redis.Redis.from_url(elsewhere), "rel-1"), meta(broker=broker_server.url)
+    with pytest.raises(CampaignError, match=f"which still has its log; go on with --broker {broker_server.url}"):
+        look_elsewhere(before, elsewhere, here)
+    client.set(broker.keys.writer, "laptop:42:aa:bb:cc")
+    with pytest.raises(CampaignError, match="is run by process 42 on laptop"):
+        look_elsewhere(before, elsewhere, here)
+    look_elsewhere(before, broker_server.url, broker)
+    client.flushall()
+    look_elsewhere(before, elsewhere, here)
+    look_elsewhere(meta(broker="redis://127.0.0.1:1/0"), elsewhere, here)
+
+
+# -- whole programs ------------------------------------------------------------------------------------------------
+
+
+def damage_newest(folder: Path) -> None:
+    """Flip a bit in the middle of the newest checkpoint's arrays."""
+    newest = max((folder / "checkpoint").glob("*.msgpack")).with_suffix(".safetensors")
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+
+
+def merges(lab: Lab) -> dict[int, tuple[int, float]]:
+    """Task -> version and second of its merge."""
+    lines = [line for line in lab.history() if line["kind"] == "merge"]
+    rows = [(task, (line["version"], line["seconds"])) for line in lines for task in line["tasks"]]
+    assert len(dict(rows)) == len(rows), "a task was merged twice"
+    return dict(rows)
+
+
+def test_a_damaged_checkpoint_costs_nothing_while_the_log_is_there_and_is_told_where_it_is_not(lab: Lab) -> None:
+    """Twice killed with a damaged newest checkpoint: first the log has the rest, then the broker is empty as well."""
+    spec = lab.spec(stop={"updates": None}, checkpoint={"every_merges": 4, "every_seconds": 0.5})
+    first = lab.run(spec)
+    lab.worker("steady", delay=0.05)
+    until(lambda: len(merges(lab)) > 16)
+    first.send(signal.SIGKILL)
+    first.wait()
+    before = merges(lab)
+    damage_newest(lab.folder / "run")
+    second = lab.run(spec, "--resume", name="second")
+    until(lambda: len(merges(lab)) > len(before) + 8)
+    assert "a checkpoint is damaged; the one before and the log have all of it" in second.output
+    assert {task: merges(lab).get(task) for task in before} == before
+    second.send(signal.SIGKILL)
+    second.wait()
+    before = merges(lab)
+    damage_newest(lab.folder / "run")
+    redis.Redis.from_url(lab.url).flushall()
+    third = lab.run(spec, "--resume", name="third")
+    third.wait_for("and the log no longer goes back to the one before")
+    last = max(before)
+    until(lambda: max(merges(lab)) > last + 8)
+    assert lab.ask("stop", "trial")["state"] == "stopped"
+    assert third.wait() == 0
+    summary = lab.summary()
+    assert_identity(summary)
+    assert summary["merged"] == len(merges(lab))
+    assert not summary["rejected"]
+
+
+def test_a_folder_in_use_is_refused_unless_to_stand_by(lab: Lab) -> None:
+    """Another launch, or a resume on another broker, is told who runs there; the first goes on."""
+    spec = lab.spec(stop={"updates": None})
+    first = lab.run(spec)
+    until(lambda: (lab.folder / "run" / "checkpoint").is_dir())
+    occupant = json.loads((lab.folder / "run" / ".lock").read_text())
+    assert occupant["broker"] == lab.url
+    out = ["--out", str(lab.folder / "run")]
+    other = lab.url[:-1] + "7"
+    for name, more in {
+        "again": ["--broker", lab.url],
+        "moved": ["--broker", other, "--resume"],
+        "own": ["--resume"],
+    }.items():
+        program = lab.program("coordinator", "run", str(spec), *out, *more, name=name)
+        assert program.wait() == 2
+        assert f"run is in use by process {first.process.pid} on " in program.output
+        assert "Traceback" not in program.output
+    assert lab.ask("stop", "trial")["state"] == "stopped"
+    assert first.wait() == 0
