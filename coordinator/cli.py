@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fl_core.commands import FedtideCommand, Setting, config_file
+from fl_core.commands import Discreet, FedtideCommand, Setting, config_file
 from fl_core.errors import CampaignError, SpecError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ EXIT_WITHOUT_RESULT = 1
 DEFAULT_BROKER = "redis://127.0.0.1:6399/0"
 
 
-class _Group(click.Group):
+class _Group(Discreet, click.Group):
     command_class = FedtideCommand
 
 

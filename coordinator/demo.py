@@ -26,8 +26,9 @@ from coordinator.progress import Display, summary_table
 from coordinator.run import lead, local_fleet, open_broker
 from coordinator.run_folder import RunFolder
 from coordinator.tables import new_table, number
-from fl_core.broker.connection import connect, public_url
+from fl_core.broker.connection import connect
 from fl_core.broker.roster import BEAT_SECONDS, Roster
+from fl_core.broker.url import public_url
 from fl_core.errors import CampaignError
 from fl_core.logs import configure_logs
 from fl_core.spec import CampaignSpec, load_spec, parse_spec

@@ -19,8 +19,9 @@ from coordinator.history import read_history
 from coordinator.holder import named
 from coordinator.identity import Identity
 from fl_core.broker.campaign import ENDED, CampaignBroker
-from fl_core.broker.connection import connect, public_url, same_server
+from fl_core.broker.connection import connect
 from fl_core.broker.log import START, order
+from fl_core.broker.url import public_url, same_server
 from fl_core.errors import CampaignError
 
 log = structlog.get_logger()

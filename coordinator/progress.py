@@ -19,7 +19,7 @@ from rich.text import Text
 
 from coordinator import tables
 from coordinator.tables import amount, ledger_sentence, new_table, number
-from fl_core.broker.connection import public_url
+from fl_core.broker.url import public_url
 from fl_core.spec import CampaignSpec
 
 log = structlog.get_logger()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordinator.checkpoint import CheckpointStore
 from coordinator.run_folder import RunFolder
-from fl_core.broker.connection import public_url, same_server
+from fl_core.broker.url import public_url, same_server
 from fl_core.errors import CampaignError, SpecError
 from fl_core.spec import CampaignSpec
 

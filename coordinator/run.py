@@ -15,10 +15,11 @@ import structlog
 
 from coordinator.fleet import Fleet, FleetWorker, allowed_by
 from coordinator.run_folder import RunFolder
-from fl_core.broker.connection import broker_errors, connect, public_url
+from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.embedded_watch import EmbeddedWatch
 from fl_core.broker.places import check_place
+from fl_core.broker.url import public_url
 from fl_core.errors import BrokerUnavailable
 from fl_core.spec import CampaignSpec
 

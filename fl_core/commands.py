@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import tomllib
+import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
 
 from fl_core.errors import FedtideError, InvariantError, SpecError
 from fl_core.extras import EXTRAS, missing
+from fl_core.redaction import redact
 
 EXIT_BAD_INPUT = 2
 
@@ -52,17 +55,38 @@ def fail(error: FedtideError) -> None:
     Raises:
         SystemExit: always, with code 2.
     """
-    click.secho(f"Error: {error}", fg="red", err=True)
+    click.secho(redact(f"Error: {error}"), fg="red", err=True)
     raise SystemExit(EXIT_BAD_INPUT)
 
 
-class FedtideCommand(click.Command):
+class Discreet(click.Command):
+    """A command whose help and complaints show no password: click repeats defaults, and words that it does not know."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the command line."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.ClickException as error:
+            error.message = redact(error.message)  # type: ignore[misc]
+            raise
+
+    def get_help(self, ctx: click.Context) -> str:
+        """What ``--help`` prints."""
+        return redact(super().get_help(ctx))
+
+
+class FedtideCommand(Discreet):
     """A command whose expected errors and missing packages end it in one sentence; a bug keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        sys.excepthook = _show_bug
+        _warn_of_password(ctx)
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = redact(error.message)  # type: ignore[misc]
+            raise
         except InvariantError:
             raise
         except FedtideError as error:
@@ -75,6 +99,26 @@ class FedtideCommand(click.Command):
             # `fedtide queues | head` is no error; Python must not complain about it at exit either.
             sys.stderr.close()
             raise SystemExit(0) from None
+
+
+_LONG_LIVED = ("run", "monitor", "top", "worker")
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _warn_of_password(ctx: click.Context) -> None:
+    """Everybody on a machine reads the command lines of all its programs."""
+    url = str(ctx.params.get("broker") or "")
+    if ctx.command.name not in _LONG_LIVED:
+        return
+    if ctx.get_parameter_source("broker") is click.core.ParameterSource.COMMANDLINE and redact(url) != url:
+        click.echo(
+            "Warning: others on this machine can read the broker's password in this command line; put the address into "
+            "FEDTIDE_BROKER.",
+            err=True,
+        )
 
 
 def config_file(keys: Sequence[str]) -> Callable[[click.Context, click.Parameter, Path | None], None]:

@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from fl_core.redaction import redact
+
 
 def configure_logs(level: str = "info", *, json_lines: bool | None = None, stream: TextIO | None = None) -> None:
     """Send all log records to one stream.
@@ -44,6 +46,7 @@ def configure_logs(level: str = "info", *, json_lines: bool | None = None, strea
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 renderer,
+                lambda _logger, _name, line: redact(str(line)),
             ],
         )
     )

@@ -113,8 +113,8 @@ def worker(**options: Any) -> None:
 
 def _settings(options: dict[str, Any]) -> Any:
     from fl_core.allowance import AllowList
-    from fl_core.broker.connection import check_url
     from fl_core.broker.places import check_place
+    from fl_core.broker.url import check_url
     from workers.settings import WorkerSettings
 
     name = options["name"] or f"{re.sub(r'[^A-Za-z0-9_.-]', '-', platform.node()) or 'worker'}-{os.getpid()}"

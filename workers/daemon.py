@@ -12,10 +12,11 @@ import time
 
 import structlog
 
-from fl_core.broker.connection import broker_errors, connect, public_url
+from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.consumer import Consumer
 from fl_core.broker.roster import BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.tasks import TaskBroker
+from fl_core.broker.url import public_url
 from fl_core.errors import BrokerError, RejectedUpdate, SpecError
 from fl_core.exposition import MetricsServer
 from fl_core.messages import Beat, TaskCall, TaskReport

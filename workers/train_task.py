@@ -28,6 +28,7 @@ from fl_core.errors import BrokerError, BrokerUnavailable, DataError, RejectedUp
 from fl_core.factory import call, gate
 from fl_core.messages import MAX_DETAIL_CHARACTERS, ModelUpdate, TaskCall, TaskReport, TrainTask, holding_name
 from fl_core.models.build import build_model
+from fl_core.redaction import redact
 from fl_core.training.device import pick_device
 from fl_core.training.importance import accumulated, score
 from fl_core.training.method import DeviceTask, Outcome
@@ -299,7 +300,7 @@ class Trainer:
         # A sentence of ours says it all. Others need their traceback, and user code may raise with text that is no
         # valid Unicode; the report must go out all the same.
         text = str(error) if isinstance(error, SpecError) else traceback.format_exc()
-        text = text.encode("utf-8", "replace").decode()
+        text = redact(text.encode("utf-8", "replace").decode())
         log.error("training failed", error=f"{type(error).__name__}: {error}", traceback=text)
         self._failures_in_a_row += 1
         self.account.ended(task, "failed", error=f"{type(error).__name__}: {error}"[:200])

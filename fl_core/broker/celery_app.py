@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from celery import Celery
 
-from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS, check_url
+from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS
+from fl_core.broker.url import check_url
 
 
 def make_app(url: str, *, celery_events: bool = False) -> Celery:
@@ -69,10 +70,12 @@ def make_app(url: str, *, celery_events: bool = False) -> Celery:
 
 
 def _kombu_url(url: str) -> str:
-    """kombu's own way to write a socket's URL."""
+    """kombu's own way to write it: a socket has another scheme, and behind the ? it knows the options for TLS alone."""
     parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
     query = dict(parse_qsl(parts.query))
     user = f"{query.get('username', '')}:{quote(query['password'], safe='')}@" if "password" in query else ""
-    return f"redis+socket://{user}{parts.path}?virtual_host={query.get('db', '0')}"
+    if parts.scheme == "unix":
+        return f"redis+socket://{user}{parts.path}?virtual_host={query.get('db', '0')}"
+    tls = urlencode({key: value for key, value in query.items() if key.startswith("ssl_")})
+    path = f"/{query['db']}" if "db" in query else parts.path
+    return urlunsplit((parts.scheme, user + parts.netloc.rpartition("@")[2] if user else parts.netloc, path, tls, ""))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fl_core.broker.failures import told
+from fl_core.broker.url import check_url, public_url
 from fl_core.errors import SpecError
 
 # redis-py types a reply by what any client might be set to decode; ours decodes nothing, so its replies are bytes.
@@ -34,55 +35,6 @@ _KEEPALIVE = {
     for name, value in {"TCP_KEEPIDLE": 6, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}.items()
     if hasattr(socket, name)
 }
-
-
-def public_url(url: str) -> str:
-    """The URL without its password, for logs and messages; it need not be a good one.
-
-    >>> public_url("redis://me:secret@host:6379/0")
-    'redis://me@host:6379/0'
-    """
-    scheme, mark, rest = url.partition("://")
-    # A password that was not percent-encoded may hold any character, a slash too: it ends at the last @.
-    credentials, _, rest = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    rest = rest.partition("?")[0]
-    return f"{scheme}{mark}{user}@{rest}" if user else f"{scheme}{mark}{rest}"
-
-
-def check_url(url: str) -> str:
-    """The URL itself, if it can be one.
-
-    Raises:
-        SpecError: the scheme is none that Redis has, or the port is no number.
-    """
-    shown = public_url(url)
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise SpecError(f"broker = {shown!r} is not a URL; write redis://HOST:PORT/0.") from None
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise SpecError(
-            f"broker = {shown!r} is not a Redis URL; write redis://HOST:PORT/0, rediss://... or unix://PATH."
-        )
-    return url
-
-
-def same_server(one: str, other: str) -> bool:
-    """Whether two URLs mean the same database of the same server, whoever asks; names are not looked up.
-
-    >>> same_server("redis://me:secret@host", "rediss://host:6379/0"), same_server("redis://host", "redis://host/1")
-    (True, False)
-    """
-    return _server(one) == _server(other)
-
-
-def _server(url: str) -> tuple[str, str, str]:
-    parts = urlsplit(public_url(url))
-    if parts.scheme == "unix":
-        return "", parts.path, ""
-    return (parts.hostname or "localhost").lower(), str(parts.port or 6379), parts.path.strip("/") or "0"
 
 
 class BrokerClient(redis.Redis):
@@ -200,6 +152,8 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Cli
         SpecError: the URL is not a Redis URL.
     """
     tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    if re.search(r"[?&]ssl_", url) and not url.startswith("rediss:"):
+        raise SpecError(f"broker = {public_url(url)!r} has options of TLS and is not a URL with TLS; write rediss://.")
     try:
         return BrokerClient.from_url(
             check_url(url),

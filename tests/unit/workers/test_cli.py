@@ -165,6 +165,20 @@ def test_a_wrong_environment_ends_in_one_line_too(monkeypatch: pytest.MonkeyPatc
     assert "Invalid value for '--threads'" in _complaint(*_arguments())
 
 
+def test_no_password_is_repeated(tmp_path: Path) -> None:
+    """click repeats words that it does not know, and shows defaults in its help: neither with a password in them."""
+    path = tmp_path / "worker.toml"
+    path.write_text("broker = 'redis://me:s3cret@host:6379/0'")
+    shown = _run("--config", str(path), "--help").output
+    assert "redis://me:***@host:6379/0" in shown
+    assert "s3cret" not in shown
+    for words in (["redis://me:s3cret@h"], ["--brokr=redis://me:s3cret@h"], ["--threads", "redis://me:s3cret@h"]):
+        assert "s3cret" not in _complaint(*_arguments(), *words)
+    said = _complaint(*_arguments(broker="redis://:s3/cret@host:6379/0"))
+    assert "percent-encode" in said
+    assert "cret" not in said
+
+
 # -- weight --------------------------------------------------------------------------------------------------------
 
 

@@ -9,16 +9,13 @@ import pkgutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from urllib.parse import quote
 
 import pytest
 import redis
-from hypothesis import given
-from hypothesis import strategies as st
 from redis._parsers import _RESP2Parser
 
 from fl_core.broker import blobs, failures
-from fl_core.broker.connection import broker_errors, check_url, connect, public_url
+from fl_core.broker.connection import broker_errors, connect
 from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, BrokerUnfit, SpecError
 
 
@@ -259,65 +256,7 @@ def test_other_errors_pass_unchanged() -> None:
         assert caught.value is error
 
 
-# -- URLs ----------------------------------------------------------------------------------------------------------
-
-SECRETS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).map(lambda text: f"PASS{text}WORD")
-
-
-@given(SECRETS, st.sampled_from(["me", "", "a%20b"]), st.sampled_from(["redis", "rediss"]))
-def test_a_password_is_never_shown(secret: str, user: str, scheme: str) -> None:
-    """In the user part or in the query, written as a URL needs it, no password survives ``public_url``."""
-    written = quote(secret, safe="")
-    for url in (
-        f"{scheme}://{user}:{written}@host:6379/0",
-        f"{scheme}://host:6379/0?password={written}",
-        f"{scheme}://{user}@host/0?ssl_password={written}#{written}",
-        f"unix:///var/run/redis.sock?password={written}",
-    ):
-        shown = public_url(url)
-        assert "PASS" not in shown
-        assert "WORD" not in shown
-        assert check_url(url) == url
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://host", "redis://host"),
-        ("redis://host:6379/0", "redis://host:6379/0"),
-        ("rediss://me:secret@host:6380/2?ssl_ca_certs=/ca.pem", "rediss://me@host:6380/2"),
-        ("redis://:secret@host/0", "redis://host/0"),
-        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock"),
-        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
-    ],
-)
-def test_everything_but_the_secret_is_shown(url: str, shown: str) -> None:
-    """Scheme, user, host, port and path stay, so that people recognise their broker."""
-    assert public_url(url) == shown
-
-
-@pytest.mark.parametrize(
-    "url", ["", "host:6379", "http://host:6379", "amqp://host", "redis://host:port", "redis://host:99999"]
-)
-def test_what_is_no_redis_url_is_refused_with_the_form(url: str) -> None:
-    """A wrong scheme or port is told at start, with an example of what to write."""
-    with pytest.raises(SpecError, match=r"^broker = .* is not a .*URL.*; write redis://HOST:PORT/0"):
-        check_url(url)
-
-
-@pytest.mark.parametrize("url", ["http://me:s3cret@host/0", "redis://me:s3cret@host:port/0", "redis://me:s3/cret@host"])
-def test_a_refused_url_does_not_show_its_password(url: str) -> None:
-    """The sentence about a mistyped URL goes to logs and screens: the password is not in it."""
-    with pytest.raises(SpecError) as caught:
-        check_url(url)
-    assert "s3" not in str(caught.value)
-    assert "cret" not in str(caught.value)
-
-
-def test_showing_a_url_never_fails() -> None:
-    """``public_url`` is used in messages about wrong URLs: it must not raise on one."""
-    assert "s3" not in public_url("redis://me:s3/cret@host:6379")
-    assert public_url("redis://host:port/0")
+# -- clients ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_client_does_not_retry_by_itself() -> None:
