@@ -12,8 +12,9 @@ MASK = "***"
 # A shorter one would be found in words that have nothing to do with it.
 MIN_LENGTH = 4
 
-# Up to the last @ of the word: a password that was not percent-encoded may hold any character.
-_CREDENTIALS = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:@/?#'\"<>]*):[^\s'\"<>]*@")
+# Up to the last @ of the word: a password that was not percent-encoded may hold any character. The word PASSWORD is the
+# one of our own hints.
+_CREDENTIALS = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:@/?#'\"<>]*):(?!PASSWORD@)[^\s'\"<>]*@")
 _QUERY = re.compile(r"((?:password|passwd|secret|token)=)[^&\s'\"#]+", re.IGNORECASE)
 _secrets: set[str] = set()
 

@@ -138,3 +138,4 @@ def test_a_known_password_is_found_wherever_it_stands(secret: str) -> None:
         assert "PASS" not in redact(text).replace("PASSWORD", "")
     assert "PASS" not in redact(f"cannot reach s3://key:{quote(secret, safe='')}@bucket/x.")
     assert redact("redis://me@host:6379/0 and mail@example.org") == "redis://me@host:6379/0 and mail@example.org"
+    assert redact("write redis://USER:PASSWORD@HOST:PORT/0") == "write redis://USER:PASSWORD@HOST:PORT/0"
