@@ -30,10 +30,11 @@ from coordinator.status_board import Progress
 from coordinator.traces import Traces
 from fl_core.aggregation import build_strategy
 from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.connection import broker_errors, connect, public_url
+from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.fitness import BLOBS_REACHABLE, Finding, check_blobs, check_broker
 from fl_core.broker.lease import Writer
 from fl_core.broker.places import Places
+from fl_core.broker.url import public_url
 from fl_core.codecs import codec
 from fl_core.codecs.own_codec import verify_codec
 from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
