@@ -28,6 +28,7 @@ from coordinator.decisions import Decisions
 from coordinator.dispatcher import Dispatcher
 from coordinator.ending import write_results
 from coordinator.evaluator import Evaluator
+from coordinator.evictions import Evictions
 from coordinator.feed import Feed
 from coordinator.history import History
 from coordinator.identity import Identity
@@ -154,6 +155,7 @@ class Coordinator:
         # A checkpoint of a large model costs more than an update of it: not after every one.
         self._log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * layout.num_bytes)
         self._covered_noted = False
+        self._evictions = Evictions(client)
         self._judge_workers_after = 0.0
         self._next_survey = self._next_status = 0.0
         self._log = log.bind(campaign=identity.campaign)
@@ -281,7 +283,7 @@ class Coordinator:
         if state.num_entries and not self._about.get("replaces"):
             self._log.warning(
                 "the broker has lost the campaign's data; restoring it",
-                reason=f"it {loss.how}",
+                reason=f"it {loss.how}{self._evictions.blame()}",
                 version=state.strategy.version,
                 lost="updates not yet read; their tasks are re-issued",
             )
@@ -363,6 +365,7 @@ class Coordinator:
         judge = time.monotonic() >= self._judge_workers_after
         if judge and self._state.opened_ms:
             self._feed.note_workers(self._dispatcher.present, self._state.seconds(now_ms))
+        self._evictions.look()
         self._stalls.look(self._state, self._transaction.sequence)
         survey = self._dispatcher.survey(
             self._state.ledger,

@@ -122,6 +122,12 @@ def _registry(broker: str) -> Any:
     help="Tell OpenTelemetry each task's spans, as the OTEL_* variables say. Needs the extra `otel`.",
 )
 @click.option(
+    "--allow-eviction",
+    envvar="FEDTIDE_ALLOW_EVICTION",
+    is_flag=True,
+    help="Take a broker whose maxmemory-policy evicts keys; it will lose work when it is full.",
+)
+@click.option(
     "--log-level",
     envvar="FEDTIDE_LOG_LEVEL",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -142,6 +148,7 @@ def run(
     metrics_port: int | None,
     metrics_host: str,
     traces: bool,
+    allow_eviction: bool,
     log_level: str,
 ) -> None:
     """Launch a campaign in the foreground, with progress."""
@@ -192,6 +199,7 @@ def run(
                     metrics=None if metrics_port is None else (metrics_host, metrics_port),
                     traces=traces,
                     blobs=blobs,
+                    allow_eviction=allow_eviction,
                 ),
                 on_broker=display.show_broker,
                 on_launch=display.show_launch,

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -31,7 +32,7 @@ from coordinator.traces import Traces
 from fl_core.aggregation import build_strategy
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import broker_errors, connect
-from fl_core.broker.fitness import BLOBS_REACHABLE, Finding, check_blobs, check_broker
+from fl_core.broker.fitness import BLOBS_REACHABLE, EVICTION, Finding, check_blobs, check_broker
 from fl_core.broker.lease import Writer
 from fl_core.broker.places import Places
 from fl_core.broker.url import public_url
@@ -66,6 +67,7 @@ def coordinating(
     resume: bool,
     blobs_place: str = "",
     traces: bool = False,
+    allow_eviction: bool = False,
     on_identity: Callable[[Identity, Layout, bool], None],
     on_progress: Callable[[Progress], None],
     look_after: Callable[[], None] = lambda: None,
@@ -79,6 +81,7 @@ def coordinating(
         resume: go on from the newest checkpoint in the folder.
         blobs_place: the server for blobs (``fl_core/broker/places.py``); empty for none.
         traces: tell OpenTelemetry the spans of each task.
+        allow_eviction: take a server that evicts keys when it is full.
         on_identity: told the campaign's identity and layout, and whether it is resumed, before anything is published.
         on_progress: told a few times a second how it goes.
         look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
@@ -106,7 +109,7 @@ def coordinating(
     evaluator = Evaluator(campaign, url, spec, model, layout, blobs_place) if spec.evaluation.data else None
     try:
         client = connect(url)
-        _check_fit(client, spec, layout, blobs_place)
+        _check_fit(client, spec, layout, blobs_place, allow_eviction)
         broker = CampaignBroker(client, campaign)
         if seen is not None:
             look_elsewhere(seen, url, broker)
@@ -183,22 +186,22 @@ def _verify_way_down(spec: CampaignSpec, sends: str) -> None:
         )
 
 
-def _check_fit(client: Any, spec: CampaignSpec, layout: Layout, blobs_place: str) -> None:
+def _check_fit(client: Any, spec: CampaignSpec, layout: Layout, blobs_place: str, allow_eviction: bool) -> None:
     """Refuse politely where the broker, or the server for blobs, cannot hold the campaign."""
     with broker_errors("reaching the broker"):
         client.ping()
     need = memory_need(spec, layout, blobs=bool(blobs_place))
     log.info("memory at the broker, at most", megabytes=round(need.broker / 1e6, 1))
-    _refuse_unfit("the broker", check_broker(client, need.broker, need.broker_alone))
+    _refuse_unfit("the broker", check_broker(client, need.broker, need.broker_alone), allow_eviction)
     if blobs_place:
         log.info("memory at the server for blobs, at most", megabytes=round(need.blobs / 1e6, 1))
         second = Places(client, [blobs_place]).at(blobs_place)
-        _refuse_unfit("the server for blobs", check_blobs(second, client, need.blobs))
+        _refuse_unfit("the server for blobs", check_blobs(second, client, need.blobs), allow_eviction)
         if not Places(client).follows(blobs_place):
             log.info("only devices that were given this server go there, since there is a password", blobs=blobs_place)
 
 
-def _refuse_unfit(server: str, findings: list[Finding]) -> None:
+def _refuse_unfit(server: str, findings: list[Finding], allow_eviction: bool) -> None:
     for finding in findings:
         if finding.verdict != "fail":
             continue
@@ -208,6 +211,11 @@ def _refuse_unfit(server: str, findings: list[Finding]) -> None:
                 reason=finding.detail, remedy=finding.remedy,
             )  # fmt: skip
             continue
+        if finding.name.endswith(EVICTION):
+            if allow_eviction:
+                log.warning(f"{server} may evict keys", detail=finding.detail, remedy=finding.remedy)
+                continue
+            finding = replace(finding, remedy=f"{finding.remedy}, or take it all the same with --allow-eviction")
         raise SpecError(f"{server} is not fit for this campaign: {finding.name}: {finding.detail}; {finding.remedy}.")
 
 

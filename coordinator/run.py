@@ -40,6 +40,7 @@ class RunOptions:
         traces: tell OpenTelemetry the spans of each task.
         blobs: the place of a second server, for versions (``fl_core/broker/places.py``); empty for none, or beside an
             embedded broker for another embedded one.
+        allow_eviction: take a broker that evicts keys when it is full.
     """
 
     broker: str | None
@@ -50,6 +51,7 @@ class RunOptions:
     metrics: tuple[str, int] | None = None
     traces: bool = False
     blobs: str = ""
+    allow_eviction: bool = False
 
 
 @contextlib.contextmanager
@@ -201,7 +203,7 @@ def _run(
 
             return lead(
                 spec, local_url, folder, fleet, resume=options.resume, blobs_place=blobs_place, traces=options.traces,
-                on_launch=launched, on_progress=progress, watches=watches,
+                allow_eviction=options.allow_eviction, on_launch=launched, on_progress=progress, watches=watches,
             )  # fmt: skip
 
 
@@ -214,6 +216,7 @@ def lead(
     resume: bool = False,
     blobs_place: str = "",
     traces: bool = False,
+    allow_eviction: bool = False,
     on_launch: Callable[[str, int, bool], None],
     on_progress: Callable[[Any], None],
     watches: Sequence[EmbeddedWatch] = (),
@@ -228,6 +231,7 @@ def lead(
         resume: go on from the folder's checkpoint.
         blobs_place: the server for versions; empty for the broker itself.
         traces: tell OpenTelemetry the spans of each task.
+        allow_eviction: take a broker that evicts keys when it is full.
         on_launch: told the campaign's id, its number of parameters, and whether it was resumed.
         on_progress: told a few times a second how it goes.
         watches: of embedded servers, which are looked after while the campaign runs.
@@ -255,6 +259,7 @@ def lead(
             resume=resume,
             blobs_place=blobs_place,
             traces=traces,
+            allow_eviction=allow_eviction,
             on_identity=lambda identity, layout, resumed: on_launch(identity.campaign, layout.num_parameters, resumed),
             on_progress=on_progress,
             look_after=look_after,

@@ -43,6 +43,24 @@ class Finding:
     remedy: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Evicting:
+    """A server that forgets keys when it is full.
+
+    Attributes:
+        policy: ``maxmemory-policy``.
+        danger: what it would forget, as a clause.
+        evicted_keys: how many it has forgotten since it was started.
+    """
+
+    policy: str
+    danger: str
+    evicted_keys: int
+
+
+EVICTION = "eviction"
+"""The name of the finding that ``fedtide run --allow-eviction`` overrules."""
+
 BLOBS_REACHABLE = "blobs reachable"
 """The name of a finding that is a reason to wait and not to refuse: campaigns do without the server for blobs."""
 
@@ -71,7 +89,7 @@ def check_broker(
         findings.append(_from_info("persistence", _persistence, info))
         if info is None or info.get("aof_enabled"):
             findings.append(_flushing(client))
-        findings.append(_from_info("eviction", _eviction, info))
+        findings.append(_from_info(EVICTION, _eviction, info))
         findings.append(_from_info("memory", lambda shown: _memory(shown, need_bytes, need_alone_bytes), info))
         findings.append(_from_info("connections", _connections, info))
         findings.append(_clock(client))
@@ -100,7 +118,7 @@ def check_blobs(client: redis.Redis, broker: redis.Redis, need_bytes: int | None
         findings.append(_from_info("identity", lambda shown: _identity(shown, broker), info))
         findings.append(_from_info("role", _role, info))
         findings.append(_from_info("persistence", lambda shown: _no_persistence(shown, client), info))
-        findings.append(_from_info("eviction", _eviction, info))
+        findings.append(_from_info(EVICTION, _eviction, info))
         findings.append(_from_info("memory", lambda shown: _memory(shown, need_bytes), info))
         findings.append(_latency(client))
     except (redis.RedisError, OSError) as error:
@@ -216,15 +234,30 @@ def _flushing(client: redis.Redis) -> Finding:
 
 
 def _eviction(info: _Info) -> Finding:
+    seen = _evicting(info)
+    if seen is None:
+        policy = str(info["maxmemory_policy"])
+        return Finding(EVICTION, "ok", policy if int(info["maxmemory"]) else f"{policy}, and no maxmemory to act on")
+    detail = f"{seen.policy} above {_size(int(info['maxmemory']))}: {seen.danger}"
+    return Finding(EVICTION, "fail", detail, "set maxmemory-policy noeviction")
+
+
+def _evicting(info: _Info) -> Evicting | None:
     policy, limit = str(info["maxmemory_policy"]), int(info["maxmemory"])
-    if policy != "noeviction" and limit:
-        return Finding(
-            "eviction",
-            "fail",
-            f"{policy} above {_size(limit)}: the server would forget updates and versions when it is full",
-            "set maxmemory-policy noeviction",
-        )
-    return Finding("eviction", "ok", policy if limit else f"{policy}, and no maxmemory to act on")
+    if policy == "noeviction" or not limit:
+        return None
+    what = "what has an expiry (the coordinator's lease, updates on their way)"
+    what = what if policy.startswith("volatile-") else "updates, tasks and versions"
+    return Evicting(policy, f"the server would forget {what} when it is full", int(info.get("evicted_keys", 0)))
+
+
+def evicting(client: redis.Redis) -> Evicting | None:
+    """Whether a server may evict keys as it is set now; None also where it does not let us see."""
+    try:
+        info = {**client.info("memory"), **client.info("stats")}
+        return _evicting(info)
+    except (redis.RedisError, OSError, KeyError, ValueError):
+        return None
 
 
 def _memory(info: _Info, need_bytes: int | None, need_alone_bytes: int | None = None) -> Finding:

@@ -29,6 +29,7 @@ class LostData(CampaignError):
 
 
 FORGOTTEN = "no longer has the campaign"
+INCOMPLETE = "no longer has all of the campaign: keys were deleted or evicted"
 OLDER = "is older than this coordinator's memory: it was rolled back or restored"
 
 
@@ -152,7 +153,8 @@ class Writer:
                             f"campaign {keys.campaign} has passed to another coordinator; this one ends."
                         ) from None
                     if "LOSTDATA" in str(error):
-                        raise LostData(keys.campaign, OLDER if "older" in str(error) else FORGOTTEN) from None
+                        how = {"older": OLDER, "incomplete": INCOMPLETE}.get(str(error).rpartition(" ")[2], FORGOTTEN)
+                        raise LostData(keys.campaign, how) from None
                     raise
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, redis.ResponseError):

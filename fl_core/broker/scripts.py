@@ -149,14 +149,17 @@ if mark == ARGV[7] then return 0 end
 local epoch = redis.call('GET', KEYS[3])
 if epoch ~= ARGV[3] then return redis.error_reply('LOSTDATA gone') end
 local fence, owner = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+)|(.*)$')
-if not fence or tonumber(fence) < tonumber(ARGV[2]) then return redis.error_reply('LOSTDATA older') end
+if not fence then return redis.error_reply('LOSTDATA incomplete') end
+if tonumber(fence) < tonumber(ARGV[2]) then return redis.error_reply('LOSTDATA older') end
 if owner ~= ARGV[1] then return redis.error_reply('FENCEDOUT') end
 local holder = redis.call('GET', KEYS[1])
 if holder ~= ARGV[1] then
   if holder then return redis.error_reply('FENCEDOUT') end
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
 end
-if mark ~= ARGV[5] and mark ~= ARGV[6] then return redis.error_reply('LOSTDATA older') end
+if mark ~= ARGV[5] and mark ~= ARGV[6] then
+  return redis.error_reply('LOSTDATA ' .. (mark == '' and 'incomplete' or 'older'))
+end
 for _, command in ipairs(cmsgpack.unpack(ARGV[8])) do redis.call(unpack(command)) end
 redis.call('SET', KEYS[4], ARGV[7], 'KEEPTTL')
 return 1

@@ -59,6 +59,7 @@ def test_campaign_waits_out_a_server_that_refuses_to_write(lab: Lab, fault: str)
     ("settings", "words"),
     [
         ({"maxmemory-policy": "allkeys-lru", "maxmemory": "100mb"}, "noeviction"),
+        ({"maxmemory-policy": "volatile-ttl", "maxmemory": "100mb"}, "--allow-eviction"),
         ({"maxmemory": "3mb"}, "memory"),
     ],
 )

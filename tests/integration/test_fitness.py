@@ -140,7 +140,12 @@ def test_a_broker_too_small_to_take_over_is_a_warning(client: redis.Redis) -> No
 
 @pytest.mark.parametrize(
     ("policy", "maxmemory", "verdict"),
-    [("allkeys-lru", 10**8, "fail"), ("allkeys-lru", 0, "ok"), ("noeviction", 10**8, "ok")],
+    [
+        ("allkeys-lru", 10**8, "fail"),
+        ("volatile-lru", 10**8, "fail"),
+        ("allkeys-lru", 0, "ok"),
+        ("noeviction", 10**8, "ok"),
+    ],
 )
 def test_eviction_fails_only_where_it_can_happen(
     client: redis.Redis, policy: str, maxmemory: int, verdict: str
@@ -148,7 +153,10 @@ def test_eviction_fails_only_where_it_can_happen(
     """An evicting policy fails when there is a limit that could trigger it."""
     client.config_set("maxmemory-policy", policy)
     client.config_set("maxmemory", maxmemory)
-    assert _find(client, "eviction").verdict == verdict
+    finding = _find(client, "eviction")
+    assert finding.verdict == verdict
+    if verdict == "fail":
+        assert ("the coordinator's lease" in finding.detail) == policy.startswith("volatile")
 
 
 def test_no_append_only_file_is_a_warning(client: redis.Redis) -> None:

@@ -121,6 +121,43 @@ def test_it_hears_ctrl_c_while_the_server_forgets_again_and_again(url: str, tmp_
     stage.interrupt()
 
 
+# -- eviction ------------------------------------------------------------------------------------------------------
+
+
+def _fill(client: redis.Redis, evicted: int) -> None:
+    """Write until the server has evicted more than so many keys."""
+    for n in range(100_000):
+        if client.info("stats")["evicted_keys"] > evicted:
+            return
+        client.set(f"ballast:{n}", b"x" * 50_000)
+    raise AssertionError("nothing was evicted")
+
+
+def test_a_server_that_begins_to_evict_is_named_and_the_campaign_goes_on(
+    url: str, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policy is changed while the campaign runs: told once, blamed for what is gone, and no rival is invented."""
+    monkeypatch.setattr("coordinator.evictions.LOOK_SECONDS", 0.2)
+    words: list[str] = []
+    stage = Stage(url, tmp_path)
+    stage.assert_alive()
+    client = stage.client
+    try:
+        client.config_set("maxmemory-policy", "allkeys-random")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
+        _fill(client, evicted=client.info("stats")["evicted_keys"] + 40)
+        stage.client.delete(stage.keys.fence)  # among the evicted ones, to be sure
+        until(lambda: "it has evicted" in (words.append(capsys.readouterr().out) or "".join(words)))
+    finally:
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+    stage.assert_alive()
+    stage.stop()
+    said = "".join(words) + capsys.readouterr().out
+    assert said.count("the broker evicts keys when it is full") == 1
+    assert "has passed to another" not in said
+
+
 # -- answers that are none -----------------------------------------------------------------------------------------
 
 
