@@ -47,6 +47,7 @@ log = structlog.get_logger()
 
 LAST_FETCH_PAUSE_SECONDS = 2.0
 WANTED_SECONDS = 2.0
+PROGRESS_SECONDS = 30.0
 # A device that cannot do a campaign's tasks must not drain its queue: after each failure in a row it waits longer.
 FIRST_PENALTY_SECONDS = 0.5
 LAST_PENALTY_SECONDS = 60.0
@@ -76,11 +77,14 @@ class Trainer:
             )
         self._allowed = AllowList(settings.allow)
         self._models = ModelCache(self._device)
-        self._broker = TaskBroker(connect(settings.broker), settings.name, settings.blobs)
+        self._broker = TaskBroker(
+            connect(settings.broker), settings.name, settings.blobs, on_progress=self._note_progress
+        )
         self._outbox = Outbox(settings.state_dir)
         self._speed = SpeedProfile()
         self.account = Account(pulse.tally, settings.name, traces=settings.traces)
         self._failures_in_a_row = 0
+        self._next_word = 0.0
         self._vitals = replace(pulse.read(), device=str(self._device), state="idle", holding="")
         pulse.write(self._vitals)
 
@@ -350,6 +354,17 @@ class Trainer:
                     next_word = time.monotonic() + 60
                 time.sleep(pause)
                 pause = min(5.0, pause * 1.5)
+
+    def _note_progress(self, way: str, done: int, num_bytes: int) -> None:
+        """A version or an update takes long on its way: the parent tells it with its beats, the log now and then."""
+        up = way == "up"
+        moved: dict[str, Any] = (
+            {"bytes_up": self._vitals.bytes_up + done} if up else {"bytes_down": self._vitals.bytes_down + done}
+        )
+        self._pulse.write(replace(self._vitals, state="delivering" if up else self._vitals.state, **moved))
+        if (now := time.monotonic()) >= self._next_word:
+            self._next_word = now + PROGRESS_SECONDS
+            log.info("sending an update" if up else "receiving a version", bytes=done, of=num_bytes)
 
     def _show(self, **changes: Any) -> None:
         self._vitals = replace(self._vitals, **changes)

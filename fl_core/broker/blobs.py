@@ -7,16 +7,24 @@ buffer that was allocated once, so a payload of n bytes costs n bytes of memory 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import redis
 import xxhash
 
 from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.patience import Outflow, Transfer, is_readable, send_all
 
 # A little less than 1 MiB: with the server's own header a whole one would no longer fit jemalloc's class of that size,
 # and take a quarter more.
 CHUNK_BYTES = 2**20 - 64
+# So many chunks does a reader ask for ahead. The server keeps them for it until it takes them.
+WINDOW = 2
+# On a line that failed: the first part that is sent alone, halved with each attempt, and doubled where it goes well.
+FIRST_PART_BYTES = 2**16
+MIN_PART_BYTES = 2**11
+RENEW_SECONDS = 300.0
 
 # redis-py has no public way to stream a value. Its connections (TLS, password, timeouts) are still the best ones, so
 # their sockets are used, by BrokerClient's short way.
@@ -55,34 +63,99 @@ def chunk_keys(prefix: str, num_bytes: int) -> list[str]:
     return [f"{prefix}:{index}" for index in range(count_chunks(num_bytes))]
 
 
-def put(client: Client, prefix: str, payload: Bytes, *, expire_seconds: int | None = None) -> int:
-    """Write ``payload`` under ``prefix`` in one pipelined pass and return the number of chunks.
+def put(
+    client: Client,
+    prefix: str,
+    payload: Bytes,
+    *,
+    expire_seconds: int | None = None,
+    transfer: Transfer | None = None,
+) -> int:
+    """Write ``payload`` under ``prefix`` and return the number of chunks.
+
+    At first in one pipelined pass. An attempt that goes on after one that failed sends smaller parts, and each only
+    when the one before has arrived: however slow the line is, every attempt then gets further.
+
+    Args:
+        expire_seconds: the chunks end by themselves so long after the last one arrived.
+        transfer: how far earlier attempts got; None for the first and only one.
 
     Raises:
         BrokerUnavailable: the server is away, out of memory or read-only.
     """
     view = memoryview(payload).cast("B")
-    tail = b"" if expire_seconds is None else b"$2\r\nEX\r\n" + _bulk(str(expire_seconds).encode())
-    words = 3 if expire_seconds is None else 5
+    transfer = transfer or Transfer()
+    transfer.attempts += 1
     keys = chunk_keys(prefix, len(view))
     with broker_errors("writing a blob"), client.in_hand() as connection:
         sock = connection._sock
-        end = b""
-        for index, key in enumerate(keys):
-            chunk = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-            head = b"*%d\r\n$3\r\nSET\r\n%b$%d\r\n" % (words, _bulk(key.encode()), len(chunk))
-            sock.sendall(end + head)
-            sock.sendall(chunk)
-            end = b"\r\n" + tail
-        sock.sendall(end)
-        failure: str | None = None
-        for _ in keys:
-            if not (line := _line(sock, b"+OK")).startswith(b"+"):
-                _must_be_reply(line, b"-")
-                failure = failure or line[1:].decode(errors="replace")
-        if failure is not None:
-            raise redis.ResponseError(failure)
+        if transfer.attempts == 1:
+            _put_at_once(sock, keys, view, expire_seconds, transfer)
+        else:
+            _put_in_parts(sock, keys, view, expire_seconds, transfer)
     return len(keys)
+
+
+def _put_at_once(sock: Any, keys: list[str], view: memoryview, expire: int | None, transfer: Transfer) -> None:
+    tail = b"" if expire is None else b"$2\r\nEX\r\n" + _bulk(str(expire).encode())
+    words, end, outflow, num_stored = 3 if expire is None else 5, b"", Outflow(sock), 0
+
+    def note_reply() -> None:
+        nonlocal num_stored
+        num_stored += 1
+        _must_be_ok(_line(sock, b"+OK", outflow))
+        transfer.done = min(num_stored * CHUNK_BYTES, len(view))
+
+    for index, key in enumerate(keys):
+        start = index * CHUNK_BYTES
+        chunk = view[start : start + CHUNK_BYTES]
+        head = b"*%d\r\n$3\r\nSET\r\n%b$%d\r\n" % (words, _bulk(key.encode()), len(chunk))
+        send_all(sock, end + head, outflow)
+        send_all(sock, chunk, outflow, lambda sent, start=start: transfer.tell(start + sent))  # type: ignore[misc]
+        end = b"\r\n" + tail
+        while num_stored < index and is_readable(sock, 0):
+            note_reply()
+    send_all(sock, end, outflow)
+    while num_stored < len(keys):
+        note_reply()
+
+
+def _put_in_parts(sock: Any, keys: list[str], view: memoryview, expire: int | None, transfer: Transfer) -> None:
+    """Go on where earlier attempts ended, if the server still has what had arrived."""
+    outflow = Outflow(sock)
+
+    def ask(*words: bytes | memoryview) -> bytes:
+        head = b"*%d\r\n" % len(words)
+        for word in words:
+            send_all(sock, head + b"$%d\r\n" % len(word), outflow)
+            send_all(sock, word, outflow)
+            head = b"\r\n"
+        send_all(sock, head, outflow)
+        return _line(sock, b"", outflow)
+
+    for index, key in enumerate(keys[: transfer.done // CHUNK_BYTES + 1]):
+        there = min(transfer.done - index * CHUNK_BYTES, CHUNK_BYTES)
+        if there > 0 and _number(ask(b"STRLEN", key.encode())) < there:
+            transfer.done = index * CHUNK_BYTES
+    part, renewed = max(MIN_PART_BYTES, FIRST_PART_BYTES >> (transfer.attempts - 2)), time.monotonic()
+    while transfer.done < len(view) or not len(view):
+        index, offset = divmod(transfer.done, CHUNK_BYTES)
+        name, size = keys[index].encode(), min(part, CHUNK_BYTES - offset, len(view) - transfer.done)
+        piece, began = view[transfer.done : transfer.done + size], time.monotonic()
+        if offset == 0:
+            _must_be_ok(ask(b"SET", name, piece, *([] if expire is None else [b"EX", str(expire).encode()])))
+        elif _number(ask(b"SETRANGE", name, str(offset).encode(), piece)) < offset + size:
+            raise redis.ConnectionError("the server did not take a part of a chunk")
+        transfer.done += size
+        transfer.tell(transfer.done)
+        now = time.monotonic()
+        if expire is not None and now - renewed > RENEW_SECONDS:
+            renewed = now
+            for stored in keys[: index + 1]:
+                ask(b"EXPIRE", stored.encode(), str(expire).encode())
+        part = part * 2 if now - began < 4 else max(MIN_PART_BYTES, part // 2) if now - began > 8 else part
+        if not len(view):
+            break
 
 
 def buffer(num_bytes: int) -> memoryview:
@@ -94,11 +167,16 @@ def buffer(num_bytes: int) -> memoryview:
     return np.empty(-(-num_bytes // 8), np.float64).data.cast("B")[:num_bytes]
 
 
-def get(client: Client, prefix: str, num_bytes: int, into: memoryview | None = None) -> memoryview:
+def get(
+    client: Client, prefix: str, num_bytes: int, into: memoryview | None = None, transfer: Transfer | None = None
+) -> memoryview:
     """Read a blob whose size is known and was bounded by the caller.
+
+    Two chunks are asked for at a time: what a reader has asked for and does not take lies in the server's memory.
 
     Args:
         into: memory of that size to read into; its content is lost in any case.
+        transfer: how far earlier attempts to read the same bytes into the same memory got.
 
     Returns:
         ``into``, or a view of one writable buffer of ``num_bytes``, aligned for any dtype.
@@ -108,28 +186,42 @@ def get(client: Client, prefix: str, num_bytes: int, into: memoryview | None = N
         BrokerUnavailable: the server is away.
     """
     whole = buffer(num_bytes) if into is None else into
+    transfer = transfer or Transfer()
+    transfer.attempts += 1
     keys = chunk_keys(prefix, num_bytes)
+    first, offset = divmod(transfer.done, CHUNK_BYTES)
+    if first >= len(keys):
+        return whole
+    asks = [b"*2\r\n$3\r\nGET\r\n" + _bulk(key.encode()) for key in keys[first:]]
+    if offset:
+        span = _bulk(str(offset).encode()) + _bulk(b"-1")
+        asks[0] = b"*4\r\n$8\r\nGETRANGE\r\n" + _bulk(keys[first].encode()) + span
     missing: str | None = None
     with broker_errors("reading a blob"), client.in_hand() as connection:
         sock = connection._sock
-        sock.sendall(b"".join(b"*2\r\n$3\r\nGET\r\n" + _bulk(key.encode()) for key in keys))
-        for index, key in enumerate(keys):
-            chunk = whole[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+        sock.sendall(b"".join(asks[:WINDOW]))
+        asked = min(WINDOW, len(asks))
+        for index, key in enumerate(keys[first:]):
+            start = (first + index) * CHUNK_BYTES + (0 if index else offset)
+            chunk = whole[start : (first + index + 1) * CHUNK_BYTES]
             line = _line(sock, b"$%d" % len(chunk))
-            if line == b"$-1":
-                missing = missing or key
-            elif line == b"$%d" % len(chunk):
-                _fill(sock, chunk)
+            if line == b"$%d" % len(chunk):
+                _fill(sock, chunk, transfer if missing is None else None)
                 if _exactly(sock, 2) != b"\r\n":
                     raise redis.ConnectionError("the server's reply is out of step")
-            elif line.startswith(b"-WRONGTYPE"):
-                missing = missing or key  # somebody else's, under the chunk's name
+            elif line == b"$-1" or line.startswith(b"-WRONGTYPE"):
+                missing = missing or key  # or somebody else's, under the chunk's name
             elif line.startswith(b"-"):
                 raise redis.ResponseError(line[1:].decode(errors="replace"))
             else:
                 _must_be_reply(line, b"$")
                 # Another size than announced: the rest of this reply is not worth reading, the connection is closed.
                 raise _WrongSize(key)
+            if missing is None and asked < len(asks):
+                sock.sendall(asks[asked])
+                asked += 1
+            if index + 1 == asked:
+                break
     if missing is not None:
         raise MissingBlob(missing)
     return whole
@@ -160,21 +252,23 @@ def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-def _line(sock: Any, expected: bytes) -> bytes:
+def _line(sock: Any, expected: bytes, outflow: Outflow | None = None) -> bytes:
     """A reply's first line, read in one go only as far as it is as expected.
 
     Bytes after it are taken only where a value of another size follows, after which the connection is closed.
+
+    Args:
+        outflow: what was sent; while it still leaves, the reply is waited for.
     """
     line = bytearray()
     if len(expected) >= 3:  # the shortest line that may come instead, "$-1", is no shorter
-        line += _exactly(sock, 5)
+        line += _exactly(sock, 5, outflow)
         if line[:3] == expected[:3] and len(expected) > 3:
             line += _exactly(sock, len(expected) - 3)
     while b"\r\n" not in line:
-        byte = sock.recv(1)
-        if not byte or len(line) > 4096:
-            raise redis.ConnectionError("connection closed by the server")
-        line += byte
+        if len(line) > 4096:
+            raise redis.InvalidResponse(f"a reply begins with {bytes(line[:40])!r}")
+        line += _exactly(sock, 1, outflow)
     return bytes(line.partition(b"\r\n")[0])
 
 
@@ -183,15 +277,38 @@ def _must_be_reply(line: bytes, kind: bytes) -> None:
         raise redis.InvalidResponse(f"a reply begins with {line[:40]!r}")
 
 
-def _exactly(sock: Any, count: int) -> bytes:
+def _exactly(sock: Any, count: int, outflow: Outflow | None = None) -> bytes:
     data = bytearray(count)
-    _fill(sock, memoryview(data))
+    _fill(sock, memoryview(data), outflow=outflow)
     return bytes(data)
 
 
-def _fill(sock: Any, view: memoryview) -> None:
+def _fill(sock: Any, view: memoryview, transfer: Transfer | None = None, outflow: Outflow | None = None) -> None:
     done = 0
     while done < len(view):
-        if not (received := sock.recv_into(view[done:])):
+        try:
+            received = sock.recv_into(view[done:])
+        except TimeoutError:
+            if outflow is None or not outflow.has_moved():
+                raise
+            continue
+        if not received:
             raise redis.ConnectionError("connection closed by the server")
         done += received
+        if transfer is not None:
+            transfer.done += received
+            transfer.tell(transfer.done)
+
+
+def _must_be_ok(line: bytes) -> None:
+    if not line.startswith(b"+"):
+        _must_be_reply(line, b"-")
+        raise redis.ResponseError(line[1:].decode(errors="replace"))
+
+
+def _number(line: bytes) -> int:
+    if line.startswith(b"-"):
+        raise redis.ResponseError(line[1:].decode(errors="replace"))
+    if not (line.startswith(b":") and line[1:].isdigit()):
+        raise redis.InvalidResponse(f"a reply begins with {line[:40]!r}")
+    return int(line[1:])

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fl_core.broker.failures import told
+from fl_core.broker.patience import Outflow, await_reply, send_all
 from fl_core.broker.url import check_url, public_url
 from fl_core.errors import SpecError
 
@@ -28,6 +29,8 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 SOCKET_TIMEOUT_SECONDS = 15.0
 # A connection that was used a moment ago is not asked whether the server has closed it.
 FRESH_SECONDS = 1.0
+# A command as long as this may take longer than the timeout on a slow line, and is waited for while it moves.
+PATIENT_BYTES = 4096
 
 # A half-open connection (the other side lost power) is found in 15 s without waiting for the kernel's two hours.
 _KEEPALIVE = {
@@ -73,7 +76,13 @@ class BrokerClient(redis.Redis):
             redis.RedisError, OSError: as redis-py does; see ``broker_errors``.
         """
         with self.in_hand() as connection:
-            connection.send_command(*words)
+            if any(isinstance(word, bytes) and len(word) > PATIENT_BYTES for word in words):
+                outflow = Outflow(connection._sock)
+                for part in connection.pack_command(*words):
+                    send_all(connection._sock, part, outflow)
+                await_reply(connection._sock, outflow)
+            else:
+                connection.send_command(*words)
             try:
                 reply, refusal = connection.read_response(), None
             except redis.ResponseError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +13,7 @@ import redis
 from fl_core.broker import blobs, keys, scripts
 from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.patches import Patch, read_patch
+from fl_core.broker.patience import Transfer
 from fl_core.broker.places import Places
 from fl_core.errors import BrokerError, Reason, RejectedUpdate
 from fl_core.messages import ModelUpdate, TaskCall, TaskReport, TrainOrder, TrainTask
@@ -28,6 +29,8 @@ UNCLAIMED_BLOB_SECONDS = 3600
 VOLATILE_BLOB_SECONDS = 6 * 3600
 # The orders of so many campaigns are remembered; each may be as long as a record.
 MAX_ORDERS = 8
+# Told while a payload takes long: its way ("up" or "down"), the bytes that have moved, and all of them.
+OnProgress = Callable[[Literal["up", "down"], int, int], None]
 # Where updates go was told with the claim; a task that took longer asks again.
 PLACE_SECONDS = 10.0
 
@@ -80,14 +83,21 @@ class TaskBroker:
         client: the broker's.
         worker: this worker's name.
         given: servers for versions and updates that the worker's owner has named (``places.py``).
+        on_progress: told every five seconds while a payload is on its way.
     """
 
-    def __init__(self, client: Client, worker: str, given: Iterable[str] = ()) -> None:
+    def __init__(
+        self, client: Client, worker: str, given: Iterable[str] = (), on_progress: OnProgress | None = None
+    ) -> None:
         self._client = client
+        self._on_progress = on_progress
         self._places = Places(client, given)
         self._worker = worker
         self._told = ("", "", float("-inf"))
         self._orders: dict[str, tuple[str, TrainOrder]] = {}
+        # What a line that failed has brought of a version, and taken of an update, for when it is back.
+        self._arriving: tuple[str, memoryview, Transfer] | None = None
+        self._leaving: tuple[ModelUpdate, ModelUpdate, str, Transfer] | None = None
         self._claim = Script(client, scripts.CLAIM)
         self._deliver = Script(client, scripts.DELIVER)
         self._report = Script(client, scripts.REPORT)
@@ -169,13 +179,30 @@ class TaskBroker:
         if head.inline is not None:
             payload = head.inline
         else:
-            fitting = into if into is not None and len(into) == head.num_bytes else None
+            payload, transfer = self._room_for(head, into)
             place = self._places.at(head.place)
-            payload = blobs.get(place, campaign.version(head.version), head.num_bytes, fitting)
+            try:
+                blobs.get(place, campaign.version(head.version), head.num_bytes, payload, transfer)
+            except blobs.MissingBlob:
+                self._arriving = None
+                raise
+            self._arriving = None
             self._release(task)
         if blobs.digest(payload) != head.digest:
             raise blobs.MissingBlob(f"version {head.version} does not have its digest")
         return payload
+
+    def _room_for(self, head: Head, into: memoryview | None) -> tuple[memoryview, Transfer]:
+        """Memory for a version, and what is there already: a line that failed does not bring it twice."""
+        if self._arriving is None or self._arriving[0] != head.digest or len(self._arriving[1]) != head.num_bytes:
+            fits = into is not None and len(into) == head.num_bytes
+            memory = into if into is not None and fits else blobs.buffer(head.num_bytes)
+            self._arriving = head.digest, memory, self._transfer("down", head.num_bytes)
+        return self._arriving[1], self._arriving[2]
+
+    def _transfer(self, way: Literal["up", "down"], num_bytes: int) -> Transfer:
+        told = self._on_progress
+        return Transfer(None if told is None else lambda done: told(way, done, num_bytes))
 
     def fetch_patches(self, task: TrainTask, head: Head) -> Iterator[memoryview]:
         """The patches that the claim named, one after the other.
@@ -220,6 +247,8 @@ class TaskBroker:
             update, place = self._put(update, payload)
             chunks = blobs.chunk_keys(campaign.blob(update.blob), update.payload_bytes)
         header = update.to_bytes()
+        if place:
+            self._leaving = None  # once it may have been named in the log, it is not delivered by that name again
         with broker_errors("delivering an update"):
             try:
                 position = self._deliver(
@@ -235,10 +264,12 @@ class TaskBroker:
                 )
             except redis.ResponseError as error:
                 if "MISSINGCHUNK" in str(error):
+                    self._leaving = None
                     raise RejectedUpdate(
                         Reason.MISSING_PAYLOAD, "a chunk expired before the update was complete"
                     ) from error
                 raise
+        self._leaving = None
         if position == b"over":
             with broker_errors("dropping an unwanted payload"):
                 if chunks:
@@ -253,18 +284,24 @@ class TaskBroker:
             The update with its payload's name there, and the place.
         """
         campaign = keys.CampaignKeys(update.campaign)
-        place = self._updates_place(update.campaign)
-        if place:
-            # A name of its own for every delivery: what the coordinator once found to be lost must not come back.
-            renamed = replace(update, blob=f"{update.blob[:114]}.{secrets.token_hex(6)}")
-            prefix = campaign.blob(renamed.blob)
-            try:
-                blobs.put(self._places.at(place), prefix, payload, expire_seconds=VOLATILE_BLOB_SECONDS)
-                return renamed, place
-            except BrokerError:
-                pass
-        blobs.put(self._client, campaign.blob(update.blob), payload, expire_seconds=UNCLAIMED_BLOB_SECONDS)
-        return update, ""
+        if self._leaving is None or self._leaving[0] != update:
+            place, named = self._updates_place(update.campaign), update
+            if place:
+                # A name of its own for every delivery: what the coordinator once found to be lost must not come back.
+                named = replace(update, blob=f"{update.blob[:114]}.{secrets.token_hex(6)}")
+            self._leaving = update, named, place, self._transfer("up", update.payload_bytes)
+        _, named, place, transfer = self._leaving
+        expire, before = VOLATILE_BLOB_SECONDS if place else UNCLAIMED_BLOB_SECONDS, transfer.done
+        try:
+            server = self._places.at(place)
+            blobs.put(server, campaign.blob(named.blob), payload, expire_seconds=expire, transfer=transfer)
+        except BrokerError:
+            if not place or transfer.done > before:
+                raise
+            # That server takes nothing now: the broker does.
+            self._leaving = update, update, "", self._transfer("up", update.payload_bytes)
+            return self._put(update, payload)
+        return named, place
 
     def _updates_place(self, campaign: str) -> str:
         """Where updates go: as the claim said, if that is not long ago."""
