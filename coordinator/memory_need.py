@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from coordinator.campaign import CHECKPOINT_UPDATES
 from coordinator.publisher import CROWD_BYTES, CROWD_VERSIONS, KEPT_VERSIONS
+from fl_core.broker.blobs import CHUNK_BYTES, WINDOW
 from fl_core.broker.feed import MAX_BYTES as MAX_FEED_BYTES
 from fl_core.broker.tasks import INLINE_BYTES, INLINE_MODEL_BYTES
 from fl_core.codecs import codec
@@ -31,8 +32,9 @@ class MemoryNeed:
 def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNeed:
     """What ``concurrency`` updates under way take, those that wait for the next checkpoint, versions, and the feed.
 
-    A version per fetching worker is kept, plus three, and those that come between two looks. An update is reckoned as
-    large as the model; what stays at the broker beside a server for blobs is at most ``INLINE_BYTES`` long each.
+    A version per fetching worker is kept, plus three, and those that come between two looks; what a worker has asked
+    for and not taken yet lies in its connection's buffer. An update is reckoned as large as the model; what stays at
+    the broker beside a server for blobs is at most ``INLINE_BYTES`` long each.
 
     Args:
         spec, layout: the campaign's.
@@ -49,6 +51,7 @@ def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNee
     if spec.codec.down == "int8" and model > INLINE_MODEL_BYTES:
         # Patches are kept up to a version's size, and those that come between two looks.
         versions += model + between_looks * codec("int8").max_payload_bytes(layout.num_elements)
+    versions += concurrency * min(model, WINDOW * CHUNK_BYTES)
     everything = updates(model) + versions + MAX_FEED_BYTES
     whole = codec("fp32" if spec.codec.down == "int8" else spec.codec.down).max_payload_bytes(layout.num_elements)
     if not blobs or whole <= INLINE_MODEL_BYTES:
