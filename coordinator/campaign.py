@@ -51,9 +51,9 @@ from fl_core.broker import feed
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
 from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
-from fl_core.broker.log import LogEntry, LogReader, order, scan
+from fl_core.broker.log import START, LogEntry, LogReader, order, scan
 from fl_core.broker.roster import IDLE_BEAT_SECONDS, Roster
-from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
+from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError, FencedOut
 from fl_core.layout import Layout
 from fl_core.spec import CampaignSpec, to_toml
 
@@ -68,6 +68,8 @@ MAX_SURVEY_SHARE = 0.2
 MAX_NAMED_LOST = 20
 STATUS_SECONDS = 0.5
 RETURN_SECONDS = 4.0
+# A position of the log that lies further ahead of the server's clock was not written by one.
+FUTURE_MS = 3_600_000
 FINAL_EVALUATION_SECONDS = 120.0
 
 T = TypeVar("T")
@@ -222,8 +224,9 @@ class Coordinator:
         self._roster.forget_silent()
         if self._loss is not None:
             self._register(self._loss)
-        owners = self._broker.owners()  # before the log is read: who has answered by now is in it
-        self._feed.resume_after(feed.covered_position(self._client, self._keys))
+        owners = self._broker.all_owners()  # before the log is read: who has answered by now is in it
+        covered = feed.covered_position(self._client, self._keys)
+        self._feed.resume_after(covered if order(covered)[0] <= self._clock.now_ms() + FUTURE_MS else START)
         self._payloads.recover()
         self._note_covered()
         replayed = self._replay()
@@ -241,7 +244,9 @@ class Coordinator:
         self._orders.forget()
         transaction.add(self._orders.commands(state.num_plateaus))
         attempts = {self._identity.task_id(task.number): task.attempt for task in state.ledger.open.values()}
-        stale = [name for name, row in owners.items() if row.delivered or attempts.get(name) != row.attempt]
+        stale = [
+            name for name, row in owners.items() if row is None or row.delivered or attempts.get(name) != row.attempt
+        ]
         transaction.add(self._broker.close_all_commands(stale))
         transaction.open(state.ledger.open.values())
         if self._loss is not None:
@@ -571,6 +576,9 @@ class Coordinator:
                 outage = outage or Outage()
                 self._wait_out(outage, error)
                 continue
+            except BrokerUnfit as error:
+                self._mend(error)
+                continue
             if outage is not None:
                 self._log.info("the broker is back", away_seconds=round(outage.seconds, 1))
             return result
@@ -585,3 +593,14 @@ class Coordinator:
         self._saver.hurry()
         # Everybody's beat is old now; workers need time to come back before silence means anything.
         self._wait_for_beats(self._spec.dispatch.lease_seconds)
+
+    def _mend(self, error: BrokerUnfit) -> None:
+        """Somebody has written over our keys: take them back, and restore what they held like any other loss.
+
+        Raises:
+            BrokerUnfit: it is not that.
+        """
+        if not (strange := self._patiently(lambda: self._broker.drop_strangers(self._spec.dispatch.queues))):
+            raise error
+        self._log.warning("somebody else has written over keys of fedtide's; they are dropped", keys=strange)
+        self._loss = LostData(self._identity.campaign, "held something else under the campaign's keys")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -58,7 +57,9 @@ def fedtide(ctx: click.Context) -> None:
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
+    from coordinator.strict_json import strict_json
+
+    click.echo(strict_json(value, indent=2))
 
 
 def _registry(broker: str) -> Any:

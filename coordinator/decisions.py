@@ -16,6 +16,7 @@ from coordinator.timing import Timing
 from coordinator.transaction import Transaction
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.errors import CampaignError
+from fl_core.plain_text import shown
 from fl_core.spec import CampaignSpec
 
 log = structlog.get_logger()
@@ -69,7 +70,7 @@ class Decisions:
     def take_request(self, position: str, fields: Mapping[bytes, bytes]) -> None:
         """An entry of the control stream."""
         body = {"control": position}
-        match fields.get(b"request", b"").decode(errors="replace"):
+        match fields.get(b"request", b"")[:100].decode(errors="replace"):
             case "pause":
                 self._transaction.append("paused", body)
             case "resume":
@@ -77,9 +78,9 @@ class Decisions:
             case "stop":
                 self._transaction.append("stopped", {"reason": "asked", **body})
             case "readmit":
-                self._readmit(fields.get(b"argument", b"").decode(errors="replace"), position)
+                self._readmit(fields.get(b"argument", b"")[:100].decode(errors="replace"), position)
             case other:
-                self._log.warning("unknown request", request=other)
+                self._log.warning("unknown request", request=shown(other, 60))
 
     def _readmit(self, position: str, control: str) -> None:
         parked = self._broker.parked(position)

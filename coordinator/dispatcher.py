@@ -124,7 +124,8 @@ class Dispatcher:
         Raises:
             BrokerUnavailable: nothing is known.
         """
-        owners = self._broker.owners()
+        names = {number: self._identify(number) for number in ledger.open}
+        owners = self._broker.owners(list(names.values()))
         present = self._roster.lookup(sorted({owner.worker for owner in owners.values()}))
         lost: list[tuple[OpenTask, str, str]] = []
         waiting: list[OpenTask] = []
@@ -132,7 +133,7 @@ class Dispatcher:
         answered: dict[int, int] = {}
         self._claims.begin_look()
         for task in ledger.open.values():
-            owner = owners.get(self._identify(task.number))
+            owner = owners.get(names[task.number])
             if owner is None or owner.attempt != task.attempt:
                 waiting.append(task)
             elif not owner.delivered:

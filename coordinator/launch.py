@@ -114,6 +114,8 @@ def coordinating(
         if seen is not None:
             look_elsewhere(seen, url, broker)
         writer = Writer(client, broker.keys, holder=this_process(), lease_seconds=LEASE_SECONDS)
+        if strange := broker.drop_strangers(spec.dispatch.queues):
+            log.warning("somebody else has written over keys of fedtide's; they are dropped", keys=strange)
         _take_lease(writer, store)
         folder.lock.take_over(public_url(url))
         # Not before: whoever had the lease until now may have gone on.

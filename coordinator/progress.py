@@ -42,7 +42,7 @@ class Display:
         self._spec = spec
         self._folder = folder
         self._label = label
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, emoji=False)
         self._live: Live | None = None
         self._campaign = spec.campaign.name
         self._started = time.monotonic()
@@ -76,7 +76,7 @@ class Display:
         """The first line: where other terminals can join."""
         shown = public_url(url)
         hint = f"   (other terminals: export FEDTIDE_BROKER={url})" if shown == url else ""
-        self._console.print(f"broker  [bold]{shown}[/]{hint}", highlight=False, soft_wrap=True)
+        self._console.print(Text.assemble("broker  ", (shown, "bold"), hint), soft_wrap=True)
 
     def show_launch(self, campaign: str, num_parameters: int, resumed: bool) -> None:
         """The second line: which campaign."""
@@ -84,9 +84,12 @@ class Display:
         self._started = time.monotonic()
         doing = "resuming" if resumed else "campaign"
         self._console.print(
-            f"{doing}  [bold]{campaign}[/]   {self._spec.aggregation.strategy}, {num_parameters:,} parameters, "
-            f"concurrency {self._spec.dispatch.concurrency}, files in {self._folder}",
-            highlight=False,
+            Text.assemble(
+                f"{doing}  ",
+                (campaign, "bold"),
+                f"   {self._spec.aggregation.strategy}, {num_parameters:,} parameters, "
+                f"concurrency {self._spec.dispatch.concurrency}, files in {self._folder}",
+            ),
             soft_wrap=True,
         )
 
@@ -135,7 +138,7 @@ class Display:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         table.add_column()
-        table.add_row("state", f"[bold]{summary['state']}[/]  {summary['wall_seconds']:.0f} s")
+        table.add_row("state", Text.assemble((summary["state"], "bold"), f"  {summary['wall_seconds']:.0f} s"))
         table.add_row("workers", f"{progress.live_workers} alive, {progress.claimed} training")
         table.add_row(
             "merged",

@@ -43,6 +43,9 @@ from fl_core.spec import CampaignSpec
 
 DEVICE_SCORES = ("personal_accuracy", "personal_loss", "global_accuracy", "global_loss")
 MAX_SCORED_DEVICES = 10_000
+# Devices say how much they fetched. A sum that no double holds exactly is of no use to anybody, and one of more than
+# 64 bits cannot be written into a checkpoint.
+MAX_TOTAL_BYTES = 2**53
 
 
 class Phase(enum.StrEnum):
@@ -214,8 +217,8 @@ class CampaignState:
         effects.admitted = admitted
         self.fruitless.end()
         update = admitted.update
-        self.bytes_up += update.payload_bytes
-        self.bytes_down += update.bytes_down
+        self.bytes_up = min(MAX_TOTAL_BYTES, self.bytes_up + update.payload_bytes)
+        self.bytes_down = min(MAX_TOTAL_BYTES, self.bytes_down + update.bytes_down)
         self._note_device_scores(update)
         effects.closed.append(admitted.task.number)
         if update.blob:
@@ -389,7 +392,11 @@ class CampaignState:
         if not is_authentic(self._secret, entry):
             self._refuse(RejectedUpdate(Reason.MALFORMED, "the event is not signed by a coordinator"), entry, effects)
             return
-        event = CampaignEvent.from_bytes(entry.header)
+        try:
+            event = CampaignEvent.from_bytes(entry.header)
+        except RejectedUpdate as error:  # another release's, under the same secret
+            self._refuse(error, entry, effects)
+            return
         if event.campaign != self._campaign or event.sequence != self.sequence + 1:
             return  # a commit that was repeated after an answer was lost on the way: the first one counts
         self.sequence = event.sequence

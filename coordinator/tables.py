@@ -10,6 +10,7 @@ from fl_core.broker.fitness import Finding
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 Row = Mapping[str, Any]
 
@@ -19,11 +20,14 @@ STATE_STYLES = {"running": "green", "paused": "yellow", "interrupted": "yellow",
 
 
 def console() -> Console:
-    """Standard output; wide where no terminal sets the width, so that a pipe cuts nothing."""
+    """Standard output; wide where no terminal sets the width, so that a pipe cuts nothing.
+
+    Text is shown as it is: what looks like markup may be a worker's or a codec's name.
+    """
     from rich.console import Console
 
-    found = Console()
-    return found if found.is_terminal else Console(width=PIPED_WIDTH)
+    found = Console(markup=False, emoji=False)
+    return found if found.is_terminal else Console(width=PIPED_WIDTH, markup=False, emoji=False)
 
 
 def new_table(*columns: str, title: str | None = None) -> Table:
@@ -73,6 +77,16 @@ def duration(seconds: float | None) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
+def _styled(text: str, style: str) -> Text:
+    from rich.text import Text
+
+    return Text(text, style=style)
+
+
+def _state(state: str) -> Text:
+    return _styled(state, STATE_STYLES.get(state, "white"))
+
+
 def print_campaigns(rows: Iterable[Row]) -> None:
     """`fedtide campaigns`."""
     table = new_table("campaign", "state", "version", "merged", "out", "accuracy", "seconds", "per second")
@@ -81,7 +95,7 @@ def print_campaigns(rows: Iterable[Row]) -> None:
         state = row.get("state", "unknown")
         table.add_row(
             row["campaign"],
-            f"[{STATE_STYLES.get(state, 'white')}]{state}[/]",
+            _state(state),
             str(row.get("versions", "–")),
             str(row.get("merged", "–")),
             str(row.get("out", "–")),
@@ -103,7 +117,7 @@ def print_status(row: Row) -> None:
     state, staleness = row["state"], row["staleness"]
     reason = f" ({row['stop_reason']})" if row.get("stop_reason") else ""
     table.add_row("campaign", row["campaign"])
-    table.add_row("state", f"[{STATE_STYLES.get(state, 'white')}]{state}[/]{reason}")
+    table.add_row("state", _state(state).append(reason, style="none"))
     table.add_row("coordinator", row.get("writer") or "none runs now")
     table.add_row("strategy", f"{row['strategy']}, {row['num_parameters']:,} parameters")
     table.add_row("version", f"{row['versions']}, {row.get('buffered', 0)} of {row.get('buffer_size', '–')} buffered")
@@ -159,7 +173,7 @@ def print_workers(rows: Iterable[Row]) -> None:
         style = {"training": "green", "silent": "red", "delivering": "yellow"}.get(row["state"], "white")
         table.add_row(
             row["worker"],
-            f"[{style}]{row['state']}[/]",
+            _styled(row["state"], style),
             _task_number(row["holding"]),
             f"{row['silent_seconds']:.1f}",
             ",".join(row["queues"]),
@@ -215,5 +229,5 @@ def print_findings(findings: Iterable[Finding]) -> None:
         table.add_column(column, overflow="fold")
     for finding in findings:
         style = {"ok": "green", "warning": "yellow", "fail": "red"}[finding.verdict]
-        table.add_row(finding.name, f"[{style}]{finding.verdict}[/]", finding.detail, finding.remedy)
+        table.add_row(finding.name, _styled(finding.verdict, style), finding.detail, finding.remedy)
     console().print(table)

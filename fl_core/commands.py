@@ -15,6 +15,7 @@ import click
 
 from fl_core.errors import FedtideError, InvariantError, SpecError
 from fl_core.extras import EXTRAS, missing
+from fl_core.plain_text import shown_lines
 from fl_core.redaction import redact
 
 EXIT_BAD_INPUT = 2
@@ -55,7 +56,7 @@ def fail(error: FedtideError) -> None:
     Raises:
         SystemExit: always, with code 2.
     """
-    click.secho(redact(f"Error: {error}"), fg="red", err=True)
+    click.secho(redact(f"Error: {shown_lines(error)}"), fg="red", err=True)
     raise SystemExit(EXIT_BAD_INPUT)
 
 

@@ -9,7 +9,10 @@ from typing import Any, TextIO
 
 import structlog
 
+from fl_core.plain_text import shown_lines
 from fl_core.redaction import redact
+
+MAX_CHARACTERS = 100_000
 
 
 def configure_logs(level: str = "info", *, json_lines: bool | None = None, stream: TextIO | None = None) -> None:
@@ -45,6 +48,7 @@ def configure_logs(level: str = "info", *, json_lines: bool | None = None, strea
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                _printable,
                 renderer,
                 lambda _logger, _name, line: redact(str(line)),
             ],
@@ -56,3 +60,9 @@ def configure_logs(level: str = "info", *, json_lines: bool | None = None, strea
     # What these say at INFO is of use to their own developers only.
     for name in ("celery", "kombu", "amqp", "matplotlib", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+
+
+def _printable(logger: Any, method: str, event: Any) -> Any:
+    """What a device says is told here too: none of it may steer the terminal."""
+    texts = {name: shown_lines(value, MAX_CHARACTERS) for name, value in event.items() if isinstance(value, str)}
+    return {**event, **texts}

@@ -40,6 +40,7 @@ from fl_core.errors import Reason, RejectedUpdate
 FORMAT_VERSION = 1
 MAX_RECORD_BYTES = 64 * 1024
 MAX_DETAIL_CHARACTERS = 8_000
+MAX_LABEL_CHARACTERS = 400
 MAX_MAP_ITEMS = 1024
 MAX_LIST_ITEMS = 4096
 # One event may issue a whole campaign's tasks, one list entry each: dispatch.concurrency goes up to 100 000.
@@ -48,6 +49,10 @@ MAX_EVENT_ITEMS = 2**17
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
 _HEX_DIGEST = re.compile(r"[0-9a-f]{16,64}")
 _MAX_INT = 2**53
+# No update, model or count of examples is larger; the sum over a campaign stays far below what msgpack and JSON hold.
+_MAX_SIZE = 2**40
+# What a device measures of itself is smaller; sums of squares of it stay finite.
+MAX_MEASURE = 1e15
 _MAX_DEPTH = 16
 
 # A hostile value is shown in part only: its full repr may be long, or nested beyond Python's recursion limit.
@@ -62,12 +67,13 @@ def _malformed(detail: str) -> RejectedUpdate:
 Check = Callable[[Any], bool]
 
 
-def _identifier(value: Any) -> bool:
+def is_identifier(value: Any) -> bool:
+    """Whether this may name a campaign, a task, a worker, a queue or a codec."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
 def _name_or_empty(value: Any) -> bool:
-    return value == "" or _identifier(value)
+    return value == "" or is_identifier(value)
 
 
 def _digest(value: Any) -> bool:
@@ -84,6 +90,19 @@ def _count(value: Any) -> bool:
 
 def _positive(value: Any) -> bool:
     return type(value) is int and 0 < value < _MAX_INT
+
+
+def _size(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_SIZE
+
+
+def _some(value: Any) -> bool:
+    return type(value) is int and 0 < value <= _MAX_SIZE
+
+
+def _label(value: Any) -> bool:
+    """One line of text that a screen can take."""
+    return isinstance(value, str) and len(value) <= MAX_LABEL_CHARACTERS and value.isprintable()
 
 
 def _finite(value: Any) -> bool:
@@ -139,15 +158,19 @@ def _event_body(value: Any) -> bool:
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, dict) and len(value) <= 64 and _short_names(value) and all(map(_finite, value.values()))
+    return isinstance(value, dict) and len(value) <= 64 and _short_names(value) and all(map(_measure, value.values()))
+
+
+def _measure(value: Any) -> bool:
+    return _finite(value) and abs(value) <= MAX_MEASURE
 
 
 def _short_names(value: Any) -> bool:
-    return all(isinstance(key, str) and len(key) <= 64 and _is_utf8(key) for key in value)
+    return all(isinstance(key, str) and len(key) <= 64 and key.isprintable() for key in value)
 
 
 def _names(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) <= 64 and all(_identifier(name) for name in value)
+    return isinstance(value, (list, tuple)) and len(value) <= 64 and all(is_identifier(name) for name in value)
 
 
 def _one_of(*choices: str) -> Check:
@@ -244,10 +267,10 @@ class TaskCall(_Record):
 
     max_bytes: ClassVar[int] = 1024
 
-    campaign: str = _checked(_identifier)
-    task_id: str = _checked(_identifier)
+    campaign: str = _checked(is_identifier)
+    task_id: str = _checked(is_identifier)
     attempt: int = _checked(_positive)
-    queue: str = _checked(_identifier)
+    queue: str = _checked(is_identifier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,14 +285,14 @@ class TrainOrder(_Record):
         timeout_seconds: how long the coordinator waits after the worker took the task.
     """
 
-    campaign: str = _checked(_identifier)
+    campaign: str = _checked(is_identifier)
     timeout_seconds: float = _checked(_finite)
-    model_factory: str = _checked(_identifier)
+    model_factory: str = _checked(is_identifier)
     model_args: Mapping[str, Any] = _checked(_map)
     layout_digest: str = _checked(_digest)
     training: Mapping[str, Any] = _checked(_map)
     learning_rate_factor: float = _checked(_share, default=1.0)
-    codec: str = _checked(_identifier)
+    codec: str = _checked(is_identifier)
     codec_args: Mapping[str, Any] = _checked(_map, default_factory=dict)
     sends: str = _checked(_one_of("delta", "parameters", "soft_labels"))
 
@@ -278,9 +301,9 @@ class TrainOrder(_Record):
 class TrainTask(TrainOrder):
     """A task with its order, as a worker has it after the claim; it travels in these two parts."""
 
-    task_id: str = _checked(_identifier)
+    task_id: str = _checked(is_identifier)
     attempt: int = _checked(_positive)
-    queue: str = _checked(_identifier)
+    queue: str = _checked(is_identifier)
 
     @classmethod
     def of(cls, call: TaskCall | TrainTask, order: TrainOrder) -> TrainTask:
@@ -315,21 +338,21 @@ class ModelUpdate(_Record):
         seconds: parts of the task's life, each measured by one clock: queue, fetch, train, encode.
     """
 
-    campaign: str = _checked(_identifier)
-    task_id: str = _checked(_identifier)
+    campaign: str = _checked(is_identifier)
+    task_id: str = _checked(is_identifier)
     attempt: int = _checked(_positive)
-    worker: str = _checked(_identifier)
+    worker: str = _checked(is_identifier)
     base_version: int = _checked(_count)
-    num_examples: int = _checked(_positive)
+    num_examples: int = _checked(_some)
     sends: str = _checked(_one_of("delta", "parameters", "soft_labels"))
     part: int = _checked(_count, default=0)
-    codec: str = _checked(_identifier)
+    codec: str = _checked(is_identifier)
     layout_digest: str = _checked(_digest)
     payload_bytes: int = _checked(_count)
     payload_digest: str = _checked(_digest)
     blob: str = _checked(_name_or_empty)
     num_chunks: int = _checked(_count)
-    bytes_down: int = _checked(_count)
+    bytes_down: int = _checked(_size)
     metrics: Mapping[str, float] = _checked(_numbers)
     seconds: Mapping[str, float] = _checked(_numbers)
 
@@ -343,10 +366,10 @@ class TaskReport(_Record):
         detail: one sentence, or the end of a traceback.
     """
 
-    campaign: str = _checked(_identifier)
-    task_id: str = _checked(_identifier)
+    campaign: str = _checked(is_identifier)
+    task_id: str = _checked(is_identifier)
     attempt: int = _checked(_positive)
-    worker: str = _checked(_identifier)
+    worker: str = _checked(is_identifier)
     outcome: str = _checked(_one_of("failed", "handed_back"))
     detail: str = _checked(_text)
 
@@ -379,7 +402,7 @@ class CampaignEvent(_Record):
     max_bytes: ClassVar[int] = 16 * 2**20
     max_items: ClassVar[int] = MAX_EVENT_ITEMS
 
-    campaign: str = _checked(_identifier)
+    campaign: str = _checked(is_identifier)
     sequence: int = _checked(_positive)
     kind: str = _checked(_one_of(*EventKind.__args__))  # type: ignore[attr-defined]
     body: Mapping[str, Any] = _checked(_event_body)
@@ -394,15 +417,15 @@ class Beat(_Record):
         holding: ``campaign/task_id#attempt`` of the task in hand, or empty.
     """
 
-    worker: str = _checked(_identifier)
+    worker: str = _checked(is_identifier)
     state: str = _checked(_one_of("idle", "training", "delivering", "leaving"))
     queues: tuple[str, ...] = _checked(_names)
-    holding: str = _checked(_text)
-    host: str = _checked(_text)
+    holding: str = _checked(_label)
+    host: str = _checked(_label)
     pid: int = _checked(_count)
     started_ms: int = _checked(_count)
     threads: int = _checked(_count)
-    device: str = _checked(_text)
+    device: str = _checked(_label)
     num_done: int = _checked(_count)
     num_failed: int = _checked(_count)
     bytes_up: int = _checked(_count)

@@ -20,6 +20,7 @@ from fl_core.broker.url import public_url
 from fl_core.errors import BrokerError, RejectedUpdate, SpecError
 from fl_core.exposition import MetricsServer
 from fl_core.messages import Beat, TaskCall, TaskReport
+from fl_core.plain_text import shown
 from fl_core.process import end_with_parent
 from workers.outbox import Outbox
 from workers.pulse import Pulse, Vitals
@@ -180,7 +181,7 @@ class Daemon:
             state="leaving" if self._leaving.is_set() else vitals.state,
             queues=self._settings.queues,
             holding=vitals.holding,
-            host=platform.node(),
+            host=shown(platform.node(), 255),
             pid=os.getpid(),
             started_ms=self._started_ms,
             threads=self._settings.threads,

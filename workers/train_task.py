@@ -26,7 +26,15 @@ from fl_core.broker.tasks import Claim, Head, TaskBroker, payload_place
 from fl_core.codecs import codec
 from fl_core.errors import BrokerError, BrokerUnavailable, DataError, RejectedUpdate, SpecError, TrainingStopped
 from fl_core.factory import call, gate
-from fl_core.messages import MAX_DETAIL_CHARACTERS, ModelUpdate, TaskCall, TaskReport, TrainTask, holding_name
+from fl_core.messages import (
+    MAX_DETAIL_CHARACTERS,
+    MAX_MEASURE,
+    ModelUpdate,
+    TaskCall,
+    TaskReport,
+    TrainTask,
+    holding_name,
+)
 from fl_core.models.build import build_model
 from fl_core.redaction import redact
 from fl_core.training.device import pick_device
@@ -372,7 +380,7 @@ class Trainer:
 
 
 def _finite(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return {name: value for name, value in metrics.items() if math.isfinite(value) and abs(value) <= MAX_MEASURE}
 
 
 def _reusable(outcome: Outcome, model: CachedModel) -> FloatArray | None:

@@ -46,14 +46,14 @@ class _FromObserver(Collector):
 
     def collect(self) -> Iterable[Metric]:
         seen = self._observer.snapshot
-        yield from _of_broker(seen)
+        yield from _of_broker(seen, up=not self._observer.trouble())
         yield from _of_queues(seen)
         yield from _of_workers(seen)
         yield from _of_campaigns(seen)
 
 
-def _of_broker(seen: Snapshot) -> Iterator[Metric]:
-    yield GaugeMetricFamily("fedtide_broker_up", "1 if the broker answered the last look.", float(not seen.error))
+def _of_broker(seen: Snapshot, *, up: bool) -> Iterator[Metric]:
+    yield GaugeMetricFamily("fedtide_broker_up", "1 if the broker answered the last look, just now.", float(up))
     age = max(0.0, time.time() - seen.seen_at)
     yield GaugeMetricFamily("fedtide_monitor_age_seconds", "Age of what is shown here.", age)
     if seen.vitals is None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from fl_core.broker.registry import QueueState, Registry
 from fl_core.broker.roster import Presence, Roster
 from fl_core.broker.vitals import Lengths, Vitals, read_lengths, read_vitals
 from fl_core.errors import BrokerError
+from fl_core.plain_text import shown
 
 log = structlog.get_logger()
 
@@ -36,6 +37,8 @@ FEED_PAGE = 500
 FEED_PAGES_PER_POLL = 40
 FORGET_TRACK_SECONDS = 600.0
 QUEUE_POINTS = 300
+# A look takes as long as the broker lets it, some reads of some seconds each. After this, nobody looks any more.
+STALE_SECONDS = 45.0
 OVER = ("finished", "stopped")
 # What an overview shows of a campaign; the rest of a status is for those who look at this one.
 _TOO_LONG = ("merged_by_worker",)
@@ -65,7 +68,7 @@ class _Followed:
 
     track: Track = field(default_factory=Track)
     position: str = "0-0"
-    number: tuple[int, int] = (-1, -1)
+    numbers: set[tuple[int, int]] = field(default_factory=set)
     wanted_at: float = 0.0
 
 
@@ -108,6 +111,7 @@ class Observer:
         self._next_workers = self._next_all_campaigns = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._looked_at = time.monotonic()
         self.snapshot = Snapshot()
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -123,25 +127,49 @@ class Observer:
         if self._thread is not None:
             self._thread.join(5)
 
+    def trouble(self) -> str:
+        """Why what is shown is not what is there: the broker is away, or this observer does not look. Empty if it is.
+
+        A thread that has died is started again.
+        """
+        if self._thread is not None and not self._thread.is_alive() and not self._stopping.is_set():
+            log.error("the monitor's observer has ended; starting it again")
+            self.start()
+        seen = self.snapshot
+        silent = time.monotonic() - self._looked_at
+        if self._thread is not None and silent > STALE_SECONDS:
+            return f"the monitor has not looked at the broker for {silent:.0f} s; what is shown is of {_clock(seen)}"
+        return seen.error
+
     def _run(self) -> None:
-        told = False
+        told = ""
         while not self._stopping.is_set():
             started = time.monotonic()
+            reason = ""
             try:
                 self.poll()
-                told = False
             except BrokerError as error:
-                last = self.snapshot
-                self.snapshot = Snapshot(
-                    last.sequence + 1, last.seen_at, str(error), last.vitals, last.campaigns, last.lengths,
-                    last.queues, last.workers, last.workers_seen_at,
-                )  # fmt: skip
+                reason = str(error)
                 if not told:
-                    log.warning("the monitor waits for the broker", reason=str(error))
-                    told = True
-            took = time.monotonic() - started
+                    log.warning("the monitor waits for the broker", reason=reason)
+            except Exception as error:  # a mistake of ours must not leave a page that looks alive
+                reason = f"the monitor cannot read what the broker holds ({type(error).__name__}: {shown(error, 200)})"
+                if not told:
+                    log.exception("the monitor cannot read what the broker holds")
+            if reason:
+                self._note(reason)
+            told = reason
+            self._looked_at = time.monotonic()
+            took = self._looked_at - started
             pause = max(POLL_SECONDS - took, took / MAX_SHARE - took if took > POLL_SECONDS / 2 else 0.1)
             self._stopping.wait(min(pause, MAX_PAUSE_SECONDS))
+
+    def _note(self, reason: str) -> None:
+        """Nothing new was seen, for this reason; the rest is what was last seen."""
+        last = self.snapshot
+        self.snapshot = replace(
+            last, sequence=last.sequence + 1, error=f"{reason.rstrip('.')}; what is shown is of {_clock(last)}."
+        )
 
     # -- polling ---------------------------------------------------------------------------------------------------
 
@@ -154,9 +182,13 @@ class Observer:
         now = time.time()
         campaigns = self._look_at_campaigns()
         active = [name for name, status in campaigns.items() if status.get("state") not in OVER]
-        queues = self._registry.queues()
         workers, seen_at = self._look_at_workers(now)
+        known = {queue for status in campaigns.values() for queue in status.get("queues", ())}
+        queues = self._registry.queues(known | {queue for worker in workers for queue in worker.beat.queues})
         with self._lock:
+            names = {queue.name for queue in queues}
+            for gone in self._queues.keys() - names:
+                del self._queues[gone]
             for queue in queues:
                 past = self._queues.setdefault(queue.name, QueuePast())
                 past.points.append((now, queue.depth, queue.oldest_seconds, queue.published, queue.claimed))
@@ -235,14 +267,20 @@ class Observer:
     def _read_on(self, campaign: str, followed: _Followed) -> None:
         keys = CampaignKeys(campaign)
         for _ in range(FEED_PAGES_PER_POLL):
-            entries = feed.read_feed(self._client, keys, followed.position, FEED_PAGE)
+            entries, position = feed.read_feed(self._client, keys, followed.position, FEED_PAGE)
             for entry in entries:
-                if entry.number > followed.number:
+                if entry.number not in followed.numbers:  # else a commit that was repeated
                     followed.track.add(entry.lines)
-                    followed.number = entry.number
-                followed.position = entry.position
-            if len(entries) < FEED_PAGE:
+                    followed.numbers.add(entry.number)
+            if len(followed.numbers) > 2 * feed.MAX_ENTRIES:
+                followed.numbers = {entry.number for entry in entries}
+            if position == followed.position:
                 return
+            followed.position = position
+
+
+def _clock(seen: Snapshot) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seen.seen_at)) if seen.seen_at else "nothing"
 
 
 def brief(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def watch(observer: Observer, campaign: str | None) -> None:
     Args:
         campaign: None follows the newest active one.
     """
-    console = Console()
+    console = Console(markup=False, emoji=False)
     try:
         with _keys() as pressed, Live(Text("looking ..."), console=console, screen=console.is_terminal) as live:
             while True:
@@ -186,7 +186,7 @@ def _histogram(histogram: Row | None) -> Table:
         return table
     total, most = sum(histogram["counts"]), max(histogram["counts"])
     labels = [str(bound) for bound in STALENESS_BOUNDS] + [f">{STALENESS_BOUNDS[-1]}"]
-    for label, count in zip(labels, histogram["counts"], strict=True):
+    for label, count in zip(labels, histogram["counts"], strict=False):
         if count:
             table.add_row(Text(label, justify="right"), "█" * max(1, round(16 * count / most)), f"{count / total:.0%}")
     return table

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coordinator.buckets import STALENESS_BOUNDS, staleness_buckets
+from fl_core.messages import is_identifier
 
 # Twice this many points are kept before every other one is dropped: a chart has a point per pixel or two.
 MAX_POINTS = 400
 MAX_EVENTS = 200
 MAX_WORKERS = 20_000
 NUM_SPARKS = 24
+MAX_REASONS = 64
+# A campaign of thirty thousand years.
+MAX_SECONDS = 1e12
 
 
 @dataclass(slots=True)
@@ -59,7 +63,7 @@ class Track:
     """
 
     def __init__(self) -> None:
-        self.evaluations: list[tuple[float, int, int, float, float | None]] = []
+        self.evaluations: list[tuple[float, int, int, float | None, float | None]] = []
         self.intervals: list[Interval] = []
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self.workers: dict[str, WorkerPast] = {}
@@ -70,19 +74,29 @@ class Track:
         self._min_seconds = 0.0
 
     def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Take in one entry's lines; an unknown kind is an event of which nothing is known."""
+        """Take in one entry's lines; an unknown kind is an event of which nothing is known.
+
+        A line that has not the form of its kind was written by no coordinator, and is left out.
+        """
         for line in lines:
+            if not 0 <= line["seconds"] <= MAX_SECONDS:
+                continue
             match line["kind"]:
                 case "evaluation":
-                    self._add_evaluation(line)
+                    if _are_counts(line, "version", "merged") and _are_scores(line, "loss", "accuracy"):
+                        self._add_evaluation(line)
                 case "merges":
-                    self._add_merges(line)
+                    if _are_counts(line, "version", "merged", "updates") and _are_merges(line):
+                        self._add_merges(line)
                 case "rejections":
-                    self._add_rejections(line)
-                    self._add_event(line)
-                case _:
-                    if line["kind"] == "worker":
+                    if _are_counters(line, "reasons", "workers"):
+                        self._add_rejections(line)
+                        self._add_event(line)
+                case "worker":
+                    if is_identifier(line.get("worker")) and isinstance(line.get("event"), str):
                         self._worker(line["worker"]).last_event = line["event"]
+                        self._add_event(line)
+                case _:
                     self._add_event(line)
 
     # -- kinds -----------------------------------------------------------------------------------------------------
@@ -116,6 +130,8 @@ class Track:
 
     def _add_rejections(self, line: Mapping[str, Any]) -> None:
         for reason, count in line["reasons"].items():
+            if reason not in self.rejected and len(self.rejected) >= MAX_REASONS:
+                continue
             self.rejected[reason] = self.rejected.get(reason, 0) + count
         for name, count in line["workers"].items():
             if name:
@@ -149,10 +165,42 @@ class Track:
         return {
             "generation": self.generation,
             "bounds": list(STALENESS_BOUNDS),
-            "evaluations": [[e[0], e[1], e[2], round(e[3], 6), e[4]] for e in self.evaluations],
+            "evaluations": [[*e[:3], None if e[3] is None else round(e[3], 6), e[4]] for e in self.evaluations],
             "intervals": [[i.seconds, i.version, i.merged, i.updates, i.buckets] for i in self.intervals],
             "events": list(self.events),
         }
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _are_counts(line: Mapping[str, Any], *names: str) -> bool:
+    return all(_is_count(line.get(name)) for name in names)
+
+
+def _are_scores(line: Mapping[str, Any], *names: str) -> bool:
+    return all(name in line and (line[name] is None or _is_number(line[name])) for name in names)
+
+
+def _are_counters(line: Mapping[str, Any], *names: str) -> bool:
+    return all(isinstance(line.get(name), dict) and all(map(_is_count, line[name].values())) for name in names)
+
+
+def _are_merges(line: Mapping[str, Any]) -> bool:
+    """Whether staleness and workers are as ``coordinator/feed.py`` writes them."""
+    staleness, workers = line.get("staleness"), line.get("workers")
+    return (
+        isinstance(staleness, list)
+        and isinstance(workers, dict)
+        and all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_count, pair)) for pair in staleness)
+        and all(is_identifier(name) for name in workers)
+        and all(isinstance(row, list) and len(row) == 3 and all(map(_is_number, row)) for row in workers.values())
+    )
 
 
 def thin_evaluations(rows: list[Any]) -> list[Any]:

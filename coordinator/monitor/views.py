@@ -28,7 +28,7 @@ def overview(observer: Observer, seen: Snapshot) -> Row:
     return {
         "sequence": seen.sequence,
         "seen_at": seen.seen_at,
-        "error": seen.error,
+        "error": observer.trouble(),
         "broker": _broker(seen),
         "campaigns": [
             {"campaign": name, **{key: status[key] for key in _OVERVIEW if key in status}}

@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -40,6 +40,7 @@ from coordinator.monitor.metrics import exposition
 from coordinator.monitor.observer import Observer
 from coordinator.monitor.track import Track
 from coordinator.quarantine import list_parked
+from coordinator.strict_json import strict_json
 from fl_core.broker.connection import connect
 from fl_core.broker.registry import Registry
 from fl_core.errors import BrokerError, CampaignError, SpecError
@@ -182,7 +183,7 @@ class _Server:
         self._observer = observer
         self._client = connect(broker, timeout_seconds=5)
         self._control = control
-        self._overview: tuple[int, dict[str, Any]] = (-1, {})
+        self._overview: tuple[tuple[int, str], dict[str, Any]] = ((-1, ""), {})
 
     # -- the page --------------------------------------------------------------------------------------------------
 
@@ -198,15 +199,15 @@ class _Server:
 
     def _overview_now(self) -> dict[str, Any]:
         """Made once per look of the observer, however many pages are open."""
-        seen = self._observer.snapshot
-        if self._overview[0] != seen.sequence:
+        seen, trouble = self._observer.snapshot, self._observer.trouble()
+        if self._overview[0] != (seen.sequence, trouble):
             row = views.overview(self._observer, seen)
-            self._overview = (seen.sequence, {**row, "control": self._control is not None})
+            self._overview = ((seen.sequence, trouble), {**row, "control": self._control is not None})
         return self._overview[1]
 
     async def overview(self, request: Request) -> Response:
         """Everything at a glance."""
-        return JSONResponse(self._overview_now())
+        return _json(self._overview_now())
 
     async def campaign(self, request: Request) -> Response:
         """One campaign, now and before."""
@@ -217,11 +218,11 @@ class _Server:
         try:
             await run_in_threadpool(self._observer.follow, campaign)
         except BrokerError as error:
-            return JSONResponse({"error": str(error)}, status_code=503)
+            return _json({"error": str(error)}, status_code=503)
         with self._observer.lock:
             track = self._observer.track(campaign)
             series = {} if track is None else track.series()
-        return JSONResponse({**views.campaign_now(seen, campaign), "series": series})
+        return _json({**views.campaign_now(seen, campaign), "series": series})
 
     async def workers(self, request: Request) -> Response:
         """One page of workers."""
@@ -237,7 +238,7 @@ class _Server:
                 sort=query.get("sort", "worker"),
                 search=query.get("search", ""),
             )
-        return JSONResponse(page)
+        return _json(page)
 
     async def rejected(self, request: Request) -> Response:
         """The newest rejected updates of a campaign."""
@@ -247,8 +248,8 @@ class _Server:
         try:
             rows = await run_in_threadpool(list_parked, self._client, campaign, MAX_PARKED_SHOWN)
         except BrokerError as error:
-            return JSONResponse({"error": str(error)}, status_code=503)
-        return JSONResponse({"rows": rows})
+            return _json({"error": str(error)}, status_code=503)
+        return _json({"rows": rows})
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
@@ -256,7 +257,7 @@ class _Server:
 
     async def health(self, request: Request) -> Response:
         """For health checks."""
-        error = self._observer.snapshot.error
+        error = self._observer.trouble()
         return Response(error or "ok", status_code=503 if error else 200, media_type="text/plain")
 
     # -- live ------------------------------------------------------------------------------------------------------
@@ -271,10 +272,10 @@ class _Server:
         )
 
     async def _events(self, request: Request, campaign: str) -> AsyncIterator[bytes]:
-        sent, quiet, news = -1, 0.0, _News()
+        sent, quiet, news = (-1, False), 0.0, _News()
         while not await request.is_disconnected():
-            seen = self._observer.snapshot
-            if seen.sequence == sent:
+            seen, trouble = self._observer.snapshot, bool(self._observer.trouble())
+            if (seen.sequence, trouble) == sent:
                 await asyncio.sleep(TICK_SECONDS)
                 quiet += TICK_SECONDS
                 if quiet >= KEEPALIVE_SECONDS:
@@ -291,7 +292,7 @@ class _Server:
                 with self._observer.lock:
                     track = self._observer.track(campaign)
                     message["news"] = None if track is None else news.since_last(track)
-            first, sent, quiet = sent < 0, seen.sequence, 0.0
+            first, sent, quiet = sent[0] < 0, (seen.sequence, trouble), 0.0
             if first:
                 message["queue_series"] = views.queue_series(self._observer)
             yield _event("hello" if first else "now", message)
@@ -301,10 +302,10 @@ class _Server:
     async def control(self, request: Request) -> Response:
         """Pause, resume or stop a campaign."""
         if self._control is None:
-            return JSONResponse({"error": "this monitor only shows; start it with --control TOKEN."}, status_code=403)
+            return _json({"error": "this monitor only shows; start it with --control TOKEN."}, status_code=403)
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._control.encode()):
-            return JSONResponse({"error": "the token is not the one of --control."}, status_code=401)
+            return _json({"error": "the token is not the one of --control."}, status_code=401)
         campaign = request.path_params["campaign"]
         status = self._observer.snapshot.campaigns.get(campaign)
         if status is None:
@@ -312,15 +313,15 @@ class _Server:
         body = await _small_json(request)
         wanted = body.get("request") if isinstance(body, dict) else None
         if wanted not in REQUESTS:
-            return JSONResponse({"error": f"request must be one of {', '.join(REQUESTS)}."}, status_code=400)
+            return _json({"error": f"request must be one of {', '.join(REQUESTS)}."}, status_code=400)
         if status.get("state") not in REQUESTS[wanted]:
             sentence = f"campaign {campaign} is {status.get('state')}; {wanted} does not apply."
-            return JSONResponse({"error": sentence}, status_code=409)
+            return _json({"error": sentence}, status_code=409)
         try:
             await run_in_threadpool(Registry(self._client).request, campaign, wanted)
         except (BrokerError, CampaignError) as error:
-            return JSONResponse({"error": str(error)}, status_code=503)
-        return JSONResponse({"campaign": campaign, "request": wanted}, status_code=202)
+            return _json({"error": str(error)}, status_code=503)
+        return _json({"campaign": campaign, "request": wanted}, status_code=202)
 
 
 class _News:
@@ -351,8 +352,12 @@ class _News:
         }
 
 
+def _json(value: Any, status_code: int = 200) -> Response:
+    return Response(strict_json(value), status_code=status_code, media_type="application/json")
+
+
 def _event(name: str, value: Any) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+    return f"event: {name}\ndata: {strict_json(value)}\n\n".encode()
 
 
 def _file(name: str) -> Response:
@@ -363,7 +368,7 @@ def _file(name: str) -> Response:
 
 
 def _not_found(campaign: str) -> Response:
-    return JSONResponse({"error": f"there is no campaign {campaign!r}."}, status_code=404)
+    return _json({"error": f"there is no campaign {campaign!r}."}, status_code=404)
 
 
 def _integer(text: str | None, default: int) -> int:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-import msgpack
 import redis
 
-from fl_core.broker import blobs, scripts
+from fl_core.broker import blobs, rows, scripts
 from fl_core.broker import keys as broker_keys
 from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.doorbell import is_of
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.log import START, event_mac, is_position, order
+from fl_core.broker.status import read_status
+from fl_core.plain_text import shown_lines
 
 # Redis' script engine takes a command of some thousand words.
 _WORDS = 2000
@@ -31,6 +32,9 @@ ENDED = "ended"
 # The quarantine is bounded in count and in bytes: parking never costs the campaign more than this.
 MAX_PARKED = 256
 MAX_PARKED_BYTES = 256 * 1024
+_MAX_QUARANTINE_BYTES = 3 * MAX_PARKED * MAX_PARKED_BYTES
+_PARKED_TEXTS = ("reason", "detail", "worker")
+_PAGE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,16 @@ class Owner:
     claimed_ms: int
     delivered: bool
     worker: str
+
+    @classmethod
+    def from_row(cls, row: bytes) -> Self:
+        """As ``CLAIM`` and ``DELIVER`` write it.
+
+        Raises:
+            BadRow: they did not.
+        """
+        attempt, claimed, delivered, worker = rows.parts(row, 4)
+        return cls(rows.number(attempt), rows.number(claimed), delivered == b"1", rows.name(worker))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,31 +115,41 @@ class CampaignBroker:
     def epoch(self) -> str | None:
         """What was drawn at the campaign's launch; None if the server does not know the campaign (any more)."""
         with broker_errors("reading the epoch"):
-            value = self._client.get(self.keys.epoch)
-        return None if value is None else value.decode(errors="replace")
+            value = self._client.getrange(self.keys.epoch, 0, 100)
+        return value.decode(errors="replace") or None
 
     def holder(self) -> str | None:
         """Who coordinates the campaign now; None if nobody does."""
         with broker_errors("reading the lease"):
-            value = self._client.get(self.keys.writer)
-        return None if value is None else value.decode(errors="replace")
+            value = self._client.getrange(self.keys.writer, 0, 400)
+        return value.decode(errors="replace") or None
 
     def trimmed(self) -> str:
         """The position up to which the log was trimmed; ``0-0`` if it never was."""
         with broker_errors("reading how far the log was trimmed"):
-            value = (self._client.get(self.keys.trimmed) or b"").decode(errors="replace")
+            value = self._client.getrange(self.keys.trimmed, 0, 100).decode(errors="replace")
         return value if is_position(value) else START
 
-    def owners(self) -> dict[str, Owner]:
-        """Who has which task, by task id: at most one row per open task."""
+    def owners(self, task_ids: Sequence[str]) -> dict[str, Owner]:
+        """Who has which of some tasks, by task id. A row that cannot be read is nobody's claim."""
+        if not task_ids or rows.too_large(self._client, [self.keys.owners]):
+            return {}
+        found: list[bytes | None] = []
+        with broker_errors("reading who has which task"):
+            for start in range(0, len(task_ids), _PAGE):
+                found += self._client.hmget(self.keys.owners, task_ids[start : start + _PAGE])
+        claimed = [(task_id, row) for task_id, row in zip(task_ids, found, strict=True) if row is not None]
+        return dict(rows.good(self.keys.owners, claimed, lambda item: (item[0], Owner.from_row(item[1]))))
+
+    def all_owners(self) -> dict[str, Owner | None]:
+        """Who has which task, those included that nobody waits for any more; None for a row that cannot be read."""
+        if rows.too_large(self._client, [self.keys.owners]):
+            return {}
         with broker_errors("reading who has which task"):
             # Page by page: the server serves others in between.
-            rows = dict(self._client.hscan_iter(self.keys.owners, count=_PAGE))
-        owners = {}
-        for task_id, row in rows.items():
-            attempt, claimed, delivered, worker = row.decode().split("|", 3)
-            owners[task_id.decode()] = Owner(int(attempt), int(claimed), delivered == "1", worker)
-        return owners
+            found = dict(self._client.hscan_iter(self.keys.owners, count=_PAGE))
+        named = rows.good(self.keys.owners, found.items(), lambda item: (rows.name(item[0]), item[1]))
+        return {name: next(iter(rows.good(self.keys.owners, [row], Owner.from_row)), None) for name, row in named}
 
     def has_entry(self, position: str) -> bool:
         """Whether the log holds the entry at a position."""
@@ -142,21 +166,21 @@ class CampaignBroker:
                     return "0-0"
                 raise
 
-    def can_be_claimed(self, rows: Sequence[OpenRow]) -> bool:
+    def can_be_claimed(self, tasks: Sequence[OpenRow]) -> bool:
         """Whether workers find all of these tasks, their order, and a version to begin with."""
-        if not rows:
+        if not tasks:
             return True
         with broker_errors("reading the open tasks"), self._client.pipeline(transaction=False) as pipeline:
             pipeline.hmget(self.keys.head, "version", "order")
             pipeline.exists(self.keys.order)
-            pipeline.hmget(self.keys.out, [row.task_id for row in rows])
+            pipeline.hmget(self.keys.out, [task.task_id for task in tasks])
             head, has_order, found = pipeline.execute()
         return (
             None not in head
             and bool(has_order)
             and all(
-                value is not None and value.startswith(b"%d|" % row.attempt)
-                for value, row in zip(found, rows, strict=True)
+                value is not None and value.startswith(b"%d|" % task.attempt)
+                for value, task in zip(found, tasks, strict=True)
             )
         )
 
@@ -176,22 +200,26 @@ class CampaignBroker:
 
     def quarantine(self, limit: int = MAX_PARKED) -> list[Parked]:
         """Parked updates, the newest first."""
+        if rows.too_large(self._client, [self.keys.parked], _MAX_QUARANTINE_BYTES):
+            return []
         with broker_errors("reading the quarantine"):
-            return [_parked(*item) for item in self._client.xrevrange(self.keys.parked, count=limit)]
+            items = self._client.xrevrange(self.keys.parked, count=limit)
+        return rows.good(self.keys.parked, items, lambda item: _parked(*item))
 
     def parked(self, position: str) -> Parked | None:
         """One parked update; None if it is not there (any more)."""
-        if not is_position(position):
+        if not is_position(position) or rows.too_large(self._client, [self.keys.parked], _MAX_QUARANTINE_BYTES):
             return None
         with broker_errors("reading the quarantine"):
             items = self._client.xrange(self.keys.parked, position, position)
-        return _parked(*items[0]) if items else None
+        found = rows.good(self.keys.parked, items, lambda item: _parked(*item))
+        return found[0] if found else None
 
     # -- commands --------------------------------------------------------------------------------------------------
 
-    def open_commands(self, rows: Iterable[OpenRow]) -> list[Command]:
+    def open_commands(self, tasks: Iterable[OpenRow]) -> list[Command]:
         """Let workers claim these tasks."""
-        fields = [word for r in rows for word in (r.task_id, f"{r.attempt}|{r.issued_ms}|{r.queue}")]
+        fields = [word for r in tasks for word in (r.task_id, f"{r.attempt}|{r.issued_ms}|{r.queue}")]
         return [["HSET", self.keys.out, *fields[start : start + _WORDS]] for start in range(0, len(fields), _WORDS)]
 
     def close_commands(self, task_ids: Sequence[str]) -> list[Command]:
@@ -215,9 +243,8 @@ class CampaignBroker:
     def status(self) -> dict[str, Any]:
         """What monitors are shown; empty if nothing was written, or it is not a status."""
         with broker_errors("reading the status"):
-            packed = self._client.get(self.keys.status)
-        value = None if packed is None else msgpack.unpackb(packed, raw=False, strict_map_key=False)
-        return value if isinstance(value, dict) else {}
+            packed = self._client.getrange(self.keys.status, 0, rows.MAX_STRING_BYTES)
+        return read_status(packed)
 
     def status_commands(self, status: bytes) -> list[Command]:
         """Replace what monitors show."""
@@ -231,8 +258,11 @@ class CampaignBroker:
 
     def lost_payloads(self) -> set[str]:
         """Names of payloads that were found to be lost."""
+        if rows.too_large(self._client, [self.keys.lost]):
+            return set()
         with broker_errors("reading which payloads are lost"):
-            return {name.decode() for name in self._client.sscan_iter(self.keys.lost, count=_PAGE)}
+            names = list(self._client.sscan_iter(self.keys.lost, count=_PAGE))
+        return set(rows.good(self.keys.lost, names, rows.name))
 
     def lost_commands(self, names: Sequence[str]) -> list[Command]:
         """Write down that payloads are lost, for good."""
@@ -282,6 +312,35 @@ class CampaignBroker:
             pipeline.set(keys.epoch, epoch)
             pipeline.execute()
 
+    def drop_strangers(self, queues: Iterable[str]) -> list[str]:
+        """Drop keys that are ours by name and that somebody has made into something that no program of ours can use:
+        of another type, or a stream whose next entry could have no place any more.
+
+        Args:
+            queues: the campaign's.
+
+        Returns:
+            The names of those that were dropped.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        types = self.keys.types() | broker_keys.SHARED_TYPES
+        for queue in queues:
+            types |= {broker_keys.train_queue(queue): "list", broker_keys.live(queue): "zset"}
+        with broker_errors("looking at the keys' types"), self._client.pipeline(transaction=False) as pipeline:
+            for key in types:
+                pipeline.type(key)
+            found = dict(zip(types, pipeline.execute(), strict=True))
+        strange = [key for key, kind in types.items() if found[key].decode() not in ("none", kind)]
+        with broker_errors("looking at the streams"):
+            for key in (key for key, kind in types.items() if kind == "stream" and found[key] == b"stream"):
+                last = self._client.xinfo_stream(key)["last-generated-id"]
+                strange += [] if rows.good(key, [last], rows.position) else [key]
+            if strange:
+                self._client.unlink(*strange)
+        return strange
+
     def remove_doorbells(self, queues: Iterable[str], limit: int) -> None:
         """Take this campaign's unanswered doorbells off the queues; workers would find them void, but queues look long.
 
@@ -309,14 +368,22 @@ class CampaignBroker:
 
 
 def _parked(position: bytes, fields: dict[bytes, bytes]) -> Parked:
-    text = {name: fields.get(name.encode(), b"").decode(errors="replace") for name in ("reason", "detail", "worker")}
+    """An entry of the quarantine.
+
+    Raises:
+        BadRow: no coordinator wrote it.
+    """
+    text = {name: shown_lines(fields.get(name.encode(), b"")[:2000].decode(errors="replace")) for name in _PARKED_TEXTS}
     task = fields.get(b"task", b"")
+    header, payload = fields.get(b"header", b""), fields.get(b"payload", b"")
+    if max(len(header), len(payload)) > MAX_PARKED_BYTES:
+        raise rows.BadRow("larger than what is parked")
     return Parked(
         **text,
-        task=int(task) if task else None,
-        header=fields.get(b"header", b""),
-        payload=fields.get(b"payload", b""),
-        payload_bytes=int(fields.get(b"bytes", b"0")),
-        milliseconds=int(fields.get(b"ms", b"0")),
-        position=position.decode(),
+        task=rows.number(task) if task else None,
+        header=header,
+        payload=payload,
+        payload_bytes=rows.number(fields.get(b"bytes", b"0")),
+        milliseconds=rows.number(fields.get(b"ms", b"0"), rows.MAX_MILLISECONDS),
+        position=rows.position(position),
     )

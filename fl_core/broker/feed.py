@@ -22,10 +22,11 @@ from typing import Any
 
 import msgpack
 
+from fl_core.broker import rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
-from fl_core.broker.log import order
+from fl_core.broker.log import START
 
 MAX_ENTRIES = 10_000
 # Most entries take some hundred bytes; one with many workers' names comes near to this.
@@ -95,30 +96,49 @@ def expire_commands(keys: CampaignKeys) -> list[Command]:
 
 def covered_position(client: Client, keys: CampaignKeys) -> str:
     """Up to where in the update log the feed has been written; ``0-0`` if there is none."""
+    if rows.too_large(client, [keys.feed], 2 * MAX_BYTES):
+        return START
     with broker_errors("reading the feed"):
-        newest = client.xrevrange(keys.feed, count=1)
-    return _entry(*newest[0]).log_position if newest else "0-0"
+        newest = client.xrevrange(keys.feed, count=10)
+    entries = rows.good(keys.feed, newest, lambda item: _entry(*item))
+    return entries[0].log_position if entries else START
 
 
-def read_feed(client: Client, keys: CampaignKeys, after: str, limit: int) -> list[FeedEntry]:
-    """At most ``limit`` entries after a position (``0-0``: from the oldest), each number once.
+def read_feed(client: Client, keys: CampaignKeys, after: str, limit: int) -> tuple[list[FeedEntry], str]:
+    """At most ``limit`` entries after a position (``0-0``: from the oldest), and the position up to which was read.
+
+    Entries of one number are one entry that was written twice; those that cannot be read are left out.
 
     Raises:
         BrokerUnavailable: unknown.
     """
+    if rows.too_large(client, [keys.feed], 2 * MAX_BYTES):
+        return [], after
     with broker_errors("reading the feed"):
         items = client.xrange(keys.feed, min=f"({after}", count=limit)
-    entries: list[FeedEntry] = []
-    for item in items:
-        entry = _entry(*item)
-        if not entries or entry.number > entries[-1].number:
-            entries.append(entry)
-    return entries
+    return rows.good(keys.feed, items, lambda item: _entry(*item)), items[-1][0].decode() if items else after
 
 
 def _entry(position: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
-    fence, _, count = fields[b"n"].decode().partition(".")
-    lines = msgpack.unpackb(fields[b"l"], raw=False, strict_map_key=False)
-    log_position = fields[b"p"].decode()
-    order(log_position)
-    return FeedEntry(position.decode(), (int(fence), int(count)), log_position, tuple(lines))
+    """One entry.
+
+    Raises:
+        BadRow: no coordinator wrote it.
+    """
+    if not fields.keys() >= {b"n", b"p", b"l"}:
+        raise rows.BadRow("no entry of a feed")
+    fence, _, count = fields[b"n"].partition(b".")
+    lines = rows.plain(fields[b"l"], 2 * MAX_ENTRY_BYTES)
+    if not isinstance(lines, list) or not all(map(_is_line, lines)):
+        raise rows.BadRow("no lines")
+    return FeedEntry(
+        rows.position(position), (rows.number(fence), rows.number(count)), rows.position(fields[b"p"]), tuple(lines)
+    )
+
+
+def _is_line(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("kind"), str) and _is_number(line.get("seconds"))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -49,6 +49,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PREFIX = "fedtide:"
+# What Redis calls the types above, by the last word of a campaign's keys.
+CAMPAIGN_TYPES = {
+    "spec": "string", "status": "string", "epoch": "string", "writer": "string", "fence": "string", "log": "stream",
+    "control": "stream", "parked": "stream", "feed": "stream", "head": "hash", "versions": "hash", "patches": "hash",
+    "pins": "hash", "out": "hash", "owners": "hash", "lost": "set", "commits": "string",
+    "trimmed": "string", "order": "string",
+}  # fmt: skip
 CAMPAIGNS = PREFIX + "campaigns"
 BEATS = PREFIX + "beats"
 SEEN = PREFIX + "seen"
@@ -64,6 +71,9 @@ def live(queue: str) -> str:
     'fedtide:live:gpu'
     """
     return PREFIX + "live:" + queue
+
+
+SHARED_TYPES = {CAMPAIGNS: "zset", BEATS: "hash", SEEN: "zset", HOLDING: "hash", QUEUE_COUNTS: "hash"}
 
 
 def train_queue(queue: str) -> str:
@@ -87,6 +97,10 @@ class CampaignKeys:
 
     def _key(self, name: str) -> str:
         return f"{PREFIX}c:{{{self.campaign}}}:{name}"
+
+    def types(self) -> dict[str, str]:
+        """The campaign's keys (chunks left out), and the type of each."""
+        return {self._key(name): kind for name, kind in CAMPAIGN_TYPES.items()}
 
     @property
     def spec(self) -> str:

@@ -97,8 +97,8 @@ class Writer:
     def holder(self) -> str | None:
         """Who holds the lease now, for a message; None if nobody does."""
         with broker_errors("reading the lease"):
-            value = self._client.get(self._keys.writer)
-        return None if value is None else value.decode()
+            value = self._client.getrange(self._keys.writer, 0, 400)
+        return value.decode(errors="replace") or None
 
     def left_ms(self) -> int:
         """How long the lease still lasts unless its holder keeps it; negative if nobody holds it."""

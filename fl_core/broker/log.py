@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fl_core.broker import rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
+from fl_core.errors import BrokerUnfit
 
 START = "0-0"
 
@@ -92,13 +94,14 @@ class LogReader:
         """
         with broker_errors("reading the update log"):
             streams = self._client.quick("XREAD", "COUNT", 1, "STREAMS", self._keys.log, self.position)
-        return _entry(*_rows(streams[0][1])[0]) if streams else None
+        return _entry(*_rows(self._keys.log, streams[0][1])[0]) if streams else None
 
     def read(self, *, wait_ms: int, max_entries: int) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
         """The next entries of the log, and of the control stream; both empty when ``wait_ms`` passed in silence.
 
         Raises:
             BrokerUnavailable: nothing was read; ask again.
+            BrokerUnfit: a stream has entries that no clock can have put there, behind which nothing can be written.
         """
         with broker_errors("reading the update log"):
             streams = self._client.quick(
@@ -109,9 +112,9 @@ class LogReader:
         requests: list[tuple[str, dict[bytes, bytes]]] = []
         for name, items in streams or ():
             if name == self._keys.log.encode():
-                entries = [_entry(*row) for row in _rows(items)]
+                entries = [_entry(*row) for row in _rows(self._keys.log, items)]
             else:
-                requests = _rows(items)
+                requests = _rows(self._keys.control, items)
         if entries:
             self.position = entries[-1].position
         if requests:
@@ -131,9 +134,18 @@ def scan(client: Client, keys: CampaignKeys, after: str = START, page: int = 100
             yield _entry(after, fields)
 
 
-def _rows(items: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[tuple[str, dict[bytes, bytes]]]:
-    """A stream's entries as XREAD gives them: position and fields."""
-    return [(position.decode(), dict(zip(words[::2], words[1::2], strict=True))) for position, words in items]
+def _rows(key: str, items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tuple[str, dict[bytes, bytes]]]:
+    """A stream's entries as XREAD gives them: position and fields.
+
+    Raises:
+        BrokerUnfit: the last one, and so the next one to come, has no place that counts.
+    """
+    if items:
+        try:
+            rows.position(items[-1][0])
+        except rows.BadRow as error:
+            raise BrokerUnfit(f"{key}: {error}; somebody else has written there.") from None
+    return [(position.decode(), dict(zip(words[::2], words[1::2], strict=False))) for position, words in items]
 
 
 def _entry(position: str, fields: dict[bytes, bytes]) -> LogEntry:

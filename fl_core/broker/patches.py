@@ -11,11 +11,11 @@ import contextlib
 from dataclasses import dataclass
 from typing import Self
 
-from fl_core.broker import blobs
+from fl_core.broker import blobs, rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
-from fl_core.broker.places import Places
+from fl_core.broker.places import Places, read_place
 from fl_core.errors import BrokerError
 
 # A patch is wanted while it is new. One that nobody drops, since its coordinator died, ends by itself.
@@ -47,10 +47,21 @@ class Patch:
         return f"{self.leads_to}|{self.version}|{self.num_bytes}|{self.digest}|{self.codec}|{self.place}"
 
     @classmethod
-    def from_row(cls, row: str) -> Self:
-        """What ``row`` wrote."""
-        leads_to, version, num_bytes, digest, codec, place = row.split("|", 5)
-        return cls(leads_to, int(version), int(num_bytes), digest, codec, place)
+    def from_row(cls, row: bytes) -> Self:
+        """What ``row`` wrote.
+
+        Raises:
+            BadRow: it did not.
+        """
+        leads_to, version, num_bytes, digest, codec, place = rows.parts(row, 6)
+        return cls(
+            rows.name(leads_to),
+            rows.number(version),
+            rows.number(num_bytes, rows.MAX_BLOB_BYTES),
+            rows.name(digest),
+            rows.name(codec),
+            read_place(place),
+        )
 
 
 def write_patch(places: Places, keys: CampaignKeys, patch: Patch, payload: blobs.Bytes) -> None:
@@ -93,9 +104,11 @@ def drop_old_patches(client: Client, places: Places, keys: CampaignKeys, max_byt
     Raises:
         BrokerUnavailable: nothing was dropped.
     """
+    if rows.too_large(client, [keys.patches]):
+        return [["UNLINK", keys.patches]]
     with broker_errors("reading the chain of patches"):
-        rows = client.hgetall(keys.patches)
-    chain = [(held, Patch.from_row(row.decode())) for held, row in rows.items()]
+        found = client.hgetall(keys.patches)
+    chain = rows.good(keys.patches, found.items(), lambda link: (link[0], Patch.from_row(link[1])))
     commands: list[Command] = []
     kept_bytes = 0
     for held, patch in sorted(chain, key=lambda link: -link[1].version):

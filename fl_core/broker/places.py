@@ -36,6 +36,7 @@ import redis
 import structlog
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
+from fl_core.broker import rows
 from fl_core.broker.connection import BrokerClient, Client
 from fl_core.errors import BrokerUnavailable, SpecError
 
@@ -67,6 +68,18 @@ def check_place(place: str) -> str:
 
 class PlaceRefused(BrokerUnavailable):
     """The broker names a place that this program does not go to: as good as a server that is not reachable."""
+
+
+def read_place(raw: bytes) -> str:
+    """A place as it stands in a row; empty is the broker.
+
+    Raises:
+        BadRow: it is none.
+    """
+    found = rows.text(raw)
+    if found and _PLACE.fullmatch(found) is None:
+        raise rows.BadRow(f"{found[:60]!r} is no place")
+    return found
 
 
 class Places:

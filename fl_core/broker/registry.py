@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import msgpack
-
-from fl_core.broker import keys
+from fl_core.broker import keys, rows
 from fl_core.broker.connection import Client, broker_errors
-from fl_core.broker.scripts import WAIT_BOUNDS_MS
-from fl_core.errors import CampaignError
+from fl_core.broker.scripts import RECENT_WAITS_CHARACTERS, WAIT_BOUNDS_MS
+from fl_core.broker.status import read_status
+from fl_core.errors import BrokerUnfit, CampaignError
+from fl_core.plain_text import shown
 
 Request = Literal["pause", "resume", "stop", "readmit"]
 MAX_CAMPAIGNS = 1000
+# Beside these, queues are invented ones, and what is told of them costs every watcher.
+MAX_QUEUES = 200
+_BUCKETS = range(len(WAIT_BOUNDS_MS) + 1)
+_FIELDS = ("published", "claimed", "waited_ms", "recent", *(f"wait{bucket}" for bucket in _BUCKETS))
+_MAX_COUNTS = 20_000
+_MAX_DOORBELL_BYTES = 256 * 1024
 WAIT_BOUNDS_SECONDS = tuple(bound / 1000 for bound in WAIT_BOUNDS_MS)
 
 
@@ -61,27 +67,43 @@ class Registry:
         Raises:
             BrokerUnavailable: unknown.
         """
-        with broker_errors("listing campaigns"):
-            names = [name.decode() for name in self._client.zrevrange(keys.CAMPAIGNS, 0, MAX_CAMPAIGNS - 1)]
-            packed = self._client.mget([keys.CampaignKeys(name).status for name in names]) if names else []
-        return [(name, _unpack(status)) for name, status in zip(names, packed, strict=True)]
+        names = self.newest(MAX_CAMPAIGNS)
+        return [(name, status) for name, status in self.statuses(names).items()]
 
     def newest(self, limit: int) -> list[str]:
-        """Ids of the newest campaigns, the newest first."""
+        """Ids of the newest campaigns, the newest first. What is no id is left out."""
+        if rows.too_large(self._client, [keys.CAMPAIGNS]):
+            return []
         with broker_errors("listing campaigns"):
-            return [name.decode() for name in self._client.zrevrange(keys.CAMPAIGNS, 0, limit - 1)]
+            found = self._client.zrevrange(keys.CAMPAIGNS, 0, limit - 1)
+        return rows.good(keys.CAMPAIGNS, found, rows.name)
 
     def statuses(self, campaigns: list[str]) -> dict[str, Mapping[str, Any]]:
         """Some campaigns' statuses, each with its ``writer``, in one round trip."""
         if not campaigns:
             return {}
-        found = [keys.CampaignKeys(name) for name in campaigns]
-        with broker_errors("reading campaigns' statuses"):
-            packed = self._client.mget([key for each in found for key in (each.status, each.writer)])
-        return {
-            name: {**_unpack(packed[2 * i]), "writer": (packed[2 * i + 1] or b"").decode() or None}
-            for i, name in enumerate(campaigns)
-        }
+        with broker_errors("reading campaigns' statuses"), self._client.pipeline(transaction=False) as pipeline:
+            for name in campaigns:
+                pipeline.getrange(keys.CampaignKeys(name).status, 0, rows.MAX_STRING_BYTES)
+                pipeline.getrange(keys.CampaignKeys(name).writer, 0, 400)
+            answers = pipeline.execute(raise_on_error=False)
+        found: dict[str, Mapping[str, Any]] = {}
+        for name, packed, writer in zip(campaigns, answers[::2], answers[1::2], strict=True):
+            for answer in (packed, writer):
+                if isinstance(answer, Exception):
+                    self._skip(name, answer)
+            status = read_status(packed) if isinstance(packed, bytes) else {}
+            found[name] = {**status, "writer": _token(writer)}
+        return found
+
+    @staticmethod
+    def _skip(campaign: str, error: Exception) -> None:
+        """A key that is no string costs its campaign, and nobody else; all else went wrong for all."""
+        try:
+            with broker_errors("reading campaigns' statuses"):
+                raise error
+        except BrokerUnfit as unfit:
+            rows.tell(keys.CampaignKeys(campaign).status, str(unfit))
 
     def find(self, wanted: str) -> str:
         """The one campaign that ``wanted`` means: its id, the beginning of its id, or ``latest``.
@@ -91,8 +113,7 @@ class Registry:
         Raises:
             CampaignError: there is none, or more than one.
         """
-        with broker_errors("looking for a campaign"):
-            names: list[str] = [n.decode() for n in self._client.zrevrange(keys.CAMPAIGNS, 0, MAX_CAMPAIGNS - 1)]
+        names = self.newest(MAX_CAMPAIGNS)
         if not names:
             raise CampaignError("the broker knows no campaign; launch one with `fedtide run SPEC.toml --broker URL`.")
         if wanted in names:
@@ -113,10 +134,7 @@ class Registry:
 
     def status(self, campaign: str) -> Mapping[str, Any]:
         """What the campaign's coordinator last said of it, and ``writer``: who holds its lease, if anybody."""
-        campaign_keys = keys.CampaignKeys(campaign)
-        with broker_errors("reading a campaign's status"):
-            packed, writer = self._client.mget([campaign_keys.status, campaign_keys.writer])
-        return {**_unpack(packed), "writer": None if writer is None else writer.decode()}
+        return self.statuses([campaign])[campaign]
 
     def request(self, campaign: str, request: Request, argument: str = "") -> None:
         """Ask the campaign's coordinator for something; durable, taken in order, also while no coordinator runs."""
@@ -125,52 +143,87 @@ class Registry:
                 keys.CampaignKeys(campaign).control, {"request": request, "argument": argument}, maxlen=1000
             )
 
-    def queues(self) -> list[QueueState]:
-        """Every queue that tasks were published on. Cost: two reads per queue."""
-        with broker_errors("reading the queues"):
-            counts = {name.decode(): value for name, value in self._client.hgetall(keys.QUEUE_COUNTS).items()}
-            names = sorted({name.rpartition(":")[0] for name in counts})
-            with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.time()
-                for name in names:
-                    pipeline.llen(keys.train_queue(name))
-                    # kombu pushes on the left and workers pop on the right: the oldest is last.
-                    pipeline.lindex(keys.train_queue(name), -1)
-                now, *answers = pipeline.execute()
+    def queues(self, known: Iterable[str] = ()) -> list[QueueState]:
+        """The queues that tasks were published on, at most ``MAX_QUEUES``. Cost: two reads per queue.
+
+        Args:
+            known: names that are shown before others, where there are more.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        counts = self._counts(list(known))
+        found = rows.good(keys.QUEUE_COUNTS, counts, lambda field: rows.name(field.rpartition(b":")[0]))
+        first = set(known)
+        # Invented queues push out no real one: those that somebody serves come first, then the busiest.
+        ranked = sorted(set(found), key=lambda name: (name not in first, -_number(counts.get(_field(name)))))
+        names = sorted(ranked[:MAX_QUEUES])
+        with broker_errors("reading the queues"), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for name in names:
+                pipeline.llen(keys.train_queue(name))
+                # kombu pushes on the left and workers pop on the right: the oldest is last.
+                pipeline.lindex(keys.train_queue(name), -1)
+            now, *answers = pipeline.execute(raise_on_error=False)
+        if isinstance(now, Exception):
+            with broker_errors("reading the queues"):
+                raise now
         now_ms = now[0] * 1000 + now[1] / 1000
+
+        def count(name: str, what: str) -> int:
+            return _number(counts.get(_field(name, what)))
+
         return [
             QueueState(
                 name,
-                int(answers[2 * index]),
+                answers[2 * index] if isinstance(answers[2 * index], int) else 0,
                 _age_seconds(answers[2 * index + 1], now_ms),
-                _number(counts.get(f"{name}:published")),
-                _number(counts.get(f"{name}:claimed")),
-                tuple(_number(wait) / 1000 for wait in counts.get(f"{name}:recent", b"").split(b",") if wait),
-                tuple(_number(counts.get(f"{name}:wait{bucket}")) for bucket in range(len(WAIT_BOUNDS_MS) + 1)),
-                _number(counts.get(f"{name}:waited_ms")) / 1000,
+                count(name, "published"),
+                count(name, "claimed"),
+                tuple(_number(wait) / 1000 for wait in _recent(counts.get(_field(name, "recent"))) if wait),
+                tuple(count(name, f"wait{bucket}") for bucket in _BUCKETS),
+                count(name, "waited_ms") / 1000,
             )
             for index, name in enumerate(names)
         ]
 
+    def _counts(self, known: list[str]) -> dict[bytes, bytes]:
+        """The fields of the queues' counts; those of known queues alone where somebody has invented very many."""
+        with broker_errors("reading the queues"):
+            if self._client.hlen(keys.QUEUE_COUNTS) <= _MAX_COUNTS and not rows.too_large(
+                self._client, [keys.QUEUE_COUNTS]
+            ):
+                return dict(self._client.hgetall(keys.QUEUE_COUNTS))
+            rows.tell(keys.QUEUE_COUNTS, "it names more queues than there can be; only those that are served are shown")
+            fields = [_field(name, what) for name in known[:MAX_QUEUES] for what in _FIELDS]
+            values = self._client.hmget(keys.QUEUE_COUNTS, fields) if fields else []
+        return {field: value for field, value in zip(fields, values, strict=True) if value is not None}
 
-def _unpack(packed: bytes | None) -> dict[str, Any]:
-    if packed is None:
-        return {}
-    value = msgpack.unpackb(packed, raw=False, strict_map_key=False)
-    return value if isinstance(value, dict) else {}
+
+def _field(name: str, what: str = "published") -> bytes:
+    return f"{name}:{what}".encode()
+
+
+def _recent(raw: bytes | None) -> list[bytes]:
+    return (raw or b"")[:RECENT_WAITS_CHARACTERS].split(b",")
+
+
+def _token(raw: object) -> str | None:
+    """Who holds a lease, for people."""
+    return shown(raw.decode(errors="replace"), 200) if isinstance(raw, bytes) and raw else None
 
 
 def _number(value: bytes | None) -> int:
     """A count; 0 for what is none: workers write there too."""
-    return int(value) if value is not None and value.isdigit() and len(value) < 20 else 0
+    return rows.number_or_zero(value)
 
 
-def _age_seconds(message: bytes | None, now_ms: float) -> float:
-    """How long ago a doorbell was rung, from the header that the dispatcher put on it."""
-    if message is None:
+def _age_seconds(message: object, now_ms: float) -> float:
+    """How long ago a doorbell was rung, from the header that the dispatcher put on it; 0 for what is no doorbell."""
+    if not isinstance(message, bytes) or len(message) > _MAX_DOORBELL_BYTES:
         return 0.0
     try:
         published_ms = float(json.loads(message)["headers"]["published_ms"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0.0
-    return max(0.0, now_ms - published_ms) / 1000
+    return max(0.0, now_ms - published_ms) / 1000 if published_ms > 0 else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fl_core.broker import keys, scripts
+from fl_core.broker import keys, rows, scripts
 from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.errors import RejectedUpdate
 from fl_core.messages import Beat
@@ -18,6 +18,7 @@ IDLE_BEAT_SECONDS = 20.0
 PATIENCE_SECONDS = 4.0
 # A worker that has been silent for a day is forgotten.
 FORGET_SECONDS = 24 * 3600
+MAX_SILENT_SECONDS = 1e9
 
 
 # A beat that lies further ahead was stamped before the server's clock was set back: nobody has beaten since.
@@ -106,8 +107,8 @@ class Roster:
         """
         low, high = self._alive_between(patience_seconds)
         with broker_errors("reading a queue's workers"):
-            rows = self._client.zrevrange(keys.live(queue), 0, max_workers - 1, withscores=True)
-        return {name.decode(errors="replace"): low <= due <= high for name, due in rows}
+            found = self._client.zrevrange(keys.live(queue), 0, max_workers - 1, withscores=True)
+        return dict(rows.good(keys.live(queue), found, lambda row: (rows.name(row[0]), low <= row[1] <= high)))
 
     def live_names(self, queue: str, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[bytes]:
         """Every live worker of a queue, page by page. A worker that beats meanwhile may come twice.
@@ -153,7 +154,7 @@ class Roster:
             now_ms = now[0] * 1000 + now[1] / 1000
             for worker, last, held in zip(page, seen, holding, strict=True):
                 silent = float("inf") if last is None else silence(now_ms, last)
-                found[worker] = (silent, (held or b"").decode())
+                found[worker] = (silent, _held(held))
         return found
 
     def present(self, *, max_workers: int = 10_000) -> list[Presence]:
@@ -162,21 +163,16 @@ class Roster:
         Raises:
             BrokerUnavailable: unknown.
         """
+        if rows.too_large(self._client, [keys.SEEN, keys.BEATS]):
+            return []
         with broker_errors("reading the roster"):
             seconds, micros = self._client.time()
             now_ms = seconds * 1000 + micros / 1000
             seen = self._client.zrevrange(keys.SEEN, 0, max_workers - 1, withscores=True)
             names = [name for name, _ in seen]
             packed = self._client.hmget(keys.BEATS, names) if names else []
-        present = []
-        for (_, last), record in zip(seen, packed, strict=True):
-            if record is None:
-                continue
-            try:
-                present.append(Presence(Beat.from_bytes(record), silence(now_ms, last)))
-            except RejectedUpdate:
-                continue  # one worker's bad bytes do not hide the others
-        return present
+        found = [row for row in zip(seen, packed, strict=True) if row[1] is not None]
+        return rows.good(keys.BEATS, found, lambda row: _presence(row[0][0], row[0][1], row[1], now_ms))
 
     def forget_silent(self) -> None:
         """Drop workers that have been silent for a day (a coordinator's chore; readers never write)."""
@@ -187,3 +183,26 @@ class Roster:
             if names:
                 with self._client.pipeline() as pipeline:
                     pipeline.hdel(keys.BEATS, *names).zrem(keys.SEEN, *names).hdel(keys.HOLDING, *names).execute()
+
+
+def _presence(worker: bytes, last: float, packed: bytes, now_ms: float) -> Presence:
+    """One worker's row.
+
+    Raises:
+        BadRow: it is no beat, or another worker's.
+    """
+    try:
+        beat = Beat.from_bytes(packed)
+    except RejectedUpdate as error:
+        raise rows.BadRow(error.detail) from None
+    if beat.worker.encode() != worker:
+        raise rows.BadRow(f"the beat is {beat.worker}'s")
+    return Presence(beat, min(silence(now_ms, last), MAX_SILENT_SECONDS))
+
+
+def _held(raw: bytes | None) -> str:
+    """What a worker says that it holds; nothing that is no task is held."""
+    try:
+        return "" if raw is None else rows.text(raw)
+    except rows.BadRow:
+        return ""

@@ -14,7 +14,8 @@ MAX_PATCHES = 8
 # A worker takes a task and learns the order and the newest version in the same round trip (late binding). The order is
 # sent to who does not have it. A doorbell that was
 # answered, superseded or cancelled in the meantime is told so, which makes a repeated doorbell harmless. A worker may
-# claim again what it has, to learn of a newer version.
+# claim again what it has, to learn of a newer version. The queue's counts are everybody's: that somebody has written
+# nonsense there costs no claim.
 # Where the version that the worker holds is at the beginning of a chain of patches that leads to the newest one, and
 # they are fewer bytes than it, they are named as well.
 #   KEYS out owners head pins queue-counts patches order
@@ -45,31 +46,34 @@ redis.call('HSET', KEYS[2], ARGV[1], string.format('%s|%.0f|0|%s', ARGV[2], now,
 local wait = math.max(0, now - tonumber(issued))
 local waited = string.format('%.0f', wait)
 if not again then
-  redis.call('HINCRBY', KEYS[5], ARGV[6] .. ':claimed', 1)
+  redis.pcall('HINCRBY', KEYS[5], ARGV[6] .. ':claimed', 1)
   local bucket = 0
   for _, bound in ipairs({BOUNDS}) do
     if wait <= bound then break end
     bucket = bucket + 1
   end
-  redis.call('HINCRBY', KEYS[5], ARGV[6] .. ':waited_ms', waited)
-  redis.call('HINCRBY', KEYS[5], ARGV[6] .. ':wait' .. bucket, 1)
-  local recent = waited .. ',' .. (redis.call('HGET', KEYS[5], ARGV[6] .. ':recent') or '')
+  redis.pcall('HINCRBY', KEYS[5], ARGV[6] .. ':waited_ms', waited)
+  redis.pcall('HINCRBY', KEYS[5], ARGV[6] .. ':wait' .. bucket, 1)
+  local before = redis.pcall('HGET', KEYS[5], ARGV[6] .. ':recent')
+  local recent = waited .. ',' .. (type(before) == 'string' and before or '')
   if #recent > CHARACTERS then recent = string.match(string.sub(recent, 1, CHARACTERS), '^(.*,)') end
-  redis.call('HSET', KEYS[5], ARGV[6] .. ':recent', recent)
+  redis.pcall('HSET', KEYS[5], ARGV[6] .. ':recent', recent)
 end
 local answer = {'ok', waited, head[1], head[2], head[3], head[4], head[5] or '', head[6] or '', head[7] or 'fp32',
   order}
 if head[2] == ARGV[4] then return answer end
-if answer[7] == '' and head[4] == '1' and tonumber(head[3]) <= tonumber(ARGV[7]) then
+local size = tonumber(head[3]) or 0
+if answer[7] == '' and head[4] == '1' and size <= tonumber(ARGV[7]) then
   answer[11] = redis.call('GET', ARGV[5] .. ':' .. head[1] .. ':0')
   return answer
 end
 redis.call('HSET', KEYS[4], ARGV[1], head[1])
-local held, left, chain = ARGV[4], tonumber(head[3]), {}
+local held, left, chain = ARGV[4], size, {}
 while held ~= '' and held ~= head[2] and #chain < MAX_PATCHES do
   local row = redis.call('HGET', KEYS[6], held)
   if not row then break end
   local to, num_bytes = string.match(row, '^(%x+)|%d+|(%d+)|')
+  if not to then break end
   left = left - tonumber(num_bytes)
   if left <= 0 then break end
   held, chain[#chain + 1] = to, row
@@ -141,7 +145,8 @@ return 1
 # Whatever the coordinator writes goes through here: it takes effect only while the lease is its own, and once. Each
 # commit leaves its mark and names the one before it, and that of a commit since then whose answer got lost. A mark that
 # is there already is its own; any other shows that the server has forgotten commits. The mark comes last: a server that
-# is out of memory runs the commands only if the first of them frees some.
+# is out of memory runs the commands only if the first of them frees some. What it counts (HINCRBY) stands among
+# everybody's counts, and costs no commit where somebody has written nonsense there.
 #   KEYS writer fence epoch commits   ARGV token fence epoch lease-ms mark-before doubtful-mark mark commands(cmsgpack)
 FENCED = """
 local mark = redis.call('GET', KEYS[4]) or ''
@@ -160,7 +165,9 @@ end
 if mark ~= ARGV[5] and mark ~= ARGV[6] then
   return redis.error_reply('LOSTDATA ' .. (mark == '' and 'incomplete' or 'older'))
 end
-for _, command in ipairs(cmsgpack.unpack(ARGV[8])) do redis.call(unpack(command)) end
+for _, command in ipairs(cmsgpack.unpack(ARGV[8])) do
+  if command[1] == 'HINCRBY' then redis.pcall(unpack(command)) else redis.call(unpack(command)) end
+end
 redis.call('SET', KEYS[4], ARGV[7], 'KEEPTTL')
 return 1
 """
@@ -174,6 +181,7 @@ local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return false end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local fence = tonumber(string.match(redis.call('GET', KEYS[2]) or '', '^(%d+)|') or '0')
+if fence > 2^52 then fence = 0 end
 fence = string.format('%.0f', math.max(fence, tonumber(ARGV[3])) + 1)
 redis.call('SET', KEYS[2], fence .. '|' .. ARGV[1])
 return {fence, redis.call('GET', KEYS[3]) or ''}

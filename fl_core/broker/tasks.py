@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 import redis
 
-from fl_core.broker import blobs, keys, scripts
+from fl_core.broker import blobs, keys, rows, scripts
 from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.patches import Patch, read_patch
 from fl_core.broker.patience import Transfer
-from fl_core.broker.places import Places
+from fl_core.broker.places import Places, read_place
 from fl_core.errors import BrokerError, Reason, RejectedUpdate
 from fl_core.messages import ModelUpdate, TaskCall, TaskReport, TrainOrder, TrainTask
 
@@ -33,6 +33,9 @@ MAX_ORDERS = 8
 OnProgress = Callable[[Literal["up", "down"], int, int], None]
 # Where updates go was told with the claim; a task that took longer asks again.
 PLACE_SECONDS = 10.0
+
+
+HEAD_FIELDS = ("version", "digest", "num_bytes", "num_chunks", "place", "updates", "codec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,24 @@ class Head:
     updates: str = ""
     codec: str = "fp32"
     patches: tuple[Patch, ...] = ()
+
+    @classmethod
+    def from_row(cls, values: Sequence[bytes | None]) -> Self:
+        """From the values of ``HEAD_FIELDS``.
+
+        Raises:
+            BadRow: they are no version's.
+        """
+        version, digest, num_bytes, num_chunks, place, updates, codec = values
+        return cls(
+            rows.number(version),
+            rows.name(digest),
+            rows.number(num_bytes, rows.MAX_BLOB_BYTES),
+            rows.number(num_chunks),
+            place=read_place(place or b""),
+            updates=read_place(updates or b""),
+            codec=rows.name(codec or b"fp32"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +164,20 @@ class TaskBroker:
                     known[0] if known else "",
                 ],
             )
-        verdict = answer[0].decode()
-        if verdict != "ok":
-            return Claim(verdict)
-        version, digest, num_bytes, num_chunks, place, updates, codec = (value.decode() for value in answer[2:9])
+            if not isinstance(answer, list) or not answer or answer[0] not in (b"ok", b"gone", b"taken"):
+                raise redis.InvalidResponse("no answer to a claim")
+        if answer[0] == b"taken":
+            return Claim("taken")
+        heads = rows.good(campaign.head, [answer[2:9]], Head.from_row) if answer[0] == b"ok" else []
+        if not heads:
+            return Claim("gone")
         order = self._remember(task.campaign, answer[9]) if answer[9] or known is None else known[1]
         inline = answer[10] or None if len(answer) > 10 else None
-        patches = tuple(Patch.from_row(row.decode()) for row in answer[11:])
-        head = Head(int(version), digest, int(num_bytes), int(num_chunks), inline, place, updates, codec, patches)
-        self._told = (task.campaign, updates, time.monotonic())
-        return Claim("ok", int(answer[1]) / 1000, head, TrainTask.of(task, order))
+        patches = rows.good(campaign.patches, answer[11:], Patch.from_row)
+        whole = len(patches) == len(answer) - 11
+        head = replace(heads[0], inline=inline, patches=tuple(patches) if whole else ())
+        self._told = (task.campaign, head.updates, time.monotonic())
+        return Claim("ok", rows.number_or_zero(answer[1]) / 1000, head, TrainTask.of(task, order))
 
     def _remember(self, campaign: str, packed: bytes) -> TrainOrder:
         order = TrainOrder.from_bytes(packed)
@@ -309,7 +334,8 @@ class TaskBroker:
         if told_of == campaign and time.monotonic() - when < PLACE_SECONDS:
             return place
         with broker_errors("asking where updates go"):
-            return (self._client.hget(keys.CampaignKeys(campaign).head, "updates") or b"").decode()
+            found = self._client.hget(keys.CampaignKeys(campaign).head, "updates") or b""
+        return next(iter(rows.good(keys.CampaignKeys(campaign).head, [found], read_place)), "")
 
     def report(self, report: TaskReport) -> bool:
         """Say that a task ends here without an update. False when this worker no longer has it.

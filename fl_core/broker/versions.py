@@ -6,12 +6,13 @@ The pointer says where the bytes are (``places.py``): a version on a server that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
-from fl_core.broker import blobs
+from fl_core.broker import blobs, rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.places import Places
-from fl_core.broker.tasks import Head
+from fl_core.broker.places import Places, read_place
+from fl_core.broker.tasks import HEAD_FIELDS, Head
 from fl_core.messages import TrainOrder
 
 
@@ -22,6 +23,16 @@ class Kept:
     version: int
     num_bytes: int
     place: str
+
+    @classmethod
+    def from_row(cls, version: bytes, row: bytes) -> Self:
+        """As ``publish_commands`` writes it.
+
+        Raises:
+            BadRow: it did not.
+        """
+        num_bytes, place = rows.parts(row, 2)
+        return cls(rows.number(version), rows.number(num_bytes, rows.MAX_BLOB_BYTES), read_place(place))
 
 
 def write_version(
@@ -95,30 +106,30 @@ def droppable(client: Client, keys: CampaignKeys, kept: int) -> list[Kept]:
     Raises:
         BrokerUnavailable: unknown.
     """
+    if rows.too_large(client, [keys.versions, keys.pins]):
+        return []
     with broker_errors("reading the kept versions"):
-        rows = client.hgetall(keys.versions)
+        found = client.hgetall(keys.versions)
         # After the versions: who begins to fetch meanwhile fetches the newest. Page by page, as there may be many.
-        pinned = {int(version) for _, version in client.hscan_iter(keys.pins, count=1000)}
-    versions = []
-    for version, row in sorted(rows.items(), key=lambda item: int(item[0])):
-        num_bytes, _, place = row.decode().partition("|")
-        versions.append(Kept(int(version), int(num_bytes), place))
+        pins = [version for _, version in client.hscan_iter(keys.pins, count=1000)]
+    pinned = set(rows.good(keys.pins, pins, rows.number))
+    versions = rows.good(keys.versions, found.items(), lambda item: Kept.from_row(*item))
+    versions.sort(key=lambda one: one.version)
     return [one for one in versions[: -kept or None] if one.version not in pinned]
 
 
 def read_head(client: Client, keys: CampaignKeys) -> Head | None:
-    """The newest version's pointer; None before the first is published.
+    """The newest version's pointer; None before the first is published, or where it cannot be read.
 
     Raises:
         BrokerUnavailable: unknown.
     """
     with broker_errors("reading the head"):
-        names = ("version", "digest", "num_bytes", "num_chunks", "place", "updates", "codec")
-        values = [(value or b"").decode() for value in client.hmget(keys.head, names)]
-    version, digest, num_bytes, num_chunks, place, updates, codec = values
-    if not version:
+        values = client.hmget(keys.head, HEAD_FIELDS)
+    if values[0] is None:
         return None
-    return Head(int(version), digest, int(num_bytes), int(num_chunks), place=place, updates=updates, codec=codec)
+    found = rows.good(keys.head, [values], Head.from_row)
+    return found[0] if found else None
 
 
 def read_newest(places: Places, keys: CampaignKeys, *, attempts: int = 20) -> tuple[Head, memoryview]:

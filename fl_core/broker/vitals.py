@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
+from fl_core.plain_text import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,16 @@ def read_vitals(client: Client) -> Vitals:
     with broker_errors("asking the broker how it is"):
         info = client.info("everything")
     return Vitals(
-        version=str(info.get("valkey_version") or info.get("redis_version", "")),
-        uptime_seconds=int(info.get("uptime_in_seconds", 0)),
-        memory_bytes=int(info.get("used_memory", 0)),
-        max_memory_bytes=int(info.get("maxmemory", 0)),
-        clients=int(info.get("connected_clients", 0)),
+        version=shown(info.get("valkey_version") or info.get("redis_version", ""), 40),
+        uptime_seconds=_count(info.get("uptime_in_seconds")),
+        memory_bytes=_count(info.get("used_memory")),
+        max_memory_bytes=_count(info.get("maxmemory")),
+        clients=_count(info.get("connected_clients")),
     )
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def read_lengths(client: Client, campaigns: list[str]) -> dict[str, Lengths]:
@@ -61,8 +66,8 @@ def read_lengths(client: Client, campaigns: list[str]) -> dict[str, Lengths]:
             keys = CampaignKeys(campaign)
             pipeline.xlen(keys.log)
             pipeline.xlen(keys.parked)
-        answers = pipeline.execute()
+        answers = pipeline.execute(raise_on_error=False)
     return {
-        campaign: Lengths(int(answers[2 * index]), int(answers[2 * index + 1]))
+        campaign: Lengths(_count(answers[2 * index]), _count(answers[2 * index + 1]))
         for index, campaign in enumerate(campaigns)
     }

@@ -14,7 +14,7 @@ from fl_core.broker.keys import CampaignKeys
 def _lines(lab: Any) -> list[dict[str, Any]]:
     client = connect(lab.url)
     (campaign,) = (name.decode() for name in client.zrange("fedtide:campaigns", 0, -1))
-    entries = read_feed(client, CampaignKeys(campaign), "0-0", 10_000)
+    entries, _ = read_feed(client, CampaignKeys(campaign), "0-0", 10_000)
     return [line for entry in entries for line in entry.lines]
 
 

@@ -49,11 +49,8 @@ def test_campaigns_are_listed_newest_first(client: redis.Redis) -> None:
     """Each with what its coordinator last said of it, and one that has said nothing yet with an empty status."""
     registry = _campaigns(client, "old", "middle", "new")
     client.delete(CampaignKeys("middle").status)
-    assert registry.campaigns() == [
-        ("new", {"state": "running", "created": 2}),
-        ("middle", {}),
-        ("old", {"state": "running", "created": 0}),
-    ]
+    found = [(name, status.get("state"), status.get("created")) for name, status in registry.campaigns()]
+    assert found == [("new", "running", 2), ("middle", None, None), ("old", "running", 0)]
     client.flushall()
     assert registry.campaigns() == []
 
@@ -90,7 +87,8 @@ def test_the_one_that_still_goes_on_is_meant(client: redis.Redis) -> None:
 def test_a_status_says_whether_somebody_coordinates(client: redis.Redis) -> None:
     """The holder of the lease stands beside what was last written; a campaign that nobody knows has neither."""
     registry = _campaigns(client, "digits-1")
-    assert registry.status("digits-1") == {"state": "running", "created": 0, "writer": None}
+    status = registry.status("digits-1")
+    assert (status["state"], status["created"], status["writer"]) == ("running", 0, None)
     client.set(CampaignKeys("digits-1").writer, "host:abcd")
     assert registry.status("digits-1")["writer"] == "host:abcd"
     assert registry.status("nobody") == {"writer": None}
@@ -100,7 +98,7 @@ def test_a_status_of_another_form_is_empty(client: redis.Redis) -> None:
     """What is no map is not shown as one."""
     registry = _campaigns(client, "digits-1")
     client.set(CampaignKeys("digits-1").status, msgpack.packb([1, 2]))
-    assert registry.campaigns() == [("digits-1", {})]
+    assert registry.campaigns() == [("digits-1", {"writer": None})]
 
 
 def test_requests_wait_in_order(client: redis.Redis) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.messages import (
     MAX_DETAIL_CHARACTERS,
+    MAX_MEASURE,
     MAX_RECORD_BYTES,
     Beat,
     CampaignEvent,
@@ -34,7 +35,10 @@ COUNTS = st.integers(0, 2**53 - 1)
 POSITIVES = st.integers(1, 2**53 - 1)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
-NUMBERS = st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), FINITE, max_size=5)
+LABELS = TEXT.filter(str.isprintable)
+SIZES = st.integers(0, 2**40)
+MEASURES = st.floats(-MAX_MEASURE, MAX_MEASURE)
+NUMBERS = st.dictionaries(LABELS.map(lambda name: name[:8]), MEASURES, max_size=5)
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | FINITE | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
@@ -62,7 +66,7 @@ UPDATES = st.builds(
     attempt=POSITIVES,
     worker=IDENTIFIERS,
     base_version=COUNTS,
-    num_examples=POSITIVES,
+    num_examples=st.integers(1, 2**40),
     sends=st.sampled_from(["delta", "parameters", "soft_labels"]),
     part=COUNTS,
     codec=IDENTIFIERS,
@@ -71,7 +75,7 @@ UPDATES = st.builds(
     payload_digest=DIGESTS,
     blob=st.just("") | IDENTIFIERS,
     num_chunks=COUNTS,
-    bytes_down=COUNTS,
+    bytes_down=SIZES,
     metrics=NUMBERS,
     seconds=NUMBERS,
 )
@@ -96,12 +100,12 @@ BEATS = st.builds(
     worker=IDENTIFIERS,
     state=st.sampled_from(["idle", "training", "delivering", "leaving"]),
     queues=st.lists(IDENTIFIERS, max_size=4).map(tuple),
-    holding=TEXT,
-    host=TEXT,
+    holding=LABELS,
+    host=LABELS,
     pid=COUNTS,
     started_ms=COUNTS,
     threads=COUNTS,
-    device=TEXT,
+    device=LABELS,
     num_done=COUNTS,
     num_failed=COUNTS,
     bytes_up=COUNTS,
@@ -198,7 +202,7 @@ def test_an_event_may_issue_as_many_tasks_as_a_spec_allows() -> None:
 
 def test_the_largest_update_header_fits() -> None:
     """An update with every field at its longest is under the size that readers allow."""
-    numbers = {"é" * 31 + f"{i:02}": -1.7976931348623157e308 for i in range(64)}
+    numbers = {"é" * 31 + f"{i:02}": -MAX_MEASURE for i in range(64)}
     name = "a" * 128
     record = ModelUpdate(
         **{**{f: getattr(UPDATE, f) for f in UPDATE.__slots__}, "campaign": name, "task_id": name, "worker": name},

@@ -38,10 +38,19 @@ def test_the_page_lists_every_key() -> None:
     """The table at the top names each key that a campaign has, and each that all of them share."""
     names = set(re.findall(r"``fedtide:c:\{id\}:([a-z]+)", keys.__doc__ or ""))
     assert names == {key.partition("}:")[2].partition(":")[0] for key in _all(CampaignKeys("c"))}
-    shared = [value for name, value in vars(keys).items() if name.isupper() and "PREFIX" not in name]
+    plain = {name: value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
+    shared = [value for name, value in plain.items() if "PREFIX" not in name]
     assert shared
     for key in shared:
         assert f"``{key}``" in (keys.__doc__ or "")
+
+
+def test_each_key_has_its_type() -> None:
+    """What a key holds is said once more for programs, and both say the same."""
+    table = dict(re.findall(r"``(\S+)`` +(string|hash|zset|set|list|stream)", keys.__doc__ or ""))
+    types = CampaignKeys("c").types() | keys.SHARED_TYPES
+    plain = {key.replace("{id}", "{c}"): kind for key, kind in table.items() if "<" not in key}
+    assert types == plain
 
 
 def test_all_keys_are_ours() -> None:
