@@ -22,6 +22,7 @@ from fl_core.layout import Layout
 from fl_core.spec import CampaignSpec
 
 LEAST_FAILURES = 20
+LEAST_SECONDS = 15.0
 FAILURES_PER_TASK = 2
 MAX_WORKERS = 4096
 MAX_DETAILS = 64
@@ -105,12 +106,17 @@ class Fruitless:
         """The stretch is worth a word."""
         return self.failures >= self.limit
 
-    def ends_campaign(self, ledger: Ledger) -> bool:
-        """Whether the campaign has come to nothing."""
+    def ends_campaign(self, ledger: Ledger, now_ms: int) -> bool:
+        """Whether the campaign has come to nothing.
+
+        Args:
+            ledger: with the tasks that are open.
+            now_ms: of the newest failure.
+        """
         if not self.is_long or self._asked == 0 or ledger.buffered:
             return False
-        if self._asked is None and ledger.merged:
-            return False  # what has worked before may work again
+        if self._asked is None and (ledger.merged or now_ms - self.since_ms < LEAST_SECONDS * 1000):
+            return False  # what has worked before may work again, and what has just begun may be about to
         oldest: dict[str, Place] = {}
         for task in ledger.open.values():
             queue, place = place_of(task)

@@ -341,7 +341,7 @@ class CampaignState:
         if self.fruitless.note(reason, detail, worker, taken, entry.milliseconds):
             self.fruitless.look_at(self.strategy, self._layout)
             effects.fruitless = self.fruitless.describe(self.seconds(self.fruitless.since_ms))["sentence"]
-        if self.accepts and self.fruitless.ends_campaign(self.ledger):
+        if self.accepts and self.fruitless.ends_campaign(self.ledger, entry.milliseconds):
             self._end(Phase.STOPPED, "fruitless", entry, effects)
 
     # -- reports ---------------------------------------------------------------------------------------------------
@@ -462,6 +462,7 @@ class CampaignState:
             effects.refusals.append(Refused(error, None, None))
             return
         self.ledger.readmit(number, reason)
+        self.fruitless.end()
         self._offer(update.worker, contribution, entry, effects)
         self._close_cohort(entry, effects)
         self._check_limits(entry, effects)

@@ -154,7 +154,9 @@ def test_every_update_sent_twice_counts_once(lab: Lab) -> None:
 
 def test_rejected_update_can_be_looked_at_and_let_in(lab: Lab) -> None:
     """Updates above the norm bound are parked with reason and sender; an operator merges one after all."""
-    spec = lab.spec(aggregation={"max_update_norm": 1e-6, "buffer_size": 1}, stop={"updates": None, "seconds": 60.0})
+    spec = lab.spec(
+        aggregation={"max_update_norm": 1e-6, "buffer_size": 1}, stop={"updates": None, "failures_without_merge": 0}
+    )
     coordinator = lab.run(spec)
     lab.worker("loud", delay=0.3)
     until(lambda: lab.history())

@@ -89,7 +89,7 @@ def test_an_end_that_raises_still_ends(lab: Lab) -> None:
 def test_a_campaign_of_which_nothing_comes_ends_with_a_code(lab: Lab) -> None:
     """Every update is refused: it does not wait for the end of its time, says what they have in common, and fails."""
     lab.worker("one")
-    program = lab.run(lab.spec(training={"learning_rate": 1e30, "local_steps": 3}, stop={"seconds": 600.0}))
+    program = lab.run(lab.spec(training={"learning_rate": 1e30, "local_steps": 3}, stop={"failures_without_merge": 20}))
     assert program.wait(60) == 1
     assert_one_sentence(
         program.output, "nothing came of campaign trial-", "no update was merged", "(not_finite 20, by one)"

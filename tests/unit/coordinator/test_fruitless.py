@@ -27,6 +27,7 @@ def _fail_all(campaign: Any, failure: Callable[[int], LogEntry], count: int = LE
         if task is None:
             campaign.apply(campaign.issued(2))
             continue
+        campaign.milliseconds += 1000
         effects = campaign.apply(failure(task.number))
         told += [effects.fruitless] if effects.fruitless else []
         count -= 1
@@ -138,6 +139,18 @@ def test_a_model_that_is_not_finite_itself_is_named(bench: Callable[..., Any]) -
     campaign.state.strategy.parameters.values[3] = np.inf
     (told,) = _fail_all(campaign, _refused(campaign, values=NAN))
     assert "The model itself holds NaN or infinite values, in 'weight'" in told
+
+
+def test_a_burst_of_failures_at_the_launch_is_no_end(bench: Callable[..., Any]) -> None:
+    """What all devices lack in the first seconds, they may have in the next."""
+    campaign = bench(dispatch={"concurrency": 2}).open(2 * LEAST_FAILURES)
+    for number in range(1, 2 * LEAST_FAILURES):
+        campaign.milliseconds -= 400
+        campaign.apply(campaign.update(number, values=NAN, worker="one"))
+    assert campaign.state.phase == Phase.RUNNING
+    campaign.milliseconds += 20_000
+    campaign.apply(campaign.update(2 * LEAST_FAILURES, values=NAN, worker="one"))
+    assert campaign.state.stop_reason == "fruitless"
 
 
 def test_one_admitted_update_ends_the_stretch(bench: Callable[..., Any]) -> None:
