@@ -146,7 +146,9 @@ def fuzz(seconds: float, seed: int) -> dict[str, Any]:
     Raises:
         Exception: whatever got through; the seed finds it again.
     """
-    spec = parse_spec({"model": {"factory": "a:b"}, "aggregation": {"buffer_size": 3}})
+    spec = parse_spec(
+        {"model": {"factory": "a:b"}, "aggregation": {"buffer_size": 3}, "stop": {"failures_without_merge": 0}}
+    )
     layout = Layout((TensorSpec("w", (SIZE,)),))
     strategy = build_strategy(spec, layout, Parameters(np.zeros(SIZE, np.float32)))
     state = CampaignState("fuzz", spec, SECRET, strategy, Admission("fuzz", spec, layout, SECRET, fetch_blob), layout)
