@@ -122,6 +122,9 @@ class Consequences:
         if effects.failure is not None:
             report = effects.failure
             self._log.warning("training failed", worker=report.worker, task=report.task_id, detail=report.detail)
+        if effects.handed_back is not None:
+            report = effects.handed_back
+            self._log.info("task handed back", worker=report.worker, task=report.task_id, detail=report.detail)
 
 
 def parked_of(refused: Refused, entry: LogEntry) -> Parked:

@@ -26,6 +26,8 @@ MAX_ISSUED = 500
 MAX_NAMED = 2000
 # Workers that serve several of a campaign's queues are told apart by name: of a large fleet this is done now and then.
 TELL_APART_SECONDS = 30.0
+# A device that is alive and at work on a task past its deadline asks the training to stop, and kills it 5 s later.
+DEVICE_GRACE_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,17 +196,18 @@ class Dispatcher:
         since_claim: float,
         judge_workers: bool,
     ) -> str | None:
-        if since_claim > self._settings.task_timeout_seconds:
+        silent, holding = present.get(owner.worker, (float("inf"), ""))
+        holds = holding == holding_name(self._campaign, self._identify(task.number), task.attempt)
+        # A device ends what overruns by itself, and reports why: it is given the time to.
+        grace = DEVICE_GRACE_SECONDS if holds and silent <= self._settings.lease_seconds else 0.0
+        if since_claim > self._settings.task_timeout_seconds + grace:
             return "deadline"
         if not judge_workers:
             return None
-        silent, holding = present.get(owner.worker, (float("inf"), ""))
         if silent > self._settings.lease_seconds and since_claim > self._settings.lease_seconds:
             return "lost"
         # It beats, but a beat well after the claim does not name this task: the worker was restarted, or its training
         # process died. Two beats of patience, because the claim and the next beat race.
-        if since_claim - silent > 2 * BEAT_SECONDS and holding != holding_name(
-            self._campaign, self._identify(task.number), task.attempt
-        ):
+        if since_claim - silent > 2 * BEAT_SECONDS and not holds:
             return "lost"
         return None

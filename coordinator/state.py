@@ -46,6 +46,8 @@ MAX_SCORED_DEVICES = 10_000
 # Devices say how much they fetched. A sum that no double holds exactly is of no use to anybody, and one of more than
 # 64 bits cannot be written into a checkpoint.
 MAX_TOTAL_BYTES = 2**53
+# Of what a device says of a task it could not do; the log of the coordinator has all of it.
+MAX_SAID_CHARACTERS = 300
 
 
 class Phase(enum.StrEnum):
@@ -74,6 +76,7 @@ class Effects:
         merges: what was merged.
         refusals: rejections, with the entry they came from.
         failure: a report of a device whose training failed.
+        handed_back: a report of a device that gives a task back, with its reason.
         blob: the payload's blob, to be dropped once a checkpoint covers the entry.
         admitted: the entry was an update, and it passed.
         lost: the entry was an update whose payload is lost; nothing else has changed.
@@ -86,6 +89,7 @@ class Effects:
     merges: list[Merge] = field(default_factory=list)
     refusals: list[Refused] = field(default_factory=list)
     failure: TaskReport | None = None
+    handed_back: TaskReport | None = None
     blob: tuple[str, int] | None = None
     admitted: Admitted | None = None
     lost: Lost | None = None
@@ -358,7 +362,9 @@ class CampaignState:
             return  # answered or re-issued meanwhile: nothing is lost
         taken, said = place_of(task), report.detail.strip().rpartition("\n")[2]
         if report.outcome == "handed_back":
+            effects.handed_back = report
             self._reissue(task, task.queue, spent=False, reason="handed_back", entry=entry, effects=effects)
+            effects.history[-1] |= _who_said_what(report)
             if said:
                 self._note_failure("handed_back", said, report.worker, taken, entry, effects)
             return
@@ -366,9 +372,19 @@ class CampaignState:
         if task.failures + 1 >= self._spec.dispatch.max_attempts:
             self.ledger.reject(task, Reason.TRAINING_FAILED)
             effects.closed.append(task.number)
+            effects.history.append(
+                {
+                    "kind": "rejection",
+                    "seconds": self.seconds(entry.milliseconds),
+                    "reason": Reason.TRAINING_FAILED.value,
+                    "task": report.task_id,
+                    **_who_said_what(report),
+                }
+            )
             self._close_cohort(entry, effects)
         else:
             self._reissue(task, task.queue, spent=True, reason="failed", entry=entry, effects=effects)
+            effects.history[-1] |= _who_said_what(report)
         self._note_failure("failed", said, report.worker, taken, entry, effects)
 
     def _reissue(
@@ -606,3 +622,10 @@ class CampaignState:
         self.clock_shift_ms = meta.get("clock_shift_ms", 0)
         self._flat_evaluations = meta["flat_evaluations"]
         self.fruitless.restore(meta["fruitless"])
+
+
+def _who_said_what(report: TaskReport) -> dict[str, str]:
+    """A report for the history: its worker, and the last line of what it says, which of a traceback is the error."""
+    lines = report.detail.split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return {"worker": report.worker, "detail": said[:MAX_SAID_CHARACTERS]}

@@ -14,6 +14,7 @@
     │   └── BrokerUnfit          what is there is not what fedtide needs: waiting would not help
     ├── CampaignError        the operator: unknown campaign, illegal transition, lost checkpoint
     │   └── FencedOut        this coordinator lost its lease and must not write any more
+    ├── WorkerFailed         whoever runs this device: a part of its worker ended and cannot be started again
     ├── TrainingStopped      nobody: the task was cancelled or the worker is stopping; its work is dropped
     └── InvariantError       us: a bug in fedtide, please report it
 
@@ -99,6 +100,10 @@ class CampaignError(FedtideError):
 
 class FencedOut(CampaignError):
     """This coordinator's lease has passed to another; none of its writes took effect."""
+
+
+class WorkerFailed(FedtideError):
+    """A thread or a process of a worker has ended and could not be replaced: the worker ends too (exit code 2)."""
 
 
 class TrainingStopped(FedtideError):

@@ -413,12 +413,13 @@ class Beat(_Record):
     """A worker's sign of life.
 
     Attributes:
-        state: idle, training, or delivering (a finished update waits for the broker).
+        state: idle, loading (torch and the device's data), training, delivering (a finished update waits for the
+            broker) or leaving.
         holding: ``campaign/task_id#attempt`` of the task in hand, or empty.
     """
 
     worker: str = _checked(is_identifier)
-    state: str = _checked(_one_of("idle", "training", "delivering", "leaving"))
+    state: str = _checked(_one_of("idle", "loading", "training", "delivering", "leaving"))
     queues: tuple[str, ...] = _checked(_names)
     holding: str = _checked(_label)
     host: str = _checked(_label)

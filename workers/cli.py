@@ -16,8 +16,8 @@ from fl_core.errors import SpecError
 
 _KEYS = (
     "broker", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir", "grace_seconds",
-    "model", "model_args", "emulate_delay_seconds", "emulate_example_seconds", "emulate_attack", "celery_events",
-    "metrics_host", "metrics_port", "traces", "log_level",
+    "load_seconds", "model", "model_args", "emulate_delay_seconds", "emulate_example_seconds", "emulate_attack",
+    "celery_events", "metrics_host", "metrics_port", "traces", "log_level",
 )  # fmt: skip
 
 
@@ -70,6 +70,7 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
     help="Keeps undelivered updates over a restart.  [default: ~/.local/state/fedtide/NAME]",
 )
 @click.option("--grace-seconds", type=click.FloatRange(0), default=20.0, help="Time to finish the task when stopped.")
+@click.option("--load-seconds", type=click.FloatRange(1), default=3600.0, help="Time to load torch and the data.")
 @click.option("--emulate-delay-seconds", type=click.FloatRange(0), default=0.0, help="Play a slow device in a trial.")
 @click.option(
     "--emulate-example-seconds", type=click.FloatRange(0), default=0.0, help="Slower by this much per example."
@@ -135,6 +136,7 @@ def _settings(options: dict[str, Any]) -> Any:
         threads=options["threads"],
         device=options["device"],
         grace_seconds=options["grace_seconds"],
+        load_seconds=options["load_seconds"],
         model=options["model"],
         model_args=options["model_args"],
         emulate_delay_seconds=options["emulate_delay_seconds"],

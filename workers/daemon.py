@@ -1,6 +1,8 @@
 """The worker daemon: registers, beats, takes tasks when it is free, and leaves without losing what it has in hand.
 
-Two processes: the parent consumes and beats, its one child trains. The child is the only one that loads torch.
+Two processes: the parent consumes and beats, its one child trains (``workers/child.py``). The child is the only one
+that loads torch. The parent has a thread that watches: it beats, looks after the child and the other threads, and where
+one of them cannot be helped it ends the program with the reason. No worker takes tasks that nobody looks after.
 """
 
 from __future__ import annotations
@@ -17,20 +19,29 @@ from fl_core.broker.consumer import Consumer
 from fl_core.broker.roster import BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.tasks import TaskBroker
 from fl_core.broker.url import public_url
-from fl_core.errors import BrokerError, RejectedUpdate, SpecError
+from fl_core.commands import EXIT_BAD_INPUT
+from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, RejectedUpdate, SpecError, WorkerFailed
 from fl_core.exposition import MetricsServer
-from fl_core.messages import Beat, TaskCall, TaskReport
+from fl_core.messages import Beat
 from fl_core.plain_text import shown
-from fl_core.process import end_with_parent
+from workers.child import Child
+from workers.chore import Chore
+from workers.guardian import Guardian
 from workers.outbox import Outbox
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
-from workers.turns import turn
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.2
 NEWS_SECONDS = 1.0
+SUMMARY_SECONDS = 600.0
+# What the worker cannot be without may fail for so long before the worker ends.
+MAX_FAILING_SECONDS = 30.0
+# Rights and passwords are edited in moments; after so long somebody has to give this device others.
+REFUSED_SECONDS = 60.0
+# After the grace period, so long may the rest of the program take to end.
+LAST_SECONDS = 10.0
 
 
 class Daemon:
@@ -46,13 +57,18 @@ class Daemon:
         self._roster = Roster(self._client)
         self._tasks = TaskBroker(self._client, settings.name, settings.blobs)
         self._pulse = Pulse()
-        self._child = _Child(settings, self._pulse)
+        self._child = Child(settings, self._pulse)
         self._started_ms = time.time_ns() // 10**6
         self._leaving = threading.Event()
         self._ended = threading.Event()
         self._listens = threading.Event()
-        self._leave_by = float("inf")
+        self._leave_by = self._last_moment = float("inf")
+        self._reason = ""
         self._outbox_waits = True
+        self._last_beat, self._next_beat, self._told = 0.0, 0.0, ("", False)
+        self._away_since: float | None = None
+        self._refused_since: float | None = None
+        self._next_summary, self._summed_up = time.monotonic() + SUMMARY_SECONDS, Vitals()
         self._consumer = Consumer(
             settings.broker,
             settings.name,
@@ -60,10 +76,17 @@ class Daemon:
             execute=self._child.execute,
             on_child=self._child.begin,
             on_child_end=self._child.end,
+            on_child_death=lambda pid, status: self._guardian.on_death(pid, status),
             on_ready=self._on_ready,
             on_stop=self._on_stop,
             celery_events=settings.celery_events,
         )
+        self._guardian = Guardian(
+            settings, self._pulse, self._tasks, kill=self._consumer.kill_child, end=self._end_with
+        )
+        self._beats = Chore("beats", self._look_at_beats, MAX_FAILING_SECONDS / 6)
+        self._looks = Chore("looking after the training process", self._guardian.look, MAX_FAILING_SECONDS / 6)
+        self._deliveries = Chore("delivering kept updates", self._deliver_kept)
         self._thread = threading.Thread(target=self._watch, name="beats", daemon=True)
         self._metrics = None if settings.metrics_port is None else self._bind_metrics(settings.metrics_port)
 
@@ -79,16 +102,26 @@ class Daemon:
         Raises:
             BrokerUnavailable: it was not there at the start (later it is waited for, for ever).
             SpecError: this device can do no task: its data or its device are not what they should be.
+            WorkerFailed: a part of this program ended that it cannot do without.
         """
         with broker_errors(f"reaching the broker at {public_url(self._settings.broker)}"):
             self._client.ping()
-        self._consumer.run()
+        try:
+            self._consumer.run()
+            if not self._leaving.is_set():
+                self._reason = self._reason or "Celery's consumer has ended, and nobody asked it to."
+        except Exception as error:
+            log.exception("the consumer has failed")
+            if not self._leaving.is_set():
+                self._reason = self._reason or f"taking tasks has failed ({type(error).__name__}: {str(error)[:200]})."
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(5)
         self._leave()
         if fatal := self._pulse.read().fatal:
             raise SpecError(fatal)
+        if self._reason:
+            raise WorkerFailed(self._reason)
 
     # -- in the main thread ----------------------------------------------------------------------------------------
 
@@ -102,77 +135,95 @@ class Daemon:
                 self._metrics.start()
 
     def _on_stop(self) -> None:
-        self._leave_by = time.monotonic() + self._settings.grace_seconds
-        self._leaving.set()
+        if not self._leaving.is_set():
+            self._leave_by = time.monotonic() + self._settings.grace_seconds
+            self._last_moment = self._leave_by + LAST_SECONDS
+            self._leaving.set()
+
+    def _end_with(self, reason: str) -> None:
+        """End the program with a sentence (from any thread); the first reason counts."""
+        if not self._reason:
+            self._reason = reason
+            log.error("the worker ends", reason=reason)
+        self._consumer.stop()
+        self._on_stop()
 
     def _leave(self) -> None:
         try:
             self._roster.leave(self._settings.name, self._settings.queues)
         except BrokerError as error:
             log.warning("the roster was not told; it will notice", reason=str(error))
-        log.info("worker has left", worker=self._settings.name)
+        vitals = self._pulse.read()
+        log.info("worker has left", worker=self._settings.name, done=vitals.num_done, failed=vitals.num_failed)
 
     # -- in the watching thread ------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Beat; deliver what an earlier life left; notice when the child died or the grace period is over."""
-        last_beat, next_beat, told = 0.0, 0.0, ("", False)
-        away_since: float | None = None
+        """Everything that has to go on while the main thread waits for tasks and the child trains."""
         while not self._ended.wait(LOOK_SECONDS):
-            vitals = self._pulse.read()
-            if vitals.fatal and not self._leaving.is_set():
-                self._consumer.stop()
-                self._on_stop()
-            self._look_after_child(vitals)
+            self._looks.run()
+            self._beats.run()
+            if self._away_since is None:
+                self._deliveries.run()
+            for chore in (self._looks, self._beats):
+                failing = chore.failing_since
+                if failing is not None and time.monotonic() - failing >= MAX_FAILING_SECONDS:
+                    self._end_with(f"{chore.name} have failed for {MAX_FAILING_SECONDS:g} s ({chore.error}).")
+            if self._pulse.read().fatal and not self._leaving.is_set():
+                self._end_with(self._pulse.read().fatal)
+            self._sum_up()
             now = time.monotonic()
-            # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it. So is
-            # that the worker listens (again): whoever counts workers may have forgotten it.
-            news = (vitals.holding, self._leaving.is_set())
-            if self._listens.is_set():
-                self._listens.clear()
-            elif now < next_beat and not (news != told and now >= last_beat + NEWS_SECONDS):
-                continue
-            last_beat, next_beat, told = now, now + BEAT_SECONDS, news
-            try:
-                next_beat = now + self._beat(vitals)
-                if away_since is not None:
-                    log.info("the broker is back", away_seconds=round(now - away_since))
-                    away_since = None
-                self._deliver_kept()
-            except BrokerError as error:
-                if away_since is None:
-                    away_since = now
-                    log.warning("the broker is away; training goes on", reason=str(error))
+            if now >= self._leave_by:
+                self._leave_by = float("inf")
+                self._guardian.leave()
+            if now >= self._last_moment:
+                self._break_off()
 
-    def _look_after_child(self, vitals: Vitals) -> None:
-        if self._leaving.is_set() and time.monotonic() >= self._leave_by and vitals.holding:
-            if self._give_up(vitals, "handed_back", "the worker stops"):
-                log.info("handed the task back", task=vitals.holding)
-                self._pulse.tally.count("handed_back")
-            self._leave_by = float("inf")
-            self._consumer.terminate_child()
-        elif vitals.holding and vitals.pid and not _is_alive(vitals.pid):
-            if self._give_up(vitals, "failed", "the training process died (out of memory?)"):
-                log.error("the training process died; its task was reported", task=vitals.holding)
-                self._pulse.tally.count("failed")
-            self._pulse.write(Vitals())
-
-    def _give_up(self, vitals: Vitals, outcome: str, detail: str) -> bool:
-        campaign, _, rest = vitals.holding.partition("/")
-        task, _, attempt = rest.partition("#")
+    def _look_at_beats(self) -> None:
+        vitals, now = self._pulse.read(), time.monotonic()
+        # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it. So is that
+        # the worker listens (again): whoever counts workers may have forgotten it.
+        news = (vitals.holding, self._leaving.is_set())
+        if self._listens.is_set():
+            self._listens.clear()
+        elif now < self._next_beat and not (news != self._told and now >= self._last_beat + NEWS_SECONDS):
+            return
+        self._last_beat, self._next_beat, self._told = now, now + BEAT_SECONDS, news
         try:
-            return self._tasks.report(
-                TaskReport(
-                    campaign=campaign,
-                    task_id=task,
-                    attempt=int(attempt),
-                    worker=self._settings.name,
-                    outcome=outcome,
-                    detail=detail,
-                )
-            )
-        except BrokerError:
-            return False  # the lease runs out, and the coordinator re-issues
+            self._next_beat = now + self._beat(vitals)
+        except BrokerUnavailable as error:
+            self._note_away(error, now)
+            return
+        if self._away_since is not None:
+            log.info("the broker is back", away_seconds=round(now - self._away_since))
+        self._away_since = self._refused_since = None
+
+    def _note_away(self, error: BrokerUnavailable, now: float) -> None:
+        """Say once that the broker is away or refuses us; wait for the one for ever, for the other not for long."""
+        refused, before = isinstance(error, BrokerRefused), self._refused_since
+        if refused and before is None:
+            log.error("the broker refuses this worker; waiting a while", reason=str(error), seconds=REFUSED_SECONDS)
+        elif not refused and (self._away_since is None or before is not None):
+            log.warning("the broker is away; training goes on", reason=str(error))
+        self._away_since = now if self._away_since is None else self._away_since
+        self._refused_since = (now if before is None else before) if refused else None
+        if self._refused_since is not None and now - self._refused_since >= REFUSED_SECONDS:
+            self._end_with(f"the broker has refused this worker for {REFUSED_SECONDS:g} s: {error}")
+
+    def _sum_up(self) -> None:
+        """A line now and then, where anything was done since the last one."""
+        if time.monotonic() < self._next_summary:
+            return
+        before, vitals = self._summed_up, self._pulse.read()
+        self._next_summary, self._summed_up = time.monotonic() + SUMMARY_SECONDS, vitals
+        done, failed = vitals.num_done - before.num_done, vitals.num_failed - before.num_failed
+        if done or failed:
+            log.info("tasks", last_minutes=round(SUMMARY_SECONDS / 60), done=done, failed=failed)
+
+    def _break_off(self) -> None:
+        """The main thread does not end (it waits for a broker that is frozen, say)."""
+        log.error("ending at once: the consumer did not end", reason=self._reason or "the worker was told to stop")
+        os._exit(EXIT_BAD_INPUT if self._reason else 0)
 
     def _beat(self, vitals: Vitals) -> float:
         """Say how this worker is; returns the seconds until it has to say it again."""
@@ -211,74 +262,3 @@ class Daemon:
             event = "a kept update was delivered" if wanted else "a kept update was not wanted any more"
             log.info(event, campaign=update.campaign, task=update.task_id, digest=update.payload_digest)
         self._outbox_waits = False
-
-
-class _Child:
-    """What the forked child runs. In the parent it only carries the settings over the fork."""
-
-    def __init__(self, settings: WorkerSettings, pulse: Pulse) -> None:
-        self._settings = settings
-        self._pulse = pulse
-        self._parent = os.getpid()
-        self._trainer: object = None
-
-    def begin(self) -> None:
-        """First thing in the child."""
-        end_with_parent(self._parent)
-        # If the process before this one died at work, the parent has yet to read which task it held.
-        deadline = time.monotonic() + 10 * LOOK_SECONDS
-        while self._pulse.read().holding and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS / 10)
-        self._pulse.write(Vitals(pid=os.getpid()))
-
-    def end(self) -> None:
-        """Last thing in a child that ends in peace."""
-        if (account := getattr(self._trainer, "account", None)) is not None:
-            account.close()
-
-    def execute(self, order: bytes) -> None:
-        """Do one task; the first one loads torch and the data."""
-        if self._trainer is None:
-            with turn():
-                import workers.train_task  # noqa: F401
-        from workers.train_task import Trainer
-
-        if not isinstance(self._trainer, Trainer):
-            try:
-                self._trainer = Trainer(self._settings, self._pulse)
-            except SpecError as error:
-                self._refuse(order, str(error))
-                return
-            except Exception as error:
-                log.exception("the data factory failed")
-                what = f"{type(error).__name__}: {error}"
-                self._refuse(order, f"data = {self._settings.data!r} failed ({what}); the log has the traceback.")
-                return
-        self._trainer.execute(order)
-
-    def _refuse(self, order: bytes, why: str) -> None:
-        """This device can do nothing at all: hand the task back, and let the parent end with the reason."""
-        try:
-            task = TaskCall.from_bytes(order)
-            report = TaskReport(
-                campaign=task.campaign,
-                task_id=task.task_id,
-                attempt=task.attempt,
-                worker=self._settings.name,
-                outcome="handed_back",
-                detail=why,
-            )
-            TaskBroker(connect(self._settings.broker), self._settings.name).report(report)
-        except (RejectedUpdate, BrokerError) as error:
-            log.warning("the task could not be handed back; the coordinator will notice", reason=str(error))
-        self._pulse.write(Vitals(pid=os.getpid(), fatal=why))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from workers.account import Tally
 
 _NUMBERS = struct.Struct("<IIQQQQ")
+_TIMES = struct.Struct("<dd")
 _TEXT_BYTES = 2048
-_STATES = ("idle", "training", "delivering")
+_SIZE = _NUMBERS.size + _TEXT_BYTES + _TIMES.size
+_STATES = ("idle", "loading", "training", "delivering")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Vitals:
         holding: the task in hand (``campaign/task_id#attempt``) or empty.
         device: where it computes; empty before torch was loaded.
         fatal: why this worker can do no task at all, in one sentence; empty while it can.
+        since: when what ``limit`` bounds began, on the machine's clock that never jumps (``time.monotonic``).
+        limit: seconds that other people's code may take now (the task's limit); 0 while it has not the word.
     """
 
     pid: int = 0
@@ -33,6 +37,8 @@ class Vitals:
     holding: str = ""
     device: str = ""
     fatal: str = ""
+    since: float = 0.0
+    limit: float = 0.0
 
 
 class Pulse:
@@ -59,15 +65,22 @@ class Pulse:
             vitals.bytes_down,
         )
         text = (
-            "\0".join((vitals.holding, vitals.device, vitals.fatal))
-            .encode()[: _TEXT_BYTES - 1]
+            "\0".join((vitals.holding, vitals.device, vitals.fatal.replace("\0", " ")))
+            .encode(errors="replace")[: _TEXT_BYTES - 1]
             .ljust(_TEXT_BYTES, b"\0")
         )
-        self._page[: _NUMBERS.size + _TEXT_BYTES] = numbers + text
+        times = _TIMES.pack(vitals.since, vitals.limit)
+        self._page[:_SIZE] = numbers + text + times
+
+    def allow(self, since: float, limit: float) -> None:
+        """Replace ``since`` and ``limit`` alone: this is done several times in each task."""
+        _TIMES.pack_into(self._page, _SIZE - _TIMES.size, since, limit)
 
     def read(self) -> Vitals:
         """What the child wrote last."""
-        data = self._page[: _NUMBERS.size + _TEXT_BYTES]
+        data = self._page[:_SIZE]
         pid, state, done, failed, up, down = _NUMBERS.unpack(data[: _NUMBERS.size])
-        holding, device, fatal = (text.decode(errors="replace") for text in data[_NUMBERS.size :].split(b"\0")[:3])
-        return Vitals(pid, _STATES[state], done, failed, up, down, holding, device, fatal)
+        texts = data[_NUMBERS.size : _NUMBERS.size + _TEXT_BYTES].split(b"\0")
+        holding, device, fatal = (text.decode(errors="replace") for text in texts[:3])
+        since, limit = _TIMES.unpack(data[-_TIMES.size :])
+        return Vitals(pid, _STATES[state], done, failed, up, down, holding, device, fatal, since, limit)

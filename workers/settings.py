@@ -24,6 +24,7 @@ class WorkerSettings:
         blobs: servers for versions and updates that this worker may be sent to, as places (``fl_core.broker.places``).
         device: auto, cpu, cuda, ...
         grace_seconds: how long a stopping worker may still train before it hands its task back.
+        load_seconds: how long loading torch and the data may take.
         model: import path of this device's own architecture, for methods that allow one (distillation); empty for none.
         model_args: its keyword arguments.
         emulate_delay_seconds: added to each task, to play a slow device in a trial.
@@ -45,6 +46,7 @@ class WorkerSettings:
     threads: int = 0
     device: str = "auto"
     grace_seconds: float = 20.0
+    load_seconds: float = 3600.0
     model: str = ""
     model_args: Mapping[str, Any] = field(default_factory=dict)
     emulate_delay_seconds: float = 0.0

@@ -6,11 +6,12 @@ the coordinator waits for this task. What its words may then name is up to this 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -44,6 +45,7 @@ from fl_core.training.pace import fit_work
 from fl_core.training.schedule import version_factor
 from fl_core.vectors import FloatArray, Sends
 from workers.account import Account
+from workers.endings import what_was_raised
 from workers.memory import DeviceMemory
 from workers.model_cache import CachedModel, ModelCache
 from workers.outbox import Outbox
@@ -59,6 +61,10 @@ PROGRESS_SECONDS = 30.0
 # A device that cannot do a campaign's tasks must not drain its queue: after each failure in a row it waits longer.
 FIRST_PENALTY_SECONDS = 0.5
 LAST_PENALTY_SECONDS = 60.0
+
+
+class _Overdue(BaseException):
+    """Raised within user code by a signal; it is no ``Exception``, which such code may catch and go on."""
 
 
 class Trainer:
@@ -93,8 +99,23 @@ class Trainer:
         self.account = Account(pulse.tally, settings.name, traces=settings.traces)
         self._failures_in_a_row = 0
         self._next_word = 0.0
-        self._vitals = replace(pulse.read(), device=str(self._device), state="idle", holding="")
+        self._in_user_code, self._limit = False, 0.0
+        self._vitals = replace(pulse.read(), device=str(self._device), state="idle", holding="", since=0.0, limit=0.0)
         pulse.write(self._vitals)
+
+    def interrupt(self) -> None:
+        """Called by a signal's handler: end the user code that runs now, if any does.
+
+        Raises:
+            _Overdue: it does.
+        """
+        if self._in_user_code:
+            self._in_user_code = False
+            raise _Overdue(f"the training did not finish within task_timeout_seconds = {self._limit:g}")
+
+    def close(self) -> None:
+        """The process ends in peace."""
+        self.account.close()
 
     def execute(self, order: bytes) -> None:
         """Do one task, whatever comes of it: an update, a report, or nothing when nobody wants it any more."""
@@ -111,7 +132,7 @@ class Trainer:
             except TrainingStopped:
                 log.info("task was cancelled")
                 self.account.ended(task, "cancelled")
-            except Exception as error:
+            except (Exception, _Overdue, SystemExit, KeyboardInterrupt) as error:
                 self._fail(task, error)
             else:
                 self._failures_in_a_row = 0
@@ -120,9 +141,22 @@ class Trainer:
         if self._failures_in_a_row:
             time.sleep(min(LAST_PENALTY_SECONDS, FIRST_PENALTY_SECONDS * 2 ** (self._failures_in_a_row - 1)))
 
+    @contextlib.contextmanager
+    def _in_time(self, task: TrainTask, since: float) -> Iterator[None]:
+        """Runs code that others have written, until the task's time since then is over."""
+        self._limit = task.timeout_seconds
+        self._pulse.allow(since, task.timeout_seconds)
+        self._in_user_code = True
+        try:
+            yield
+        finally:
+            self._in_user_code = False
+            self._pulse.allow(0.0, 0.0)
+
     # -- the path --------------------------------------------------------------------------------------------------
 
     def _train_and_deliver(self, call: TaskCall) -> None:
+        since = time.monotonic()
         started = time.perf_counter()
         known = self._broker.known(call)
         held = self._models.find(known) if known else None
@@ -133,7 +167,8 @@ class Trainer:
             log.debug("doorbell is void", verdict=claim.verdict)
             self.account.ended(call, "void")
             return
-        model = self._models.get(task)
+        with self._in_time(task, since):
+            model = self._models.get(task)
         started = time.perf_counter()
         claim, bytes_down = self._hold_newest(task, model, claim)
         fetched = time.perf_counter()
@@ -144,9 +179,10 @@ class Trainer:
             return
         version = claim.head.version
         log.debug("training", version=version, queue_seconds=round(claim.queue_seconds, 3))
-        outcome = self._train(task, model, version)
-        trained = time.perf_counter()
-        payload = self._encode(task, model, outcome)
+        with self._in_time(task, since):
+            outcome = self._train(task, model, version)
+            trained = time.perf_counter()
+            payload = self._encode(task, model, outcome)
         num_bytes = memoryview(payload).nbytes
         blob, num_chunks = payload_place(task, self._settings.name, num_bytes)
         update = ModelUpdate(
@@ -307,15 +343,17 @@ class Trainer:
             log.error("the update cannot be kept on disk", state_dir=str(self._settings.state_dir), reason=str(error))
             return None
 
-    def _fail(self, task: TaskCall, error: Exception) -> None:
+    def _fail(self, task: TaskCall, error: BaseException) -> None:
         """Tell the coordinator that user code (or this installation) could not do the task."""
-        # A sentence of ours says it all. Others need their traceback, and user code may raise with text that is no
-        # valid Unicode; the report must go out all the same.
-        text = str(error) if isinstance(error, SpecError) else traceback.format_exc()
-        text = redact(text.encode("utf-8", "replace").decode())
-        log.error("training failed", error=f"{type(error).__name__}: {error}", traceback=text)
+        # User code may raise with text that is no valid Unicode; the report must go out all the same.
+        why = str(error) if isinstance(error, (SpecError, _Overdue)) else f"the training {what_was_raised(error)}"
+        why = redact(why.encode("utf-8", "replace").decode())
+        # A sentence of ours says it all; others need their traceback.
+        text = "" if isinstance(error, SpecError) else traceback.format_exc().encode("utf-8", "replace").decode()
+        text = redact(text)
+        log.error("training failed", reason=why, **({"traceback": text} if text else {}))
         self._failures_in_a_row += 1
-        self.account.ended(task, "failed", error=f"{type(error).__name__}: {error}"[:200])
+        self.account.ended(task, "failed", error=why[:200])
         self._vitals = replace(self._vitals, num_failed=self._vitals.num_failed + 1)
         report = TaskReport(
             campaign=task.campaign,
@@ -323,7 +361,7 @@ class Trainer:
             attempt=task.attempt,
             worker=self._settings.name,
             outcome="failed",
-            detail=text[-MAX_DETAIL_CHARACTERS:],
+            detail=f"{text}\n{why[:2000]}"[-MAX_DETAIL_CHARACTERS:].lstrip(),
         )
         try:
             self._patiently(lambda: self._broker.report(report))

@@ -7,6 +7,8 @@ finish its task within a grace period or hand it back, not wait without limit an
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -14,6 +16,9 @@ from typing import Any
 
 import structlog
 from celery import signals
+from celery.concurrency.asynpool import AsynPool
+from celery.concurrency.prefork import TaskPool
+from celery.exceptions import WorkerLostError, WorkerTerminate
 from celery.worker import state as celery_state
 from celery.worker.worker import WorkController
 
@@ -35,6 +40,8 @@ class Consumer:
         execute: called in the child with the bytes of one ``TrainTask``; it must not raise.
         on_child: called in the child when it starts.
         on_child_end: called in the child when it ends, unless it is killed.
+        on_child_death: called in the parent when a child has ended that was not told to, with its id and exit status
+            (negative: the signal), before another one is started.
         on_ready: called in the parent when it listens on its queues, again after each reconnection.
         on_stop: called in the parent, once, when a signal asks it to stop.
         celery_events: answer Celery's own monitoring tools.
@@ -49,6 +56,7 @@ class Consumer:
         execute: Callable[[bytes], None],
         on_child: Callable[[], None],
         on_child_end: Callable[[], None],
+        on_child_death: Callable[[int, int], None],
         on_ready: Callable[[], None],
         on_stop: Callable[[], None],
         celery_events: bool = False,
@@ -67,6 +75,9 @@ class Consumer:
 
         self._app.task(name=TRAIN, ignore_result=True)(train)
 
+        # A child that died is told by whoever watches it, in one line and in words.
+        logging.getLogger("celery.worker.request").addFilter(_is_no_death)
+
         def quiet(**_: Any) -> None:
             """Celery configures no logging when somebody listens here: ours stays as it is."""
 
@@ -82,9 +93,9 @@ class Consumer:
         signals.setup_logging.connect(quiet, weak=False)
         signals.worker_process_init.connect(child, weak=False)
         signals.worker_process_shutdown.connect(child_end, weak=False)
-        self._controller = WorkController(
+        self._controller = _Controller(
             app=self._app,
-            pool_cls="prefork",
+            pool_cls=_pool_class(on_child_death),
             concurrency=1,
             hostname=f"fedtide@{worker}",
             queues=[train_queue(queue) for queue in queues],
@@ -96,23 +107,71 @@ class Consumer:
         )
 
     def run(self) -> None:
-        """Consume until SIGTERM, SIGINT or ``stop``; returns when the child has ended."""
+        """Consume until SIGTERM, SIGINT or ``stop``; returns when the child has ended.
+
+        Raises:
+            Exception: whatever ended Celery's consumer, where nobody asked it to stop.
+        """
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
         self._controller.start()
+        if self._controller.failure is not None:
+            raise self._controller.failure
 
     def stop(self) -> None:
         """Take no further task; ``run`` returns when the one in hand has ended."""
         celery_state.should_stop = 0
 
-    def terminate_child(self) -> None:
-        """End the training process now; what it was doing is lost."""
+    def kill_child(self) -> None:
+        """End the training process now, whatever it does; what it was doing is lost."""
         pool = getattr(self._controller.pool, "_pool", None)
         for process in list(pool._pool) if pool is not None else []:
-            process.terminate_controlled() if hasattr(process, "terminate_controlled") else process.terminate()
+            os.kill(process.pid, signal.SIGKILL)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if not self._stopping:
             self._stopping = True
             self.stop()
             self._on_stop()
+
+
+def _is_no_death(record: logging.LogRecord) -> bool:
+    return WorkerLostError.__name__ not in record.getMessage()
+
+
+class _Controller(WorkController):  # type: ignore[misc]
+    """Celery's, which would log what ended it and return as if nothing had happened."""
+
+    failure: Exception | None = None
+
+    def start(self) -> None:
+        """Run the consumer until it is stopped."""
+        try:
+            self.blueprint.start(self)
+        except WorkerTerminate:
+            self.terminate()
+        except Exception as error:
+            self.failure = error
+            self.stop(exitcode=1)
+        except SystemExit as stopped:
+            self.stop(exitcode=stopped.code)
+
+
+def _pool_class(on_death: Callable[[int, int], None]) -> type[TaskPool]:
+    """Celery's pool of processes, which tells of each one that died before it starts the next."""
+
+    class Pool(AsynPool):  # type: ignore[misc]
+        def _join_exited_workers(self, shutdown: bool = False) -> Any:
+            before = list(self._pool)
+            for process in before:
+                if process.exitcode is not None:
+                    process._controlled_termination = True  # billiard would tell it on standard error, past our log
+            try:
+                return super()._join_exited_workers(shutdown)
+            finally:
+                left = {process.pid for process in self._pool}
+                for process in before:
+                    if process.pid not in left and not shutdown:
+                        on_death(process.pid, process.exitcode or 0)
+
+    return type("_TaskPool", (TaskPool,), {"Pool": Pool})

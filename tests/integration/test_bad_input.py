@@ -83,10 +83,10 @@ def test_device_with_another_model_is_counted_and_disturbs_nobody(lab: Lab) -> N
     data_args = '{"shard": 0, "num_shards": 4}'
     odd = lab.program(
         "workers", "--broker", lab.url, "--data", "fl_core.data:digits", "--data-args", data_args, "--name", "odd",
-        "--state-dir", str(lab.folder / "odd"), name="odd", EXTRA_CLASSES="1",
+        "--state-dir", str(lab.folder / "odd"), "--allow", "drifting", name="odd", EXTRA_CLASSES="1",
     )  # fmt: skip
     until(lambda: "install the same model code" in odd.output)
-    lab.worker("good", delay=0.05)
+    lab.worker("good", "--allow", "drifting", delay=0.05)
     assert coordinator.wait(40) == 0
     assert lab.summary()["merged_by_worker"] == {"good": 30}
     assert "training failed" in coordinator.output
@@ -129,7 +129,7 @@ def test_killed_training_process_is_reported_and_replaced(lab: Lab) -> None:
     summary = lab.summary()
     assert summary["merged_by_worker"] == {"fragile": 1}
     assert summary["reissued"] == 1
-    assert "the training process died" in coordinator.output
+    assert "the training process was killed by signal 9 (SIGKILL)" in coordinator.output
 
 
 def test_finished_campaign_cannot_be_resumed(lab: Lab) -> None:
