@@ -27,7 +27,7 @@ MAX_NAMED = 2000
 # Workers that serve several of a campaign's queues are told apart by name: of a large fleet this is done now and then.
 TELL_APART_SECONDS = 30.0
 # A device that is alive and at work on a task past its deadline asks the training to stop, and kills it 5 s later.
-DEVICE_GRACE_SECONDS = 8.0
+DEVICE_GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -161,6 +162,14 @@ def _pool_class(on_death: Callable[[int, int], None]) -> type[TaskPool]:
     """Celery's pool of processes, which tells of each one that died before it starts the next."""
 
     class Pool(AsynPool):  # type: ignore[misc]
+        def _event_process_exit(self, hub: Any, process: Any) -> None:
+            # The pipe that tells of an end is closed a moment before the kernel has the exit status. Without it the
+            # pool would look again after 5 s.
+            give_up = time.monotonic() + 1.0
+            while process.exitcode is None and time.monotonic() < give_up:
+                time.sleep(0.002)
+            super()._event_process_exit(hub, process)
+
         def _join_exited_workers(self, shutdown: bool = False) -> Any:
             before = list(self._pool)
             for process in before:

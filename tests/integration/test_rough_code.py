@@ -64,7 +64,7 @@ def test_what_training_does_below_python_is_told_in_words(lab: Lab) -> None:
     _rough(lab, "crash exit sys.exit interrupt memory stop hang deaf")
     spec = lab.spec(
         model={"factory": "rough:model", "args": None},
-        dispatch={"concurrency": 1, "max_attempts": 20, "task_timeout_seconds": 2.0},
+        dispatch={"concurrency": 1, "max_attempts": 20, "task_timeout_seconds": 3.0},
         stop={"updates": 3},
     )
     coordinator, worker = lab.run(spec), lab.worker("rough", *ALLOW)
@@ -79,8 +79,8 @@ def test_what_training_does_below_python_is_told_in_words(lab: Lab) -> None:
         "the training ended itself with code 4 (sys.exit)",
         "the training raised KeyboardInterrupt",
         "the training process was killed by signal 9 (SIGKILL); is the device out of memory?",
-        "the training did not finish within task_timeout_seconds = 2",
-        "the training process did not finish within task_timeout_seconds = 2, was asked to stop, and was killed",
+        "the training did not finish within task_timeout_seconds = 3",
+        "the training process did not finish within task_timeout_seconds = 3, was asked to stop, and was killed",
     ]
     assert worker.process.poll() is None
 
