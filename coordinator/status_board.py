@@ -13,7 +13,7 @@ import msgpack
 from coordinator.buckets import staleness_histogram
 from coordinator.clock import CampaignClock
 from coordinator.state import CampaignState
-from coordinator.summary import Summary, summarise
+from coordinator.summary import Summary, describe_devices, summarise
 from coordinator.timing import Timing
 from fl_core.aggregation import Merge
 from fl_core.layout import Layout
@@ -22,6 +22,8 @@ from fl_core.spec import CampaignSpec
 # The status is rewritten twice a second: of a big fleet it names those that contributed most.
 MAX_NAMED_WORKERS = 64
 RATE_SECONDS = 5.0
+# Ranking a fleet of a hundred thousand takes a tenth of a second: it gets this share of the time, and no more.
+RANKING_SHARE = 1 / 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class StatusBoard:
         self._clock = clock
         self._on_progress = on_progress
         self._merge_times: deque[tuple[float, int]] = deque()
+        self._devices: Mapping[str, Any] = {}
+        self._next_ranking = 0.0
         self.live_workers = self.claimed = 0
 
     def note_merges(self, merges: Iterable[Merge]) -> None:
@@ -76,11 +80,19 @@ class StatusBoard:
         """The whole summary as of now; see ``coordinator/summary.py``."""
         return summarise(self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms())
 
+    def _describe_devices(self) -> Mapping[str, Any]:
+        began = time.monotonic()
+        if began >= self._next_ranking or self._state.phase.is_over:
+            self._devices = describe_devices(self._state, MAX_NAMED_WORKERS)
+            ended = time.monotonic()
+            self._next_ranking = ended + (ended - began) / RANKING_SHARE
+        return self._devices
+
     def write(self, checkpoint_age_seconds: float) -> bytes:
         """Tell the display, and return the status for the broker (msgpack)."""
         summary = summarise(
             self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms(),
-            max_workers=MAX_NAMED_WORKERS, with_digest=False,
+            devices=self._describe_devices(), with_digest=False,
         )  # fmt: skip
         now = time.monotonic()
         while self._merge_times and self._merge_times[0][0] < now - RATE_SECONDS:

@@ -22,6 +22,7 @@ def summarise(
     *,
     now_ms: int = 0,
     max_workers: int | None = None,
+    devices: Mapping[str, Any] | None = None,
     with_digest: bool = True,
 ) -> Summary:
     """All counts and scores.
@@ -30,6 +31,7 @@ def summarise(
         campaign: its id.
         now_ms: the server's clock, for a campaign that is still running; an ended one has its own end.
         max_workers: how many workers are named: in ``merged_by_worker`` those with the most updates; None names all.
+        devices: what ``describe_devices`` said not long ago, to be said again; None looks anew.
         with_digest: hash the model, which takes as long as reading all of it.
 
     Returns:
@@ -66,10 +68,8 @@ def summarise(
         "num_parameters": layout.num_parameters,
         "bytes_up": state.bytes_up,
         "bytes_down": state.bytes_down,
-        **describe_device_scores(state.device_scores, max_workers),
         **_fruitless(state),
-        "num_workers": len(state.merged_by_worker),
-        "merged_by_worker": dict(sorted(state.merged_by_worker.most_common(max_workers))),
+        **(describe_devices(state, max_workers) if devices is None else devices),
         **({"model_digest": digest(state.strategy.parameters.values.view("u1").data)} if with_digest else {}),
     }
 
@@ -80,6 +80,15 @@ def _fruitless(state: CampaignState) -> dict[str, Any]:
     if not (fruitless.is_long or (state.phase.is_over and fruitless.failures)):
         return {}
     return {"fruitless": fruitless.describe(state.seconds(fruitless.since_ms))}
+
+
+def describe_devices(state: CampaignState, max_workers: int | None = None) -> dict[str, Any]:
+    """Who has contributed, and what devices say of themselves: it looks at every device that ever took part."""
+    return {
+        **describe_device_scores(state.device_scores, max_workers),
+        "num_workers": len(state.merged_by_worker),
+        "merged_by_worker": dict(sorted(state.merged_by_worker.most_common(max_workers))),
+    }
 
 
 def describe_staleness(counts: Counter[int]) -> dict[str, float]:

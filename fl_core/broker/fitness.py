@@ -151,11 +151,15 @@ def _server(info: _Info) -> Finding:
         detail = f"Valkey {info['valkey_version']}, compatible with Redis {version}"
     if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_VERSION:
         return Finding("server", "fail", detail, "use Redis 7.0 or later, or Valkey")
-    if info.get("redis_mode", "standalone") != "standalone":
+    # Valkey 9 names it otherwise; a server that names it not at all may still say that it is part of a cluster.
+    mode = str(info.get("server_mode", info.get("redis_mode", "standalone")))
+    if mode == "standalone" and int(info.get("cluster_enabled", 0)):
+        mode = "cluster"
+    if mode != "standalone":
         return Finding(
             "server",
             "fail",
-            f"{detail}, mode {info['redis_mode']}",
+            f"{detail}, mode {mode}",
             "use a single server; queues cannot span a cluster",
         )
     return Finding("server", "ok", detail)

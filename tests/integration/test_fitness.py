@@ -240,8 +240,11 @@ def test_an_old_version_fails() -> None:
 
 
 def test_a_cluster_fails() -> None:
-    """Queues cannot span a cluster, so its members are refused."""
-    assert fitness._server({"redis_version": "7.2.4", "redis_mode": "cluster"}).verdict == "fail"
+    """Queues cannot span a cluster, so its members are refused, by whichever name the server tells it."""
+    for told in ({"redis_mode": "cluster"}, {"server_mode": "cluster"}, {"server_mode": "sentinel"}):
+        assert fitness._server({"redis_version": "7.2.4", **told}).verdict == "fail"
+    assert fitness._server({"redis_version": "7.2.4", "cluster_enabled": 1}).detail.endswith("mode cluster")
+    assert fitness._server({"redis_version": "7.2.4", "server_mode": "standalone"}).verdict == "ok"
 
 
 def test_the_shipped_settings_pass(tmp_path: Path) -> None:
