@@ -71,6 +71,8 @@ RETURN_SECONDS = 4.0
 # A position of the log that lies further ahead of the server's clock was not written by one.
 FUTURE_MS = 3_600_000
 FINAL_EVALUATION_SECONDS = 120.0
+DISK_SECONDS = 60.0
+DISK_PAUSE_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -165,9 +167,15 @@ class Coordinator:
     # -- life ------------------------------------------------------------------------------------------------------
 
     def save_first(self) -> None:
-        """Write the first checkpoint before anything is published: from then on the campaign can be resumed."""
+        """Write the first checkpoint before anything is published: from then on the campaign can be resumed.
+
+        Raises:
+            CampaignError: it cannot be written.
+        """
         self._save()
         self._saver.wait()
+        if self._saver.failure is not None:
+            raise CampaignError(self._saver.failure)
 
     def interrupt(self) -> None:
         """End soon, in a way that can be resumed (Ctrl-C). Safe to call from a signal handler."""
@@ -355,7 +363,7 @@ class Coordinator:
 
     def _issue(self) -> None:
         state, transaction = self._state, self._transaction
-        if state.phase != Phase.RUNNING or self._decisions.stop_asked:
+        if state.phase != Phase.RUNNING or self._decisions.stop_asked or self._saver.is_stuck(self._log_bytes):
             return
         pending = transaction.issued - state.ledger.issued
         if queues := self._dispatcher.plan(state.ledger, pending=pending, barrier=state.strategy.barrier):
@@ -514,8 +522,7 @@ class Coordinator:
         crash_point("before_last_evaluation")
         self._evaluate_last_version()
         crash_point("before_last_checkpoint")
-        self._save()
-        self._saver.wait()
+        self._save_last()
         crash_point("after_last_checkpoint")
         state.ledger.verify()
         summary = self._board.summarise()
@@ -524,6 +531,17 @@ class Coordinator:
         write_results(self._folder, self._identity, state, self._layout, summary)
         self._patiently(self._clear_broker)
         return summary
+
+    def _save_last(self) -> None:
+        """The last checkpoint: nothing is dropped before it is durable, and a full disk is given a little time."""
+        deadline = time.monotonic() + DISK_SECONDS
+        while True:
+            self._save()
+            self._saver.wait()
+            if self._saver.failure is None:
+                return
+            if self._decisions.interrupted.wait(DISK_PAUSE_SECONDS) or time.monotonic() > deadline:
+                raise CampaignError(f"{self._saver.failure} Nothing is lost; go on with --resume then.")
 
     def _evaluate_last_version(self) -> None:
         evaluator, deadline = self._evaluator, time.monotonic() + FINAL_EVALUATION_SECONDS

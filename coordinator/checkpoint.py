@@ -225,7 +225,11 @@ class _LocalFiles:
         partial = self._folder / f".{name}.partial"
         # The state holds the campaign's secret: nobody else on this machine may read it.
         file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-        _write(file, parts)
+        try:
+            _write(file, parts)
+        except OSError:
+            partial.unlink(missing_ok=True)  # what fits of it on a full disk is missed there by everybody
+            raise
         return file
 
     def keep(self, name: str, file: BinaryIO) -> None:

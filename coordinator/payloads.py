@@ -19,7 +19,7 @@ from fl_core.broker import blobs, versions
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
 from fl_core.broker.places import Places
-from fl_core.errors import BrokerError
+from fl_core.errors import BrokerError, CampaignError
 
 log = structlog.get_logger()
 
@@ -43,6 +43,7 @@ class Payloads:
         self._spool = spool
         self._places = Places(client, [place])
         self._order = [place] if place else []
+        self._told_spool = False
         self._lost: set[str] = set()
         self._found_lost: dict[str, Lost] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="payloads")
@@ -95,7 +96,7 @@ class Payloads:
             except (blobs.MissingBlob, BrokerError) as error:
                 log.debug("a payload is not there", place=place, reason=str(error))
                 continue
-            self._spool.put(name, into)
+            self._keep(name, into)
             return into
         try:
             return blobs.get(self._client, key, num_bytes, into)
@@ -103,6 +104,16 @@ class Payloads:
             if self._order:
                 raise blobs.PayloadLost(name) from None
             raise
+
+    def _keep(self, name: str, payload: memoryview) -> None:
+        try:
+            self._spool.put(name, payload)
+        except CampaignError as error:
+            if not self._told_spool:
+                self._told_spool = True
+                log.error(
+                    "updates are merged without a copy on disk: losing both servers costs them", reason=str(error)
+                )
 
     def _buffer(self, num_bytes: int) -> memoryview:
         """The memory that was used the longest ago; made anew only where it is too small or far too large."""

@@ -20,7 +20,7 @@ from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.embedded_watch import EmbeddedWatch
 from fl_core.broker.places import check_place
 from fl_core.broker.url import public_url
-from fl_core.errors import BrokerUnavailable
+from fl_core.errors import BrokerError
 from fl_core.spec import CampaignSpec
 
 log = structlog.get_logger()
@@ -158,7 +158,7 @@ def run_campaign(
     folder = options.folder
     try:
         summary = _run(spec, options, on_broker=on_broker, on_launch=on_launch, on_progress=on_progress)
-    except BrokerUnavailable:
+    except BrokerError:
         from coordinator.ending import end_from_checkpoint
 
         ended = end_from_checkpoint(spec, folder, None) if options.resume else None

@@ -19,6 +19,9 @@ from fl_core.errors import CampaignError
 
 log = structlog.get_logger()
 
+# After one that failed: a full disk stays full for a while.
+RETRY_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Covered:
@@ -41,6 +44,9 @@ class Saver:
         store: where checkpoints go.
         writer: whose fence they carry.
         on_saved: told how many seconds each one took, from the thread that wrote it.
+
+    Attributes:
+        failure: why the last save failed, in one sentence; None when it did not.
     """
 
     def __init__(self, store: CheckpointStore, writer: Writer, on_saved: Callable[[float], None]) -> None:
@@ -57,6 +63,10 @@ class Saver:
         self._merged = 0
         self._last_start = self._last_success = time.monotonic()
         self._hurry = False
+        self._failed_bytes = 0
+        self._retry_at = 0.0
+        self._told_stuck = False
+        self.failure: str | None = None
 
     @property
     def age_seconds(self) -> float:
@@ -84,7 +94,9 @@ class Saver:
         """Whether one of the limits is reached and no checkpoint is being written."""
         if self._thread is not None and self._thread.is_alive():
             return False
-        if self._hurry:
+        if time.monotonic() < self._retry_at:
+            return False
+        if self._hurry or self.failure is not None:
             return True
         if not self._log_bytes:
             return False
@@ -107,12 +119,12 @@ class Saver:
         self.wait()
         self._hurry = False
         self._merged = merged
-        num_bytes, self._log_bytes = self._log_bytes, 0
+        num_bytes, self._log_bytes, self._failed_bytes = self._log_bytes + self._failed_bytes, 0, 0
         self._last_start = time.monotonic()
         try:
             begun = self._store.begin(self._writer.fence, tensors, meta)
         except CampaignError as error:
-            self._tell(error)
+            self._fail(error, num_bytes)
             return
         arguments = (begun, position, num_bytes, before)
         self._thread = threading.Thread(target=self._finish, args=arguments, name="checkpoint")
@@ -128,7 +140,7 @@ class Saver:
             position, num_bytes = self._saved.pop(0)
             self._superfluous = self._newest or self._superfluous
             self._newest, self._kept_bytes = position, num_bytes
-        if self._newest is not None and 2 * (self._kept_bytes + self._log_bytes) > max_bytes:
+        if self._newest is not None and 2 * (self._kept_bytes + self._log_bytes + self._failed_bytes) > max_bytes:
             self._superfluous, self._kept_bytes = self._newest, 0
         if order(self._superfluous) <= order(self._trimmed):
             return None
@@ -137,6 +149,15 @@ class Saver:
         while self._blobs and order(self._blobs[0][0]) <= order(self._trimmed):
             covered.append(self._blobs.popleft()[1])
         return Covered(self._trimmed, covered)
+
+    def is_stuck(self, max_bytes: int) -> bool:
+        """Whether checkpoints fail, and the update log has grown as far as it may without one."""
+        if self.failure is None or self._kept_bytes + self._log_bytes + self._failed_bytes <= max_bytes:
+            return False
+        if not self._told_stuck:
+            self._told_stuck = True
+            log.error("no new tasks until a checkpoint can be written: the update log is full", reason=self.failure)
+        return True
 
     def all_blobs(self) -> list[tuple[str, int]]:
         """The blobs of every entry that is still in the log."""
@@ -156,13 +177,24 @@ class Saver:
             before()
             self._store.finish(begun)
         except Exception as error:  # a file system of somebody else's may raise anything
-            self._tell(error)
+            self._fail(error, num_bytes)
             return
+        if self.failure is not None:
+            log.info("checkpoints are written again")
+        self.failure, self._told_stuck = None, False
         self._saved.append((position, num_bytes))
         self._last_success = time.monotonic()
         seconds = self._last_success - self._last_start
         self._on_saved(seconds)
         log.debug("checkpoint", position=position, seconds=round(seconds, 3))
 
-    def _tell(self, error: Exception) -> None:
-        log.error("checkpoint failed; the update log keeps what it would have covered", reason=str(error))
+    def _fail(self, error: Exception, num_bytes: int) -> None:
+        sentence = str(error) if isinstance(error, CampaignError) else f"the history cannot be written ({error})."
+        if self.failure is None:
+            log.error(
+                "checkpoint failed; the update log keeps what it would have covered, and it is tried again",
+                reason=sentence,
+            )
+        self.failure = sentence
+        self._failed_bytes = num_bytes
+        self._retry_at = time.monotonic() + RETRY_SECONDS

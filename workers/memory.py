@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -64,10 +65,16 @@ class DeviceMemory(MutableMapping[str, FloatArray]):
                 self._folder.mkdir(parents=True)
                 self._forget_old()
             with partial.open("wb") as file:
-                np.save(file, np.asarray(values, np.float32), allow_pickle=False)
+                vector = np.asarray(values, np.float32)
+                np.save(file, vector, allow_pickle=False)
+            # It writes by a buffer of its own, and does not notice that the last of it finds the disk full.
+            if partial.stat().st_size <= vector.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             partial.replace(path)
             os.utime(self._folder)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise DataError(
                 f"{path} cannot be written ({error.strerror}); give the worker a state_dir that it can write to."
             ) from error

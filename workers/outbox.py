@@ -35,12 +35,16 @@ class Outbox:
         header = update.to_bytes()
         path = self._folder / f"{update.campaign}.{update.task_id}.{update.attempt}.update"
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(_MAGIC + _LENGTH.pack(len(header)) + header)
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                file.write(_MAGIC + _LENGTH.pack(len(header)) + header)
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)  # what fits of it on a full disk is missed there by everybody
+            raise
         return path
 
     def __iter__(self) -> Iterator[tuple[Path, ModelUpdate, bytes]]:
