@@ -43,6 +43,7 @@ from fl_core.layout import Layout
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
 from fl_core.tracing import Tracer
+from fl_core.training.losses import resolve_loss
 from fl_core.training.method import verify_method
 
 log = structlog.get_logger()
@@ -126,6 +127,8 @@ def coordinating(
         identity = life.identity
         strategy = build_strategy(spec, layout, initial)
         verify_method(spec.training, strategy.sends)
+        if spec.evaluation.data:
+            resolve_loss(spec.training.loss)
         if ":" in spec.codec.name:
             verify_codec(spec.codec.name, codec(spec.codec.name, spec.codec.args), layout.num_elements)
         _verify_way_down(spec, strategy.sends)

@@ -24,6 +24,10 @@ from fl_core.user_code import RAISED, describe, log_traceback, raised, verify_me
 from fl_core.vectors import Parameters, Sends
 
 KEY = "aggregation.strategy"
+MEMBERS = (
+    "sends", "barrier", "version", "parameters", "buffer_count", "offer(contribution)", "flush()", "flush(share)",
+    "export_state()", "restore_state(tensors, meta)",
+)  # fmt: skip
 KEPT_DTYPES = frozenset(
     ("float64", "float32", "float16", "bool", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
 )
@@ -52,10 +56,7 @@ class OwnStrategy:
         self._path = path
         self._strategy: Strategy = strategy
         self._layout = layout
-        verify_members(
-            KEY, path, strategy, Strategy, "sends", "barrier", "version", "parameters", "buffer_count",
-            "offer(contribution)", "flush()", "flush(share)", "export_state()", "restore_state(tensors, meta)",
-        )  # fmt: skip
+        verify_members(KEY, path, strategy, Strategy, *MEMBERS)
         self.sends: Sends = strategy.sends
         self.barrier: bool = strategy.barrier
         self.held_vectors: int = getattr(strategy, "held_vectors", 1)
@@ -129,15 +130,15 @@ class OwnStrategy:
     def update_elements(self, part: int) -> int | None:
         """How many elements an update of a part has; None for an unknown part.
 
-        Raises:
-            UserCodeError: the strategy's own answer cannot be had.
+        Whoever sends an update names the part: one that the strategy cannot answer for is as unknown as any.
         """
         if self._update_elements is None:
             return self._layout.num_elements if part == 0 else None
-        size = self._call("update_elements(part)", self._update_elements, part)
-        if size is not None and not (type(size) is int and size >= 0):
-            raise self._wrong("update_elements(part)", f"it gave {size!r:.80}, which is neither a count nor None")
-        return size
+        try:
+            size = self._update_elements(part)
+        except RAISED:
+            return None
+        return size if type(size) is int and size >= 0 else None
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Take one update in.

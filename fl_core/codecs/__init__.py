@@ -76,6 +76,11 @@ class Codec(Protocol):
         ...
 
 
+MEMBERS = (
+    "name", "needs_feedback", "encode(values, seed)", "max_payload_bytes(num_elements)",
+    "decode(payload, num_elements)",
+)  # fmt: skip
+
 _CODECS: dict[str, Callable[..., Codec]] = {"fp32": Fp32, "fp16": Fp16, "bf16": Bf16, "int8": Int8, "topk": TopK}
 _DOWN = ("fp32", "fp16", "bf16", "int8")
 
@@ -122,9 +127,6 @@ def down_codec(name: str) -> Codec:
 
 def _own_codec(name: str, args: Mapping[str, Any]) -> Codec:
     made = call(name, args, "codec.name")
-    verify_members(
-        "codec.name", name, made, Codec, "name", "needs_feedback", "encode(values, seed)",
-        "max_payload_bytes(num_elements)", "decode(payload, num_elements)",
-    )  # fmt: skip
+    verify_members("codec.name", name, made, Codec, *MEMBERS)
     own: Codec = made
     return own

@@ -169,6 +169,12 @@ def test_what_it_does_wrong_is_one_sentence(build: Callable[..., Strategy], offe
     assert said in str(caught.value)
 
 
+def test_a_part_that_it_cannot_answer_for_is_unknown(build: Callable[..., Strategy]) -> None:
+    """The number of the part comes from whoever sends an update: it must cost that update at most."""
+    strategy: Any = build(update_elements=lambda self, part: {0: 3, 1: "many"}[part])
+    assert [strategy.update_elements(part) for part in (0, 1, 2**53 - 1)] == [3, None, None]
+
+
 def test_a_flush_has_to_merge_what_waits_and_a_state_has_to_be_plain(build: Callable[..., Strategy]) -> None:
     """At a campaign's end nothing may stay behind, and no checkpoint may fail later than the merge that spoilt it."""
     strategy = build(flush=lambda self, share=1.0: None)
