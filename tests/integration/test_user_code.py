@@ -86,6 +86,32 @@ def test_an_end_that_raises_still_ends(lab: Lab) -> None:
     assert lab.summary()["merged"] == 6
 
 
+DEADLY = """
+import os, signal
+from fl_core.data import digits
+
+def held_out():
+    if {deadly}: os.kill(os.getpid(), signal.SIGSEGV)
+    return digits(split="test")
+"""
+
+
+def test_an_evaluation_that_crashes_ends_a_campaign_that_needs_it(lab: Lab) -> None:
+    """Below Python nothing can be raised: after three processes it is told in words, and goes on once it is mended."""
+    code = lab.folder / "users_data.py"
+    code.write_text(DEADLY.format(deadly=True))
+    spec = lab.spec(evaluation={"data": "users_data:held_out"}, stop={"updates": None, "accuracy": 0.12})
+    lab.worker("one", delay=0.05)
+    first = lab.run(spec)
+    assert first.wait(120) == 2
+    words = ("died 3 times in a row", "SIGSEGV, a crash below Python", "stop.accuracy needs evaluations", "--resume")
+    assert_one_sentence(first.output, *words)
+    code.write_text(DEADLY.format(deadly=False))
+    again = lab.run(spec, "--resume", name="again")
+    assert again.wait(60) == 0, again.output
+    assert lab.summary()["stop_reason"] == "accuracy"
+
+
 def test_a_campaign_of_which_nothing_comes_ends_with_a_code(lab: Lab) -> None:
     """Every update is refused: it does not wait for the end of its time, says what they have in common, and fails."""
     lab.worker("one")
