@@ -391,7 +391,7 @@ class Coordinator:
         self._reissue(survey.lost)
         if survey.silent and self._state.phase == Phase.RUNNING:
             self._log.info("ringing again", tasks=len(survey.silent))
-            self._stalls.verify_rows(survey.silent)
+            self._stalls.look_at_rung(survey.silent, self._state)
             self._transaction.ring(survey.silent)
         self._publisher.look()
         self._publisher.drop_old(self._transaction)

@@ -152,15 +152,18 @@ class Publisher:
 
     def look(self) -> None:
         """Have the newest version published again if workers cannot fetch it any more."""
-        if self._head is None or not self._head.place:
+        if self._head is None:
             return
         try:
             whole = versions.is_whole(self._places, self._keys, self._head)
         except BrokerError as error:
+            if not self._head.place:
+                raise
             self._give_up_for_now(error)
             whole = False
         if not whole:
-            log.warning("publishing again: the server for blobs has lost the version", version=self.published)
+            server = "the server for blobs" if self._head.place else "the broker"
+            log.warning(f"publishing again: {server} has lost the version", version=self.published)
             self.published = -1
 
     @property

@@ -7,7 +7,10 @@ rung for cannot be claimed. Each is proof of a loss, whatever its cause: a power
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+
+import structlog
 
 from coordinator.identity import Identity
 from coordinator.ledger import OpenTask
@@ -17,6 +20,11 @@ from fl_core.broker.lease import OLDER, LostData
 from fl_core.broker.log import order
 
 MAX_VERIFIED = 100
+# A task that is rung for so often, and that nobody claims though it can be claimed, is taken and dropped by somebody.
+MANY_RINGS = 5
+WORD_SECONDS = 300.0
+
+log = structlog.get_logger()
 
 
 class Stalls:
@@ -36,6 +44,8 @@ class Stalls:
         self._identity = identity
         self._written = 0
         self._read = trimmed
+        self._rings: dict[tuple[int, int], int] = {}
+        self._next_word = 0.0
         self.caught_up = False
         self.trimmed = trimmed
 
@@ -69,8 +79,8 @@ class Stalls:
             raise LostData(self._identity.campaign, "has lost events that were written to the campaign's log")
         self._written, self._read = written, state.position
 
-    def verify_rows(self, rung: Sequence[OpenTask]) -> None:
-        """Look whether tasks that are rung again can be claimed at all.
+    def look_at_rung(self, rung: Sequence[OpenTask], state: CampaignState) -> None:
+        """Look whether tasks that are rung again can be claimed at all; say so where they can, and nobody does.
 
         Raises:
             LostData: their rows, or the newest version's, are gone.
@@ -82,3 +92,14 @@ class Stalls:
         ]
         if not self._broker.can_be_claimed(rows):
             raise LostData(self._identity.campaign, "has lost rows of open tasks, or the newest version")
+        still = state.ledger.open
+        rings = {key: n for key, n in self._rings.items() if key[0] in still and still[key[0]].attempt == key[1]}
+        self._rings = rings | {(t.number, t.attempt): rings.get((t.number, t.attempt), 0) + 1 for t in rung}
+        many = sum(count >= MANY_RINGS for count in self._rings.values())
+        if many and time.monotonic() >= self._next_word:
+            self._next_word = time.monotonic() + WORD_SECONDS
+            log.warning(
+                "tasks are rung for again and again, and nobody claims them",
+                campaign=self._identity.campaign, tasks=many, queues=sorted({task.queue for task in rung}),
+                remedy="see the workers' logs: something takes their messages and drops them",
+            )  # fmt: skip

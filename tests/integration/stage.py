@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,17 @@ def call_of(message: bytes) -> TaskCall:
 
 
 def answer(broker: TaskBroker, call: TaskCall, **changes: Any) -> bool:
-    """Claim a task and deliver an update for it; False where it cannot be claimed."""
-    claim = broker.claim(call, "")
-    task = claim.task
-    if claim.head is None or task is None:
-        return False
+    """Claim a task, fetch the version and deliver an update for it; False where it cannot be claimed."""
+    while True:
+        claim = broker.claim(call, "")
+        task = claim.task
+        if claim.head is None or task is None:
+            return False
+        try:
+            broker.fetch(task, claim.head)
+            break
+        except blobs.MissingBlob:
+            time.sleep(0.1)
     payload = np.zeros(claim.head.num_bytes // 4, np.float32).tobytes()
     update = ModelUpdate(
         campaign=task.campaign, task_id=task.task_id, attempt=task.attempt, worker=WORKER,

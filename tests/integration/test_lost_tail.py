@@ -13,8 +13,10 @@ from fl_core.broker import keys, scripts
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.lease import Writer
 from fl_core.broker.log import LogEntry
 from fl_core.broker.tasks import TaskBroker
+from fl_core.errors import BrokerUnavailable
 from tests.integration.lab import assert_identity, until
 from tests.integration.stage import WORKER, Device, Snapshot, Stage, answer, call_of
 
@@ -59,9 +61,15 @@ def _go_back_to_smaller_ids(stage: Stage) -> None:
     stage.client.flushdb()
 
 
+def _lose_the_version(stage: Stage) -> None:
+    """Its bytes go, and the pointer to them stays."""
+    stage.client.delete(f"{stage.keys.version(int(stage.client.hget(stage.keys.head, 'version') or 0))}:0")
+
+
 FAULTS: dict[str, Callable[[Stage], object]] = {
     "it goes back by a second": lambda stage: _go_back(stage, 1.0),
     "it goes back by a moment": lambda stage: _go_back(stage, 0.05),
+    "the newest version's bytes are gone": _lose_the_version,
     "it is empty": lambda stage: stage.client.flushdb(),
     "the end of the log is gone": _lose_what_workers_wrote,
     "ids start again below those that were read": _go_back_to_smaller_ids,
@@ -109,6 +117,49 @@ def test_nobody_else_s_lease_is_made_up_and_a_dead_one_is_waited_out(url: str, d
     stage.client.set(stage.keys.fence, "0|elsewhere:1:dead")
     stage.assert_alive()
     stage.stop()
+
+
+def test_a_cable_cut_while_it_is_mended_makes_no_rival(
+    url: str, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease is taken anew and the answer gets lost, once and again: it meets its own lease, and goes on."""
+    stage = Stage(url, tmp_path)
+    stage.assert_alive()
+    real, cuts = Writer.acquire, iter(range(3))
+
+    def acquire(writer: Writer, floor: int) -> bool:
+        fence, taken = writer.fence, real(writer, floor)
+        if next(cuts, None) is None:
+            return taken
+        writer.fence = fence  # nobody has heard of the new one
+        raise BrokerUnavailable("taking the lease: the cable was cut")
+
+    monkeypatch.setattr(Writer, "acquire", acquire)
+    stage.client.flushdb()
+    stage.assert_alive()
+    assert next(cuts, None) is None
+    stage.stop()
+
+
+def test_a_message_that_is_dropped_again_and_again_is_told(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Something takes a campaign's messages and claims nothing: its tasks are rung for, and once somebody is told."""
+    monkeypatch.setattr("coordinator.bells.GRACE_SECONDS", 0.1)
+    stage = Stage(url, tmp_path)
+    said: list[str] = []
+
+    def told() -> int:
+        stage.client.delete(keys.train_queue("default"))
+        said.append(capsys.readouterr().out)
+        return "".join(said).count("rung for again and again")
+
+    until(told)
+    with_answers = Device(url)
+    stage.assert_alive()
+    with_answers.close()
+    stage.stop()
+    assert told() == 1
 
 
 def test_it_hears_ctrl_c_while_the_server_forgets_again_and_again(url: str, tmp_path: Path) -> None:
