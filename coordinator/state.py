@@ -342,10 +342,10 @@ class CampaignState:
         self, reason: str, detail: str, worker: str, taken: tuple[str, Place], entry: LogEntry, effects: Effects
     ) -> None:
         """An attempt came to nothing; if none has come to anything for long, that is the end."""
-        if self.fruitless.note(reason, detail, worker, taken, entry.milliseconds):
+        if self.fruitless.note(reason, detail, worker, taken, self.moment(entry)):
             self.fruitless.look_at(self.strategy, self._layout)
             effects.fruitless = self.fruitless.describe(self.seconds(self.fruitless.since_ms))["sentence"]
-        if self.accepts and self.fruitless.ends_campaign(self.ledger, entry.milliseconds):
+        if self.accepts and self.fruitless.ends_campaign(self.ledger, self.moment(entry)):
             self._end(Phase.STOPPED, "fruitless", entry, effects)
 
     # -- reports ---------------------------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ class CampaignState:
             effects.history.append(
                 {
                     "kind": "rejection",
-                    "seconds": self.seconds(entry.milliseconds),
+                    "seconds": self.seconds(self.moment(entry)),
                     "reason": Reason.TRAINING_FAILED.value,
                     "task": report.task_id,
                     **_who_said_what(report),
@@ -621,7 +621,8 @@ class CampaignState:
             setattr(self, name, meta[name])
         self.clock_shift_ms = meta.get("clock_shift_ms", 0)
         self._flat_evaluations = meta["flat_evaluations"]
-        self.fruitless.restore(meta["fruitless"])
+        if "fruitless" in meta:  # else an earlier release wrote it
+            self.fruitless.restore(meta["fruitless"])
 
 
 def _who_said_what(report: TaskReport) -> dict[str, str]:
