@@ -1,17 +1,19 @@
 """``fedtide demo``: eight unequal workers train handwritten digits, without a barrier and then with one.
 
 Both campaigns run on one broker and one fleet, with the same model, data and local training, until the same accuracy.
-Before them every worker does one task of a campaign that nobody counts: a worker loads torch at its first task, which
-takes seconds on a small machine and would be held against whichever campaign came first. From then on time counts from
-each campaign's launch.
+Before them every worker does a task of a campaign that nobody counts, which goes on until each has: a worker loads
+torch at its first task, which takes seconds on a small machine and would be held against whichever campaign came first.
+From then on time counts from each campaign's launch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +24,22 @@ from coordinator.curves import draw_comparison
 from coordinator.examples import example
 from coordinator.fleet import Fleet, load_fleet
 from coordinator.leavings import leave_pictures
+from coordinator.patience import Patience
 from coordinator.progress import Display, summary_table
 from coordinator.run import lead, local_fleet, open_broker
 from coordinator.run_folder import RunFolder
 from coordinator.tables import new_table, number
 from fl_core.broker.connection import connect
-from fl_core.broker.roster import BEAT_SECONDS, Roster
+from fl_core.broker.registry import Registry
+from fl_core.broker.roster import Roster
 from fl_core.broker.url import public_url
-from fl_core.errors import CampaignError
 from fl_core.logs import configure_logs
 from fl_core.spec import CampaignSpec, load_spec, parse_spec
 
 PREFERRED_PORT = 6399
-IDLE_SECONDS = 60.0
-WARM_UP_ATTEMPTS = 5
-WARM_UP_SECONDS = 60.0
+# A worker says within this time, and that of a beat, that it has something in hand; who says nothing new has nothing.
+NEWS_SECONDS = 2.0
+SAY_SECONDS = 10.0
 INTERRUPTED_EXIT_CODE = 130
 
 Summary = dict[str, Any]
@@ -72,9 +75,10 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
         console.print(
             f"broker  [bold]{public_url(public)}[/]   (other terminals: export FEDTIDE_BROKER={public})", soft_wrap=True
         )
-        with console.status(f"starting {len(names)} workers; each loads torch at its first task"):
-            _warm_up(spec, url, RunFolder(out / "warm-up"), fleet, names)
-            _wait_until_idle(url, fleet, names)
+        with _saying(console, f"starting {len(names)} workers; each loads torch at its first task") as say:
+            _wait_until_idle(url, Patience(fleet, "start", say), names)
+            _warm_up(spec, url, RunFolder(out / "warm-up"), fleet, names, say)
+            _wait_until_idle(url, Patience(fleet, "be free", say), names)
         results = {"asynchronous": _campaign(spec, url, out / "asynchronous", fleet, quiet)}
         _show_asynchronous(console, results["asynchronous"], out / "asynchronous", folder)
         if synchronous:
@@ -82,65 +86,88 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
                 "\nThe same fleet again, synchronously: FedAvg, each version waits for the slowest of all eight.\n"
                 "This takes about two minutes; Ctrl-C leaves it out.\n"
             )
-            _wait_until_idle(url, fleet, names)
+            with _saying(console, "waiting until all workers are free") as say:
+                _wait_until_idle(url, Patience(fleet, "be free", say), names)
             results["synchronous"] = _campaign(
                 synchronous_spec(spec, cohort=len(names)), url, out / "synchronous", fleet, quiet
             )
     return _compare(console, results, out, spec.stop.accuracy or 0.9)
 
 
-def synchronous_spec(spec: CampaignSpec, *, cohort: int, **stop: Any) -> CampaignSpec:
-    """The same campaign with a barrier: FedAvg over the whole fleet, server learning rate 1.
-
-    Args:
-        cohort: tasks per version.
-        stop: replaces the stop conditions; without any they stay.
-    """
+def synchronous_spec(spec: CampaignSpec, *, cohort: int) -> CampaignSpec:
+    """The same campaign with a barrier: FedAvg over the whole fleet, server learning rate 1, ``cohort`` tasks each."""
     document = spec.model_dump(mode="json")
     document["campaign"]["name"] = f"{spec.campaign.name}-synchronous"
     document["aggregation"] = {"strategy": "fedavg", "buffer_size": cohort}
     document["server_optimizer"] = {"name": "sgd", "learning_rate": 1.0}
     document["dispatch"]["concurrency"] = cohort
-    if stop:
-        document["campaign"]["name"] = f"{spec.campaign.name}-warm-up"
-        document["evaluation"] = {}
-        document["stop"] = stop
     return parse_spec(document, source="the demonstration's spec")
 
 
-def _warm_up(spec: CampaignSpec, url: str, folder: RunFolder, fleet: Fleet, names: list[str]) -> None:
-    """Have every worker do one task."""
-    warm_up = synchronous_spec(spec, cohort=len(names), versions=1, seconds=WARM_UP_SECONDS)
-    cold = set(names)
-    for _ in range(WARM_UP_ATTEMPTS):
-        _wait_until_idle(url, fleet, names)
-        summary = lead(warm_up, url, folder, fleet, on_launch=lambda *_: None, on_progress=lambda _: None)
-        _end_if_interrupted(summary)
-        cold -= summary["merged_by_worker"].keys()
-        if not cold:
-            return
-    raise CampaignError(f"worker {min(cold)} did no task; see the logs of the workers beside {folder.path}.")
+def warm_up_spec(spec: CampaignSpec, *, num_workers: int) -> CampaignSpec:
+    """The same model and data without a score and without an end."""
+    document = spec.model_dump(mode="json")
+    document["campaign"]["name"] = f"{spec.campaign.name}-warm-up"
+    document["dispatch"]["concurrency"] = num_workers
+    return parse_spec({**document, "evaluation": {}, "stop": {}}, source="the warm-up's spec")
 
 
-def _wait_until_idle(url: str, fleet: Fleet, names: list[str]) -> None:
-    """Until every worker has said, from now on, that it has nothing in hand (a campaign's end wakes no sleeper)."""
+def _warm_up(
+    spec: CampaignSpec, url: str, folder: RunFolder, fleet: Fleet, names: list[str], say: Callable[[str], None]
+) -> None:
+    """Have every worker do a task. The broker serves first who has waited longest, so each gets one."""
+    registry = Registry(connect(url))
+    patience = Patience(fleet, "load torch and do a task", say)
+    asked = False
+    say("loading torch here as well")
+
+    def look(progress: Any) -> None:
+        nonlocal asked
+        cold = set(names) - progress.summary["merged_by_worker"].keys()
+        patience.look(cold, progress.claimed)
+        if not cold and not asked:
+            asked = True
+            registry.request(progress.summary["campaign"], "stop")
+
+    summary = lead(
+        warm_up_spec(spec, num_workers=len(names)), url, folder, fleet, on_launch=lambda *_: None, on_progress=look
+    )
+    _end_if_interrupted(summary)
+
+
+def _wait_until_idle(url: str, patience: Patience, names: list[str]) -> None:
+    """Until every worker has nothing in hand (a campaign's end wakes no sleeper)."""
     roster, started = Roster(connect(url)), time.monotonic()
     busy = set(names)
     while busy:
         waited = time.monotonic() - started
+        seen = [seen for seen in roster.present() if seen.beat.worker in busy]
+        # Idle workers beat rarely: one that has said so before now is free if it would have told of a task since.
         busy -= {
-            seen.beat.worker
-            for seen in roster.present()
-            if seen.beat.state == "idle"
-            and not seen.beat.holding
-            and seen.is_alive
-            # One that is idle says so rarely; had it taken a task since, it would have said that by now.
-            and (seen.silent_seconds < waited or waited > 2 * BEAT_SECONDS)
+            one.beat.worker
+            for one in seen
+            if one.beat.state == "idle"
+            and not one.beat.holding
+            and one.is_alive
+            and (one.silent_seconds < waited or waited > NEWS_SECONDS)
         }
-        fleet.check()
-        if waited > IDLE_SECONDS:
-            raise CampaignError(f"worker {min(busy)} is not ready after {IDLE_SECONDS:.0f} s; see its log.")
+        patience.look(busy, tuple(sorted(one.beat.worker for one in seen)))
         time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _saying(console: Console, text: str) -> Iterator[Callable[[str], None]]:
+    """A line that changes on a terminal, a line now and then elsewhere."""
+    said = time.monotonic()
+
+    def say(now: str) -> None:
+        nonlocal said
+        if time.monotonic() - said >= SAY_SECONDS:
+            said = time.monotonic()
+            console.print(now, soft_wrap=True)
+
+    with console.status(text) as status:
+        yield status.update if console.is_terminal else say
 
 
 def _campaign(spec: CampaignSpec, url: str, path: Path, fleet: Fleet, quiet: bool) -> Summary:

@@ -183,10 +183,10 @@ class Fleet:
         for name, code in ended.items():
             if name not in self._reported:
                 self._reported.add(name)
-                log.warning("a worker of the fleet has ended", worker=name, code=code, said=self._last_words(name))
+                log.warning("a worker of the fleet has ended", worker=name, code=code, said=self.last_words(name))
         if self._processes and len(ended) == len(self._processes):
             name = next(iter(ended))
-            raise SpecError(f"every worker of the fleet has ended; {name} said: {self._last_words(name)}")
+            raise SpecError(f"every worker of the fleet has ended; {name} said: {self.last_words(name)}")
 
     def _is_replaced(self, name: str, code: int) -> bool:
         """Whether a worker that was killed lives again, or will; one that ends by itself would end again."""
@@ -204,7 +204,12 @@ class Fleet:
             self._restarts[name].note_start()
         return True
 
-    def _last_words(self, name: str) -> str:
+    def ended(self) -> set[str]:
+        """Those that ended and are not started again, as of the last ``check``."""
+        return set(self._reported)
+
+    def last_words(self, name: str) -> str:
+        """The last error in a worker's log, or its last line."""
         path = self._folder / f"{name}.log"
         lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("Error")]

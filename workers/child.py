@@ -107,8 +107,11 @@ class Child:
         )
         data = f"data = {self._settings.data!r}"
         try:
+            log.info("loading torch", worker=self._settings.name)
+            started = time.monotonic()
             with turn():
                 import workers.train_task
+            log.info("torch is loaded", worker=self._settings.name, seconds=round(time.monotonic() - started, 1))
             self._trainer = workers.train_task.Trainer(self._settings, self._pulse)
         except SpecError as error:
             self._refuse(task, str(error))

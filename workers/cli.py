@@ -106,9 +106,15 @@ def worker(**options: Any) -> None:
     settings = _settings(options)
 
     from fl_core.logs import configure_logs
-    from workers.daemon import Daemon
 
     configure_logs(options["log_level"])
+
+    import structlog
+
+    # Before the rest is loaded: on a busy machine that takes its time, and an empty log says nothing of it.
+    structlog.get_logger().info("worker is starting", worker=settings.name, pid=os.getpid())
+    from workers.daemon import Daemon
+
     Daemon(settings).run()
 
 
