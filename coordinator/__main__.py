@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from coordinator.cli import fedtide
+from fl_core.streams import prepare_streams
 
 
 def main() -> None:
     """Run the command line."""
+    prepare_streams()
     fedtide()
 
 

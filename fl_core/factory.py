@@ -20,6 +20,9 @@ from fl_core.allowance import AllowList
 from fl_core.errors import SpecError
 from fl_core.user_code import RAISED, describe, log_traceback, was_entered
 
+INHERITED = "FEDTIDE_FOLDERS"
+"""Folders of modules, one a line, for the processes that are started here: PYTHONPATH cannot name one with a colon."""
+
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 # The process's own and no thread's: what a task starts in a thread passes the same gate.
@@ -61,13 +64,15 @@ def add_working_directory(*beside: Path) -> None:
     Args:
         beside: folders that count too, such as the spec's; processes started from here find their modules as well.
     """
-    folders = [str(folder.resolve()) for folder in (Path.cwd(), *beside)]
+    folders = [str(folder.resolve()) for folder in beside]
+    with contextlib.suppress(FileNotFoundError):  # somebody has removed it
+        folders.insert(0, str(Path.cwd()))
+    folders += [folder for folder in os.environ.get(INHERITED, "").split("\n") if folder]
     for folder in folders:
         if folder not in sys.path:
             sys.path.append(folder)
     if beside:
-        inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(p for p in (*inherited, *folders) if p))
+        os.environ[INHERITED] = "\n".join(dict.fromkeys(folders))
 
 
 def check_import_path(path: str, key: str) -> None:

@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import json
 import math
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -28,6 +27,7 @@ from pydantic import (
 )
 
 from fl_core.errors import SpecError
+from fl_core.toml_file import read_toml
 
 METHODS = ("local", "personal", "per_fedavg", "distillation", "partial")
 """The built-in ``training.method`` names; ``fl_core.training.method`` knows where they live."""
@@ -410,20 +410,6 @@ def load_spec(path: Path, overrides: dict[str, Any] | None = None) -> CampaignSp
         if isinstance(keys, dict):  # else the file is wrong there, which is told below
             keys[name] = value
     return parse_spec(document, source=str(path))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dictionary.
-
-    Raises:
-        SpecError: it cannot be read or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"{path} cannot be read ({error.strerror}); give the path of a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} is not valid TOML: {error}.") from error
 
 
 def parse_spec(document: dict[str, Any], source: str = "spec") -> CampaignSpec:

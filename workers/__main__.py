@@ -7,8 +7,11 @@ import sys
 
 def main() -> None:
     """Run the command line."""
+    from fl_core.streams import outlive_readers, prepare_streams
     from workers.cli import worker
 
+    prepare_streams()
+    outlive_readers()
     sys.exit(worker.main(standalone_mode=True))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ def worker(**options: Any) -> None:
 
         need_opentelemetry()
     settings = _settings(options)
+    _make_state_dir(settings.state_dir)
 
     from fl_core.logs import configure_logs
 
@@ -122,19 +123,19 @@ def _settings(options: dict[str, Any]) -> Any:
     from fl_core.allowance import AllowList
     from fl_core.broker.places import check_place
     from fl_core.broker.url import check_url
+    from fl_core.host import default_name
     from workers.settings import WorkerSettings
 
-    name = options["name"] or f"{re.sub(r'[^A-Za-z0-9_.-]', '-', platform.node()) or 'worker'}-{os.getpid()}"
+    name = options["name"] or default_name(os.getpid())
     for key, value in (("name", name), *(("queue", queue) for queue in options["queue"])):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
             raise SpecError(f"{key} = {value!r} is not a name; use letters, digits, '.', '_' and '-', at most 64.")
     AllowList(options["allow"])  # a wrong entry is told now
-    state_home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return WorkerSettings(
         broker=check_url(options["broker"]),
         data=options["data"],
         name=name,
-        state_dir=options["state_dir"] or state_home / "fedtide" / name,
+        state_dir=options["state_dir"] or _state_home() / "fedtide" / name,
         data_args=options["data_args"],
         queues=tuple(dict.fromkeys(options["queue"])),
         allow=tuple(dict.fromkeys(options["allow"])),
@@ -153,3 +154,28 @@ def _settings(options: dict[str, Any]) -> Any:
         metrics_port=options["metrics_port"],
         traces=options["traces"],
     )
+
+
+def _state_home() -> Path:
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given)
+    try:
+        return Path.home() / ".local" / "state"
+    except RuntimeError:
+        raise SpecError(
+            "this user has no home directory to keep undelivered updates in; name a folder with --state-dir."
+        ) from None
+
+
+def _make_state_dir(folder: Path) -> None:
+    """Now, not when the first update cannot be delivered and is lost for the want of a folder.
+
+    Raises:
+        SpecError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SpecError(f"--state-dir {folder} cannot be written ({error.strerror}); name another folder.") from None

@@ -8,7 +8,6 @@ one of them cannot be helped it ends the program with the reason. No worker take
 from __future__ import annotations
 
 import os
-import platform
 import threading
 import time
 
@@ -22,8 +21,8 @@ from fl_core.broker.url import public_url
 from fl_core.commands import EXIT_BAD_INPUT
 from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, RejectedUpdate, SpecError, WorkerFailed
 from fl_core.exposition import MetricsServer
+from fl_core.host import host_name
 from fl_core.messages import Beat
-from fl_core.plain_text import shown
 from workers.child import Child
 from workers.chore import Chore
 from workers.guardian import Guardian
@@ -232,7 +231,7 @@ class Daemon:
             state="leaving" if self._leaving.is_set() else vitals.state,
             queues=self._settings.queues,
             holding=vitals.holding,
-            host=shown(platform.node(), 255),
+            host=host_name(),
             pid=os.getpid(),
             started_ms=self._started_ms,
             threads=self._settings.threads,

@@ -29,7 +29,7 @@ def turn(folder: Path | None = None, at_once: int | None = None) -> Iterator[Non
         folder: where the places' files are; this user's own on this machine by default.
         at_once: how many places there are; the processors that this process may use by default.
     """
-    place = _take(folder or _folder(), at_once or _num_processors())
+    place = _take(folder, at_once or _num_processors())
     try:
         yield
     finally:
@@ -45,9 +45,10 @@ def _folder() -> Path:
     return Path(tempfile.gettempdir()) / f"fedtide-{os.getuid()}"
 
 
-def _take(folder: Path, at_once: int) -> int | None:
+def _take(folder: Path | None, at_once: int) -> int | None:
     give_up = time.monotonic() + MAX_WAIT_SECONDS
     try:
+        folder = folder or _folder()
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
             return None  # whoever made it before us shall not choose what is opened there
@@ -62,5 +63,5 @@ def _take(folder: Path, at_once: int) -> int | None:
                     os.close(place)
             time.sleep(LOOK_SECONDS)
     except OSError:
-        pass  # a file system without locks, or one that cannot be written
+        pass  # a file system without locks, one that cannot be written, or no folder for temporary files at all
     return None

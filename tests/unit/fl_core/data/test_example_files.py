@@ -15,7 +15,8 @@ from coordinator.fleet import load_fleet
 from fl_core.evaluation import evaluate
 from fl_core.factory import call, resolve
 from fl_core.models.build import build_model
-from fl_core.spec import load_spec, read_toml
+from fl_core.spec import load_spec
+from fl_core.toml_file import read_toml
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 
