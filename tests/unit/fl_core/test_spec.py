@@ -78,7 +78,10 @@ def test_the_examples_of_the_project_are_valid() -> None:
         # unknown keys
         ("[trainig]\nloss = 'mse'", "unknown key 'trainig'; did you mean 'training'?"),
         ("[training]\nbatchsize = 1", "unknown key 'training.batchsize'; did you mean 'batch_size'?"),
-        ("[stop]\nzzz = 1", "unknown key 'stop.zzz'; known keys: updates, versions, seconds, accuracy, loss."),
+        (
+            "[stop]\nzzz = 1",
+            "unknown key 'stop.zzz'; known keys: updates, versions, seconds, accuracy, loss, failures_",
+        ),
         # wrong types
         ("[training]\nbatch_size = 'a'", "training.batch_size = 'a' is not accepted; input should be a valid integer."),
         ("[training]\nbatch_size = 1.0", "training.batch_size = 1.0 is not accepted; input should be a valid integer."),
