@@ -394,6 +394,8 @@ class Coordinator:
             self._stalls.look_at_rung(survey.silent, self._state)
             self._transaction.ring(survey.silent)
         self._publisher.look()
+        if self._publisher.is_led_astray(self._orders.written):
+            self._orders.forget()
         self._publisher.drop_old(self._transaction)
 
     def _reissue(self, lost: list[tuple[OpenTask, str, str]]) -> None:

@@ -30,6 +30,11 @@ class Orders:
         """It is not known what is written."""
         self._written = None
 
+    @property
+    def written(self) -> TrainOrder | None:
+        """What is written; None where that is not known."""
+        return None if self._written is None else self.order(self._written)
+
     def commands(self, num_plateaus: int) -> list[list[str | bytes]]:
         """The Redis commands that write the order, if it is not written yet.
 

@@ -19,6 +19,7 @@ from fl_core.broker.tasks import INLINE_MODEL_BYTES, Head
 from fl_core.codecs import codec
 from fl_core.errors import BrokerError
 from fl_core.layout import Layout
+from fl_core.messages import TrainOrder
 from fl_core.vectors import FloatArray
 
 KEPT_VERSIONS = 3
@@ -69,6 +70,7 @@ class Publisher:
         self._codec = codec("fp32" if self._view is not None else codec_name)
         self._updates = place if take_updates else ""
         self._head: Head | None = None
+        self._doubted: tuple[Head | None, TrainOrder | None] | None = None
         self._since_drop = 0
         self._retry_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
@@ -149,6 +151,24 @@ class Publisher:
         )  # fmt: skip
         self._retry_at = time.monotonic() + self._pause
         self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause)
+
+    def is_led_astray(self, order: TrainOrder | None) -> bool:
+        """Whether the pointer or the order at the broker was changed by somebody else; the version is then published
+        again. Both are seen at two looks, since a change of ours may be on its way at one of them.
+
+        Args:
+            order: what should be written there; None where that is not known.
+        """
+        try:
+            fine = self._head is None or versions.is_shown(self._client, self._keys, self._head, order)
+        except BrokerError:
+            return False
+        seen, self._doubted = self._doubted, None if fine else (self._head, order)
+        if fine or seen is None or seen[0] is not self._head or seen[1] != order:
+            return False
+        log.warning("publishing again: the pointer or the order was changed by somebody else", version=self.published)
+        self.published, self._doubted = -1, None
+        return True
 
     def look(self) -> None:
         """Have the newest version published again if workers cannot fetch it any more."""

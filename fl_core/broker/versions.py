@@ -73,6 +73,24 @@ def order_commands(keys: CampaignKeys, order: TrainOrder) -> list[list[str | byt
     return [["SET", keys.order, packed], ["HSET", keys.head, "order", blobs.digest(packed)]]
 
 
+def is_shown(client: Client, keys: CampaignKeys, head: Head, order: TrainOrder | None) -> bool:
+    """Whether pointer and order at the broker are those that were written: somebody else may have changed them.
+
+    Raises:
+        BrokerUnavailable: it does not answer.
+    """
+    words = publish_commands(keys, head)[0]
+    wanted = dict(zip(words[2::2], words[3::2], strict=True))
+    packed = None if order is None else order.to_bytes()
+    if packed is not None:
+        wanted["order"] = blobs.digest(packed)
+    with broker_errors("looking at the pointer"), client.pipeline(transaction=False) as pipeline:
+        pipeline.hmget(keys.head, list(wanted))
+        pipeline.get(keys.order)
+        found, found_order = pipeline.execute()
+    return found == [str(value).encode() for value in wanted.values()] and packed in (None, found_order)
+
+
 def is_whole(places: Places, keys: CampaignKeys, head: Head) -> bool:
     """Whether all chunks of a version are where its pointer says.
 
