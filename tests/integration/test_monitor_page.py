@@ -89,7 +89,7 @@ def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
     evil = "<img src=x onerror=document.title=1>"
     client.zadd("fedtide:campaigns", {"holed-1": 1})
     client.set(campaign_keys.status, msgpack.packb(status))
-    event = {"kind": "worker", "seconds": 1.0, "worker": evil, "event": "joined"}
+    event = {"kind": "reissue", "seconds": 1.0, "task": 1, "attempt": 2, "reason": evil}
     for command in feed_commands(campaign_keys, 1, 1, "1-0", [event]):
         client.execute_command(*command)
     with socket.socket() as free:
