@@ -207,10 +207,10 @@ def test_old_patches_are_dropped_with_old_versions(world: World) -> None:
     """Those stay that a chain shorter than a version can use, and none at the end."""
     for _ in range(8):
         world.publish()
-    kept = sorted(Patch.from_row(row.decode()).version for row in world.client.hvals(KEYS.patches))
+    kept = sorted(Patch.from_row(row).version for row in world.client.hvals(KEYS.patches))
     assert kept == list(range(2, 9))
     world.publisher.drop_old(AtOnce(world.client))  # type: ignore[arg-type]
-    kept = sorted(Patch.from_row(row.decode()).version for row in world.client.hvals(KEYS.patches))
+    kept = sorted(Patch.from_row(row).version for row in world.client.hvals(KEYS.patches))
     assert kept == [6, 7, 8]
     assert {int(name.split(b":")[-2]) for name in world.client.scan_iter(f"{KEYS.patch(0)[:-1]}*")} == {6, 7, 8}
     world.publisher.drop_old(AtOnce(world.client), kept=0)  # type: ignore[arg-type]
