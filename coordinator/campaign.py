@@ -211,6 +211,7 @@ class Coordinator:
         return all_read and (self._state.phase.is_over or self._state.phase == Phase.INTERRUPTED)
 
     def _begin(self) -> None:
+        self._clock.read()
         self._timing.restore(self._broker.status().get("timing", {}))
         self._loss = self._loss or self._missing()
         try:
@@ -234,7 +235,8 @@ class Coordinator:
             self._register(self._loss)
         owners = self._broker.all_owners()  # before the log is read: who has answered by now is in it
         covered = feed.covered_position(self._client, self._keys)
-        self._feed.resume_after(covered if order(covered)[0] <= self._clock.now_ms() + FUTURE_MS else START)
+        latest = max(self._clock.server_ms(), order(self._state.position)[0]) + FUTURE_MS
+        self._feed.resume_after(covered if order(covered)[0] <= latest else START)
         self._payloads.recover()
         self._note_covered()
         replayed = self._replay()

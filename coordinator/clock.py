@@ -44,6 +44,7 @@ class CampaignClock:
         self._broker = broker
         self._server_offset: float | None = None
         self._offset = 0.0
+        self._has_begun = False
 
     def begin(self, shift_ms: int, position_ms: int) -> None:
         """Go on from where the log says that the campaign is; a clock that runs already goes on by itself.
@@ -55,9 +56,10 @@ class CampaignClock:
         Raises:
             BrokerUnavailable: begin again.
         """
-        if self._server_offset is not None:
+        if self._has_begun:
             return
         self.read()
+        self._has_begun = True
         self._offset = max(self.server_ms(), position_ms) + shift_ms - _monotonic_ms()
 
     def read(self) -> bool:

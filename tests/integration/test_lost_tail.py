@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from fl_core.broker import keys, scripts
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.feed import read_feed
 from fl_core.broker.lease import Writer
 from fl_core.broker.log import LogEntry
 from fl_core.broker.tasks import TaskBroker
@@ -274,3 +276,17 @@ def test_a_jump_of_the_server_s_clock_ends_nothing_and_holds_up_nothing(
     assert_identity(summary)
     assert 0 < summary["wall_seconds"] < 300
     assert summary["stop_reason"] == "asked"
+
+
+def test_what_is_applied_again_is_not_told_again(url: str, device: Device, tmp_path: Path) -> None:
+    """A resumed coordinator that replays the whole log leaves each update in the monitors' feed once."""
+    checkpoint = {"keep_log": True, "every_merges": 10**6, "every_seconds": 600.0, "every_log_bytes": 2**30}
+    stage = Stage(url, tmp_path / "first", checkpoint=checkpoint)
+    stage.assert_alive()
+    shutil.copytree(tmp_path / "first", tmp_path / "second")  # as a crash leaves it
+    stage.interrupt()
+    stage = Stage(url, tmp_path / "second", resume=True)
+    stage.assert_alive()
+    merged = stage.stop()["merged"]
+    lines = [line for entry in read_feed(stage.client, stage.keys, "0-0", 10_000)[0] for line in entry.lines]
+    assert sum(line["updates"] for line in lines if line["kind"] == "merges") == merged
