@@ -22,6 +22,7 @@ from typing import Any
 import structlog
 import torch
 
+from coordinator.outage import Outage
 from fl_core.broker import versions
 from fl_core.broker.blobs import MissingBlob
 from fl_core.broker.connection import connect
@@ -255,9 +256,11 @@ def _answer(
 
 
 def _newest(places: Places, keys: CampaignKeys) -> tuple[Any, memoryview]:
+    outage = Outage()
     while True:
         try:
             return versions.read_newest(places, keys)
         except (BrokerError, MissingBlob) as error:
-            log.warning("evaluation waits for the broker", reason=str(error))
-            time.sleep(1)
+            if outage.is_worth_a_word():
+                log.warning("evaluation waits for the broker", reason=str(error))
+            time.sleep(outage.next_pause())

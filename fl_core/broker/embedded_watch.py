@@ -12,6 +12,8 @@ from fl_core.process import how_it_ended
 from fl_core.restarts import Restarts
 
 MAX_DEATHS = 8
+LOAD_SECONDS = 120.0
+"""For a server to load what it wrote."""
 
 log = structlog.get_logger()
 
@@ -56,7 +58,7 @@ class EmbeddedWatch:
 
     def _start(self) -> None:
         try:
-            self._server.restart()
+            self._server.restart(LOAD_SECONDS)
         except (SpecError, BrokerError) as error:
             pause = self._restarts.pause_after_death()
             if pause is None:
