@@ -47,7 +47,7 @@ from coordinator.status_board import Progress, StatusBoard
 from coordinator.timing import Timing
 from coordinator.traces import Traces
 from coordinator.transaction import MAX_TASKS, Transaction
-from fl_core.broker import feed
+from fl_core.broker import feed, leftovers
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
 from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
@@ -218,6 +218,8 @@ class Coordinator:
             self._recover()
         except LostData as loss:
             self._restore(loss)
+        if self._state.num_entries:
+            self._publisher.sweep()
 
     def _missing(self) -> LostData | None:
         """What the server lacks of what the checkpoint proves that it had."""
@@ -578,6 +580,8 @@ class Coordinator:
         if self._state.phase.is_over:
             transaction.add(feed.expire_commands(self._keys))
             self._publisher.drop_old(transaction, kept=0)
+            self._publisher.drop_all(keep_payloads=keep_log)
+            leftovers.forget_expired(self._client, self._broker.clock_ms() - feed.KEEP_SECONDS * 1000)
             if not keep_log:
                 self._payloads.drop(self._saver.all_blobs(), transaction)
             transaction.add(self._broker.end_commands(keep_log=keep_log))

@@ -254,16 +254,61 @@ def demo(out: Path, skip_synchronous: bool, as_json: bool) -> None:
 
 
 @fedtide.command()
+@click.argument("wanted", metavar="[ID]...", nargs=-1)
+@click.option("--clean", is_flag=True, help="Show what ended and orphaned campaigns left behind.")
+@click.option("--yes", is_flag=True, help="With --clean: drop it without a question.")
+@blobs_option
 @broker_option
 @json_option
-def campaigns(broker: str, as_json: bool) -> None:
-    """All campaigns that the broker knows, the newest first."""
+def campaigns(wanted: tuple[str, ...], clean: bool, yes: bool, blobs: str, broker: str, as_json: bool) -> None:
+    """All campaigns that the broker knows, the newest first.
+
+    With --clean, those that ended or have no coordinator, and what they left at the broker and the server for blobs:
+    it is only shown, unless you say yes. One with a coordinator is never touched.
+    """
+    if clean:
+        return _clean(wanted, broker, blobs, yes=yes, as_json=as_json)
+    if wanted or yes:
+        raise SpecError("ids and --yes belong to --clean; `fedtide status ID` shows one campaign.")
     rows = [{"campaign": name, **status} for name, status in _registry(broker).campaigns()]
     if as_json:
         return _print_json(rows)
     from coordinator.tables import print_campaigns
 
     return print_campaigns(rows)
+
+
+def _clean(wanted: tuple[str, ...], broker: str, blobs: str, *, yes: bool, as_json: bool) -> None:
+    from coordinator.tables import amount
+    from fl_core.broker.connection import connect
+    from fl_core.broker.leftovers import drop_leftover, find_leftovers
+    from fl_core.broker.places import Places
+
+    client = connect(broker, timeout_seconds=15)
+    places = Places(client, [blobs] if blobs else ())
+    found = find_leftovers(client, places, [blobs] if blobs else (), wanted)
+    if not as_json:
+        for one in found:
+            state = f", last seen {one.state}" if one.state and one.why != "ended" else ""
+            click.echo(f"{one.campaign}: {one.why}{state}; {one.num_keys} keys, {amount(one.num_bytes)}")
+        if not found:
+            click.echo("No campaign has left anything behind that could be dropped.")
+    if found and not yes and not as_json and sys.stdin.isatty():
+        yes = click.confirm("Drop it? A campaign without a coordinator can go on from its run's folder all the same")
+    rows: list[dict[str, Any]] = []
+    for one in found:
+        dropped = yes and drop_leftover(client, places, one)
+        row = {"campaign": one.campaign, "why": one.why, "state": one.state, "keys": one.num_keys}
+        rows.append({**row, "bytes": one.num_bytes, "dropped": dropped})
+    if as_json:
+        return _print_json(rows)
+    if found:
+        total = amount(sum(row["bytes"] for row in rows if row["dropped"] or not yes))
+        click.echo(f"Dropped {total}." if yes else f"{total} could be dropped: add --yes.")
+    for row in rows:
+        if yes and not row["dropped"]:
+            click.echo(f"{row['campaign']} has a coordinator by now and was left alone.")
+    return None
 
 
 @fedtide.command()

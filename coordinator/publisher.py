@@ -10,7 +10,7 @@ from coordinator.device_view import DeviceView
 from coordinator.timing import Timing
 from coordinator.transaction import Transaction
 from fl_core.aggregation import Strategy
-from fl_core.broker import blobs, versions
+from fl_core.broker import blobs, leftovers, versions
 from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.patches import Patch, chain_commands, drop_old_patches, write_patch
@@ -185,6 +185,38 @@ class Publisher:
             server = "the server for blobs" if self._head.place else "the broker"
             log.warning(f"publishing again: {server} has lost the version", version=self.published)
             self.published = -1
+
+    def sweep(self) -> None:
+        """Drop the bytes of versions that an earlier coordinator wrote and never pointed to.
+
+        Raises:
+            BrokerUnavailable: some may be left.
+        """
+        known = versions.known(self._client, self._keys) | {self.published}
+        for place in {"", self._place}:
+            try:
+                count = leftovers.sweep(self._places.at(place), self._keys, known)
+            except BrokerError as error:
+                if not place:
+                    raise
+                log.debug("a server for blobs is not swept", place=place, reason=str(error))
+                continue
+            if count:
+                log.info("dropped what an earlier coordinator had written and not published", chunks=count)
+
+    def drop_all(self, *, keep_payloads: bool) -> None:
+        """The campaign is over: drop everything bulky, also what a worker fetches and what nobody knows of.
+
+        Raises:
+            BrokerUnavailable: some may be left.
+        """
+        for place in {"", self._place}:
+            try:
+                leftovers.drop_bulk(self._places.at(place), self._keys, keep_payloads=keep_payloads)
+            except BrokerError as error:
+                if not place:
+                    raise
+                log.warning("a server for blobs keeps what the campaign left there", place=place, reason=str(error))
 
     @property
     def is_crowded(self) -> bool:

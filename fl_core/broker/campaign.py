@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import redis
 
-from fl_core.broker import blobs, rows, scripts
+from fl_core.broker import blobs, feed, rows, scripts
 from fl_core.broker import keys as broker_keys
 from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.doorbell import is_of
@@ -285,11 +285,15 @@ class CampaignBroker:
         return [["XDEL", self.keys.parked, position]]
 
     def end_commands(self, *, keep_log: bool) -> list[Command]:
-        """Leave only what monitors show: nobody trains, delivers or coordinates for this campaign any more."""
+        """Leave only what monitors show, for a month: nobody trains, delivers or coordinates here any more."""
         keys = self.keys
         gone = [keys.out, keys.order, keys.owners, keys.pins, keys.versions, keys.patches, keys.control, keys.lost]
         gone += [keys.trimmed, keys.writer]
-        return [["UNLINK", *gone, *([] if keep_log else [self.keys.log])], ["SET", self.keys.epoch, ENDED]]
+        if not keep_log:
+            gone.append(keys.log)
+        told = [] if keep_log else [keys.epoch, keys.spec, keys.status, keys.head, keys.fence, keys.commits]
+        expiring = [["EXPIRE", key, str(feed.KEEP_SECONDS)] for key in (*told, keys.parked)]
+        return [["UNLINK", *gone], ["SET", keys.epoch, ENDED], *expiring]
 
     # -- writing outside the fence ---------------------------------------------------------------------------------
 

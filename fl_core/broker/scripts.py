@@ -7,6 +7,9 @@ WAIT_BOUNDS_MS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000,
 # The last waits themselves, newest first: so many characters of numbers and commas, which are a hundred or more.
 RECENT_WAITS_CHARACTERS = 600
 
+# The log of a campaign that the server does not know: its coordinator comes back sooner, or it was dropped for good.
+UNKNOWN_SECONDS = 24 * 3600
+
 # So many patches does a claim follow. Their bytes end a chain earlier; the bound is for a broken one, because nobody
 # else is served meanwhile.
 MAX_PATCHES = 8
@@ -91,7 +94,8 @@ CLAIM = CLAIM.replace("CHARACTERS", str(RECENT_WAITS_CHARACTERS)).replace("MAX_P
 # A campaign that has ended takes nothing more.
 #   KEYS log owners out pins epoch   ARGV task attempt worker header payload [blob chunk keys ...]
 DELIVER = """
-if redis.call('GET', KEYS[5]) == 'ended' then return 'over' end
+local epoch = redis.call('GET', KEYS[5])
+if epoch == 'ended' then return 'over' end
 for i = 6, #ARGV do
   if redis.call('EXISTS', ARGV[i]) == 0 then return redis.error_reply('MISSINGCHUNK ' .. ARGV[i]) end
 end
@@ -99,6 +103,7 @@ for i = 6, #ARGV do redis.call('PERSIST', ARGV[i]) end
 local id
 if ARGV[5] == '' then id = redis.call('XADD', KEYS[1], '*', 'u', ARGV[4])
 else id = redis.call('XADD', KEYS[1], '*', 'u', ARGV[4], 'p', ARGV[5]) end
+if not epoch then redis.call('EXPIRE', KEYS[1], UNKNOWN_SECONDS) end
 if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
   local owner = redis.call('HGET', KEYS[2], ARGV[1])
   local claimed = owner and string.match(owner, '^%d+|(%d+)|') or '0'
@@ -109,12 +114,13 @@ if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
 end
 redis.call('HDEL', KEYS[4], ARGV[1])
 return id
-"""
+""".replace("UNKNOWN_SECONDS", str(UNKNOWN_SECONDS))
 
 # A task that ended without an update, reported only by the worker that has it and has not delivered.
 #   KEYS log owners pins epoch   ARGV task attempt worker report
 REPORT = """
-if redis.call('GET', KEYS[4]) == 'ended' then return false end
+local epoch = redis.call('GET', KEYS[4])
+if epoch == 'ended' then return false end
 local owner = redis.call('HGET', KEYS[2], ARGV[1])
 if owner then
   local attempt, _, delivered, name = string.match(owner, '^(%d+)|(%d+)|(%d)|(.*)$')
@@ -122,8 +128,10 @@ if owner then
   redis.call('HSET', KEYS[2], ARGV[1], attempt .. '|0|1|' .. name)
 end
 redis.call('HDEL', KEYS[3], ARGV[1])
-return redis.call('XADD', KEYS[1], '*', 'r', ARGV[4])
-"""
+local id = redis.call('XADD', KEYS[1], '*', 'r', ARGV[4])
+if not epoch then redis.call('EXPIRE', KEYS[1], UNKNOWN_SECONDS) end
+return id
+""".replace("UNKNOWN_SECONDS", str(UNKNOWN_SECONDS))
 
 # A sign of life. A register of live workers per queue lets coordinators count them, however many there are; it holds
 # nobody who was due a day ago, and goes by itself when all of a queue's workers are gone.
@@ -211,8 +219,17 @@ return 0
 # back. It fails to add where the stream is that far, and then nothing is to be done.
 #   KEYS stream   ARGV position
 CONTINUE = """
+redis.call('PERSIST', KEYS[1])
 local added = redis.pcall('XADD', KEYS[1], ARGV[1], 'x', '')
 if type(added) ~= 'string' then return 0 end
 redis.call('XDEL', KEYS[1], added)
+return 1
+"""
+
+# Drop keys of a campaign that nobody coordinates.
+#   KEYS writer [keys ...]
+DROP_ORPHANED = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if #KEYS > 1 then redis.call('UNLINK', unpack(KEYS, 2)) end
 return 1
 """

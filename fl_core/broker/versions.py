@@ -118,6 +118,16 @@ def drop_elsewhere(places: Places, keys: CampaignKeys, kept: Kept) -> None:
         blobs.delete(places.at(kept.place), (keys.version(kept.version), kept.num_bytes))
 
 
+def known(client: Client, keys: CampaignKeys) -> set[int]:
+    """All versions whose bytes are mentioned.
+
+    Raises:
+        BrokerUnavailable: unknown.
+    """
+    with broker_errors("reading the kept versions"):
+        return {int(version) for version in client.hkeys(keys.versions) if version.isdigit()}
+
+
 def droppable(client: Client, keys: CampaignKeys, kept: int) -> list[Kept]:
     """Versions that no worker is fetching, but for the newest ``kept``.
 
