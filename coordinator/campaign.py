@@ -55,6 +55,7 @@ from fl_core.broker.log import START, LogEntry, LogReader, order, scan
 from fl_core.broker.roster import IDLE_BEAT_SECONDS, Roster
 from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError, FencedOut
 from fl_core.layout import Layout
+from fl_core.redaction import redact
 from fl_core.spec import CampaignSpec, to_toml
 
 log = structlog.get_logger()
@@ -307,7 +308,7 @@ class Coordinator:
             if self._spec.checkpoint.keep_log:
                 self._log.warning("the log that is kept has a gap from here on; a replay will not be equal")
         self._broker.register(
-            identity.created_ms, identity.epoch, to_toml(self._spec),
+            identity.created_ms, identity.epoch, redact(to_toml(self._spec)),
             position=state.position, control_position=state.control_position,
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ from coordinator.curves import speed
 from coordinator.history import read_history
 from coordinator.tables import amount
 from fl_core.errors import SpecError
+from fl_core.redaction import redact
 
 MAX_WORKER_ROWS = 200
 MAX_FAULTS = 100
@@ -138,7 +139,7 @@ def _report(run: Run) -> Iterable[str]:
         yield "<h2>What the devices score</h2>" + _device_scores(scores, summary["device_means"])
     yield "<h2>Ledger</h2>" + _ledger(summary)
     yield "<h2>Faults seen</h2>" + _faults(run)
-    yield f"<h2>Spec</h2><pre>{escape(run.spec)}</pre>"
+    yield f"<h2>Spec</h2><pre>{escape(redact(run.spec))}</pre>"
 
 
 def _facts(runs: Sequence[Run]) -> str:

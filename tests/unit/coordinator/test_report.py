@@ -28,7 +28,7 @@ def _run(folder: Path, **changes: Any) -> Path:
         "bytes_down": 20, "merged_by_worker": {"a": 3, EVIL: 1},
     }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps({**summary, **changes}))
-    (folder / "spec.toml").write_text(f'[campaign]\nname = "{EVIL}"\n')
+    (folder / "spec.toml").write_text(f'[campaign]\nname = "{EVIL}"\n[x]\nplace = "s3://key:s3cret@bucket"\n')
     lines = [
         {"kind": "evaluation", "seconds": 1.0, "version": 0, "merged": 0, "loss": 2.3, "accuracy": 0.1},
         {"kind": "merge", "seconds": 3.0, "version": 1, "merged": 2, "staleness": [0, 1], "weights": [1.0, 0.7],
@@ -53,6 +53,7 @@ def test_report_is_one_safe_page(tmp_path: Path) -> None:
     assert page.count("<svg") >= 6
     assert "issued 7 = merged 4 + rejected 1 + expired 0 + cancelled 2 + out 0" in page
     assert "It adds up." in page
+    assert "s3://key:***@bucket" in page
 
 
 def test_report_shows_a_hole_in_the_ledger(tmp_path: Path) -> None:
