@@ -33,7 +33,6 @@ from coordinator.feed import Feed
 from coordinator.history import History
 from coordinator.identity import Identity
 from coordinator.lease_keeper import LeaseKeeper
-from coordinator.ledger import OpenTask
 from coordinator.orders import Orders
 from coordinator.outage import Outage
 from coordinator.payloads import WORTH_A_THREAD_BYTES, Payloads
@@ -44,15 +43,16 @@ from coordinator.stalls import Stalls
 from coordinator.standby import retake_lease
 from coordinator.state import CampaignState, Effects, Phase
 from coordinator.status_board import Progress, StatusBoard
+from coordinator.surveyor import Surveyor
 from coordinator.timing import Timing
 from coordinator.traces import Traces
-from coordinator.transaction import MAX_TASKS, Transaction
+from coordinator.transaction import Transaction
 from fl_core.broker import feed, leftovers
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
 from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
 from fl_core.broker.log import START, LogEntry, LogReader, order, scan
-from fl_core.broker.roster import IDLE_BEAT_SECONDS, Roster
+from fl_core.broker.roster import Roster
 from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError, FencedOut
 from fl_core.layout import Layout
 from fl_core.redaction import redact
@@ -66,9 +66,7 @@ CHECKPOINT_UPDATES = 4
 SURVEY_SECONDS = 1.0
 # Of a very large campaign, surveys take at most this share of the time.
 MAX_SURVEY_SHARE = 0.2
-MAX_NAMED_LOST = 20
 STATUS_SECONDS = 0.5
-RETURN_SECONDS = 4.0
 # A position of the log that lies further ahead of the server's clock was not written by one.
 FUTURE_MS = 3_600_000
 FINAL_EVALUATION_SECONDS = 120.0
@@ -161,7 +159,10 @@ class Coordinator:
         self._log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * layout.num_bytes)
         self._covered_noted = False
         self._evictions = Evictions(client)
-        self._judge_workers_after = 0.0
+        self._surveyor = Surveyor(
+            identity, spec, state, self._transaction, clock, self._board, self._feed, self._dispatcher, self._stalls,
+            self._evictions,
+        )  # fmt: skip
         self._next_survey = self._next_status = 0.0
         self._log = log.bind(campaign=identity.campaign)
 
@@ -375,59 +376,11 @@ class Coordinator:
             transaction.issue(queues)
 
     def _survey(self) -> None:
-        if self._clock.read():
-            self._wait_for_beats(max(IDLE_BEAT_SECONDS, self._spec.dispatch.lease_seconds))
-        self._correct_time()
-        now_ms = self._clock.now_ms()
-        self._board.live_workers = self._dispatcher.look_at_queues()
-        judge = time.monotonic() >= self._judge_workers_after
-        if judge and self._state.opened_ms:
-            self._feed.note_workers(self._dispatcher.present, self._state.seconds(now_ms))
-        self._evictions.look()
-        self._stalls.look(self._state, self._transaction.sequence)
-        survey = self._dispatcher.survey(
-            self._state.ledger,
-            now_ms=now_ms,
-            server_ms=self._clock.server_ms(),
-            judge_workers=judge,
-            caught_up=self._stalls.take_caught_up(),
-        )
-        self._board.claimed = survey.claimed
-        self._reissue(survey.lost)
-        if survey.silent and self._state.phase == Phase.RUNNING:
-            self._log.info("ringing again", tasks=len(survey.silent))
-            self._stalls.look_at_rung(survey.silent, self._state)
-            self._transaction.ring(survey.silent)
+        self._surveyor.look()
         self._publisher.look()
         if self._publisher.is_led_astray(self._orders.written):
             self._orders.forget()
         self._publisher.drop_old(self._transaction)
-
-    def _reissue(self, lost: list[tuple[OpenTask, str, str]]) -> None:
-        for start in range(0, len(lost), MAX_TASKS):
-            if start:
-                self._transaction.commit()
-            for task, queue, reason in lost[start : start + MAX_TASKS]:
-                body = {"task": task.number, "attempt": task.attempt, "queue": queue, "reason": reason}
-                self._transaction.append("reissued", body)
-        for task, _, reason in lost[:MAX_NAMED_LOST]:
-            name = self._identity.task_id(task.number)
-            self._log.warning("task lost", task=name, attempt=task.attempt, reason=reason)
-        if more := lost[MAX_NAMED_LOST:]:
-            self._log.warning("more tasks lost", tasks=len(more), reasons=sorted({reason for _, _, reason in more}))
-
-    def _correct_time(self) -> None:
-        """Have the log's time follow, where a jump of the server's clock has taken it away from the campaign's."""
-        state = self._state
-        if not state.opened_ms or not state.accepts or self._transaction.sequence != state.sequence:
-            return
-        shift_ms = self._clock.correction_ms(state.clock_shift_ms, order(state.position)[0])
-        if shift_ms is not None:
-            self._transaction.append("clock", {"shift_ms": shift_ms})
-
-    def _wait_for_beats(self, seconds: float) -> None:
-        """Nothing is said of workers before each of them has had the time to beat again."""
-        self._judge_workers_after = max(self._judge_workers_after, time.monotonic() + seconds + RETURN_SECONDS)
 
     def _commit(self) -> None:
         try:
@@ -463,7 +416,7 @@ class Coordinator:
         self._transaction.clear()
         self._decisions.forget()
         self._stalls.forget(self._state.position)
-        self._wait_for_beats(self._spec.dispatch.lease_seconds)
+        self._surveyor.wait_for_beats()
         self._recover()
         self._save()
 
@@ -619,7 +572,7 @@ class Coordinator:
         # A restarted server may have lost its last moments, which were applied here: cover them with a checkpoint.
         self._saver.hurry()
         # Everybody's beat is old now; workers need time to come back before silence means anything.
-        self._wait_for_beats(self._spec.dispatch.lease_seconds)
+        self._surveyor.wait_for_beats()
 
     def _mend(self, error: BrokerUnfit) -> None:
         """Somebody has written over our keys: take them back, and restore what they held like any other loss.
