@@ -30,6 +30,7 @@ from coordinator.run import lead, local_fleet, open_broker
 from coordinator.run_folder import RunFolder
 from coordinator.tables import new_table, number
 from fl_core.broker.connection import connect
+from fl_core.broker.embedded_watch import EmbeddedWatch
 from fl_core.broker.registry import Registry
 from fl_core.broker.roster import Roster
 from fl_core.broker.url import public_url
@@ -68,8 +69,9 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
     workers = load_fleet(folder / "fleet.toml")
     names = [worker.name for worker in workers]
     configure_logs("error")
+    watches: list[EmbeddedWatch] = []
     with (
-        open_broker(None, out / "broker", PREFERRED_PORT) as (public, url),
+        open_broker(None, out / "broker", PREFERRED_PORT, watches) as (public, url),
         local_fleet(workers, url, out / "workers") as fleet,
     ):
         console.print(
@@ -77,9 +79,9 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
         )
         with _saying(console, f"starting {len(names)} workers; each loads torch at its first task") as say:
             _wait_until_idle(url, Patience(fleet, "start", say), names)
-            _warm_up(spec, url, RunFolder(out / "warm-up"), fleet, names, say)
+            _warm_up(spec, url, RunFolder(out / "warm-up"), fleet, watches, names, say)
             _wait_until_idle(url, Patience(fleet, "be free", say), names)
-        results = {"asynchronous": _campaign(spec, url, out / "asynchronous", fleet, quiet)}
+        results = {"asynchronous": _campaign(spec, url, out / "asynchronous", fleet, watches, quiet)}
         _show_asynchronous(console, results["asynchronous"], out / "asynchronous", folder)
         if synchronous:
             console.print(
@@ -89,7 +91,7 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
             with _saying(console, "waiting until all workers are free") as say:
                 _wait_until_idle(url, Patience(fleet, "be free", say), names)
             results["synchronous"] = _campaign(
-                synchronous_spec(spec, cohort=len(names)), url, out / "synchronous", fleet, quiet
+                synchronous_spec(spec, cohort=len(names)), url, out / "synchronous", fleet, watches, quiet
             )
     return _compare(console, results, out, spec.stop.accuracy or 0.9)
 
@@ -113,7 +115,13 @@ def warm_up_spec(spec: CampaignSpec, *, num_workers: int) -> CampaignSpec:
 
 
 def _warm_up(
-    spec: CampaignSpec, url: str, folder: RunFolder, fleet: Fleet, names: list[str], say: Callable[[str], None]
+    spec: CampaignSpec,
+    url: str,
+    folder: RunFolder,
+    fleet: Fleet,
+    watches: list[EmbeddedWatch],
+    names: list[str],
+    say: Callable[[str], None],
 ) -> None:
     """Have every worker do a task. The broker serves first who has waited longest, so each gets one."""
     registry = Registry(connect(url))
@@ -130,7 +138,13 @@ def _warm_up(
             registry.request(progress.summary["campaign"], "stop")
 
     summary = lead(
-        warm_up_spec(spec, num_workers=len(names)), url, folder, fleet, on_launch=lambda *_: None, on_progress=look
+        warm_up_spec(spec, num_workers=len(names)),
+        url,
+        folder,
+        fleet,
+        on_launch=lambda *_: None,
+        on_progress=look,
+        watches=watches,
     )
     _end_if_interrupted(summary)
 
@@ -170,15 +184,20 @@ def _saying(console: Console, text: str) -> Iterator[Callable[[str], None]]:
         yield status.update if console.is_terminal else say
 
 
-def _campaign(spec: CampaignSpec, url: str, path: Path, fleet: Fleet, quiet: bool) -> Summary:
+def _campaign(
+    spec: CampaignSpec, url: str, path: Path, fleet: Fleet, watches: list[EmbeddedWatch], quiet: bool
+) -> Summary:
     folder = RunFolder(path)
     if quiet:
-        summary = lead(spec, url, folder, fleet, on_launch=lambda *_: None, on_progress=lambda _: None)
+        summary = lead(spec, url, folder, fleet, on_launch=lambda *_: None, on_progress=lambda _: None, watches=watches)
     else:
         display = Display(spec, path)
         configure_logs("info", stream=display.log_stream)
         with display:
-            summary = lead(spec, url, folder, fleet, on_launch=display.show_launch, on_progress=display.show_progress)
+            summary = lead(
+                spec, url, folder, fleet, on_launch=display.show_launch, on_progress=display.show_progress,
+                watches=watches,
+            )  # fmt: skip
     leave_pictures(folder, summary, title=_title(spec, summary))
     _end_if_interrupted(summary)
     return summary
