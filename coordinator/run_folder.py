@@ -87,7 +87,7 @@ class RunFolder:
         Raises:
             CampaignError: it cannot be written.
         """
-        self._replace(self.spec, [toml.encode()])
+        self._replace(self.spec, [toml.encode()], again="start again")
 
     def write_model(self, parameters: Parameters, layout: Layout, metadata: Mapping[str, str]) -> None:
         """Write the model's tensors under their names, in float32, from where they lie.
@@ -113,7 +113,7 @@ class RunFolder:
             return False
         return told == campaign and self.model.is_file() and self.summary.is_file()
 
-    def _replace(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    def _replace(self, path: Path, parts: Iterable[bytes | memoryview], again: str = "go on with --resume") -> None:
         """Write a file whole or not at all, and durably."""
         partial = path.with_name(f".{path.name}.partial")
         try:
@@ -134,5 +134,5 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise CampaignError(
-                f"{path} cannot be written ({error.strerror}); free space or mend it, and go on with --resume."
+                f"{path} cannot be written ({error.strerror}); free space or mend it, and {again}."
             ) from error
