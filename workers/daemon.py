@@ -13,9 +13,10 @@ import time
 
 import structlog
 
-from fl_core.broker.connection import broker_errors, connect
+from fl_core.broker.connection import connect
 from fl_core.broker.consumer import Consumer
 from fl_core.broker.roster import BEAT_SECONDS, Roster, due_seconds
+from fl_core.broker.seats import Seats
 from fl_core.broker.tasks import TaskBroker
 from fl_core.broker.url import public_url
 from fl_core.commands import EXIT_BAD_INPUT
@@ -53,6 +54,7 @@ class Daemon:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._client = connect(settings.broker)
+        self._seats = Seats(self._client, settings.broker)
         self._roster = Roster(self._client)
         self._tasks = TaskBroker(self._client, settings.name, settings.blobs)
         self._pulse = Pulse()
@@ -78,6 +80,7 @@ class Daemon:
             on_child_death=lambda pid, status: self._guardian.on_death(pid, status),
             on_ready=self._on_ready,
             on_stop=self._on_stop,
+            before_connecting=self._seats.leave_to_consumer,
             celery_events=settings.celery_events,
         )
         self._guardian = Guardian(
@@ -103,8 +106,7 @@ class Daemon:
             SpecError: this device can do no task: its data or its device are not what they should be.
             WorkerFailed: a part of this program ended that it cannot do without.
         """
-        with broker_errors(f"reaching the broker at {public_url(self._settings.broker)}"):
-            self._client.ping()
+        self._seats.take(f"reaching the broker at {public_url(self._settings.broker)}")
         try:
             self._consumer.run()
             if not self._leaving.is_set():
@@ -127,6 +129,7 @@ class Daemon:
     def _on_ready(self) -> None:
         # Started here, after the pool has forked its child: the child inherits no thread in the middle of something.
         log.info("worker is ready", worker=self._settings.name, queues=list(self._settings.queues))
+        self._seats.leave_to_child()
         self._listens.set()
         if not self._thread.is_alive():
             self._thread.start()

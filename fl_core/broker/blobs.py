@@ -98,7 +98,8 @@ def put(
 
 def _put_at_once(sock: Any, keys: list[str], view: memoryview, expire: int | None, transfer: Transfer) -> None:
     tail = b"" if expire is None else b"$2\r\nEX\r\n" + _bulk(str(expire).encode())
-    words, end, outflow, num_stored = 3 if expire is None else 5, b"", Outflow(sock), 0
+    words, end, num_stored, num_sent = 3 if expire is None else 5, b"", 0, 0
+    outflow = Outflow(sock, lambda queued: transfer.tell(max(transfer.done, num_sent - queued)))
 
     def note_reply() -> None:
         nonlocal num_stored
@@ -106,12 +107,19 @@ def _put_at_once(sock: Any, keys: list[str], view: memoryview, expire: int | Non
         _must_be_ok(_line(sock, b"+OK", outflow))
         transfer.done = min(num_stored * CHUNK_BYTES, len(view))
 
+    start = 0
+
+    def note_sent(sent: int) -> None:
+        nonlocal num_sent
+        num_sent = start + sent
+        transfer.tell(num_sent)
+
     for index, key in enumerate(keys):
         start = index * CHUNK_BYTES
         chunk = view[start : start + CHUNK_BYTES]
         head = b"*%d\r\n$3\r\nSET\r\n%b$%d\r\n" % (words, _bulk(key.encode()), len(chunk))
         send_all(sock, end + head, outflow)
-        send_all(sock, chunk, outflow, lambda sent, start=start: transfer.tell(start + sent))  # type: ignore[misc]
+        send_all(sock, chunk, outflow, note_sent)
         end = b"\r\n" + tail
         while num_stored < index and is_readable(sock, 0):
             note_reply()

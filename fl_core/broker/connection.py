@@ -45,12 +45,16 @@ class BrokerClient(redis.Redis):
 
     For each command redis-py takes a connection out of its pool, looks at it, counts it, arms a retry and gives it
     back, which is two fifths of the processor time of a small command. The short way keeps one connection in hand for
-    each thread. After a failure it is not known whether the command was done, and it is not sent again.
+    each thread, which redis-py's own way uses as well: a thread has one. After a failure it is not known whether the
+    command was done, and it is not sent again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._hand = threading.local()
+        pool: Any = self.connection_pool
+        self._take, self._put_back = pool.get_connection, pool.release
+        pool.get_connection, pool.release = self._lend, self._take_back
 
     @contextlib.contextmanager
     def in_hand(self) -> Iterator[Any]:
@@ -58,8 +62,9 @@ class BrokerClient(redis.Redis):
         hand = self._hand
         connection = getattr(hand, "connection", None)
         if connection is None or hand.process != os.getpid():  # a fork's connection is its parent's
-            connection = hand.connection = self.connection_pool.make_connection()
-            hand.process, hand.used, hand.unread = os.getpid(), 0.0, 0
+            connection = self._take()
+            self._hold(connection)
+        hand.lent = True
         try:
             self._make_ready(connection)
             yield connection
@@ -67,7 +72,36 @@ class BrokerClient(redis.Redis):
             connection.disconnect()
             hand.unread = 0
             raise
+        finally:
+            hand.lent = False
         hand.used = time.monotonic()
+
+    def adopt(self, connection: Any) -> None:
+        """Go on with a connection that this process has inherited, and its parent does not use."""
+        connection.pid = os.getpid()
+        self._hold(connection)
+
+    def _hold(self, connection: Any) -> None:
+        hand = self._hand
+        hand.connection, hand.process = connection, os.getpid()
+        hand.used, hand.unread, hand.lent = 0.0, 0, False
+
+    def _lend(self, *args: Any, **options: Any) -> Any:
+        """A connection for redis-py's own way: this thread's, unless that is in use."""
+        hand = self._hand
+        connection = getattr(hand, "connection", None)
+        if connection is None or hand.process != os.getpid() or hand.lent:
+            return self._take(*args, **options)
+        self._make_ready(connection)
+        hand.lent = True
+        return connection
+
+    def _take_back(self, connection: Any) -> None:
+        hand = self._hand
+        if connection is getattr(hand, "connection", None):
+            hand.lent, hand.used = False, time.monotonic()
+        else:
+            self._put_back(connection)
 
     def quick(self, *words: Word) -> Any:
         """One command by the short way, and its reply as it came.
@@ -154,6 +188,20 @@ class Script:
             return self._client.quick("EVALSHA", *words)
 
 
+_for_child: dict[str, tuple[int, Any]] = {}
+
+
+def keep_for_child(url: str, connection: Any) -> None:
+    """Let the first client that a child of this process makes for this address go on with an open connection.
+
+    Args:
+        connection: None takes it back.
+    """
+    _for_child.pop(url, None)
+    if connection is not None:
+        _for_child[url] = os.getpid(), connection
+
+
 def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Client:
     """A client with timeouts, keepalive and binary replies. It connects at its first command.
 
@@ -164,7 +212,7 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Cli
     if re.search(r"[?&]ssl_", url) and not url.startswith("rediss:"):
         raise SpecError(f"broker = {public_url(url)!r} has options of TLS and is not a URL with TLS; write rediss://.")
     try:
-        return BrokerClient.from_url(
+        client: Any = BrokerClient.from_url(
             check_url(url),
             socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
             socket_timeout=timeout_seconds,
@@ -176,6 +224,11 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Cli
         )
     except ValueError:
         raise SpecError(f"broker = {public_url(url)!r} is not a Redis URL; write redis://HOST:PORT/0.") from None
+    parent, connection = _for_child.get(url, (os.getpid(), None))
+    if parent != os.getpid():
+        del _for_child[url]
+        client.adopt(connection)
+    return client
 
 
 @contextlib.contextmanager

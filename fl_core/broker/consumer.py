@@ -45,6 +45,7 @@ class Consumer:
             (negative: the signal), before another one is started.
         on_ready: called in the parent when it listens on its queues, again after each reconnection.
         on_stop: called in the parent, once, when a signal asks it to stop.
+        before_connecting: called in the parent when the consumer is about to connect.
         celery_events: answer Celery's own monitoring tools.
     """
 
@@ -60,9 +61,10 @@ class Consumer:
         on_child_death: Callable[[int, int], None],
         on_ready: Callable[[], None],
         on_stop: Callable[[], None],
+        before_connecting: Callable[[], None] = lambda: None,
         celery_events: bool = False,
     ) -> None:
-        use_intake()
+        use_intake(before_connecting)
         answer_questions_only()
         self._app = make_app(url, celery_events=celery_events)
         self._on_stop = on_stop

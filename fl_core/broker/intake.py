@@ -9,9 +9,12 @@ goes back.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import secrets
+import socket
 import time
+from collections.abc import Callable, Iterator
 from queue import Empty
 from typing import Any
 
@@ -56,8 +59,13 @@ ANSWERED = frozenset(
 )  # fmt: skip
 
 
-def use_intake() -> None:
-    """Let Celery's consumers in this process read Redis through this module."""
+def use_intake(before_connecting: Callable[[], None] = lambda: None) -> None:
+    """Let Celery's consumers in this process read Redis through this module.
+
+    Args:
+        before_connecting: called whenever one is about to connect.
+    """
+    Channel.before_connecting = staticmethod(before_connecting)
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
 
@@ -116,7 +124,31 @@ def rewrite(message: bytes, queue: str) -> dict[str, Any]:
 
 
 class Channel(kombu_redis.Channel):
-    """kombu's, which gives a worker only what ``rewrite`` made."""
+    """kombu's, which gives a worker only what ``rewrite`` made, and takes one connection for all that it does."""
+
+    before_connecting: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.before_connecting()
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+
+    @contextlib.contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """A client for one command: that which waits for doorbells, while it does not wait."""
+        yield client or (self._create_client() if self._in_poll else self.client)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """End at once: what this worker waits for may be 20 s away."""
+        polled = self._in_poll
+        if polled and getattr(polled, "_sock", None) is not None:
+            with contextlib.suppress(OSError):
+                # The server answers with a doorbell that it has taken off its queue already, or with the end.
+                polled._sock.shutdown(socket.SHUT_WR)
+        try:
+            super().close()  # type: ignore[no-untyped-call]
+        except self.connection_errors:
+            self._in_poll = None
+            super().close()  # type: ignore[no-untyped-call]
 
     def _brpop_read(self, **options: Any) -> bool:
         """The next call, as kombu's own method of that name; a message without one is as if none had come."""
@@ -157,6 +189,8 @@ class Transport(kombu_redis.Transport):
     """kombu's for Redis, with the channel above."""
 
     Channel = Channel
+    # So long does the server keep a worker waiting that has nothing to do; a dead line is noticed ten seconds later.
+    brpop_timeout = 20
 
 
 def _foreign(why: str) -> RejectedUpdate:

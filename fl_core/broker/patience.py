@@ -43,10 +43,15 @@ class Transfer:
 
 
 class Outflow:
-    """Whether bytes leave a socket's buffer while nothing else is heard of the other side."""
+    """Whether bytes leave a socket's buffer while nothing else is heard of the other side.
 
-    def __init__(self, sock: Any) -> None:
+    Args:
+        on_moved: told how many are still there, whenever it is found that they move.
+    """
+
+    def __init__(self, sock: Any, on_moved: Callable[[int], None] | None = None) -> None:
         self._sock = sock
+        self._on_moved = on_moved
         self._queued: int | None = None
 
     def accepted(self) -> None:
@@ -57,7 +62,10 @@ class Outflow:
         """Since the last call, or since it took more."""
         queued, before = _queued_bytes(self._sock), self._queued
         self._queued = queued
-        return queued > 0 and (before is None or queued < before)
+        moved = queued > 0 and (before is None or queued < before)
+        if moved and self._on_moved is not None:
+            self._on_moved(queued)
+        return moved
 
 
 def send_all(
