@@ -39,7 +39,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Kills coordinators, workers and the server at random: CHAOS_SECONDS, CHAOS_SEED, CHAOS_WORKER_EVERY=3 (seconds), ...
+# Kills and worse, at random: CHAOS_SECONDS, CHAOS_SEED, CHAOS_SCENE, CHAOS_WORKER_EVERY=3 (seconds), ...
 chaos: install
 	$(BIN)/python -m tests.chaos.monkey
 

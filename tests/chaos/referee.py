@@ -22,13 +22,21 @@ import safetensors.numpy
 
 @dataclass(frozen=True)
 class Rules:
-    """What the referee must know of the campaign's spec."""
+    """What the referee must know of the campaign's spec.
+
+    Attributes:
+        merge_again: its strategy and codec are those that the referee can merge itself.
+        forgetful: the server lost acknowledged writes, which are done again, or are out when the campaign stops; or its
+            clock was set, so that no time tells what came before the stop. The cancelled may be among the missing.
+    """
 
     campaign: str
     buffer_size: int
     server_rate: float
     staleness_exponent: float
     max_staleness: int
+    merge_again: bool = True
+    forgetful: bool = False
 
 
 def read_diaries(files: Iterable[Path]) -> list[tuple[int, str, float]]:
@@ -122,15 +130,22 @@ def judge(
     # out at that moment was cancelled, and an answer that comes later is late.
     stopped_ms = max(ms for kind, header, _, ms in entries if kind == "e" and header["kind"] == "stopped")
     lost = {task for task, _, ms in delivered if ms < stopped_ms and task not in merges and task not in refused}
+    num_lost = max(0, len(lost) - summary["cancelled"]) if rules.forgetful else len(lost)
+    told = {
+        "lost": num_lost,
+        "doubled": sum(times > 1 for times in merges.values()),
+        "merges_written": sum(merges.values()) == summary["merged"],
+        "delivered": len(delivered),
+        "delivered_not_in_log": sum((task, digest) not in logged for task, digest, _ in delivered),
+    }
+    if not rules.merge_again:
+        return told
     again = merge_again(entries, initial, rules)
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     model = np.concatenate([tensors[name].ravel() for name in names]).astype(np.float64)
     error = float(np.linalg.norm(model - again["x"]) / max(1e-12, np.linalg.norm(model - initial)))
     return {
-        "lost": len(lost),
-        "doubled": sum(times > 1 for times in merges.values()),
-        "delivered": len(delivered),
-        "delivered_not_in_log": sum((task, digest) not in logged for task, digest, _ in delivered),
+        **told,
         "remerge_merged_equal": again["merged"] == summary["merged"] == sum(merges.values()),
         "remerge_versions_equal": again["version"] == summary["versions"],
         "remerge_relative_error": error,

@@ -1,0 +1,128 @@
+"""What a performance is about: strategy, codecs, servers and faults, drawn from its seed or given."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+BATTERY = {"coordinator": 8.0, "worker": 5.0, "broker": 25.0, "cable": 15.0}
+"""Mean seconds between strikes of what every performance has."""
+
+EXTRAS = {"evaluator": 12.0, "blobs": 15.0, "power": 20.0, "snapshot": 40.0, "clock": 20.0, "disk": 30.0}
+"""The same of what only some have: killed evaluators and second servers; a server that comes back without its last
+second, or as it was some seconds ago; its clock set; the disk of the run's folder full."""
+
+LOSING = frozenset({"power", "snapshot"})
+"""Faults after which the server has forgotten what it had acknowledged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One configuration.
+
+    Attributes:
+        strategy, codec, down: of the campaign's spec.
+        blobs: a second server for versions.
+        embedded: the coordinator starts its own servers; killed alone, it has to start them again.
+        end: the coordinator is killed again and again while it ends the campaign.
+        faults: mean seconds between strikes, by name.
+    """
+
+    strategy: str = "fedbuff"
+    codec: str = "fp32"
+    down: str = "fp32"
+    blobs: bool = False
+    embedded: bool = False
+    end: bool = False
+    faults: dict[str, float] = dataclasses.field(default_factory=lambda: dict(BATTERY))
+
+    @property
+    def losing(self) -> bool:
+        """Whether the server forgets acknowledged writes at some time."""
+        return bool(LOSING & self.faults.keys())
+
+    @property
+    def referee_merges(self) -> bool:
+        """Whether the referee's own arithmetic is that of this scene."""
+        return (self.strategy, self.codec, self.down, self.losing) == ("fedbuff", "fp32", "fp32", False)
+
+    def spec(self) -> dict[str, Any]:
+        """The campaign's spec. With patches or a second server the model is too large to come with a claim."""
+        large = self.blobs or self.down == "int8"
+        aggregation: dict[str, Any] = {"strategy": self.strategy}
+        if self.strategy not in ("fedasync", "asyncfeded"):
+            aggregation["buffer_size"] = 4
+        if self.strategy != "fedavg":
+            aggregation["max_staleness"] = 1_000_000
+        codec: dict[str, Any] = {"name": self.codec, "down": self.down}
+        if self.codec == "topk":
+            codec["fraction"] = 0.1
+        return {
+            "campaign": {"name": "chaos", "seed": 3},
+            "model": {
+                "factory": "fl_core.models:mlp",
+                "args": {"inputs": 64, "hidden": [1200 if large else 32], "classes": 10},
+            },
+            "training": {"local_steps": 3},
+            "aggregation": aggregation,
+            "server_optimizer": {"learning_rate": 0.01 if self.strategy == "fadas" else 1.0},
+            "codec": codec,
+            "dispatch": {
+                "concurrency": 8 if self.strategy == "fedavg" else 10,
+                "max_attempts": 1000,
+                "lease_seconds": 5.0,
+            },
+            "checkpoint": {"keep_log": True, "every_merges": 50, "every_seconds": 3.0},
+            **(
+                {"evaluation": {"data": "fl_core.data:digits", "data_args": {"split": "test"}}}
+                if "evaluator" in self.faults
+                else {}
+            ),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """For the line at the end."""
+        told = dataclasses.asdict(self)
+        return {**told, "faults": sorted(self.faults)}
+
+
+def draw(seed: int) -> Scene:
+    """A scene: always the battery, two further faults, and whatever the seed says of the rest."""
+    choose = random.Random(f"scene {seed}")
+    strategy = choose.choice(["fedbuff", "fedasync", "fedavg", "ca2fl", "fadas", "asyncfeded", "attention"])
+    codec = choose.choice(["fp32", "fp16", "int8", "topk"])
+    if strategy in ("fedasync", "asyncfeded"):
+        codec = choose.choice(["fp32", "fp16"])  # whole parameters, or norms, are no matter of a tenth of the elements
+    if strategy == "fedavg" and codec == "topk":
+        codec = "int8"
+    down = choose.choice(["fp32", "int8"])
+    extras = choose.sample(sorted(EXTRAS), 2)
+    # A server that is the coordinator's own cannot be cut back or have its clock set from outside.
+    embedded = not {"power", "snapshot", "clock", "blobs"} & set(extras) and choose.random() < 0.5
+    faults = {**BATTERY, **{name: EXTRAS[name] for name in extras}}
+    return Scene(
+        strategy, codec, down, blobs="blobs" in extras, embedded=embedded, end=choose.random() < 0.5, faults=faults
+    )
+
+
+def parse(text: str, seed: int) -> Scene:
+    """``plain``, ``drawn``, or what to change of the drawn one: ``strategy=fedavg codec=int8 faults=worker,power``.
+
+    >>> parse("strategy=fedavg faults=worker,power embedded=0", 1).losing
+    True
+    """
+    if text == "plain":
+        return Scene()
+    scene = draw(seed)
+    for word in [] if text == "drawn" else text.replace(";", " ").split():
+        key, _, value = word.partition("=")
+        if key == "faults":
+            every = {**BATTERY, **EXTRAS}
+            faults = {name: every[name] for name in value.split(",") if name}
+            scene = dataclasses.replace(scene, faults=faults, blobs=scene.blobs or "blobs" in faults)
+        elif key in ("blobs", "embedded", "end"):
+            scene = dataclasses.replace(scene, **{key: value not in ("", "0", "no")})
+        else:
+            scene = dataclasses.replace(scene, **{key: value})
+    return scene
