@@ -169,6 +169,7 @@ def print_queues(rows: Iterable[Row]) -> None:
 def print_workers(rows: Iterable[Row]) -> None:
     """`fedtide workers`."""
     table = new_table("worker", "state", "task", "seen s ago", "queues", "done", "failed", "sent", "fetched")
+    rows = list(rows)
     for row in rows:
         style = {"training": "green", "silent": "red", "delivering": "yellow"}.get(row["state"], "white")
         table.add_row(
@@ -183,6 +184,9 @@ def print_workers(rows: Iterable[Row]) -> None:
             amount(row["bytes_down"]),
         )
     console().print(table)
+    for row in rows:
+        if row["trouble"]:
+            console().print(_styled(f"{row['worker']}: {row['trouble']}", "yellow"))
 
 
 def print_parked_list(rows: Iterable[Row]) -> None:

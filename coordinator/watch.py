@@ -28,6 +28,7 @@ def look_at_workers(broker: str) -> list[dict[str, Any]]:
             "queues": list(seen.beat.queues),
             "done": seen.beat.num_done,
             "failed": seen.beat.num_failed,
+            "trouble": seen.beat.trouble,
             "bytes_up": seen.beat.bytes_up,
             "bytes_down": seen.beat.bytes_down,
             "threads": seen.beat.threads,

@@ -15,7 +15,7 @@ TaskReport     update log, field ``r``                         campaign, task_id
 CampaignEvent  update log, field ``e`` (its MAC in ``m``)      campaign, sequence, kind, body
 Beat           ``fedtide:beats``, one per worker               worker, state, queues, holding, host, pid, started_ms,
                                                                threads, device, num_done, num_failed, bytes_up,
-                                                               bytes_down
+                                                               bytes_down, trouble
 =============  ==============================================  ========================================================
 
 Decoding is strict, because the network is hostile: the size is bounded before anything is allocated, an unknown or
@@ -416,6 +416,7 @@ class Beat(_Record):
         state: idle, loading (torch and the device's data), training, delivering (a finished update waits for the
             broker) or leaving.
         holding: ``campaign/task_id#attempt`` of the task in hand, or empty.
+        trouble: what fails on this device again and again, in its own words; empty where all works.
     """
 
     worker: str = _checked(is_identifier)
@@ -431,6 +432,7 @@ class Beat(_Record):
     num_failed: int = _checked(_count)
     bytes_up: int = _checked(_count)
     bytes_down: int = _checked(_count)
+    trouble: str = _checked(_label, default="")
 
 
 def holding_name(campaign: str, task_id: str, attempt: int) -> str:

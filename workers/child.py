@@ -23,7 +23,9 @@ from fl_core.errors import BrokerError, RejectedUpdate, SpecError
 from fl_core.messages import TaskCall, TaskReport, holding_name
 from fl_core.process import end_with_parent
 from fl_core.redaction import redact
+from workers.breaker import Breakers
 from workers.endings import what_was_raised
+from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
 from workers.turns import turn
@@ -39,12 +41,19 @@ PAUSE_SECONDS = 1.0
 
 
 class Child:
-    """What the forked child runs. In the parent it only carries the settings over the fork."""
+    """What the forked child runs. In the parent it only carries what lasts over the fork.
+
+    Attributes:
+        breakers: which campaigns fail here; of those whose code killed a child the parent knows (``Guardian``).
+        passing: the way of doorbells that are for others.
+    """
 
     def __init__(self, settings: WorkerSettings, pulse: Pulse) -> None:
         self._settings = settings
         self._pulse = pulse
         self._parent = os.getpid()
+        self.breakers = Breakers()
+        self.passing = Passing()
         self._process = 0
         self._trainer: Trainer | None = None
 
@@ -112,7 +121,7 @@ class Child:
             with turn():
                 import workers.train_task
             log.info("torch is loaded", worker=self._settings.name, seconds=round(time.monotonic() - started, 1))
-            self._trainer = workers.train_task.Trainer(self._settings, self._pulse)
+            self._trainer = workers.train_task.Trainer(self._settings, self._pulse, self.breakers, self.passing)
         except SpecError as error:
             self._refuse(task, str(error))
         except (Exception, SystemExit, KeyboardInterrupt) as error:

@@ -66,7 +66,7 @@ class Daemon:
         self._leave_by = self._last_moment = float("inf")
         self._reason = ""
         self._outbox_waits = True
-        self._last_beat, self._next_beat, self._told = 0.0, 0.0, ("", False)
+        self._last_beat, self._next_beat, self._told = 0.0, 0.0, ("", False, False)
         self._away_since: float | None = None
         self._refused_since: float | None = None
         self._next_summary, self._summed_up = time.monotonic() + SUMMARY_SECONDS, Vitals()
@@ -84,11 +84,12 @@ class Daemon:
             celery_events=settings.celery_events,
         )
         self._guardian = Guardian(
-            settings, self._pulse, self._tasks, kill=self._consumer.kill_child, end=self._end_with
+            settings, self._pulse, self._tasks, self._child.breakers, kill=self._consumer.kill_child, end=self._end_with
         )
         self._beats = Chore("beats", self._look_at_beats, MAX_FAILING_SECONDS / 6)
         self._looks = Chore("looking after the training process", self._guardian.look, MAX_FAILING_SECONDS / 6)
         self._deliveries = Chore("delivering kept updates", self._deliver_kept)
+        self._passing = Chore("passing doorbells on", lambda: self._child.passing.ring(self._client))
         self._thread = threading.Thread(target=self._watch, name="beats", daemon=True)
         self._metrics = None if settings.metrics_port is None else self._bind_metrics(settings.metrics_port)
 
@@ -152,6 +153,7 @@ class Daemon:
 
     def _leave(self) -> None:
         try:
+            self._child.passing.ring(self._client, at_once=True)
             self._roster.leave(self._settings.name, self._settings.queues)
         except BrokerError as error:
             log.warning("the roster was not told; it will notice", reason=str(error))
@@ -167,6 +169,7 @@ class Daemon:
             self._beats.run()
             if self._away_since is None:
                 self._deliveries.run()
+                self._passing.run()
             for chore in (self._looks, self._beats):
                 failing = chore.failing_since
                 if failing is not None and time.monotonic() - failing >= MAX_FAILING_SECONDS:
@@ -185,7 +188,7 @@ class Daemon:
         vitals, now = self._pulse.read(), time.monotonic()
         # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it. So is that
         # the worker listens (again): whoever counts workers may have forgotten it.
-        news = (vitals.holding, self._leaving.is_set())
+        news = (vitals.holding, self._leaving.is_set(), bool(vitals.trouble))
         if self._listens.is_set():
             self._listens.clear()
         elif now < self._next_beat and not (news != self._told and now >= self._last_beat + NEWS_SECONDS):
@@ -243,6 +246,7 @@ class Daemon:
             num_failed=vitals.num_failed,
             bytes_up=vitals.bytes_up,
             bytes_down=vitals.bytes_down,
+            trouble=shown(vitals.trouble, 255),
         )
         self._roster.beat(beat)
         return due_seconds(beat)

@@ -19,6 +19,7 @@ import structlog
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError
 from fl_core.messages import TaskReport
+from workers.breaker import Breakers
 from workers.child import OVERDUE_SIGNAL
 from workers.endings import how_it_ended
 from workers.pulse import Pulse, Vitals
@@ -48,6 +49,7 @@ class Guardian:
         settings: the worker's.
         pulse: where the child says what it does.
         tasks: for reports; the watching thread's own.
+        breakers: of the campaigns; the next child begins with them.
         kill: ends the child now.
         end: ends the worker, with the reason in one sentence.
     """
@@ -57,6 +59,7 @@ class Guardian:
         settings: WorkerSettings,
         pulse: Pulse,
         tasks: TaskBroker,
+        breakers: Breakers,
         *,
         kill: Callable[[], None],
         end: Callable[[str], None],
@@ -64,6 +67,7 @@ class Guardian:
         self._settings = settings
         self._pulse = pulse
         self._tasks = tasks
+        self._breakers = breakers
         self._kill = kill
         self._end = end
         self._deaths: deque[_Death] = deque()
@@ -92,6 +96,8 @@ class Guardian:
         if spent or vitals.num_done + vitals.num_failed != self._work_before:
             self._work_before, self._in_a_row = vitals.num_done + vitals.num_failed + spent, 0
         if spent:
+            took = time.monotonic() - vitals.since if vitals.limit else 0.0
+            self._breakers.failed(vitals.holding.partition("/")[0], took, f"the training process {how}"[:200])
             return
         self._in_a_row += 1
         if self._in_a_row >= MAX_DEATHS_IN_A_ROW:

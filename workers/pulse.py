@@ -23,6 +23,7 @@ class Vitals:
         pid: of the child; 0 before it has started.
         holding: the task in hand (``campaign/task_id#attempt``) or empty.
         device: where it computes; empty before torch was loaded.
+        trouble: what fails here again and again, in one sentence; empty where all works.
         fatal: why this worker can do no task at all, in one sentence; empty while it can.
         since: when what ``limit`` bounds began, on the machine's clock that never jumps (``time.monotonic``).
         limit: seconds that other people's code may take now (the task's limit); 0 while it has not the word.
@@ -36,6 +37,7 @@ class Vitals:
     bytes_down: int = 0
     holding: str = ""
     device: str = ""
+    trouble: str = ""
     fatal: str = ""
     since: float = 0.0
     limit: float = 0.0
@@ -65,7 +67,14 @@ class Pulse:
             vitals.bytes_down,
         )
         text = (
-            "\0".join((vitals.holding, vitals.device, vitals.fatal.replace("\0", " ")))
+            "\0".join(
+                (
+                    vitals.holding,
+                    vitals.device,
+                    vitals.trouble.replace("\0", " ")[:300],
+                    vitals.fatal.replace("\0", " "),
+                )
+            )
             .encode(errors="replace")[: _TEXT_BYTES - 1]
             .ljust(_TEXT_BYTES, b"\0")
         )
@@ -81,6 +90,6 @@ class Pulse:
         data = self._page[:_SIZE]
         pid, state, done, failed, up, down = _NUMBERS.unpack(data[: _NUMBERS.size])
         texts = data[_NUMBERS.size : _NUMBERS.size + _TEXT_BYTES].split(b"\0")
-        holding, device, fatal = (text.decode(errors="replace") for text in texts[:3])
+        holding, device, trouble, fatal = (text.decode(errors="replace") for text in texts[:4])
         since, limit = _TIMES.unpack(data[-_TIMES.size :])
-        return Vitals(pid, _STATES[state], done, failed, up, down, holding, device, fatal, since, limit)
+        return Vitals(pid, _STATES[state], done, failed, up, down, holding, device, trouble, fatal, since, limit)

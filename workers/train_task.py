@@ -45,10 +45,12 @@ from fl_core.training.pace import fit_work
 from fl_core.training.schedule import version_factor
 from fl_core.vectors import FloatArray, Sends
 from workers.account import Account
+from workers.breaker import Breakers
 from workers.endings import what_was_raised
 from workers.memory import DeviceMemory
 from workers.model_cache import CachedModel, ModelCache
 from workers.outbox import Outbox
+from workers.passing import Passing
 from workers.profile import SpeedProfile
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
@@ -58,9 +60,6 @@ log = structlog.get_logger()
 LAST_FETCH_PAUSE_SECONDS = 2.0
 WANTED_SECONDS = 2.0
 PROGRESS_SECONDS = 30.0
-# A device that cannot do a campaign's tasks must not drain its queue: after each failure in a row it waits longer.
-FIRST_PENALTY_SECONDS = 0.5
-LAST_PENALTY_SECONDS = 60.0
 
 
 class _Overdue(BaseException):
@@ -73,16 +72,19 @@ class Trainer:
     Args:
         settings: the worker's.
         pulse: where the parent reads what this process does.
+        breakers: which campaigns fail here.
+        passing: takes the doorbells that are for others.
 
     Raises:
         DataError: the device's data cannot be loaded.
     """
 
-    def __init__(self, settings: WorkerSettings, pulse: Pulse) -> None:
+    def __init__(self, settings: WorkerSettings, pulse: Pulse, breakers: Breakers, passing: Passing) -> None:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self._settings = settings
         self._pulse = pulse
+        self._breakers, self._passing = breakers, passing
         self._device = pick_device(settings.device)
         self._dataset = call(settings.data, settings.data_args, "data")
         if not len(self._dataset):
@@ -97,7 +99,6 @@ class Trainer:
         self._outbox = Outbox(settings.state_dir)
         self._speed = SpeedProfile()
         self.account = Account(pulse.tally, settings.name, traces=settings.traces)
-        self._failures_in_a_row = 0
         self._next_word = 0.0
         self._in_user_code, self._limit = False, 0.0
         self._vitals = replace(pulse.read(), device=str(self._device), state="idle", holding="", since=0.0, limit=0.0)
@@ -120,10 +121,16 @@ class Trainer:
     def execute(self, order: bytes) -> None:
         """Do one task, whatever comes of it: an update, a report, or nothing when nobody wants it any more."""
         try:
-            task = TaskCall.from_bytes(order)
+            rung = TaskCall.from_bytes(order)
         except RejectedUpdate as error:
             log.error("a task that cannot be read was dropped", reason=error.detail)
             return
+        task = self._breakers.choose(rung)
+        if task != rung:
+            self._passing.give(rung)
+        if task is None:
+            return
+        started = time.monotonic()
         with structlog.contextvars.bound_contextvars(campaign=task.campaign, task=task.task_id):
             self._show(state="training", holding=holding_name(task.campaign, task.task_id, task.attempt))
             try:
@@ -133,13 +140,9 @@ class Trainer:
                 log.info("task was cancelled")
                 self.account.ended(task, "cancelled")
             except (Exception, _Overdue, SystemExit, KeyboardInterrupt) as error:
-                self._fail(task, error)
-            else:
-                self._failures_in_a_row = 0
+                self._fail(task, error, time.monotonic() - started)
             finally:
                 self._show(state="idle", holding="")
-        if self._failures_in_a_row:
-            time.sleep(min(LAST_PENALTY_SECONDS, FIRST_PENALTY_SECONDS * 2 ** (self._failures_in_a_row - 1)))
 
     @contextlib.contextmanager
     def _in_time(self, task: TrainTask, since: float) -> Iterator[None]:
@@ -214,6 +217,7 @@ class Trainer:
         model.spare = _reusable(outcome, model)
         parts = {**update.seconds, "deliver": time.perf_counter() - ready}
         self.account.ended(task, "delivered" if wanted else "unwanted", parts)
+        self._breakers.worked(task.campaign)
         self._vitals = replace(
             self._vitals,
             num_done=self._vitals.num_done + 1,
@@ -343,7 +347,7 @@ class Trainer:
             log.error("the update cannot be kept on disk", state_dir=str(self._settings.state_dir), reason=str(error))
             return None
 
-    def _fail(self, task: TaskCall, error: BaseException) -> None:
+    def _fail(self, task: TaskCall, error: BaseException, seconds: float) -> None:
         """Tell the coordinator that user code (or this installation) could not do the task."""
         # User code may raise with text that is no valid Unicode; the report must go out all the same.
         why = str(error) if isinstance(error, (SpecError, _Overdue)) else f"the training {what_was_raised(error)}"
@@ -352,7 +356,7 @@ class Trainer:
         text = "" if isinstance(error, SpecError) else traceback.format_exc().encode("utf-8", "replace").decode()
         text = redact(text)
         log.error("training failed", reason=why, **({"traceback": text} if text else {}))
-        self._failures_in_a_row += 1
+        self._breakers.failed(task.campaign, seconds, why[:200])
         self.account.ended(task, "failed", error=why[:200])
         self._vitals = replace(self._vitals, num_failed=self._vitals.num_failed + 1)
         report = TaskReport(
@@ -413,7 +417,7 @@ class Trainer:
             log.info("sending an update" if up else "receiving a version", bytes=done, of=num_bytes)
 
     def _show(self, **changes: Any) -> None:
-        self._vitals = replace(self._vitals, **changes)
+        self._vitals = replace(self._vitals, trouble=self._breakers.trouble(), **changes)
         self._pulse.write(self._vitals)
 
 

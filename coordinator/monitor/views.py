@@ -207,6 +207,7 @@ def _worker_row(worker: Presence, past: WorkerPast, seen: Snapshot) -> Row:
         "host": beat.host,
         "done": beat.num_done,
         "failed": beat.num_failed,
+        "trouble": beat.trouble,
         "bytes_up": beat.bytes_up,
         "bytes_down": beat.bytes_down,
     }

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 import msgpack
 
 from fl_core.broker import keys
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.lease import Command
 from fl_core.messages import TaskCall
 
@@ -38,6 +39,17 @@ def ring_commands(calls: Iterable[TaskCall], published_ms: int) -> list[Command]
         counts[call.queue] += 1
         commands.append(["LPUSH", keys.train_queue(call.queue), _message(call, published_ms)])
     return commands + [["HINCRBY", keys.QUEUE_COUNTS, f"{queue}:published", str(n)] for queue, n in counts.items()]
+
+
+def pass_on(client: Client, call: TaskCall) -> None:
+    """Put a doorbell back at the end of its queue: it was taken by a device that cannot do this task now.
+
+    Raises:
+        BrokerError: it was not put there.
+    """
+    with broker_errors("passing a doorbell on"):
+        seconds, micros = client.time()
+        client.quick("LPUSH", keys.train_queue(call.queue), _message(call, seconds * 1000 + micros // 1000))
 
 
 def is_of(campaign: str, message: bytes) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from fl_core.broker.tasks import TaskBroker
 from fl_core.messages import TaskReport
 from workers import guardian
+from workers.breaker import Breakers
 from workers.guardian import Guardian
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
@@ -51,7 +52,7 @@ def guard(book: Book, pulse: Pulse, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """One that waits for nothing."""
     monkeypatch.setattr(guardian, "FIRST_PAUSE_SECONDS", 0.0)
     settings = WorkerSettings(broker="", data="a:b", name="pi", state_dir=tmp_path)
-    return Guardian(settings, pulse, cast(TaskBroker, book), kill=book.kill, end=book.ended.append)
+    return Guardian(settings, pulse, cast(TaskBroker, book), Breakers(), kill=book.kill, end=book.ended.append)
 
 
 HOLDING = "digits-1/1-abc#2"

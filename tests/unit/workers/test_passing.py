@@ -1,0 +1,42 @@
+"""Doorbells on their way to other devices: none is lost, none is doubled, and few come in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fl_core.broker.connection import connect
+from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.keys import train_queue
+from fl_core.messages import TaskCall
+from workers import passing
+from workers.passing import Passing
+
+
+def _call(number: int) -> TaskCall:
+    return TaskCall(campaign="bad", task_id=f"{number}-a", attempt=1, queue="default")
+
+
+def test_what_is_given_is_rung_for_once_and_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tasks, one of them given twice: nothing at once, then no more than the rate allows; at the end all."""
+    server = EmbeddedServer(tmp_path, persistent=False)
+    server.start()
+    try:
+        client, queue = connect(server.url), train_queue("default")
+        clock = [1000.0]
+        monkeypatch.setattr(passing.time, "monotonic", lambda: clock[0])
+        way = Passing()
+        for number in (1, 2, 1, *range(3, 40)):
+            way.give(_call(number))
+        way.ring(client)
+        assert client.llen(queue) == 0
+        clock[0] += passing.HOLD_SECONDS
+        way.ring(client)
+        assert 1 <= client.llen(queue) <= passing.PER_SECOND + 1
+        way.ring(client, at_once=True)
+        messages = client.lrange(queue, 0, -1)
+        assert len(messages) == 39
+        assert b'"bad/1-a#1/' in messages[-1]
+    finally:
+        server.stop()
