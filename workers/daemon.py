@@ -24,6 +24,7 @@ from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, Reject
 from fl_core.exposition import MetricsServer
 from fl_core.host import host_name
 from fl_core.messages import Beat
+from fl_core.plain_text import shown
 from workers.child import Child
 from workers.chore import Chore
 from workers.guardian import Guardian

@@ -25,7 +25,6 @@ def misbehave():
     if how == "exit": os._exit(3)
     if how == "sys.exit": sys.exit(4)
     if how == "interrupt": raise KeyboardInterrupt
-    if how == "memory": os.kill(os.getpid(), signal.SIGKILL)
     if how == "stop": os.kill(os.getpid(), signal.SIGTERM)
     if how == "hang": time.sleep(1e6)
     if how == "deaf":
@@ -59,20 +58,21 @@ def _loads_roughly(lab: Lab, name: str, *more: str) -> Program:
     return lab.worker(name, "--data", "rough:shard", *more)
 
 
+@pytest.mark.timeout(300)  # each process that dies is followed by one that loads torch, in turns with whoever else does
 def test_what_training_does_below_python_is_told_in_words(lab: Lab) -> None:
-    """It crashes, exits, interrupts, is killed, hangs, is deaf: each ends the attempt, with the device's own words."""
+    """It crashes, exits, interrupts, hangs, is deaf: each ends the attempt, with the device's own words."""
     # A task asks the model twice. After each that fails one is done, so that the device does not wait for long.
     good = " ok ok "
-    _rough(lab, good.join(("crash", "exit", "sys.exit", "interrupt", "memory", "stop ok hang", "deaf")))
+    _rough(lab, good.join(("crash", "exit", "sys.exit", "interrupt", "stop ok hang", "deaf")))
     spec = lab.spec(
         model={"factory": "rough:model", "args": None},
         dispatch={"concurrency": 1, "max_attempts": 20, "task_timeout_seconds": 3.0},
-        stop={"updates": 8},
+        stop={"updates": 7},
     )
     coordinator, worker = lab.run(spec), lab.worker("rough", *ALLOW)
-    assert coordinator.wait(120) == 0
+    assert coordinator.wait(280) == 0
     summary = lab.summary()
-    assert (summary["merged"], summary["rejected"], summary["expired"]) == (8, {}, 0)
+    assert (summary["merged"], summary["rejected"], summary["expired"]) == (7, {}, 0)
     failed = [line for line in lab.history() if line.get("reason") == "failed"]
     assert {line["worker"] for line in failed} == {"rough"}
     assert [line["detail"] for line in failed] == [
@@ -80,7 +80,6 @@ def test_what_training_does_below_python_is_told_in_words(lab: Lab) -> None:
         "the training process ended itself with code 3",
         "the training ended itself with code 4 (sys.exit)",
         "the training raised KeyboardInterrupt",
-        "the training process was killed by signal 9 (SIGKILL); is the device out of memory?",
         "the training did not finish within task_timeout_seconds = 3",
         "the training process did not finish within task_timeout_seconds = 3, was asked to stop, and was killed",
     ]
