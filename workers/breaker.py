@@ -55,9 +55,9 @@ class Breakers:
         while len(self._states) > MAX_CAMPAIGNS:
             self._states.popitem(last=False)
 
-    def worked(self, campaign: str) -> None:
-        """A task was done."""
-        self._states.pop(campaign, None)
+    def worked(self, campaign: str) -> bool:
+        """A task was done; whether the campaign had failed before it."""
+        return self._states.pop(campaign, None) is not None
 
     def choose(self, call: TaskCall) -> TaskCall | None:
         """Which task to do now that this one's doorbell came: this one; an older one of its campaign; or None."""

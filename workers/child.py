@@ -53,7 +53,7 @@ class Child:
         self._pulse = pulse
         self._parent = os.getpid()
         self.breakers = Breakers()
-        self.passing = Passing()
+        self.passing = Passing(self.breakers)
         self._process = 0
         self._trainer: Trainer | None = None
 

@@ -16,16 +16,23 @@ from fl_core.broker.connection import Client
 from fl_core.broker.doorbell import pass_on
 from fl_core.errors import RejectedUpdate
 from fl_core.messages import TaskCall
+from workers.breaker import Breakers
 
 HOLD_SECONDS = 0.25
 PER_SECOND = 10
 MAX_HELD = 4096
+_WORKED = b"\0"  # no record begins so
 
 
 class Passing:
-    """Made before the fork; the child gives, the parent rings."""
+    """Made before the fork; the child gives, the parent rings.
 
-    def __init__(self) -> None:
+    Args:
+        breakers: the parent's, with which the next child begins.
+    """
+
+    def __init__(self, breakers: Breakers) -> None:
+        self._breakers = breakers
         # Both kinds keep messages apart; Linux queues no more than ten datagrams.
         kind = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
         self._parent, self._child = socket.socketpair(socket.AF_UNIX, kind)
@@ -38,6 +45,11 @@ class Passing:
         """In the child: this one is for others."""
         with contextlib.suppress(OSError):  # the parent is behind; the coordinator rings again
             self._child.send(call.to_bytes())
+
+    def tell_worked(self, campaign: str) -> None:
+        """In the child: this campaign, which had failed, works."""
+        with contextlib.suppress(OSError):
+            self._child.send(_WORKED + campaign.encode())
 
     def ring(self, client: Client, *, at_once: bool = False) -> None:
         """In the parent: ring for what has been held long enough, the oldest first.
@@ -62,8 +74,12 @@ class Passing:
     def _take(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
+                said = self._parent.recv(TaskCall.max_bytes)
+                if said.startswith(_WORKED):
+                    self._breakers.worked(said[len(_WORKED) :].decode())
+                    continue
                 with contextlib.suppress(RejectedUpdate):
-                    call = TaskCall.from_bytes(self._parent.recv(TaskCall.max_bytes))
+                    call = TaskCall.from_bytes(said)
                     if len(self._held) < MAX_HELD:
                         name = (call.campaign, call.task_id, call.attempt)
                         self._held.setdefault(name, (call, time.monotonic()))

@@ -217,7 +217,8 @@ class Trainer:
         model.spare = _reusable(outcome, model)
         parts = {**update.seconds, "deliver": time.perf_counter() - ready}
         self.account.ended(task, "delivered" if wanted else "unwanted", parts)
-        self._breakers.worked(task.campaign)
+        if self._breakers.worked(task.campaign):
+            self._passing.tell_worked(task.campaign)
         self._vitals = replace(
             self._vitals,
             num_done=self._vitals.num_done + 1,

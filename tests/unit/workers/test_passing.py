@@ -11,6 +11,7 @@ from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.keys import train_queue
 from fl_core.messages import TaskCall
 from workers import passing
+from workers.breaker import Breakers
 from workers.passing import Passing
 
 
@@ -26,7 +27,7 @@ def test_what_is_given_is_rung_for_once_and_later(tmp_path: Path, monkeypatch: p
         client, queue = connect(server.url), train_queue("default")
         clock = [1000.0]
         monkeypatch.setattr(passing.time, "monotonic", lambda: clock[0])
-        way = Passing()
+        way = Passing(Breakers())
         for number in (1, 2, 1, *range(3, 40)):
             way.give(_call(number))
         way.ring(client)
@@ -38,5 +39,22 @@ def test_what_is_given_is_rung_for_once_and_later(tmp_path: Path, monkeypatch: p
         messages = client.lrange(queue, 0, -1)
         assert len(messages) == 39
         assert b'"bad/1-a#1/' in messages[-1]
+    finally:
+        server.stop()
+
+
+def test_the_parent_learns_that_a_campaign_works(tmp_path: Path) -> None:
+    """Else the next child would begin with what the last one has made good."""
+    server = EmbeddedServer(tmp_path, persistent=False)
+    server.start()
+    try:
+        breakers = Breakers()
+        way = Passing(breakers)
+        for campaign in ("bad", "worse"):
+            breakers.failed(campaign, 0.0, "no")
+        way.tell_worked("worse")
+        way.ring(connect(server.url))
+        assert breakers.trouble().startswith("bad:")
+        assert breakers.choose(TaskCall(campaign="worse", task_id="1-a", attempt=1, queue="default")) is not None
     finally:
         server.stop()
