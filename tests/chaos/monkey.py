@@ -90,6 +90,8 @@ def finish(theatre: Theatre) -> dict[str, Any]:
     deadline = time.monotonic() + 150
     asked = False
     while time.monotonic() < deadline:
+        if not asked and _has_stopped(theatre):
+            break  # the answer to the request was lost with the coordinator's own server
         if not asked:
             theatre.tend()
             asked = theatre.fedtide("stop", "chaos").get("taken", False)
@@ -141,6 +143,13 @@ def finish(theatre: Theatre) -> dict[str, Any]:
         "replay_equal": replay.get("equal"),
         **({} if "equal" in replay else {"replay_said": str(replay.get("error"))[-300:]}),
     }
+
+
+def _has_stopped(theatre: Theatre) -> bool:
+    """Whether the campaign has ended with all its files."""
+    summary = theatre.run_folder / "summary.json"
+    ended = summary.is_file() and json.loads(summary.read_text())["state"] == "stopped"
+    return ended and theatre.coordinator.end(30) is not None
 
 
 def _kill_at_the_end(theatre: Theatre) -> None:
