@@ -21,8 +21,11 @@ from torch.utils.data import Dataset
 from coordinator.device_view import DeviceView
 from coordinator.guard import Guard
 from fl_core.aggregation import Contribution, Merge, build_strategy
+from fl_core.aggregation.statistics import unfit
 from fl_core.aggregation.strategy import update_elements
+from fl_core.buffers import LocalTensors
 from fl_core.codecs import ErrorFeedback, codec
+from fl_core.codecs.model_payload import append_state, decode_update, decode_version, encode_version, max_version_bytes
 from fl_core.errors import RejectedUpdate
 from fl_core.evaluation import evaluate
 from fl_core.layout import Layout
@@ -33,7 +36,7 @@ from fl_core.training.importance import accumulated, score
 from fl_core.training.method import DeviceTask, Method, build_method
 from fl_core.training.pace import fit_work
 from fl_core.training.schedule import plateau_factor, version_factor
-from fl_core.vectors import Delta, FloatArray, Parameters, Sends, SoftLabels, read_all
+from fl_core.vectors import Delta, FloatArray, Parameters, Sends, SoftLabels
 from workers.profile import SpeedProfile
 
 CPU = torch.device("cpu")
@@ -103,7 +106,8 @@ class _Campaign:
     def __init__(self, spec: CampaignSpec, devices: Sequence[Device], held_out: Dataset[Any]) -> None:
         self.spec, self.devices, self.held_out = spec, devices, held_out
         self.model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
-        self.layout = Layout.of(self.model)
+        self.layout = Layout.of(self.model, spec.model.buffers)
+        self.local = LocalTensors(self.model, {spec.name for spec in self.layout.tensors})
         self.strategy = build_strategy(spec, self.layout, self.layout.flatten(self.model))
         self.method: Method = build_method(spec.training)
         self.codec = codec(spec.codec.name, spec.codec.args)
@@ -122,6 +126,7 @@ class _Campaign:
         """Do one task now; when it is done, and what arrives then."""
         spec, version = self.spec, self.strategy.version
         base = Parameters(np.array(self._fetch(device)))
+        self.local.restore(self.model)
         self.layout.load_into(self.model, base)
         rate = spec.training.learning_rate * version_factor(spec.training, version)
         rate *= plateau_factor(spec.training, self.plateaus)
@@ -149,14 +154,20 @@ class _Campaign:
         speed.note("", replace(outcome.training, seconds=trained))
         if device.attack:
             sends = cast(Sends, self.strategy.sends)
-            outcome = replace(outcome, values=corrupt(outcome.values, sends, base.values, device.attack))
+            weights = base.values[self.layout.trainable]
+            outcome = replace(outcome, values=corrupt(outcome.values, sends, weights, device.attack))
+        if self.strategy.sends != "soft_labels" and outcome.state is None:
+            outcome = replace(outcome, state=self.layout.state_of(self.model))
         payload = self._encode(device, outcome)
+        if outcome.state is not None:
+            payload = append_state(payload, self.layout, outcome.state, base.values[self.layout.state])
         return device.overhead_seconds + trained, version, outcome, bytes(payload)
 
     def _fetch(self, device: Device) -> FloatArray:
         """The newest version as devices see it; each version is published."""
         values, version, down = self.strategy.parameters.values, self.strategy.version, self.spec.codec.down
-        num_bytes = codec("fp32" if down == "int8" else down).max_payload_bytes(values.size)
+        whole = codec("fp32" if down == "int8" else down)
+        num_bytes = max_version_bytes(whole, self.layout)
         if version != self.published:
             self.published = version
             if down == "int8":
@@ -164,7 +175,8 @@ class _Campaign:
                 self.patch_bytes[version] = num_bytes if patch is None else len(patch)
                 self.whole = values if self.view.values is None else self.view.values
             else:
-                self.whole = read_all(codec(down).decode(bytes(codec(down).encode(values, 0)), values.size))
+                payload = bytes(encode_version(whole, self.layout, values, 0))
+                self.whole = decode_version(whole, self.layout, payload)
         if device.held != version:
             if down == "int8" and device.held >= 0:
                 chain = sum(self.patch_bytes[between] for between in range(device.held + 1, version + 1))
@@ -178,7 +190,9 @@ class _Campaign:
         if not self.codec.needs_feedback:
             return self.codec.encode(outcome.values, 0)
         ranks = (
-            score(self.spec.codec.importance, self.layout, outcome.training.importance) if not outcome.part else None
+            score(self.spec.codec.importance, self.layout.weights, outcome.training.importance)
+            if not outcome.part
+            else None
         )
         return device.feedback[outcome.part].encode(self.codec, outcome.values, 0, ranks)
 
@@ -193,11 +207,16 @@ class _Campaign:
             return False
         size = update_elements(strategy, self.layout, outcome.part)
         try:
-            values = self.codec.decode(payload, size or 0)
+            if strategy.sends == "soft_labels":
+                values, state = self.codec.decode(payload, size or 0), None
+            else:
+                values, state = decode_update(self.codec, self.layout, payload, size or 0)
         except RejectedUpdate:
             return False
         whole = VECTORS[strategy.sends](values)
         if not np.isfinite(whole.values).all():
+            return False
+        if state is not None and unfit(self.layout, state, strategy.parameters.values):
             return False
         metrics = {**outcome.training.metrics, **outcome.metrics}
         scores = {k: v for k, v in metrics.items() if k.startswith(("personal_", "global_"))}
@@ -207,7 +226,7 @@ class _Campaign:
             self.buffered_since = now
         self.buffered.append(device.name)
         merge = strategy.offer(
-            Contribution(whole, outcome.training.num_examples, staleness, device.name, metrics, outcome.part)
+            Contribution(whole, outcome.training.num_examples, staleness, device.name, metrics, outcome.part, state)
         )
         return self.note(merge, now)
 

@@ -10,10 +10,12 @@ from coordinator.guard import Guard
 from coordinator.ledger import Ledger, OpenTask, task_number
 from fl_core.aggregation import Contribution, Strategy
 from fl_core.aggregation.blocks import norm_and_finite, peak
+from fl_core.aggregation.statistics import unfit
 from fl_core.aggregation.strategy import update_elements
 from fl_core.broker import blobs
 from fl_core.broker.log import LogEntry
 from fl_core.codecs import codec
+from fl_core.codecs.model_payload import ModelState, decode_update, max_state_bytes
 from fl_core.codecs.own_codec import OwnCodec
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.layout import Layout
@@ -86,7 +88,8 @@ class Admission:
     def max_payload_bytes(self, strategy: Strategy, part: int) -> int:
         """No update of that part is longer; of an unknown part, none is longer than the whole."""
         size = update_elements(strategy, self._layout, part)
-        return self._codec.max_payload_bytes(self._layout.num_elements if size is None else size)
+        weights = self._codec.max_payload_bytes(self._layout.num_parameters if size is None else size)
+        return weights + (0 if strategy.sends == "soft_labels" else max_state_bytes(self._layout))
 
     def admit(self, entry: LogEntry, ledger: Ledger, strategy: Strategy, guard: Guard) -> Admitted:
         """Check one update against the campaign's present state.
@@ -107,13 +110,14 @@ class Admission:
                     Reason.ROLLED_BACK, f"it starts from version {update.base_version}, which had diverged"
                 )
             try:
-                values = self._decode(update, entry, strategy)
+                values, state = self._decode(update, entry, strategy)
             except blobs.PayloadLost:
                 raise Lost(task, update.attempt, update.blob) from None
             self._check_values(values, strategy)
+            self._check_state(state, strategy)
         except RejectedUpdate as error:
             raise Refused(error, task, update) from None
-        return Admitted(task, update, _contribution(update, values, staleness))
+        return Admitted(task, update, _contribution(update, values, state, staleness))
 
     def announced(self, entry: LogEntry, ledger: Ledger, strategy: Strategy) -> tuple[str, int] | None:
         """Name and size of the payload that admitting this entry may ask for; None where there is none to fetch."""
@@ -151,10 +155,11 @@ class Admission:
         """
         update = ModelUpdate.from_bytes(entry.header)
         staleness = self._check_header(update, strategy, max_staleness=None)
-        values = self._codec.decode(entry.payload, self._num_elements(update, strategy))
+        values, state = self._decode_payload(update, entry.payload, strategy)
+        self._check_state(state, strategy)
         if not norm_and_finite(values) <= OVERFLOW_NORM:
             raise RejectedUpdate(Reason.NOT_FINITE, "it holds NaN, infinite or overflowing values")
-        return update, _contribution(update, values, staleness)
+        return update, _contribution(update, values, state, staleness)
 
     def _find_task(self, update: ModelUpdate, ledger: Ledger) -> OpenTask:
         if update.campaign != self._campaign:
@@ -180,7 +185,8 @@ class Admission:
             raise RejectedUpdate(
                 Reason.MALFORMED, f"it sends {update.sends} as {update.codec}, which was not asked for"
             )
-        limit = self._codec.max_payload_bytes(self._num_elements(update, strategy))
+        self._num_elements(update, strategy)  # of an unknown part there is no update
+        limit = self.max_payload_bytes(strategy, update.part)
         if update.payload_bytes > limit:
             raise RejectedUpdate(
                 Reason.MALFORMED, f"it declares {update.payload_bytes} bytes, at most {limit} are possible"
@@ -202,7 +208,7 @@ class Admission:
             raise RejectedUpdate(Reason.MALFORMED, f"it brings part {update.part} of the model, which is none")
         return size
 
-    def _decode(self, update: ModelUpdate, entry: LogEntry, strategy: Strategy) -> Vector:
+    def _decode(self, update: ModelUpdate, entry: LogEntry, strategy: Strategy) -> tuple[Vector, ModelState | None]:
         payload: memoryview | bytes = entry.payload
         if update.blob:
             if not update.blob.startswith(f"{update.task_id}.{update.attempt}."):
@@ -217,7 +223,19 @@ class Admission:
             )
         if blobs.digest(payload) != update.payload_digest:
             raise RejectedUpdate(Reason.WRONG_DIGEST, "its payload does not have its digest; it was damaged on the way")
-        return self._codec.decode(payload, self._num_elements(update, strategy))
+        return self._decode_payload(update, payload, strategy)
+
+    def _decode_payload(
+        self, update: ModelUpdate, payload: memoryview | bytes, strategy: Strategy
+    ) -> tuple[Vector, ModelState | None]:
+        size = self._num_elements(update, strategy)
+        if strategy.sends == "soft_labels":  # they come without
+            return self._codec.decode(payload, size), None
+        return decode_update(self._codec, self._layout, payload, size)
+
+    def _check_state(self, state: ModelState | None, strategy: Strategy) -> None:
+        if state is not None and (why := unfit(self._layout, state, strategy.parameters.values)) is not None:
+            raise RejectedUpdate(Reason.NOT_FINITE, f"{why}; lower the learning rate on the device")
 
     def _check_values(self, values: Vector, strategy: Strategy) -> None:
         highest = peak(values)
@@ -231,7 +249,7 @@ class Admission:
         bound = self._spec.aggregation.max_update_norm
         if bound is None:
             return
-        base = strategy.parameters.values if strategy.sends == "parameters" else None
+        base = strategy.parameters.values[self._layout.trainable] if strategy.sends == "parameters" else None
         if (norm := norm_and_finite(values, minus=base)) > bound:
             raise RejectedUpdate(
                 Reason.NORM_EXCEEDED, f"its norm is {norm:.4g}, aggregation.max_update_norm is {bound:g}"
@@ -245,6 +263,6 @@ _VECTORS: dict[str, type[Delta] | type[Parameters] | type[SoftLabels]] = {
 }
 
 
-def _contribution(update: ModelUpdate, values: Vector, staleness: int) -> Contribution:
+def _contribution(update: ModelUpdate, values: Vector, state: ModelState | None, staleness: int) -> Contribution:
     vector = _VECTORS[update.sends](values)
-    return Contribution(vector, update.num_examples, staleness, update.worker, update.metrics, update.part)
+    return Contribution(vector, update.num_examples, staleness, update.worker, update.metrics, update.part, state)

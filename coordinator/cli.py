@@ -603,4 +603,4 @@ def _need(spec_path: Path, *, blobs: bool) -> MemoryNeed:
     add_working_directory()
     spec = load_spec(spec_path)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
-    return memory_need(spec, Layout.of(model), blobs=blobs)
+    return memory_need(spec, Layout.of(model, spec.model.buffers), blobs=blobs)

@@ -16,6 +16,7 @@ import numpy as np
 
 from fl_core.aggregation.blocks import add_scaled
 from fl_core.codecs.int8 import Int8
+from fl_core.codecs.model_payload import append_state
 from fl_core.errors import RejectedUpdate
 from fl_core.layout import Layout
 from fl_core.vectors import FloatArray
@@ -50,7 +51,7 @@ class DeviceView:
     def follow(self, parameters: FloatArray, seed: int) -> memoryview | None:
         """Move to the model, up to one step of 1/127 of the largest change in each block, and return the patch.
 
-        Whoever applies it raises variances below 0 to 0 afterwards (``Layout.clamp_variances``), as is done here.
+        The state stands behind the encoded weights (``fl_core/codecs/model_payload.py``); constants never change.
 
         Args:
             parameters: float32 ``(num_elements,)``.
@@ -64,19 +65,22 @@ class DeviceView:
         if view is None:
             self.begin(parameters)
             return None
-        patch = self._codec.encode_difference(parameters, view, seed)
+        weights, held = parameters[self._layout.trainable], view[self._layout.trainable]
+        patch = self._codec.encode_difference(weights, held, seed)
         try:
-            change = self._codec.decode(patch, view.size)
+            change = self._codec.decode(patch, held.size)
         except RejectedUpdate:  # the model has diverged: its change is not finite
             self.begin(parameters)
             return None
-        if not (self._codec.scales(patch, view.size) <= self._codec.scales_of(parameters)).all():
+        if not (self._codec.scales(patch, held.size) <= self._codec.scales_of(weights)).all():
             self.begin(parameters)
             return None
-        add_scaled(view, change, 1.0)
-        self._layout.clamp_variances(view)
+        add_scaled(held, change, 1.0)
+        state = parameters[self._layout.state]
+        whole = append_state(patch, self._layout, state, view[self._layout.state])
+        view[self._layout.state] = state
         self.values = view
-        return patch
+        return whole
 
     def forget(self) -> None:
         """It is not known what devices hold."""

@@ -29,6 +29,7 @@ from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.places import Places
 from fl_core.codecs import down_codec
+from fl_core.codecs.model_payload import decode_version
 from fl_core.errors import BrokerError, FedtideError, InvariantError
 from fl_core.factory import call
 from fl_core.layout import Layout
@@ -37,7 +38,7 @@ from fl_core.models.build import build_model
 from fl_core.process import end_with_parent, how_it_ended
 from fl_core.spec import CampaignSpec
 from fl_core.user_code import RAISED, describe, frames
-from fl_core.vectors import Parameters, read_all
+from fl_core.vectors import Parameters
 
 log = structlog.get_logger()
 
@@ -246,7 +247,7 @@ def _answer(
     while True:
         connection.recv()
         head, payload = _newest(places, keys)
-        parameters = Parameters(read_all(down_codec(head.codec).decode(payload, layout.num_elements)))
+        parameters = Parameters(decode_version(down_codec(head.codec), layout, payload))
         layout.load_into(model, parameters)
         scores = evaluate(
             model, dataset, spec.training.loss, evaluation.batch_size, device,

@@ -103,7 +103,7 @@ def coordinating(
     life = Life(new_identity(spec) if seen is None else Identity(*seen["identity"]))
     campaign = life.identity.campaign
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
-    layout = Layout.of(model)
+    layout = Layout.of(model, spec.model.buffers)
     initial = layout.flatten(model)
     traced: Traces | None = None
     # Forked before this process starts a thread or opens a connection.

@@ -10,6 +10,7 @@ from fl_core.broker.blobs import CHUNK_BYTES, WINDOW
 from fl_core.broker.feed import MAX_BYTES as MAX_FEED_BYTES
 from fl_core.broker.tasks import INLINE_BYTES, INLINE_MODEL_BYTES
 from fl_core.codecs import codec
+from fl_core.codecs.model_payload import max_version_bytes
 from fl_core.layout import Layout
 from fl_core.spec import CampaignSpec
 
@@ -53,7 +54,7 @@ def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNee
         versions += model + between_looks * codec("int8").max_payload_bytes(layout.num_elements)
     versions += concurrency * min(model, WINDOW * CHUNK_BYTES)
     everything = updates(model) + versions + MAX_FEED_BYTES
-    whole = codec("fp32" if spec.codec.down == "int8" else spec.codec.down).max_payload_bytes(layout.num_elements)
+    whole = max_version_bytes(codec("fp32" if spec.codec.down == "int8" else spec.codec.down), layout)
     if not blobs or whole <= INLINE_MODEL_BYTES:
         return MemoryNeed(everything, 0, everything)
     if spec.checkpoint.keep_log:

@@ -17,6 +17,7 @@ from fl_core.broker.patches import Patch, chain_commands, drop_old_patches, writ
 from fl_core.broker.places import Places
 from fl_core.broker.tasks import INLINE_MODEL_BYTES, Head
 from fl_core.codecs import codec
+from fl_core.codecs.model_payload import encode_version
 from fl_core.errors import BrokerError
 from fl_core.layout import Layout
 from fl_core.messages import TrainOrder
@@ -63,6 +64,7 @@ class Publisher:
         self._client = client
         self._places = Places(client, [place])
         self._keys = keys
+        self._layout = layout
         self._timing = timing
         self._place = place
         # Patches go to devices that hold an earlier version; what is published whole beside them is fp32.
@@ -90,7 +92,7 @@ class Publisher:
         held, patch = self._head, None
         if self._view is not None and values.nbytes > INLINE_MODEL_BYTES:
             values, patch = self._seen_by_devices(self._view, values, version, exact)
-        payload = memoryview(self._codec.encode(values, version)).cast("B")
+        payload = encode_version(self._codec, self._layout, values, version)
         if self._view is not None and held is None:  # an earlier coordinator's chain ends here
             transaction.add(drop_old_patches(self._client, self._places, self._keys, max_bytes=0))
         try:

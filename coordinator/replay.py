@@ -51,7 +51,7 @@ def replay_run(path: Path, client: Client) -> dict[str, Any]:
     identity = Identity(*meta["identity"])
     broker = CampaignBroker(client, identity.campaign)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
-    layout = Layout.of(model)
+    layout = Layout.of(model, spec.model.buffers)
 
     def state() -> CampaignState:
         strategy = build_strategy(spec, layout, layout.flatten(model))

@@ -38,7 +38,7 @@ def load_model(folder: Path) -> nn.Module:
     spec = _spec(folder)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
     named = safetensors.numpy.load_file(folder / "model.safetensors")
-    layout = Layout.of(model)
+    layout = Layout.of(model, spec.model.buffers)
     missing = [tensor.name for tensor in layout.tensors if tensor.name not in named]
     if missing:
         raise SpecError(f"{folder}/model.safetensors lacks {missing[0]!r}; install the model code that the run had.")

@@ -1,12 +1,13 @@
 """A model's tensors as one flat float32 vector: which tensor lies where, and a digest that names the arrangement.
 
-The vector holds the trainable parameters first, in ``state_dict`` order, then every other floating-point tensor of the
-``state_dict``: frozen parameters and buffers such as BatchNorm's running mean and variance. Both halves are contiguous,
-so a server optimizer works on the slice ``trainable`` and the rest only takes part in averaging.
+The vector holds every floating-point tensor of the ``state_dict`` that travels, by role (``fl_core/buffers.py``) and
+within a role in ``state_dict`` order: first the *weights*, which devices train and strategies merge; then the *state*,
+buffers that devices change and whose values they send; then the *constants*, which only travel down. Each third is
+contiguous.
 
-Not carried: integer and boolean buffers (BatchNorm's ``num_batches_tracked`` counts local steps, so an average of it
-means nothing), non-persistent buffers, which are not in the ``state_dict``, and a module's extra state. A tensor that
-several modules share is carried once, under its first name.
+What is trained and what is carried is the same set, or there is no layout: a parameter outside the ``state_dict`` would
+be trained and never sent. Not carried: integer and boolean buffers, non-persistent ones, and a module's extra state. A
+tensor that several modules share is carried once, under its first name.
 
 The vector is float32 whatever the tensors are: float16 and bfloat16 survive the way there and back exactly, float64 is
 rounded.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import numpy as np
 
+from fl_core.buffers import ROLES, BufferRole, Role, buffer_roles, is_variance
 from fl_core.errors import LayoutError
 from fl_core.vectors import FloatArray, Parameters
 
@@ -43,13 +45,18 @@ class TensorSpec:
         name: its key in the ``state_dict``.
         shape: its dimensions; ``()`` is a scalar.
         dtype: the model's own, ``"float32"`` for instance; the vector is float32 in any case.
-        trainable: whether devices train it. Frozen parameters and buffers are not trainable.
+        role: what becomes of it, see ``fl_core/buffers.py``.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
-    trainable: bool = True
+    role: Role = "weight"
+
+    @property
+    def trainable(self) -> bool:
+        """Whether devices train it."""
+        return self.role == "weight"
 
     @property
     def num_elements(self) -> int:
@@ -57,8 +64,7 @@ class TensorSpec:
         return math.prod(self.shape)
 
     def __str__(self) -> str:
-        kind = "trainable" if self.trainable else "not trainable"
-        return f"{self.name!r} {list(self.shape)} {self.dtype} ({kind})"
+        return f"{self.name!r} {list(self.shape)} {self.dtype} ({self.role})"
 
 
 @dataclass(frozen=True)
@@ -66,10 +72,10 @@ class Layout:
     """Names, shapes and dtypes of all carried tensors, in the order in which the vector holds them.
 
     Raises:
-        LayoutError: nothing is trainable, a name is there twice, or a trainable tensor comes after another kind.
+        LayoutError: nothing is trainable, a name is there twice, or the roles are not in their order.
 
-    >>> layout = Layout((TensorSpec("weight", (2, 3)), TensorSpec("running_mean", (3,), trainable=False)))
-    >>> layout.num_parameters, layout.num_elements, layout.buffers
+    >>> layout = Layout((TensorSpec("weight", (2, 3)), TensorSpec("running_mean", (3,), role="mean")))
+    >>> layout.num_parameters, layout.num_elements, layout.state
     (6, 9, slice(6, 9, None))
     """
 
@@ -81,23 +87,35 @@ class Layout:
             if spec.name in seen:
                 raise LayoutError(f"The layout has two tensors named {spec.name!r}; give each its own name.")
             seen.add(spec.name)
-        trainable = [spec.trainable for spec in self.tensors]
-        if not any(trainable):
+        ranks = [ROLES.index(spec.role) for spec in self.tensors]
+        if 0 not in ranks:
             raise LayoutError(
-                f"None of the {len(trainable)} tensors is trainable; a model needs a parameter with requires_grad."
+                f"None of the {len(ranks)} tensors is trainable; a model needs a parameter with requires_grad."
             )
-        if trainable != sorted(trainable, reverse=True):
-            raise LayoutError("A trainable tensor comes after one that is not; put the trainable ones first.")
+        if ranks != sorted(ranks):
+            raise LayoutError(f"The tensors' roles are not in their order, which is {', '.join(ROLES)}.")
 
     @classmethod
-    def of(cls, module: torch.nn.Module) -> Layout:
+    def of(cls, module: torch.nn.Module, buffers: Mapping[str, BufferRole] | None = None) -> Layout:
         """The layout of a module as it is now; which parameters are trainable is read from ``requires_grad``.
 
+        Args:
+            buffers: the roles that the spec's ``model.buffers`` gives, by pattern of names.
+
         Raises:
-            LayoutError: a tensor is complex or not yet initialised, or no parameter is trainable.
+            LayoutError: a tensor is complex or not yet initialised, no parameter is trainable, or one that is is not in
+                the ``state_dict``.
         """
-        specs = [_spec_of(name, tensor) for name, tensor in _carried(module)]
-        return cls((*(s for s in specs if s.trainable), *(s for s in specs if not s.trainable)))
+        roles = buffer_roles(module, buffers or {})
+        carried = list(_carried(module))
+        _verify_same_model(module, carried)
+        specs = [_spec_of(name, tensor, roles) for name, tensor in carried if roles.get(name) != "local"]
+        return cls(tuple(sorted(specs, key=lambda spec: ROLES.index(spec.role))))  # sorting is stable
+
+    @cached_property
+    def weights(self) -> Layout:
+        """The layout of the trainable tensors alone: what strategies, codecs and norms see."""
+        return Layout(tuple(spec for spec in self.tensors if spec.trainable))
 
     @cached_property
     def num_parameters(self) -> int:
@@ -119,10 +137,40 @@ class Layout:
         """Where the trainable elements lie."""
         return slice(0, self.num_parameters)
 
+    @cached_property
+    def num_state(self) -> int:
+        """How many elements devices send as they are: those of the roles ``mean`` and ``latest``."""
+        return sum(spec.num_elements for spec in self.tensors if spec.role in ("mean", "latest"))
+
     @property
-    def buffers(self) -> slice:
-        """Where the elements lie that are carried but not trained."""
-        return slice(self.num_parameters, self.num_elements)
+    def state(self) -> slice:
+        """Where those lie."""
+        return slice(self.num_parameters, self.num_parameters + self.num_state)
+
+    @cached_property
+    def means(self) -> slice:
+        """Where the elements of the role ``mean`` lie, the first of the state."""
+        size = sum(spec.num_elements for spec in self.tensors if spec.role == "mean")
+        return slice(self.num_parameters, self.num_parameters + size)
+
+    @cached_property
+    def latest(self) -> tuple[slice, ...]:
+        """Where the tensors of the role ``latest`` lie within the state."""
+        start = self.num_parameters
+        return tuple(
+            slice(where.start - start, where.stop - start)
+            for spec, where in zip(self.tensors, self.slices, strict=True)
+            if spec.role == "latest"
+        )
+
+    @cached_property
+    def variances(self) -> tuple[slice, ...]:
+        """Where running variances lie, which are never below 0."""
+        return tuple(
+            where
+            for spec, where in zip(self.tensors, self.slices, strict=True)
+            if spec.role == "mean" and is_variance(spec.name)
+        )
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
@@ -187,15 +235,59 @@ class Layout:
             for spec, where in zip(self.tensors, self.slices, strict=True)
         }
 
-    def clamp_variances(self, values: FloatArray) -> None:
-        """Raise negative running variances to 0, in place.
+    def state_of(self, module: torch.nn.Module) -> FloatArray:
+        """The state's values in a module: float32 ``(num_state,)``, a new array.
 
-        A delta that was measured against an older version can carry a variance below zero, and BatchNorm would then
-        take the root of a negative number. NaN stays NaN.
+        Raises:
+            LayoutError: the module lacks a tensor, or has it in another shape.
         """
-        for where in self._variances:
-            part = values[where]
-            np.maximum(part, np.float32(0.0), out=part)
+        import torch
+
+        values = np.empty(self.num_state, np.float32)
+        with torch.no_grad():
+            for spec, where, tensor in self._tensors_of(module):
+                if spec.role in ("mean", "latest"):
+                    part = values[where.start - self.num_parameters : where.stop - self.num_parameters]
+                    torch.from_numpy(part.reshape(spec.shape)).copy_(tensor)
+        return values
+
+    def weights_of(self, module: torch.nn.Module, out: FloatArray | None = None) -> FloatArray:
+        """The weights' values in a module.
+
+        Args:
+            out: float32 ``(num_parameters,)`` to be overwritten; new memory otherwise.
+
+        Raises:
+            LayoutError: the module lacks a tensor, or has it in another shape.
+        """
+        import torch
+
+        values = np.empty(self.num_parameters, np.float32) if out is None else out
+        with torch.no_grad():
+            for spec, where, tensor in self._tensors_of(module):
+                if spec.trainable:
+                    torch.from_numpy(values[where].reshape(spec.shape)).copy_(tensor)
+        return values
+
+    def verify_constants(self, module: torch.nn.Module, base: Parameters) -> None:
+        """Refuse a model whose training has changed a buffer that the spec's author calls constant.
+
+        Args:
+            module: after local training from ``base``.
+
+        Raises:
+            LayoutError: it names the buffer.
+        """
+        buffers = dict(module.named_buffers())
+        for spec, where in zip(self.tensors, self.slices, strict=True):
+            if spec.role != "constant" or (buffer := buffers.get(spec.name)) is None:
+                continue
+            values = buffer.detach().float().cpu().numpy().reshape(-1)
+            if not np.array_equal(values, base.values[where], equal_nan=True):
+                raise LayoutError(
+                    f"Training changes the buffer {spec.name!r}, which model.buffers calls constant; call it latest, "
+                    "or local if each task shall begin anew."
+                )
 
     def verify_digest(self, expected: str, other: Layout | None = None) -> None:
         """Refuse to go on when this layout is not the expected one.
@@ -220,9 +312,9 @@ class Layout:
         """Plain lists and strings for msgpack; ``from_map`` is the inverse.
 
         >>> Layout((TensorSpec("weight", (2, 3)),)).to_map()
-        {'tensors': [['weight', [2, 3], 'float32', True]]}
+        {'tensors': [['weight', [2, 3], 'float32', 'weight']]}
         """
-        return {"tensors": [[s.name, list(s.shape), s.dtype, s.trainable] for s in self.tensors]}
+        return {"tensors": [[s.name, list(s.shape), s.dtype, s.role] for s in self.tensors]}
 
     @classmethod
     def from_map(cls, document: object) -> Layout:
@@ -238,17 +330,14 @@ class Layout:
             raise LayoutError(f"The layout's 'tensors' is a {type(rows).__name__}; it must be a list.")
         return cls(tuple(_spec_from_row(number, row) for number, row in enumerate(rows)))
 
-    @cached_property
-    def _variances(self) -> tuple[slice, ...]:
-        return tuple(
-            where
-            for spec, where in zip(self.tensors, self.slices, strict=True)
-            if not spec.trainable and spec.name.endswith("running_var")
-        )
-
     def _pairs(self, values: FloatArray, module: torch.nn.Module) -> Iterator[tuple[FloatArray, torch.Tensor]]:
+        for spec, where, tensor in self._tensors_of(module):
+            yield values[where].reshape(spec.shape), tensor
+
+    def _tensors_of(self, module: torch.nn.Module) -> list[tuple[TensorSpec, slice, torch.Tensor]]:
         tensors = dict(_carried(module))
-        for spec in self.tensors:
+        found = []
+        for spec, where in zip(self.tensors, self.slices, strict=True):
             tensor = tensors.get(spec.name)
             if tensor is None:
                 raise LayoutError(f"The model has no tensor {spec}; build it with the campaign's factory.")
@@ -256,8 +345,8 @@ class Layout:
                 raise LayoutError(
                     f"The model's tensor {spec.name!r} has shape {list(tensor.shape)}; the layout wants {spec}."
                 )
-        for spec, where in zip(self.tensors, self.slices, strict=True):
-            yield values[where].reshape(spec.shape), tensors[spec.name]
+            found.append((spec, where, tensor))
+        return found
 
     def _verify_size(self, values: FloatArray) -> None:
         if values.shape != (self.num_elements,):
@@ -271,7 +360,7 @@ def _carried(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     import torch
 
     seen: set[int] = set()
-    for name, tensor in module.state_dict(keep_vars=True).items():
+    for name, tensor in _state_dict(module).items():
         if not isinstance(tensor, torch.Tensor) or id(tensor) in seen:
             continue
         seen.add(id(tensor))
@@ -281,7 +370,28 @@ def _carried(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, tensor
 
 
-def _spec_of(name: str, tensor: torch.Tensor) -> TensorSpec:
+def _state_dict(module: torch.nn.Module) -> dict[str, Any]:
+    try:
+        return module.state_dict(keep_vars=True)
+    except TypeError as error:
+        raise LayoutError(
+            f"{type(module).__name__}.state_dict cannot be called as torch's is ({error}); give it the arguments of "
+            "torch.nn.Module.state_dict, keep_vars among them."
+        ) from error
+
+
+def _verify_same_model(module: torch.nn.Module, carried: list[tuple[str, torch.Tensor]]) -> None:
+    """What devices train and what travels has to be the same set."""
+    sent = {id(tensor) for _, tensor in carried}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and id(parameter) not in sent:
+            raise LayoutError(
+                f"The parameter {name!r} would be trained and never sent: the model's state_dict does not have it; add "
+                "it there, or freeze it with requires_grad_(False)."
+            )
+
+
+def _spec_of(name: str, tensor: torch.Tensor, roles: Mapping[str, BufferRole]) -> TensorSpec:
     import torch
 
     if torch.nn.parameter.is_lazy(tensor):
@@ -289,14 +399,16 @@ def _spec_of(name: str, tensor: torch.Tensor) -> TensorSpec:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in _DTYPES:
         raise LayoutError(f"The tensor {name!r:.80} is {dtype}; a layout carries {', '.join(sorted(_DTYPES))}.")
-    trainable = isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
-    return TensorSpec(name, tuple(tensor.shape), dtype, trainable)
+    if isinstance(tensor, torch.nn.Parameter):
+        return TensorSpec(name, tuple(tensor.shape), dtype, "weight" if tensor.requires_grad else "constant")
+    role = roles.get(name, "constant")
+    return TensorSpec(name, tuple(tensor.shape), dtype, "constant" if role == "local" else role)
 
 
 def _spec_from_row(number: int, row: object) -> TensorSpec:
     if not isinstance(row, list | tuple) or len(row) != 4:
-        raise LayoutError(f"Tensor {number} of the layout is {row!r:.80}; it must be [name, shape, dtype, trainable].")
-    name, shape, dtype, trainable = row
+        raise LayoutError(f"Tensor {number} of the layout is {row!r:.80}; it must be [name, shape, dtype, role].")
+    name, shape, dtype, role = row
     if not isinstance(name, str) or not name:
         raise LayoutError(f"The name of tensor {number} of the layout is {name!r:.80}; it must be text.")
     if not isinstance(shape, list | tuple) or len(shape) > _MAX_DIMENSIONS:
@@ -309,9 +421,13 @@ def _spec_from_row(number: int, row: object) -> TensorSpec:
         raise LayoutError(
             f"The dtype of {name!r:.80} is {dtype!r:.80}; it must be one of {', '.join(sorted(_DTYPES))}."
         )
-    if not isinstance(trainable, bool):
-        raise LayoutError(f"Whether {name!r} is trainable is {trainable!r:.80}; it must be true or false.")
-    return TensorSpec(name, tuple(shape), dtype, trainable)
+    if isinstance(role, bool):
+        raise LayoutError(
+            "The layout was written by a version of fedtide that took buffers for weights; launch the campaign anew."
+        )
+    if role not in ROLES:
+        raise LayoutError(f"The role of {name!r:.80} is {role!r:.80}; it must be one of {', '.join(ROLES)}.")
+    return TensorSpec(name, tuple(shape), dtype, role)
 
 
 def _first_difference(expected: Layout, actual: Layout) -> str | None:

@@ -5,8 +5,8 @@ record         where it travels                                fields (beside ``
 =============  ==============================================  ========================================================
 TaskCall       Celery message, queue ``fedtide.train.<name>``  campaign, task_id, attempt, queue
 TrainOrder     ``fedtide:c:{id}:order``, one per campaign      campaign, timeout_seconds, model_factory, model_args,
-                                                               layout_digest, training, learning_rate_factor, codec,
-                                                               codec_args, sends
+                                                               model_buffers, layout_digest, training,
+                                                               learning_rate_factor, codec, codec_args, sends
 ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id, attempt, worker, base_version,
                                                                num_examples, sends, part, codec, layout_digest,
                                                                payload_bytes, payload_digest, blob, num_chunks,
@@ -278,6 +278,7 @@ class TrainOrder(_Record):
     """How a campaign's tasks are to be done: written once at the broker, and again where it changes.
 
     Attributes:
+        model_buffers: the roles of buffers that the spec's ``[model]`` names.
         training: the spec's ``[training]`` section.
         learning_rate_factor: what the coordinator knows to change in it, in (0, 1]: plateaus.
         codec_args: the codec's settings.
@@ -289,6 +290,7 @@ class TrainOrder(_Record):
     timeout_seconds: float = _checked(_finite)
     model_factory: str = _checked(is_identifier)
     model_args: Mapping[str, Any] = _checked(_map)
+    model_buffers: Mapping[str, Any] = _checked(_map, default_factory=dict)
     layout_digest: str = _checked(_digest)
     training: Mapping[str, Any] = _checked(_map)
     learning_rate_factor: float = _checked(_share, default=1.0)

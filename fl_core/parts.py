@@ -20,7 +20,7 @@ class Parts:
     """Which tensors each part has.
 
     Args:
-        layout: the model's.
+        layout: the weights' (``Layout.weights``); buffers travel with every part.
         groups: for each part the beginnings of its tensors' names, or patterns such as ``*.lora_*``.
 
     Raises:
@@ -42,8 +42,8 @@ class Parts:
         self._tensors = [everything]
         for number, group in enumerate(groups, start=1):
             chosen = tuple(i for i in everything if _matches(layout.tensors[i].name, group))
-            if not any(layout.tensors[i].trainable for i in chosen):
-                names = ", ".join(repr(spec.name) for spec in layout.tensors if spec.trainable)
+            if not chosen:
+                names = ", ".join(repr(spec.name) for spec in layout.tensors)
                 raise SpecError(
                     f"training.method_args.groups: part {number} = {list(group)!r} matches no trainable tensor; "
                     f"the model has {names:.300}."
@@ -52,36 +52,30 @@ class Parts:
 
     @classmethod
     def even(cls, layout: Layout, count: int) -> Parts:
-        """Parts of about the same size, of neighbouring tensors; statistics go with the module that they belong to.
+        """Parts of about the same size, of neighbouring tensors.
 
         Raises:
-            SpecError: there are fewer trainable tensors than parts.
+            SpecError: there are fewer tensors than parts.
 
         >>> from fl_core.layout import TensorSpec
         >>> layout = Layout(tuple(TensorSpec(f"{i}.weight", (size,)) for i, size in enumerate((4, 1, 1, 2))))
         >>> [Parts.even(layout, 2).num_elements(part) for part in (1, 2)]
         [4, 4]
         """
-        num_trainable = sum(spec.trainable for spec in layout.tensors)
-        if num_trainable < count:
+        num_tensors = len(layout.tensors)
+        if num_tensors < count:
             raise SpecError(
                 f"training.method_args.num_parts = {count} is more than the model has trainable tensors, "
-                f"{num_trainable}; lower it."
+                f"{num_tensors}; lower it."
             )
         groups: list[list[int]] = [[]]
-        homes: dict[str, list[int]] = {}
         filled = 0
-        for index, spec in enumerate(layout.tensors):  # the trainable ones come first
-            module = spec.name.rpartition(".")[0]
-            if not spec.trainable:
-                homes.get(module, groups[-1]).append(index)
-                continue
+        for index, spec in enumerate(layout.tensors):
             missing = count - len(groups)
             wanted = layout.num_parameters * len(groups) / count
-            if groups[-1] and missing and (num_trainable - index <= missing or filled + spec.num_elements / 2 > wanted):
+            if groups[-1] and missing and (num_tensors - index <= missing or filled + spec.num_elements / 2 > wanted):
                 groups.append([])
             groups[-1].append(index)
-            homes.setdefault(module, groups[-1])
             filled += spec.num_elements
         parts = cls(layout, ())
         parts._tensors += [tuple(group) for group in groups]

@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from fl_core.buffers import BufferRole
 from fl_core.errors import SpecError
 from fl_core.toml_file import read_toml
 
@@ -87,10 +88,14 @@ class CampaignSection(Section):
 
 
 class ModelSection(Section):
-    """The model's factory, an import path that is installed on the coordinator and on every device."""
+    """The model's factory, an import path that is installed on the coordinator and on every device.
+
+    ``buffers`` says what becomes of buffers, by pattern of names, where the usual is wrong (``fl_core/buffers.py``).
+    """
 
     factory: ImportPath
     args: Arguments = Field(default_factory=dict)
+    buffers: dict[str, BufferRole] = Field(default_factory=dict)
 
 
 class TrainingSection(Section):
@@ -179,6 +184,7 @@ class AggregationSection(Section):
     mixing: float = Field(default=0.6, gt=0, le=1)
     example_weighting: bool = False
     max_update_norm: float | None = Field(default=None, gt=0)
+    statistics_rate: float = Field(default=0.5, gt=0, le=1)
     args: Arguments = Field(default_factory=dict)
 
     @field_validator("strategy")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import msgpack
 import numpy as np
@@ -14,14 +14,16 @@ import torch
 from fl_core.aggregation.blocks import add_scaled
 from fl_core.broker import blobs
 from fl_core.broker.tasks import Head
+from fl_core.buffers import BufferRole, LocalTensors
 from fl_core.codecs import ErrorFeedback, down_codec
+from fl_core.codecs.model_payload import decode_update, decode_version, write_state
 from fl_core.errors import InvariantError, LayoutError, RejectedUpdate
 from fl_core.layout import Layout
 from fl_core.messages import TrainTask
 from fl_core.models.build import build_model
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.method import Method, build_method
-from fl_core.vectors import FloatArray, Parameters, read_all
+from fl_core.vectors import FloatArray, Parameters
 
 log = structlog.get_logger()
 
@@ -31,6 +33,7 @@ class CachedModel:
 
     Attributes:
         digest: of ``base``; empty before the first fetch.
+        local: what the model holds beside the layout, which is put back before each task.
         training, settings, method: how this campaign trains: the task's words, and what was made of them.
         feedback: what lossy updates of this campaign have left out so far, by part of the model.
         spare: memory of the last update, for the next one; new memory of this size would be page-faulted and zeroed.
@@ -39,6 +42,7 @@ class CachedModel:
     def __init__(self, module: torch.nn.Module, layout: Layout, settings: TrainingSection, method: Method) -> None:
         self.module = module
         self.layout = layout
+        self.local = LocalTensors(module, {spec.name for spec in layout.tensors})
         self.training: dict[str, Any] = {}
         self.settings = settings
         self.method = method
@@ -69,8 +73,10 @@ class CachedModel:
         values = np.frombuffer(memory, np.float32)
         try:
             for patch, payload in zip(head.patches, payloads, strict=True):
-                add_scaled(values, down_codec(patch.codec).decode(payload, self.layout.num_elements), 1.0)
-                self.layout.clamp_variances(values)
+                change, state = decode_update(down_codec(patch.codec), self.layout, payload, self.layout.num_parameters)
+                add_scaled(values[self.layout.trainable], change, 1.0)
+                if state is not None:
+                    write_state(self.layout, state, values)
         except (RejectedUpdate, InvariantError) as error:
             log.warning("a patch does not fit; fetching the version", version=head.version, reason=str(error))
             return False
@@ -92,14 +98,14 @@ class CachedModel:
             LayoutError: its size is not the model's.
         """
         try:
-            values = down_codec(head.codec).decode(payload, self.layout.num_elements)
+            values = decode_version(down_codec(head.codec), self.layout, payload)
         except RejectedUpdate as error:
             raise LayoutError(
                 f"version {head.version} does not fit the model built here, of {self.layout.num_elements} elements "
                 f"({error.detail}); install the campaign's model code."
             ) from error
         self._fetched = payload if isinstance(payload, memoryview) and not payload.readonly else None
-        self.base = Parameters(read_all(values))
+        self.base = Parameters(values)
         self.digest = head.digest
 
 
@@ -132,7 +138,7 @@ class ModelCache:
         model = self._models.get(key)
         if model is None:
             module = build_model(task.model_factory, dict(task.model_args), seed=0)
-            layout = Layout.of(module)
+            layout = Layout.of(module, cast(Mapping[str, BufferRole], task.model_buffers))
             layout.verify_digest(task.layout_digest)
             model = CachedModel(module.to(self._device), layout, *_method(task))
             model.training = dict(task.training)

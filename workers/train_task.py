@@ -25,6 +25,7 @@ from fl_core.broker.connection import connect
 from fl_core.broker.places import PlaceRefused
 from fl_core.broker.tasks import Claim, Head, TaskBroker, payload_place
 from fl_core.codecs import codec
+from fl_core.codecs.model_payload import append_state
 from fl_core.errors import BrokerError, BrokerUnavailable, DataError, RejectedUpdate, SpecError, TrainingStopped
 from fl_core.factory import call, gate
 from fl_core.messages import (
@@ -280,6 +281,7 @@ class Trainer:
         base = model.base
         if base is None:
             raise DataError("there is no base version to train from")
+        model.local.restore(model.module)
         model.layout.load_into(model.module, base)
         rate = model.settings.learning_rate * task.learning_rate_factor * version_factor(model.settings, version)
         outcome = model.method.train(
@@ -305,13 +307,18 @@ class Trainer:
                 emulate_example_seconds=self._settings.emulate_example_seconds,
             )
         )
+        if task.sends != "soft_labels":
+            model.layout.verify_constants(model.module, base)
+            state = outcome.state if outcome.state is not None else model.layout.state_of(model.module)
+            outcome = replace(outcome, state=state)
         self._speed.note(task.campaign, outcome.training)
         if self._settings.emulate_delay_seconds:
             time.sleep(self._settings.emulate_delay_seconds)
         if self._settings.emulate_attack:
             from fl_core.training.attacks import corrupt
 
-            hostile = corrupt(outcome.values, cast(Sends, task.sends), base.values, self._settings.emulate_attack)
+            weights = base.values[model.layout.trainable]
+            hostile = corrupt(outcome.values, cast(Sends, task.sends), weights, self._settings.emulate_attack)
             outcome = replace(outcome, values=hostile)
         return outcome
 
@@ -321,11 +328,17 @@ class Trainer:
             return build_model(settings.model, settings.model_args, zlib.crc32(settings.name.encode()))
 
     def _encode(self, task: TrainTask, model: CachedModel, outcome: Outcome) -> bytes | memoryview:
+        payload = self._encode_weights(task, model, outcome)
+        if outcome.state is None or model.base is None:
+            return payload
+        return append_state(payload, model.layout, outcome.state, model.base.values[model.layout.state])
+
+    def _encode_weights(self, task: TrainTask, model: CachedModel, outcome: Outcome) -> bytes | memoryview:
         chosen, seed = codec(task.codec, task.codec_args), _seed(task, self._settings.name)
         if not chosen.needs_feedback:
             return chosen.encode(outcome.values, seed)
         kind = task.codec_args.get("importance", "")
-        ranks = score(kind, model.layout, outcome.training.importance) if outcome.part == 0 else None
+        ranks = score(kind, model.layout.weights, outcome.training.importance) if outcome.part == 0 else None
         return model.feedback[outcome.part].encode(chosen, outcome.values, seed, ranks)
 
     def _deliver(self, update: ModelUpdate, payload: bytes | memoryview) -> bool:
@@ -429,7 +442,7 @@ def _finite(metrics: dict[str, float]) -> dict[str, float]:
 def _reusable(outcome: Outcome, model: CachedModel) -> FloatArray | None:
     """An update's memory, if the next one may lie there. What error feedback has seen, it may hold on to."""
     values = outcome.values
-    fits = values.shape == (model.layout.num_elements,) and values.dtype == np.float32
+    fits = values.shape == (model.layout.num_parameters,) and values.dtype == np.float32
     return values if fits and values.flags.carray and not model.feedback else None
 
 

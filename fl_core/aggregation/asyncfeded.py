@@ -67,7 +67,6 @@ class AsyncFedED:
         )
         self._mixing = spec.aggregation.mixing
         self._epsilon = args.epsilon
-        self._layout = layout
         self._old: deque[FloatArray] = deque(maxlen=args.kept_versions)  # the newest at the right end
         self.held_vectors = args.kept_versions
         self.parameters = initial
@@ -83,7 +82,6 @@ class AsyncFedED:
         rate = self._mixing / (self._distance(contribution.staleness, norm_and_finite(delta)) + self._epsilon)
         self._keep(values)
         add_scaled(values, delta, rate)
-        self._layout.clamp_variances(values)
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (rate,))
 

@@ -84,7 +84,6 @@ class BufferedStrategy(ABC):
         self.version = 0
         self._buffer = buffer
         self._buffer_size = spec.aggregation.buffer_size
-        self._layout = layout
         self._optimizer = ServerOptimizer(spec.server_optimizer, layout)
         self._parts: dict[str, Part] = {"buffer": buffer, "server_optimizer": self._optimizer, **parts}
 
@@ -115,7 +114,6 @@ class BufferedStrategy(ABC):
         if buffer.count == 0:
             return None
         self._step(self._mean(share))
-        self._layout.clamp_variances(self.parameters.values)
         self.version += 1
         merge = Merge(self.version, buffer.count, tuple(buffer.staleness), tuple(buffer.weights))
         buffer.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fl_core.codecs.model_payload import ModelState
 from fl_core.errors import InvariantError
 from fl_core.vectors import Delta, Parameters, SoftLabels
 
@@ -14,7 +15,7 @@ class Contribution:
     """What a strategy needs to know of one update. Admission has checked layout, size, finiteness and staleness bound.
 
     Attributes:
-        values: of shape ``(num_elements,)``; a strategy only reads it, and keeps no reference after ``offer``. It may
+        values: of shape ``(num_parameters,)``; a strategy only reads it, and keeps no reference after ``offer``. It may
             still be encoded: ``values.vector`` with the functions of ``blocks`` is decoded as it is merged, while
             ``values.values`` takes memory of the model's size.
         num_examples: how many examples it was trained on, from 1.
@@ -22,6 +23,7 @@ class Contribution:
         worker: the name of the worker that sent it.
         metrics: what the device measured, all finite: ``loss``, its mean training loss, and whatever its method adds.
         part: which part of the model ``values`` is, from 1 (``fl_core.parts``); 0 is the whole.
+        state: the values of the buffers that devices send; None where a model has none.
 
     Raises:
         InvariantError: ``num_examples`` is below 1 or ``staleness`` below 0.
@@ -33,6 +35,7 @@ class Contribution:
     worker: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     part: int = 0
+    state: ModelState | None = None
 
     def __post_init__(self) -> None:
         if self.num_examples < 1:

@@ -50,6 +50,7 @@ class StudentDistillation:
 
     sends: Literal["soft_labels"] = "soft_labels"
     barrier = False
+    trains_whole_model = True
 
     def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
         verify_no_args(spec)

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from fl_core.aggregation.blocks import add_scaled
 from fl_core.aggregation.buffer import Buffer
 from fl_core.aggregation.buffered import BufferedStrategy, restore_vector
 from fl_core.aggregation.contribution import Contribution
@@ -47,8 +46,6 @@ class Fadas(BufferedStrategy):
     beyond it ``delay_rule`` decides. ``proportional``: η τ_c / τ_max, continuous in τ_max. ``paper``: min(η, 1/τ_max);
     it changes nothing where η is as small as such a rate usually is, and the authors' program has η / τ_max in its
     place, which is ``proportional`` with τ_c = 1. ``off``: η.
-
-    What is carried but not trained (running means) gets the plain mean delta added.
 
     Raises:
         SpecError: ``server_optimizer.learning_rate`` is 1 or more, or another key of that section is set.
@@ -90,9 +87,7 @@ class Fadas(BufferedStrategy):
 
     def _step(self, mean: Delta) -> None:
         rate = delayed_rate(self._rate, max(self._buffer.staleness), self._args)
-        trainable, carried = self._layout.trainable, self._layout.buffers
-        self._moments.step(self.parameters.values[trainable], mean.values[trainable], rate)
-        add_scaled(self.parameters.values[carried], mean.values[carried], 1.0)
+        self._moments.step(self.parameters.values, mean.values, rate)
 
 
 def delayed_rate(rate: float, staleness: int, args: FadasArgs) -> float:

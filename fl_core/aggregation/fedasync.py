@@ -56,7 +56,6 @@ class FedAsync:
                 "aggregation.example_weighting = True has no meaning in FedAsync, which merges one update at a time; "
                 "remove it."
             )
-        self._layout = layout
         self._mixing = spec.aggregation.mixing
         self._staleness_weight = staleness_weight(spec.aggregation)
         self.parameters = initial
@@ -70,7 +69,6 @@ class FedAsync:
         """
         alpha = self._mixing * self._staleness_weight(contribution.staleness)
         mix(self.parameters.values, contribution.parameters.vector, alpha)
-        self._layout.clamp_variances(self.parameters.values)
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (alpha,))
 

@@ -97,11 +97,9 @@ class PartialBuffer:
             return None
         values = self.parameters.values
         full = len(self._weights) / self._buffer_size
-        for spec, where, count in zip(self._layout.tensors, self._layout.slices, self._counts, strict=True):
+        for where, count in zip(self._layout.slices, self._counts, strict=True):
             if count:
-                rate = self._rate if spec.trainable else 1.0
-                add_scaled(values[where], self._sum[where], rate * full / count)
-        self._layout.clamp_variances(values)
+                add_scaled(values[where], self._sum[where], self._rate * full / count)
         self.version += 1
         merge = Merge(self.version, len(self._weights), tuple(self._staleness), tuple(self._weights))
         self._sum.fill(0)

@@ -25,18 +25,17 @@ if TYPE_CHECKING:
 
 
 class ServerOptimizer:
-    """x <- x - η · rule(-mean delta) on the trainable slice; what is not trained gets the mean delta added as it is.
+    """x <- x - η · rule(-mean delta).
 
     Plain SGD, x <- x + η · mean, is done by the blocked kernel: it needs no state, no gradient vector and no torch, and
     it rounds the product before it adds, where ``torch.optim.SGD`` may fuse the two.
 
     >>> from fl_core.layout import TensorSpec
-    >>> layout = Layout((TensorSpec("w", (1,)), TensorSpec("running_mean", (1,), trainable=False)))
-    >>> optimizer = ServerOptimizer(ServerOptimizerSection(learning_rate=0.5), layout)
-    >>> x = Parameters(np.array([1.0, 1.0], np.float32))
-    >>> optimizer.step(x, Delta(np.array([2.0, 2.0], np.float32)))
+    >>> optimizer = ServerOptimizer(ServerOptimizerSection(learning_rate=0.5), Layout((TensorSpec("w", (1,)),)))
+    >>> x = Parameters(np.array([1.0], np.float32))
+    >>> optimizer.step(x, Delta(np.array([2.0], np.float32)))
     >>> x.values.tolist()
-    [2.0, 3.0]
+    [2.0]
     """
 
     def __init__(self, spec: ServerOptimizerSection, layout: Layout) -> None:
@@ -54,24 +53,22 @@ class ServerOptimizer:
         """Apply one mean delta to ``parameters``, in place.
 
         Args:
-            parameters: float32 of shape ``(num_elements,)``.
+            parameters: float32 of shape ``(num_parameters,)``.
             mean_delta: the same shape. Its sign is turned and turned back, so it must be writable.
         """
-        trainable, buffers = self._layout.trainable, self._layout.buffers
         if self._optimizer is None or self._parameter is None:
-            add_scaled(parameters.values[trainable], mean_delta.values[trainable], self._spec.learning_rate)
+            add_scaled(parameters.values, mean_delta.values, self._spec.learning_rate)
         else:
             import torch
 
-            pseudo_gradient = mean_delta.values[trainable]
+            pseudo_gradient = mean_delta.values
             np.negative(pseudo_gradient, out=pseudo_gradient)
             # Both share memory with the vectors; the optimizer keeps its state by the identity of the Parameter.
-            self._parameter.data = torch.from_numpy(parameters.values[trainable])
+            self._parameter.data = torch.from_numpy(parameters.values)
             self._parameter.grad = torch.from_numpy(pseudo_gradient)
             self._optimizer.step()
             self._parameter.grad = None
             np.negative(pseudo_gradient, out=pseudo_gradient)
-        add_scaled(parameters.values[buffers], mean_delta.values[buffers], 1.0)
 
     def export_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """The optimizer's vectors (views, by torch's names) and plain values."""

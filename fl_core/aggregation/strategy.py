@@ -3,6 +3,10 @@
 A strategy owns the current parameters and moves them as updates are offered. It is pure in the sense that matters for
 resuming: its state is what ``export_state`` gives, and the same contributions in the same order lead to the same bits.
 To add one, write a class with these members and name it in ``BUILT_IN``, or in a spec by its import path.
+
+A strategy sees weights alone: of a model with buffers it gets the layout and the vector of the weights, and
+``fl_core/aggregation/whole_model.py`` sees to the rest. One that trains the model itself says
+``trains_whole_model = True`` in its class and gets all of it.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.staleness import staleness_weight
 from fl_core.errors import LayoutError, SpecError
 from fl_core.factory import resolve
 from fl_core.layout import Layout
@@ -120,14 +125,14 @@ class Strategy(Protocol):
 
 
 def update_elements(strategy: Strategy, layout: Layout, part: int) -> int | None:
-    """How many elements an update has: the model's, unless the strategy says otherwise; None for an unknown part.
+    """How many elements an update has: the weights', unless the strategy says otherwise; None for an unknown part.
 
-    A strategy whose updates are not as long as the model's vector has a method ``update_elements(part)`` of its own.
+    A strategy whose updates are not as long as the weights has a method ``update_elements(part)`` of its own.
     """
     own: Callable[[int], int | None] | None = getattr(strategy, "update_elements", None)
     if own is not None:
         return own(part)
-    return layout.num_elements if part == 0 else None
+    return layout.num_parameters if part == 0 else None
 
 
 def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> Strategy:
@@ -148,20 +153,29 @@ def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> S
             "elements."
         )
     name = spec.aggregation.strategy
-    make = resolve(BUILT_IN.get(name, name), "aggregation.strategy")
-    arguments = spec, layout, Parameters(np.array(initial.values, np.float32))
-    strategy: Strategy = make(*arguments) if name in BUILT_IN else build("aggregation.strategy", name, make, *arguments)
+    make, values = resolve(BUILT_IN.get(name, name), "aggregation.strategy"), np.array(initial.values, np.float32)
+    whole = layout.num_parameters == layout.num_elements or getattr(make, "trains_whole_model", False)
+    seen, start = (layout, Parameters(values)) if whole else (layout.weights, Parameters(values[layout.trainable]))
+    if name in BUILT_IN:
+        strategy: Strategy = make(spec, seen, start)
+    else:
+        from fl_core.aggregation.own_strategy import OwnStrategy
+
+        made = build("aggregation.strategy", name, make, spec, seen, start)
+        strategy = OwnStrategy(name, made, seen)
     sends = getattr(strategy, "sends", "delta")
     if sends != "delta" and spec.codec.name == "topk":
         what = str(sends).replace("_", " ")
         raise SpecError(
             f"codec.name = 'topk' is for deltas, and strategy {name!r} merges {what}; use int8, bf16 or fp16."
         )
-    if name in BUILT_IN:
+    if whole:
         return strategy
-    from fl_core.aggregation.own_strategy import OwnStrategy
+    from fl_core.aggregation.statistics import Statistics
+    from fl_core.aggregation.whole_model import WholeModel
 
-    return OwnStrategy(name, strategy, layout)
+    statistics = Statistics(layout, values, rate=spec.aggregation.statistics_rate, robust=name == "robust")
+    return WholeModel(strategy, layout, values, statistics, staleness_weight(spec.aggregation))
 
 
 def verify_no_args(spec: CampaignSpec) -> None:

@@ -30,8 +30,8 @@ class Patch:
         leads_to: digest of the version that it makes.
         version: that version's number.
         num_bytes, digest: of the patch itself.
-        codec: how it was encoded (``fl_core/codecs``); its vector is to be added, in float32, and negative variances
-            raised to 0 (``Layout.clamp_variances``).
+        codec: how the weights' part was encoded (``fl_core/codecs``); its vector is to be added, in float32, and what
+            stands behind it replaces the state (``fl_core/codecs/model_payload.py``).
         place: the server that has it (``places.py``); empty is the broker.
     """
 

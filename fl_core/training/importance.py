@@ -89,16 +89,11 @@ def _or_magnitude(values: FloatArray, scores: FloatArray) -> FloatArray:
 
 
 def _flatten(layout: Layout, averages: Mapping[str, Tensor]) -> FloatArray:
-    """In the layout's order. Tensors that are not trained have no gradient: they get the largest, so that they go.
-
-    A trainable tensor without an average, of a method that keeps none, counts 0.
-    """
+    """In the layout's order. A tensor without an average, of a method that keeps none, counts 0."""
     flat: FloatArray = np.zeros(layout.num_elements, np.float32)
     for spec, where in zip(layout.tensors, layout.slices, strict=True):
         if spec.name in averages:
             flat[where] = averages[spec.name].detach().float().cpu().numpy().reshape(-1)
-    trained = flat[layout.trainable]
-    flat[layout.buffers] = trained.max() if trained.size else 1.0
     return flat
 
 

@@ -24,7 +24,7 @@ class LocalSGD:
     def train(self, task: DeviceTask) -> Outcome:
         """Train all parameters."""
         training = task.train()
-        values = task.layout.flatten(task.model, task.spare).values
+        values = task.layout.weights_of(task.model, task.spare)
         if task.sends == "delta":
-            np.subtract(values, task.base.values, out=values)
+            np.subtract(values, task.base.values[task.layout.trainable], out=values)
         return Outcome(values=values, training=training)

@@ -53,7 +53,7 @@ class DeviceTask:
         memory: vectors that stay on this device from one task of the campaign to the next, and over a restart.
         own_model: builds the device's own architecture, None where it has none.
         importance: what ``train`` has to accumulate for the codec.
-        spare: float32 ``(num_elements,)`` that may become the outcome's ``values``; None where there is none.
+        spare: float32 ``(num_parameters,)`` that may become the outcome's ``values``; None where there is none.
         should_stop: asked before each step.
         emulate_example_seconds: added per example, to play a slow device in a trial.
     """
@@ -103,14 +103,17 @@ class Outcome:
     """What a method comes to.
 
     Attributes:
-        values: float32, what is sent; the caller's from now on.
+        values: float32, what is sent of the weights (or soft labels); the caller's from now on.
         training: what local training reported.
         part: which part of the model ``values`` is, from 1; 0 is the whole.
         metrics: finite numbers about this task, beside those of ``training``.
+        state: the values of the buffers that devices send, float32 ``(num_state,)``; those that the task's model has
+            when the method is done where this is None.
     """
 
     values: FloatArray
     training: LocalTraining
+    state: FloatArray | None = None
     part: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 

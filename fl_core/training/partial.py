@@ -65,7 +65,8 @@ def parts_of(settings: TrainingSection, layout: Layout) -> Parts:
         SpecError: ``training.method_args`` does not fit the model.
     """
     args = read_method_args(settings, PartialArgs)
-    return Parts(layout, args.groups) if args.num_parts is None else Parts.even(layout, args.num_parts)
+    weights = layout.weights
+    return Parts(weights, args.groups) if args.num_parts is None else Parts.even(weights, args.num_parts)
 
 
 class Partial:
@@ -89,8 +90,8 @@ class Partial:
         finally:
             for parameter in frozen:
                 parameter.requires_grad_(True)
-        values = parts.gather(task.layout.flatten(task.model).values, part)
-        np.subtract(values, parts.gather(task.base.values, part), out=values)
+        values = parts.gather(task.layout.weights_of(task.model), part)
+        np.subtract(values, parts.gather(task.base.values[task.layout.trainable], part), out=values)
         return Outcome(values=values, training=training, part=part)
 
 
@@ -121,4 +122,4 @@ def _squared_gradients(task: DeviceTask) -> Sequence[float]:
     named = {name: p for name, p in task.model.named_parameters() if p.requires_grad}
     gradients = dict(zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True), strict=True))
     squares = {name: 0.0 if g is None else float(g.square().sum()) for name, g in gradients.items()}
-    return [squares.get(spec.name, 0.0) for spec in task.layout.tensors]
+    return [squares.get(spec.name, 0.0) for spec in task.layout.weights.tensors]

@@ -91,8 +91,8 @@ class PerFedAvg:
                 num_seen += num_examples
                 if task.emulate_example_seconds:
                     time.sleep(task.emulate_example_seconds * num_examples)
-            values = task.layout.flatten(model).values
-            np.subtract(values, task.base.values, out=values)
+            values, state = task.layout.weights_of(model), task.layout.state_of(model)
+            np.subtract(values, task.base.values[task.layout.trainable], out=values)
             adapted = self._adapt(task, parameters, batches.draw(), keep_graph=False)
         with torch.no_grad():
             for name, parameter in parameters.items():
@@ -107,7 +107,7 @@ class PerFedAvg:
             seconds=time.perf_counter() - started,
             num_seen=num_seen,
         )
-        return Outcome(values=values, training=done, metrics=metrics)
+        return Outcome(values=values, training=done, metrics=metrics, state=state)
 
     def _adapt(
         self, task: DeviceTask, parameters: Mapping[str, Tensor], batch: tuple[Any, Tensor], *, keep_graph: bool

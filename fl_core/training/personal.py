@@ -82,11 +82,16 @@ class Personal:
         done = task.train(dataset=training)
         personal = layout.flatten(model).values
         metrics |= scores_on(task, test, "personal")
-        updater = self._meta_update(task, personal, validation)
+        updater = self._meta_update(task, personal, validation)[layout.trainable]
         if args.keep:
             task.memory["personal"] = personal
             task.memory["base"] = task.base.values
-        return Outcome(values=np.negative(updater, out=updater), training=done, metrics=metrics)
+        return Outcome(
+            values=np.negative(updater, out=updater),
+            training=done,
+            metrics=metrics,
+            state=personal[layout.state].copy(),
+        )
 
     def _personalise(self, task: DeviceTask) -> FloatArray:
         """Step 1."""
@@ -96,6 +101,10 @@ class Personal:
             return base
         moved = personal + np.float32(args.personal_rate) * (base - seen)
         moved += np.float32(args.pull) * (base - moved)
+        # Its own statistics go with its own weights; they are no direction in which the fleet has moved.
+        beside = task.layout.num_parameters
+        moved[beside:] = base[beside:]
+        moved[task.layout.state] = personal[task.layout.state]
         return moved
 
     def _meta_update(self, task: DeviceTask, personal: FloatArray, validation: Dataset[Any]) -> FloatArray:

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from coordinator.device_view import DeviceView
 from fl_core.aggregation.blocks import add_scaled
 from fl_core.codecs import codec
+from fl_core.codecs.model_payload import decode_update, write_state
 from fl_core.layout import Layout, TensorSpec
 
 vectors = arrays(np.float32, st.integers(1, 3000), elements=st.floats(-100, 100, width=32))
@@ -121,22 +122,30 @@ def test_the_view_is_never_further_off_than_the_model_in_int8(
     assert (error <= step * (1 + 1e-5) + 2 * rounding).all()
 
 
-def test_a_view_has_no_variance_below_zero() -> None:
-    """Rounding takes one below zero where its block holds larger changes; devices and evaluation need its root."""
-    layout = Layout((TensorSpec("weight", (64,)), TensorSpec("norm.running_var", (64,), trainable=False)))
+def test_statistics_travel_as_they_are() -> None:
+    """No rounding touches a running variance, whose root devices and evaluation need; constants are not sent."""
+    layout = Layout(
+        (
+            TensorSpec("weight", (64,)),
+            TensorSpec("norm.running_var", (64,), role="mean"),
+            TensorSpec("mask", (2,), role="constant"),
+        )
+    )
     rng = np.random.default_rng(0)
-    model = np.concatenate([np.ones(64), np.full(64, 1e-4)]).astype(np.float32)
+    model = np.concatenate([np.ones(64), np.full(64, 1e-4), [-np.inf, np.nan]]).astype(np.float32)
     view, patches, device = DeviceView(layout), codec("int8"), model.copy()
     view.begin(model)
     for version in range(20):
         model[:64] += 0.1 * rng.standard_normal(64).astype(np.float32)
-        model[64:] = 1e-4 * rng.random(64)
+        model[64:128] = 1e-4 * rng.random(64)
         patch = view.follow(model, version)
         assert patch is not None and view.values is not None
-        add_scaled(device, patches.decode(bytes(patch), model.size), 1.0)
-        layout.clamp_variances(device)
+        change, state = decode_update(patches, layout, bytes(patch), 64)
+        assert state is not None
+        add_scaled(device[:64], change, 1.0)
+        write_state(layout, state, device)
         np.testing.assert_array_equal(device, view.values)
-        assert view.values[64:].min() >= 0
+        np.testing.assert_array_equal(view.values[64:], model[64:])
 
 
 @pytest.mark.parametrize("size", [1, 1024, 1025, 70_000])

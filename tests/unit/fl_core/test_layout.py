@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from fl_core.buffers import ROLES
 from fl_core.errors import LayoutError
 from fl_core.layout import Layout, TensorSpec
 from fl_core.vectors import Parameters
@@ -45,7 +46,7 @@ def test_trainable_first_then_buffers_and_frozen() -> None:
     ]
     assert layout.num_parameters == 12 + 4 + 4 + 4
     assert layout.num_elements == 24 + 4 + 4 + 8 + 2
-    assert (layout.trainable, layout.buffers) == (slice(0, 24), slice(24, 42))
+    assert (layout.trainable, layout.state) == (slice(0, 24), slice(24, 32))
     assert layout.num_bytes == 4 * 42
 
 
@@ -151,27 +152,14 @@ def test_a_model_of_another_shape_is_refused_before_it_is_touched() -> None:
         layout.flatten(nn.Sequential(nn.Linear(3, 4)))
 
 
-def test_only_running_variances_are_clamped() -> None:
-    """Negative entries of running variances become 0 in place; everything else, negative or not, stays."""
-    layout = Layout.of(small_model())
-    values = -numbered(layout).values
-    named = layout.to_named(Parameters(values))
-    named["1.running_var"][1] = 2.5
-    before = values.copy()
-    layout.clamp_variances(values)
-    assert named["1.running_var"].tolist() == [0.0, 2.5, 0.0, 0.0]
-    named["1.running_var"][:] = before[28:32]
-    np.testing.assert_array_equal(values, before)
-
-
 def test_digest_is_stable_and_tells_layouts_apart() -> None:
     """The digest of a given layout is fixed for ever, and changes with every property of a tensor."""
-    layout = Layout((TensorSpec("w", (2, 3)), TensorSpec("b", (3,), trainable=False)))
-    assert layout.digest == "9890daed9bf92e60b89e6d77897c5a2b"
+    layout = Layout((TensorSpec("w", (2, 3)), TensorSpec("b", (3,), role="constant")))
+    assert layout.digest == "1be6302728c2f4da272222bd599902b4"
     others = [
-        Layout((TensorSpec("v", (2, 3)), TensorSpec("b", (3,), trainable=False))),
-        Layout((TensorSpec("w", (3, 2)), TensorSpec("b", (3,), trainable=False))),
-        Layout((TensorSpec("w", (2, 3), "float64"), TensorSpec("b", (3,), trainable=False))),
+        Layout((TensorSpec("v", (2, 3)), TensorSpec("b", (3,), role="constant"))),
+        Layout((TensorSpec("w", (3, 2)), TensorSpec("b", (3,), role="constant"))),
+        Layout((TensorSpec("w", (2, 3), "float64"), TensorSpec("b", (3,), role="constant"))),
         Layout((TensorSpec("w", (2, 3)), TensorSpec("b", (3,)))),
         Layout((TensorSpec("w", (2, 3)),)),
     ]
@@ -196,11 +184,11 @@ tensor_specs = st.builds(
     name=st.text(min_size=1, max_size=20),
     shape=st.lists(st.integers(0, 5), max_size=4).map(tuple),
     dtype=st.sampled_from(["float16", "bfloat16", "float32", "float64"]),
-    trainable=st.booleans(),
+    role=st.sampled_from(ROLES),
 )
 layouts = (
     st.lists(tensor_specs, min_size=1, max_size=8, unique_by=lambda spec: spec.name)
-    .map(lambda specs: sorted(specs, key=lambda spec: not spec.trainable))
+    .map(lambda specs: sorted(specs, key=lambda spec: ROLES.index(spec.role)))
     .filter(lambda specs: specs[0].trainable)
     .map(lambda specs: Layout(tuple(specs)))
 )
@@ -226,7 +214,7 @@ def test_slices_tile_the_vector(layout: Layout) -> None:
     assert position == layout.num_elements
 
 
-GOOD_ROW = ["w", [2], "float32", True]
+GOOD_ROW = ["w", [2], "float32", "weight"]
 
 
 @pytest.mark.parametrize(
@@ -238,20 +226,20 @@ GOOD_ROW = ["w", [2], "float32", True]
         {"tensors": [GOOD_ROW], "more": 1},
         {"tensors": "w"},
         {"tensors": [["w", [2], "float32"]]},
-        {"tensors": [[1, [2], "float32", True]]},
-        {"tensors": [["", [2], "float32", True]]},
-        {"tensors": [["w", 2, "float32", True]]},
-        {"tensors": [["w", [-1], "float32", True]]},
-        {"tensors": [["w", [True], "float32", True]]},
-        {"tensors": [["w", [2.0], "float32", True]]},
-        {"tensors": [["w", [1] * 33, "float32", True]]},
-        {"tensors": [["w", [2], "int64", True]]},
-        {"tensors": [["w", [2], ["float32"], True]]},
+        {"tensors": [[1, [2], "float32", "weight"]]},
+        {"tensors": [["", [2], "float32", "weight"]]},
+        {"tensors": [["w", 2, "float32", "weight"]]},
+        {"tensors": [["w", [-1], "float32", "weight"]]},
+        {"tensors": [["w", [True], "float32", "weight"]]},
+        {"tensors": [["w", [2.0], "float32", "weight"]]},
+        {"tensors": [["w", [1] * 33, "float32", "weight"]]},
+        {"tensors": [["w", [2], "int64", "weight"]]},
+        {"tensors": [["w", [2], ["float32"], "weight"]]},
         {"tensors": [["w", [2], "float32", 1]]},
         {"tensors": [GOOD_ROW, GOOD_ROW]},
         {"tensors": []},
-        {"tensors": [["w", [2], "float32", False]]},
-        {"tensors": [["b", [2], "float32", False], GOOD_ROW]},
+        {"tensors": [["w", [2], "float32", "constant"]]},
+        {"tensors": [["b", [2], "float32", "constant"], GOOD_ROW]},
     ],
 )
 def test_malformed_maps_are_refused(document: object) -> None:

@@ -18,25 +18,25 @@ LAYOUT = Layout(
         TensorSpec("body.1.weight", (3,)),
         TensorSpec("head.lora_a", (2,)),
         TensorSpec("head.weight", (2, 3)),
-        TensorSpec("body.1.running_mean", (3,), trainable=False),
+        TensorSpec("tail.scale", (3,)),
     )
 )
 
 
 def test_groups_match_beginnings_and_patterns_and_may_overlap() -> None:
-    """Each part has exactly the tensors that its names mean, in the layout's order, statistics included."""
+    """Each part has exactly the tensors that its names mean, in the layout's order."""
     parts = Parts(LAYOUT, [["body."], ["head.", "body.1."], ["*.lora_*"]])
     assert parts.count == 3
     assert parts.tensors(0) == (0, 1, 2, 3, 4, 5)
-    assert [parts.tensors(part) for part in (1, 2, 3)] == [(0, 1, 2, 5), (2, 3, 4, 5), (3,)]
-    assert [parts.num_elements(part) for part in range(4)] == [23, 15, 14, 2]
+    assert [parts.tensors(part) for part in (1, 2, 3)] == [(0, 1, 2), (2, 3, 4), (3,)]
+    assert [parts.num_elements(part) for part in range(4)] == [23, 12, 11, 2]
     assert parts.names(3) == {"head.lora_a"}
 
 
 def test_a_part_s_vector_is_its_tensors_one_after_the_other() -> None:
     """Gathered by hand from the places of the tensors; the whole is the vector itself, as a copy."""
     parts, values = Parts(LAYOUT, [["head.", "body.1."]]), np.arange(23, dtype=np.float32)
-    expected = [9.0, 10.0, 11.0, *range(12, 14), *range(14, 20), 20.0, 21.0, 22.0]
+    expected = [9.0, 10.0, 11.0, *range(12, 14), *range(14, 20)]
     assert parts.gather(values, 1).tolist() == expected
     whole = parts.gather(values, 0)
     assert whole.tolist() == values.tolist()
@@ -44,10 +44,9 @@ def test_a_part_s_vector_is_its_tensors_one_after_the_other() -> None:
 
 
 def test_a_group_that_matches_nothing_trainable_is_refused() -> None:
-    """A misspelt name, and a group of statistics alone, are told with what the model has."""
-    for group in (["tail."], ["*.running_mean"]):
-        with pytest.raises(SpecError, match=r"part 2 = .* matches no trainable tensor; the model has 'body.0.weight'"):
-            Parts(LAYOUT, [["body."], group])
+    """A misspelt name is told with what the model has."""
+    with pytest.raises(SpecError, match=r"part 2 = .* matches no trainable tensor; the model has 'body.0.weight'"):
+        Parts(LAYOUT, [["body."], ["nowhere."]])
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=30), st.integers(1, 30))
@@ -72,10 +71,3 @@ def test_names_that_begin_alike_are_not_mixed_up() -> None:
     layout = Layout(tuple(TensorSpec(f"layers.{i}", (4,)) for i in range(12)))
     parts = Parts.even(layout, 12)
     assert [parts.tensors(part) for part in range(1, 13)] == [(i,) for i in range(12)]
-
-
-def test_statistics_go_with_their_module() -> None:
-    """Running statistics belong to the part that has their module's weight."""
-    parts = Parts.even(LAYOUT, 2)
-    (home,) = [part for part in (1, 2) if 2 in parts.tensors(part)]
-    assert 5 in parts.tensors(home)

@@ -14,7 +14,7 @@ from fl_core.layout import Layout, TensorSpec
 from fl_core.spec import parse_spec
 from fl_core.vectors import BLOCK, Delta, Parameters
 
-LAYOUT = Layout((TensorSpec("a", (3,)), TensorSpec("b", (2, 2)), TensorSpec("norm.mean", (2,), trainable=False)))
+LAYOUT = Layout((TensorSpec("a", (3,)), TensorSpec("b", (2, 2)), TensorSpec("v", (2,))))
 SIZE = LAYOUT.num_elements
 Rows = npt.NDArray[np.float32]
 seeds = st.integers(0, 2**32 - 1)

@@ -13,7 +13,7 @@ from fl_core.layout import Layout, TensorSpec
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, Parameters
 
-LAYOUT = Layout((TensorSpec("w", (5,)), TensorSpec("norm.running_mean", (2,), trainable=False)))
+LAYOUT = Layout((TensorSpec("w", (5,)), TensorSpec("v", (2,))))
 RATE, BETA1, BETA2, EPSILON = 0.02, 0.8, 0.95, 1e-6
 Rows = npt.NDArray[np.float32]
 
@@ -34,15 +34,14 @@ def fadas(buffer_size: int, **args: Any) -> Strategy:
 
 def reference(rows: Rows, staleness: list[int], buffer_size: int, threshold: int) -> npt.NDArray[np.float64]:
     """The algorithm in float64, with the rate times min(1, τ_c / τ_max)."""
-    x, m, v, largest = np.zeros(7), np.zeros(5), np.zeros(5), np.zeros(5)
+    x, m, v, largest = np.zeros(7), np.zeros(7), np.zeros(7), np.zeros(7)
     for start in range(0, len(rows) - buffer_size + 1, buffer_size):
         mean = rows[start : start + buffer_size].astype(np.float64).mean(axis=0)
         oldest = max(staleness[start : start + buffer_size])
-        m = BETA1 * m + (1 - BETA1) * mean[:5]
-        v = BETA2 * v + (1 - BETA2) * mean[:5] ** 2
+        m = BETA1 * m + (1 - BETA1) * mean
+        v = BETA2 * v + (1 - BETA2) * mean**2
         largest = np.maximum(largest, v)
-        x[:5] += RATE * min(1.0, threshold / max(oldest, 1)) * m / (np.sqrt(largest) + EPSILON)
-        x[5:] += mean[5:]
+        x += RATE * min(1.0, threshold / max(oldest, 1)) * m / (np.sqrt(largest) + EPSILON)
     return x
 
 

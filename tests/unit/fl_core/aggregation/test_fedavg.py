@@ -13,7 +13,7 @@ from fl_core.layout import Layout, TensorSpec
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, Parameters
 
-LAYOUT = Layout((TensorSpec("w", (4,)), TensorSpec("norm.running_var", (2,), trainable=False)))
+LAYOUT = Layout((TensorSpec("w", (4,)), TensorSpec("v", (2,))))
 
 
 def fedavg(initial: Any, **sections: Any) -> Strategy:
@@ -37,14 +37,6 @@ def test_merge_is_the_example_weighted_mean_of_local_parameters(examples: list[i
     expected = sum(n_i * x_i.astype(np.float64) for n_i, x_i in zip(examples, local, strict=True)) / sum(examples)
     np.testing.assert_allclose(strategy.parameters.values, expected, rtol=1e-4, atol=1e-5)
     assert merge == Merge(1, len(examples), (0,) * len(examples), tuple(float(n_i) for n_i in examples))
-
-
-def test_server_rate_applies_to_the_trainable_part_only() -> None:
-    """With rate 0.5 parameters go half the way, batch statistics all of it."""
-    strategy = fedavg([0.0] * 6, server_optimizer={"learning_rate": 0.5})
-    strategy.offer(Contribution(Delta(np.full(6, 2.0, np.float32)), 3, 0, "w"))
-    strategy.flush()
-    assert strategy.parameters.values.tolist() == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
 
 
 def test_it_waits_for_the_cohort() -> None:

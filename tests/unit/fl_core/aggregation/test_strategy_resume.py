@@ -16,7 +16,7 @@ from fl_core.layout import Layout, TensorSpec
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, Parameters
 
-LAYOUT = Layout((TensorSpec("w", (40_000,)), TensorSpec("norm.running_var", (3,), trainable=False)))
+LAYOUT = Layout((TensorSpec("w", (40_000,)), TensorSpec("v", (3,))))
 SPECS: dict[str, dict[str, Any]] = {
     "fedavg": {"aggregation": {"strategy": "fedavg"}},
     "fedasync": {"aggregation": {"strategy": "fedasync"}},

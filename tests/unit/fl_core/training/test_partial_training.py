@@ -41,11 +41,11 @@ def test_only_the_part_changes_and_travels(device_task: Callable[..., Any]) -> N
     outcome = build_method(settings).train(device_task(model, DATA, settings))
     prefixes = tuple(GROUPS[outcome.part - 1])
     expected = []
-    for spec in Layout.of(model).tensors:
+    for spec in Layout.of(model).weights.tensors:
         difference = model.state_dict()[spec.name] - before[spec.name]
         if spec.name.startswith(prefixes):
             expected.append(difference.numpy().reshape(-1))
-        elif spec.trainable:
+        else:
             assert not difference.any(), spec.name
     np.testing.assert_allclose(outcome.values, np.concatenate(expected), atol=1e-6)
     assert outcome.values.any()
@@ -135,7 +135,7 @@ def test_bad_settings_are_told_at_launch(args: dict[str, Any], said: str) -> Non
 def test_parts_of_the_model_and_of_the_message_agree(device_task: Callable[..., Any]) -> None:
     """What is sent has exactly the part's size, for every part of an even division."""
     settings = _settings(num_parts=4)
-    parts, memory, method = Parts.even(Layout.of(_model()), 4), dict[str, FloatArray](), build_method(settings)
+    parts, memory, method = Parts.even(Layout.of(_model()).weights, 4), dict[str, FloatArray](), build_method(settings)
     for _ in range(4):
         outcome = method.train(device_task(_model(), DATA, settings, memory=memory))
         assert outcome.values.shape == (parts.num_elements(outcome.part),)

@@ -1,0 +1,126 @@
+"""What becomes of the tensors of a model that nobody trains: decided once, tensor by tensor, when a layout is made.
+
+A buffer is no weight. A delta of one says nothing, the sum of several stale ones overshoots, and the mean of two unit
+vectors is none. So each has a *role*:
+
+=============  =======================================================================================================
+role           what becomes of it
+=============  =======================================================================================================
+``weight``     a parameter with ``requires_grad``: devices train it, the strategy merges it
+``mean``       devices send its value, and the model's moves towards theirs (``fl_core/aggregation/statistics.py``)
+``latest``     a device on which it has changed sends it, and the model takes the freshest device's, whole
+``constant``   the coordinator's is everybody's; it travels down, is not sent back and never moves
+``local``      it never travels: at every task it begins as the model's factory makes it
+=============  =======================================================================================================
+
+Which one a buffer gets without a word of the author's:
+
+- ``mean``: running mean and variance of batch and instance normalisation, and what is called ``running_mean`` or
+  ``running_var`` in another module, unless that is named frozen.
+- ``latest``: every other floating-point buffer. An average of spectral normalisation's unit vectors, of a codebook or
+  of running extremes would mean nothing; one device's are whole. Masks and tables do not change, so nobody sends them.
+- ``local``: integer, boolean and non-persistent buffers, so counters, seeds and caches.
+- ``constant``: frozen parameters, and what an author says is one.
+
+The author of a spec says otherwise with ``model.buffers``, which maps patterns of names to roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from fl_core.errors import LayoutError
+
+if TYPE_CHECKING:
+    import torch
+
+Role: TypeAlias = Literal["weight", "mean", "latest", "constant"]
+BufferRole: TypeAlias = Literal["mean", "latest", "constant", "local"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_MEANS = ("running_mean", "running_var")
+
+
+def is_variance(name: str) -> bool:
+    """Whether a running statistic is one that is never below 0.
+
+    >>> is_variance("1.running_var"), is_variance("1.running_mean")
+    (True, False)
+    """
+    return name.rpartition(".")[2].endswith("var")
+
+
+def buffer_roles(module: torch.nn.Module, said: Mapping[str, BufferRole]) -> dict[str, BufferRole]:
+    """The role of every floating-point buffer that the ``state_dict`` has, by name.
+
+    Args:
+        said: what the author of the spec says: patterns of names, such as ``"*.codebook"``; the first that fits counts.
+
+    Raises:
+        LayoutError: a pattern fits no such buffer.
+
+    >>> import torch
+    >>> buffer_roles(torch.nn.BatchNorm1d(2), {})
+    {'running_mean': 'mean', 'running_var': 'mean'}
+    """
+    roles: dict[str, BufferRole] = {}
+    unused = set(said)
+    for prefix, owner in module.named_modules():
+        for name, buffer in owner.named_buffers(recurse=False):
+            if not buffer.is_floating_point():
+                continue
+            whole = f"{prefix}.{name}" if prefix else name
+            fitting = [pattern for pattern in said if fnmatchcase(whole, pattern)]
+            unused -= set(fitting)
+            roles[whole] = said[fitting[0]] if fitting else _usual_role(owner, name)
+    for pattern in sorted(unused):
+        names = ", ".join(map(repr, roles)) or "none"
+        raise LayoutError(
+            f"model.buffers: {pattern!r} fits no floating-point buffer of the model; it has {names:.300}."
+        )
+    return roles
+
+
+def _usual_role(owner: torch.nn.Module, name: str) -> BufferRole:
+    from torch.nn.modules.batchnorm import _NormBase
+
+    if isinstance(owner, _NormBase) or (name in _MEANS and "frozen" not in type(owner).__name__.lower()):
+        return "mean"
+    return "latest"
+
+
+class LocalTensors:
+    """What a model holds beside its layout, as its factory made it: integer buffers, and those that never travel.
+
+    One model serves task after task on a device. Without this, a counter or a cache of an earlier task would go into
+    the next one.
+
+    Args:
+        module: as built, before it was trained.
+        carried: names of the layout's tensors.
+    """
+
+    def __init__(self, module: torch.nn.Module, carried: set[str]) -> None:
+        self._kept = {name: tensor.detach().clone() for name, tensor in _buffers(module) if name not in carried}
+
+    def restore(self, module: torch.nn.Module) -> None:
+        """Put them back, in place; one that was replaced by a tensor of another shape is replaced again."""
+        import torch
+
+        with torch.no_grad():
+            for name, tensor in _buffers(module):
+                kept = self._kept.get(name)
+                if kept is None:
+                    continue
+                if tensor.shape == kept.shape and tensor.dtype == kept.dtype:
+                    tensor.copy_(kept)
+                else:
+                    owner, _, last = name.rpartition(".")
+                    module.get_submodule(owner)._buffers[last] = kept.clone().to(tensor.device)
+
+
+def _buffers(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each buffer once, those outside the ``state_dict`` too."""
+    yield from module.named_buffers()
