@@ -156,19 +156,20 @@ def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> S
     make, values = resolve(BUILT_IN.get(name, name), "aggregation.strategy"), np.array(initial.values, np.float32)
     whole = layout.num_parameters == layout.num_elements or getattr(make, "trains_whole_model", False)
     seen, start = (layout, Parameters(values)) if whole else (layout.weights, Parameters(values[layout.trainable]))
-    if name in BUILT_IN:
-        strategy: Strategy = make(spec, seen, start)
-    else:
-        from fl_core.aggregation.own_strategy import OwnStrategy
-
-        made = build("aggregation.strategy", name, make, spec, seen, start)
-        strategy = OwnStrategy(name, made, seen)
+    own = name not in BUILT_IN
+    strategy: Strategy = (
+        build("aggregation.strategy", name, make, spec, seen, start) if own else make(spec, seen, start)
+    )
     sends = getattr(strategy, "sends", "delta")
     if sends != "delta" and spec.codec.name == "topk":
         what = str(sends).replace("_", " ")
         raise SpecError(
             f"codec.name = 'topk' is for deltas, and strategy {name!r} merges {what}; use int8, bf16 or fp16."
         )
+    if own:
+        from fl_core.aggregation.own_strategy import OwnStrategy
+
+        strategy = OwnStrategy(name, strategy, seen)
     if whole:
         return strategy
     from fl_core.aggregation.statistics import Statistics
