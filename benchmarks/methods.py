@@ -537,7 +537,7 @@ def buffers_table() -> Table:
     normal = {**MLP, "args": {**MLP["args"], "batch_norm": True}}  # type: ignore[dict-item]
     updates = 600
 
-    def row(num_devices: int, **keys: Any) -> Callable[[int], Row]:
+    def row(num_devices: int, alpha: float = 0.5, **keys: Any) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
             server = {"learning_rate": 0.02 if keys["strategy"] == "fadas" else 0.5}
             rates = {} if keys["strategy"] == "fedasync" else {"server_optimizer": server}
@@ -546,7 +546,7 @@ def buffers_table() -> Table:
                 made = spec(
                     seed, model=model, aggregation=keys, training={"learning_rate": 0.05, "batch_size": 32}, **rates
                 )
-                devices = fleet(seed, alpha=0.5, num_devices=num_devices, spread=20.0)
+                devices = fleet(seed, alpha=alpha, num_devices=num_devices, spread=20.0)
                 found[name] = simulate(made, devices, held_out(), updates=updates)
             return {
                 "BatchNorm": found["BatchNorm"].accuracy,
@@ -559,8 +559,8 @@ def buffers_table() -> Table:
 
     return Table(
         "Batch normalisation under staleness",
-        f"MLP 64-64-10, Dirichlet 0.5, 20-fold spread of speed, {updates} updates of one local epoch, server rate 0.5 (FADAS: "
-        "0.02). `one machine` is plain torch on all data, as many examples seen.",
+        f"MLP 64-64-10, Dirichlet 0.5, 20-fold spread of speed, {updates} updates of one local epoch, server rate "
+        "0.5 (FADAS: 0.02). `one machine` is plain torch on all data, as many examples seen.",
         {
             "one machine, for 8 devices": lambda seed: {**_one_machine(normal, seed, updates / 8), "rollbacks": 0.0,
                 "no normalisation": _one_machine(MLP, seed, updates / 8)["BatchNorm"], "mean staleness": 0.0},
@@ -570,7 +570,7 @@ def buffers_table() -> Table:
             "FedBuff, K = 10, 8 devices": row(8, strategy="fedbuff", buffer_size=10),
             "FedBuff, K = 1, 30 devices": row(30, strategy="fedbuff", buffer_size=1),
             "FedBuff, K = 10, 30 devices": row(30, strategy="fedbuff", buffer_size=10),
-            "FedBuff, K = 10, 100 devices": row(100, strategy="fedbuff", buffer_size=10),
+            "FedBuff, K = 10, 100 devices, Dirichlet 5": row(100, 5.0, strategy="fedbuff", buffer_size=10),
             "FedAsync, 30 devices": row(30, strategy="fedasync"),
             "CA2FL, K = 10, 30 devices": row(30, strategy="ca2fl", buffer_size=10),
             "FADAS, K = 10, 30 devices": row(30, strategy="fadas", buffer_size=10),

@@ -56,7 +56,7 @@ def _offer(strategy: Strategy, offer: tuple[FloatArray, int, int]) -> Any:
 
 @given(st.lists(st.integers(0, 2), min_size=4, max_size=4), st.integers(0, 2**32), st.floats(0.1, 2))
 def test_each_tensor_takes_the_mean_of_those_who_brought_it(parts: list[int], seed: int, rate: float) -> None:
-    """Against loops in float64, with overlapping parts, staleness weights and a server rate; what nobody brought stays."""
+    """Against loops in float64, with overlapping parts, staleness weights and a rate; the rest keeps its bits."""
     strategy, offers = _build(server_optimizer={"learning_rate": rate}), _offers(parts, seed)
     merges = [_offer(strategy, offer) for offer in offers]
     expected = INITIAL.astype(np.float64)
