@@ -54,6 +54,7 @@ class Orders:
             timeout_seconds=spec.dispatch.task_timeout_seconds,
             model_factory=spec.model.factory,
             model_args=spec.model.args,
+            model_buffers=dict(spec.model.buffers),
             layout_digest=self._layout.digest,
             training=self._training,
             learning_rate_factor=plateau_factor(spec.training, num_plateaus),

@@ -48,7 +48,7 @@ from fl_core.vectors import FloatArray, Sends
 from workers.account import Account
 from workers.breaker import Breakers
 from workers.endings import what_was_raised
-from workers.memory import DeviceMemory
+from workers.memory import DeviceMemory, Draft
 from workers.model_cache import CachedModel, ModelCache
 from workers.outbox import Outbox
 from workers.passing import Passing
@@ -284,6 +284,7 @@ class Trainer:
         model.local.restore(model.module)
         model.layout.load_into(model.module, base)
         rate = model.settings.learning_rate * task.learning_rate_factor * version_factor(model.settings, version)
+        memory = Draft(DeviceMemory(self._settings.state_dir, task.campaign))
         outcome = model.method.train(
             DeviceTask(
                 model=model.module,
@@ -299,7 +300,7 @@ class Trainer:
                 seed=_seed(task, self._settings.name),
                 device=self._device,
                 worker=self._settings.name,
-                memory=DeviceMemory(self._settings.state_dir, task.campaign),
+                memory=memory,
                 own_model=self._own_model if self._settings.model else None,
                 importance=accumulated(task.codec_args.get("importance", "")),
                 spare=model.spare,
@@ -307,6 +308,8 @@ class Trainer:
                 emulate_example_seconds=self._settings.emulate_example_seconds,
             )
         )
+        if not memory.keep(outcome.values):
+            log.warning("what this task came to is not finite; the device remembers nothing of it")
         if task.sends != "soft_labels":
             model.layout.verify_constants(model.module, base)
             state = outcome.state if outcome.state is not None else model.layout.state_of(model.module)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fl_core.errors import DataError
-from workers.memory import MAX_CAMPAIGNS, DeviceMemory
+from workers.memory import MAX_CAMPAIGNS, DeviceMemory, Draft
 
 VALUES = np.arange(5, dtype=np.float32)
 
@@ -102,3 +102,23 @@ def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="a method named a vector"):
         memory.get(name)
     assert not (tmp_path / "memory").exists()
+
+
+def test_a_bad_day_is_not_remembered(tmp_path: Path) -> None:
+    """A task's vectors are kept together, and none of them where one, or what is sent, is not finite; what lies on
+    the disk and is not finite is as if it were not there."""
+    memory, good, bad = DeviceMemory(tmp_path, "c"), np.ones(3, np.float32), np.array([1, np.nan, 2], np.float32)
+    draft = Draft(memory)
+    draft["personal"], draft["base"] = good, 2 * good
+    assert (draft["personal"].tolist(), list(draft), len(memory)) == ([1.0] * 3, ["base", "personal"], 0)
+    assert draft.keep(good)
+    for vectors, sent in (({"personal": bad, "base": 3 * good}, good), ({"personal": 4 * good}, bad)):
+        draft.update(vectors)
+        assert not draft.keep(sent)
+        assert [memory[name].tolist() for name in ("personal", "base")] == [[1.0] * 3, [2.0] * 3]
+    del draft["base"]
+    assert "base" not in draft
+    assert draft.keep(good)
+    assert list(memory) == ["personal"]
+    memory["personal"] = bad
+    assert "personal" not in memory
