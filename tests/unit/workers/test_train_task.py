@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from fl_core.training.local import LocalTraining
 from fl_core.training.method import DeviceTask, Outcome
 from fl_core.vectors import Parameters, read_all
 from tests.unit.workers.tasks import ARGS, LAYOUT, MODULE, TASK
+from workers.memory import Draft
 from workers.model_cache import CachedModel
 from workers.profile import SpeedProfile
 from workers.settings import WorkerSettings
@@ -83,6 +84,7 @@ def test_a_method_gets_what_is_this_device_s_own(tmp_path: Path) -> None:
     _trainer(tmp_path)._train(replace(TASK, task_id="2-abc"), _model(watcher), 3)
     first, second = watcher.tasks
     first.memory["own"] = np.ones(2, np.float32)
+    assert cast(Draft, first.memory).keep(np.zeros(1, np.float32))
     assert second.memory["own"].tolist() == [1.0, 1.0]
     assert (tmp_path / "memory" / "digits-1" / "own.npy").exists()
     assert first.own_model is not None
