@@ -36,7 +36,7 @@ def make_app(url: str, *, celery_events: bool = False) -> Celery:
         "socket_timeout": SOCKET_TIMEOUT_SECONDS,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
-        "health_check_interval": 10,
+        "health_check_interval": 4,
         "ack_emulation": False,
     }
     app = Celery("fedtide", broker=_kombu_url(check_url(url)), set_as_current=False)

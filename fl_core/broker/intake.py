@@ -50,6 +50,10 @@ _HEADERS = {
 # The first ones are told each, later ones together: a flood does not fill a disk.
 _TOLD_EACH = 8
 _TOLD_SECONDS = 10.0
+# So long does the server keep a worker waiting that has nothing to do: at first, and twice as long each time, up to the
+# last. A line that is dead is noticed a little later (``health_check_interval``), so soon while there is work.
+FIRST_WAIT_SECONDS = 2
+LAST_WAIT_SECONDS = 20
 # What may be asked of a worker that answers Celery's tools. The others stop it, its tasks or its child.
 ANSWERED = frozenset(
     {
@@ -156,10 +160,13 @@ class Channel(kombu_redis.Channel):
             try:
                 reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
             except self.connection_errors:
+                self.brpop_timeout = FIRST_WAIT_SECONDS
                 self.client.connection.disconnect()
                 raise
             if not reply:
+                self.brpop_timeout = min(2 * self.brpop_timeout, LAST_WAIT_SECONDS)
                 raise Empty
+            self.brpop_timeout = FIRST_WAIT_SECONDS
             key, item = reply
             queue = key.decode(errors="replace").rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
@@ -189,8 +196,7 @@ class Transport(kombu_redis.Transport):
     """kombu's for Redis, with the channel above."""
 
     Channel = Channel
-    # So long does the server keep a worker waiting that has nothing to do; a dead line is noticed ten seconds later.
-    brpop_timeout = 20
+    brpop_timeout = FIRST_WAIT_SECONDS
 
 
 def _foreign(why: str) -> RejectedUpdate:
