@@ -47,12 +47,12 @@ class Statistics:
     >>> layout = Layout((TensorSpec("w", (1,)), TensorSpec("running_mean", (1,), role="mean")))
     >>> x = np.array([5.0, 0.0], np.float32)
     >>> statistics = Statistics(layout, x, rate=0.5)
-    >>> for value in (4.0, 8.0):
+    >>> for value in (4.0, 10.0):
     ...     statistics.add(ModelState(np.array([value], np.float32), {}), weight=1.0, staleness=0)
     ...     statistics.merge()
     ...     print(x.tolist())
     [5.0, 4.0]
-    [5.0, 6.666666507720947]
+    [5.0, 8.0]
     """
 
     def __init__(self, layout: Layout, values: FloatArray, *, rate: float, robust: bool = False) -> None:

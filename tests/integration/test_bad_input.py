@@ -120,7 +120,7 @@ def test_killed_training_process_is_reported_and_replaced(lab: Lab) -> None:
     """The kernel ends the training child (out of memory, say): the worker reports the task and goes on."""
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 1}))
     worker = lab.worker("fragile", delay=8.0)  # longer than it takes to see it at work on a busy machine
-    until(lambda: any(row["holding"] for row in lab.ask("workers")))
+    until(lambda: any(row["state"] == "training" for row in lab.ask("workers")))
     children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
     assert len(children) == 1
     os.kill(int(children[0]), signal.SIGKILL)

@@ -69,7 +69,7 @@ def test_killed_worker_is_noticed_and_its_task_done_by_another(lab: Lab) -> None
     """A worker that dies with a task in hand loses nothing: within seconds another one has the task."""
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 1}))
     doomed = lab.worker("doomed", delay=60)
-    until(lambda: any(row["holding"] for row in lab.ask("workers")))
+    until(lambda: any(row["state"] == "training" for row in lab.ask("workers")))
     lab.worker("heir")
     doomed.send(signal.SIGKILL)
     assert coordinator.wait(25) == 0
@@ -85,7 +85,7 @@ def test_stopped_worker_hands_its_task_back_and_leaves_the_roster(lab: Lab) -> N
     """SIGTERM with a short grace period: the task goes back at once, without spending an attempt."""
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 1}))
     leaving = lab.worker("leaving", "--grace-seconds", "0.5", delay=60)
-    until(lambda: any(row["holding"] for row in lab.ask("workers")))
+    until(lambda: any(row["state"] == "training" for row in lab.ask("workers")))
     lab.worker("staying")
     leaving.send(signal.SIGTERM)
     assert leaving.wait(15) == 0
@@ -99,7 +99,7 @@ def test_stopped_worker_finishes_its_task_within_the_grace_period(lab: Lab) -> N
     """SIGTERM while a short task is in hand: it is finished and merged, then the worker leaves."""
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 1}))
     worker = lab.worker("finishing", delay=5.0)
-    until(lambda: any(row["holding"] for row in lab.ask("workers")))
+    until(lambda: any(row["state"] == "training" for row in lab.ask("workers")))
     worker.send(signal.SIGTERM)
     assert worker.wait(15) == 0
     assert coordinator.wait(15) == 0

@@ -19,6 +19,8 @@ from fl_core.broker.versions import order_commands
 from fl_core.layout import Layout
 from fl_core.messages import ModelUpdate, TaskReport, TrainTask
 from fl_core.models.build import build_model
+from workers.breaker import Breakers
+from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
 from workers.train_task import Trainer
@@ -51,7 +53,8 @@ class Device:
             data_args={"shard": 0, "num_shards": 50},
         )  # fmt: skip
         self.client = client
-        self.trainer = Trainer(settings, Pulse())
+        self.breakers = Breakers()
+        self.trainer = Trainer(settings, Pulse(), self.breakers, Passing(self.breakers))
         payload = np.zeros(LAYOUT.num_elements, np.float32).tobytes()
         blobs.put(client, KEYS.version(0), payload)
         head = {"version": 0, "digest": blobs.digest(payload), "num_bytes": len(payload), "num_chunks": 1}
@@ -65,6 +68,7 @@ class Device:
         self.client.delete(KEYS.log)
         for command in order_commands(KEYS, task.order):
             self.client.execute_command(*command)
+        self.breakers.worked(task.campaign)  # whatever failed before, this one is tried
         self.trainer.execute(task.call.to_bytes())
         return [
             ModelUpdate.from_bytes(entry.header) if entry.kind == "u" else TaskReport.from_bytes(entry.header)

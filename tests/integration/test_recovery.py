@@ -116,7 +116,7 @@ def test_update_finished_without_a_broker_is_delivered_by_the_next_life_of_the_w
     spec = lab.spec(dispatch={"concurrency": 1, "lease_seconds": 60.0}, stop={"updates": 1}, checkpoint=KEEP)
     coordinator = lab.run(spec)
     worker = lab.worker("careful", delay=6.0)
-    until(lambda: any(row["holding"] for row in lab.ask("workers")))
+    until(lambda: any(row["state"] == "training" for row in lab.ask("workers")))
     lab.server.kill()
     outbox = lab.folder / "state-careful" / "outbox"
     until(lambda: list(outbox.glob("*.update")))

@@ -109,6 +109,8 @@ def _values(parameter: click.Parameter, run: Path) -> list[str]:
             return [str(run)]
         case "ID":
             return ["latest"]
+        case "[ID]...":
+            return []
     raise AssertionError(f"what to give for {name}? Say it here.")
 
 
