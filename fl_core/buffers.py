@@ -105,6 +105,11 @@ class LocalTensors:
     def __init__(self, module: torch.nn.Module, carried: set[str]) -> None:
         self._kept = {name: tensor.detach().clone() for name, tensor in _buffers(module) if name not in carried}
 
+    @property
+    def num_bytes(self) -> int:
+        """The memory that they take."""
+        return sum(tensor.nbytes for tensor in self._kept.values())
+
     def restore(self, module: torch.nn.Module) -> None:
         """Put them back, in place; one that was replaced by a tensor of another shape is replaced again."""
         import torch

@@ -15,9 +15,9 @@ from fl_core.commands import FedtideCommand, config_file
 from fl_core.errors import SpecError
 
 _KEYS = (
-    "broker", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir", "grace_seconds",
-    "load_seconds", "model", "model_args", "emulate_delay_seconds", "emulate_example_seconds", "emulate_attack",
-    "celery_events", "metrics_host", "metrics_port", "traces", "log_level",
+    "broker", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir", "cache_bytes",
+    "grace_seconds", "load_seconds", "model", "model_args", "emulate_delay_seconds", "emulate_example_seconds",
+    "emulate_attack", "celery_events", "metrics_host", "metrics_port", "traces", "log_level",
 )  # fmt: skip
 
 
@@ -68,6 +68,12 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
     "--state-dir",
     type=click.Path(path_type=Path),
     help="Keeps undelivered updates over a restart.  [default: ~/.local/state/fedtide/NAME]",
+)
+@click.option(
+    "--cache-bytes",
+    type=click.IntRange(0, 1 << 50),
+    default=1 << 30,
+    help="Memory for the models of several campaigns; the one in use is always kept.",
 )
 @click.option("--grace-seconds", type=click.FloatRange(0), default=20.0, help="Time to finish the task when stopped.")
 @click.option("--load-seconds", type=click.FloatRange(1), default=3600.0, help="Time to load torch and the data.")
@@ -137,6 +143,7 @@ def _settings(options: dict[str, Any]) -> Any:
         name=name,
         state_dir=options["state_dir"] or _state_home() / "fedtide" / name,
         data_args=options["data_args"],
+        cache_bytes=options["cache_bytes"],
         queues=tuple(dict.fromkeys(options["queue"])),
         allow=tuple(dict.fromkeys(options["allow"])),
         blobs=tuple(check_place(place) for place in dict.fromkeys(options["blobs"])),

@@ -23,18 +23,22 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 class DeviceMemory(MutableMapping[str, FloatArray]):
-    """One ``.npy`` file per vector in ``state_dir/memory/CAMPAIGN``; the campaigns used last are kept.
+    """One ``.npy`` file per vector in ``state_dir/KIND/CAMPAIGN``; of each kind, the campaigns used last are kept.
 
     A vector is replaced whole or not at all. What cannot be read is as if it were not there, with a line in the log.
 
     Args:
         state_dir: the worker's.
         campaign: whose memory this is.
+        kind: a folder for each kind of memory: a method's own, unless another is named.
+
+    Attributes:
+        folder: where the vectors lie.
     """
 
-    def __init__(self, state_dir: Path, campaign: str) -> None:
-        self._root = state_dir / "memory"
-        self._folder = self._root / campaign
+    def __init__(self, state_dir: Path, campaign: str, kind: str = "memory") -> None:
+        self._root = state_dir / kind
+        self.folder = self._root / campaign
 
     def __getitem__(self, name: str) -> FloatArray:
         path = self._path(name)
@@ -64,8 +68,8 @@ class DeviceMemory(MutableMapping[str, FloatArray]):
         path = self._path(name)
         partial = path.with_suffix(".partial")
         try:
-            if not self._folder.is_dir():
-                self._folder.mkdir(parents=True)
+            if not self.folder.is_dir():
+                self.folder.mkdir(parents=True)
                 self._forget_old()
             with partial.open("wb") as file:
                 vector = np.asarray(values, np.float32)
@@ -74,7 +78,7 @@ class DeviceMemory(MutableMapping[str, FloatArray]):
             if partial.stat().st_size <= vector.nbytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             partial.replace(path)
-            os.utime(self._folder)
+            os.utime(self.folder)
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -90,16 +94,20 @@ class DeviceMemory(MutableMapping[str, FloatArray]):
             raise KeyError(name) from None
 
     def __iter__(self) -> Iterator[str]:
-        if self._folder.is_dir():
-            yield from sorted(path.stem for path in self._folder.glob("*.npy"))
+        if self.folder.is_dir():
+            yield from sorted(path.stem for path in self.folder.glob("*.npy"))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def forget(self) -> None:
+        """Forget all of the campaign's vectors; what the disk refuses to give up goes with the oldest campaigns."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise DataError(f"a method named a vector {name!r:.100}; use letters, digits, '.', '_' and '-'.")
-        return self._folder / f"{name}.npy"
+        return self.folder / f"{name}.npy"
 
     def _forget_old(self) -> None:
         folders = [path for path in self._root.iterdir() if path.is_dir()]

@@ -1,9 +1,11 @@
-"""The model of the campaign at hand, built once, and the last version's parameters."""
+"""The models of the campaigns that this device serves, built once each, and the last version's parameters."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any, cast
 
 import msgpack
@@ -24,8 +26,12 @@ from fl_core.models.build import build_model
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.method import Method, build_method
 from fl_core.vectors import FloatArray, Parameters
+from workers.residuals import ResidualStore
 
 log = structlog.get_logger()
+
+# What a model takes beside its tensors' values: modules, layout, settings. Models of 2 to 100 tensors took 3.3 to 5 kB.
+_OBJECTS_BYTES_PER_TENSOR = 5000
 
 
 class CachedModel:
@@ -37,6 +43,8 @@ class CachedModel:
         training, settings, method: how this campaign trains: the task's words, and what was made of them.
         feedback: what lossy updates of this campaign have left out so far, by part of the model.
         spare: memory of the last update, for the next one; new memory of this size would be page-faulted and zeroed.
+        key: what it was built from.
+        counted: ``num_bytes`` when the cache last asked for it.
     """
 
     def __init__(self, module: torch.nn.Module, layout: Layout, settings: TrainingSection, method: Method) -> None:
@@ -50,7 +58,19 @@ class CachedModel:
         self.digest = ""
         self.base: Parameters | None = None
         self.spare: FloatArray | None = None
+        self.key: tuple[Any, ...] = ()
+        self.counted = 0
         self._fetched: memoryview | None = None
+        self._version_bytes = 0
+        tensors = {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())}.values()
+        self._module_bytes = self.local.num_bytes + sum(tensor.nbytes for tensor in tensors)
+        self._module_bytes += _OBJECTS_BYTES_PER_TENSOR * len(tensors)
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory that the model holds between two tasks, on whatever device: a sum of few numbers."""
+        total = self._module_bytes + self._version_bytes + (0 if self.spare is None else self.spare.nbytes)
+        return total + sum(each.residual.nbytes for each in self.feedback.values() if each.residual is not None)
 
     def give_up_base(self) -> memoryview | None:
         """The memory that the version at hand was fetched into, to be overwritten by the next one.
@@ -105,26 +125,35 @@ class CachedModel:
                 f"({error.detail}); install the campaign's model code."
             ) from error
         self._fetched = payload if isinstance(payload, memoryview) and not payload.readonly else None
+        self._version_bytes = values.nbytes
+        if self._fetched is not None and not np.may_share_memory(values, np.frombuffer(self._fetched, np.uint8)):
+            self._version_bytes += self._fetched.nbytes
         self.base = Parameters(values)
         self.digest = head.digest
 
 
 class ModelCache:
-    """The models of the last few campaigns: a device that serves two in turn builds each once.
+    """The models of the campaigns that were served last, as many as there is memory for: each is built once.
+
+    What lossy updates of a campaign have left out outlives its model: it waits on disk until that is built again.
 
     Args:
         device: where models live.
-        max_models: how many are kept.
+        state_dir: the worker's.
+        max_bytes: how much all models may hold together; the one in use is kept, however large.
     """
 
-    def __init__(self, device: torch.device, max_models: int = 2) -> None:
+    def __init__(self, device: torch.device, state_dir: Path, max_bytes: int) -> None:
         self._device = device
-        self._max_models = max_models
-        self._models: dict[tuple[Any, ...], CachedModel] = {}
+        self._residuals = ResidualStore(state_dir)
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._models: dict[str, CachedModel] = {}
+        self._used: CachedModel | None = None
 
-    def find(self, task: TrainTask) -> CachedModel | None:
-        """The task's model if it was built before: nothing is built or imported for a task that is not claimed yet."""
-        return self._models.get(_key(task))
+    def find(self, campaign: str) -> CachedModel | None:
+        """A campaign's model if one was built: nothing is built or imported for a task that is not claimed yet."""
+        return self._models.get(campaign)
 
     def get(self, task: TrainTask) -> CachedModel:
         """The task's model, built if need be.
@@ -134,29 +163,62 @@ class ModelCache:
             SpecError: the factory is not installed or not allowed, or refuses its arguments; so with the training
                 method.
         """
-        key = _key(task)
-        model = self._models.get(key)
-        if model is None:
+        key = (task.model_factory, msgpack.packb(task.model_args), task.layout_digest)
+        model = self._models.get(task.campaign)
+        if model is None or model.key != key:
             module = build_model(task.model_factory, dict(task.model_args), seed=0)
             layout = Layout.of(module, cast(Mapping[str, BufferRole], task.model_buffers))
             layout.verify_digest(task.layout_digest)
-            model = CachedModel(module.to(self._device), layout, *_method(task))
-            model.training = dict(task.training)
+            built = CachedModel(module.to(self._device), layout, *_method(task))
+            built.key, built.training = key, dict(task.training)
+            if model is not None:
+                self._give_up(task.campaign)
+            model = built
+            model.feedback.update(self._residuals.take(task.campaign, layout))
         elif dict(task.training) != model.training:
             # Its own words for each task: one forged order must not change how later ones are trained.
             model.settings, model.method = _method(task)
             model.training = dict(task.training)
-        self._models.pop(key, None)
-        self._models[key] = model  # the most recently used is last
-        while len(self._models) > self._max_models:
-            del self._models[next(iter(self._models))]
+        self._models.pop(task.campaign, None)
+        self._models[task.campaign] = model  # the most recently used is last
+        self._count(model)
+        while self._num_bytes > self._max_bytes and len(self._models) > 1:
+            self._give_up(next(iter(self._models)))
+        return model
+
+    def forget(self, campaign: str) -> None:
+        """The campaign has ended: neither its model nor what its updates have left out is needed any more."""
+        self._remove(campaign)
+        self._residuals.forget(campaign)
+
+    def close(self) -> None:
+        """The process ends in peace: another one goes on with what updates have left out."""
+        for campaign in list(self._models):
+            self._give_up(campaign)
+
+    def _count(self, model: CachedModel) -> None:
+        """Only the model that the last task used can have grown since."""
+        before = self._used
+        for each in (model,) if before is None or before is model else (before, model):
+            num_bytes = each.num_bytes
+            self._num_bytes += num_bytes - each.counted
+            each.counted = num_bytes
+        self._used = model
+
+    def _give_up(self, campaign: str) -> None:
+        model = self._remove(campaign)
+        if model is not None:
+            self._residuals.put(campaign, model.layout, model.feedback)
+
+    def _remove(self, campaign: str) -> CachedModel | None:
+        model = self._models.pop(campaign, None)
+        if model is not None:
+            self._num_bytes -= model.counted
+            if model is self._used:
+                self._used = None
         return model
 
 
 def _method(task: TrainTask) -> tuple[TrainingSection, Method]:
     settings = parse_section(TrainingSection, dict(task.training), "the task's training settings")
     return settings, build_method(settings)
-
-
-def _key(task: TrainTask) -> tuple[Any, ...]:
-    return (task.campaign, task.model_factory, msgpack.packb(task.model_args), task.layout_digest)

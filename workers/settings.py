@@ -20,6 +20,7 @@ class WorkerSettings:
         name: unique among all workers; the default is the host's name and the process id.
         threads: torch threads; 0 leaves it to torch.
         state_dir: where an update waits that could not be delivered; survives a restart.
+        cache_bytes: how much memory the models of several campaigns may hold between tasks.
         allow: what tasks may name as code on this device, beside fedtide's own parts (``fl_core.allowance``).
         blobs: servers for versions and updates that this worker may be sent to, as places (``fl_core.broker.places``).
         device: auto, cpu, cuda, ...
@@ -43,6 +44,7 @@ class WorkerSettings:
     queues: tuple[str, ...] = ("default",)
     allow: tuple[str, ...] = ()
     blobs: tuple[str, ...] = ()
+    cache_bytes: int = 1 << 30
     threads: int = 0
     device: str = "auto"
     grace_seconds: float = 20.0

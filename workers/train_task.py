@@ -93,7 +93,7 @@ class Trainer:
                 f"data = {settings.data!r} with {dict(settings.data_args)!r} has no example; give this device a shard."
             )
         self._allowed = AllowList(settings.allow)
-        self._models = ModelCache(self._device)
+        self._models = ModelCache(self._device, settings.state_dir, settings.cache_bytes)
         self._broker = TaskBroker(
             connect(settings.broker), settings.name, settings.blobs, on_progress=self._note_progress
         )
@@ -117,6 +117,7 @@ class Trainer:
 
     def close(self) -> None:
         """The process ends in peace."""
+        self._models.close()
         self.account.close()
 
     def execute(self, order: bytes) -> None:
@@ -162,8 +163,7 @@ class Trainer:
     def _train_and_deliver(self, call: TaskCall) -> None:
         since = time.monotonic()
         started = time.perf_counter()
-        known = self._broker.known(call)
-        held = self._models.find(known) if known else None
+        held = self._models.find(call.campaign)
         claim: Claim = self._patiently(lambda: self._broker.claim(call, held.digest if held else ""))
         fetching = time.perf_counter() - started
         task = claim.task
@@ -229,6 +229,7 @@ class Trainer:
         if wanted:
             log.debug("delivered", version=version, attempt=task.attempt, digest=update.payload_digest)
         else:
+            self._models.forget(task.campaign)
             log.info("the campaign has ended; the update was not wanted")
 
     def _hold_newest(self, task: TrainTask, model: CachedModel, claim: Claim) -> tuple[Claim, int]:

@@ -123,11 +123,6 @@ class TaskBroker:
         self._deliver = Script(client, scripts.DELIVER)
         self._report = Script(client, scripts.REPORT)
 
-    def known(self, call: TaskCall) -> TrainTask | None:
-        """The task as its campaign's tasks were to be done when one was last claimed here."""
-        known = self._orders.get(call.campaign)
-        return None if known is None else TrainTask.of(call, known[1])
-
     def claim(self, task: TaskCall | TrainTask, cached_digest: str) -> Claim:
         """Take a task and learn its order and the newest version, in one step.
 

@@ -29,8 +29,8 @@ class ErrorFeedback:
     """The residual e of one campaign on one device: it sends C(Δ + e) and keeps e <- Δ + e - C(Δ + e).
 
     The sum of all that was sent is thereby the sum of all deltas less the present residual. An update that the
-    coordinator refuses takes its part of the sum with it, and a device that is restarted begins without a residual:
-    both lose the work of a few updates and do no other harm.
+    coordinator refuses takes its part of the sum with it, and a device that is killed begins without a residual: both
+    lose the work of a few updates and do no other harm. One that is told to stop keeps it (``workers/residuals.py``).
 
     >>> from fl_core.codecs.topk import TopK
     >>> from fl_core.vectors import read_all

@@ -68,13 +68,14 @@ def test_the_environment_has_every_setting(monkeypatch: pytest.MonkeyPatch, tmp_
     path = tmp_path / "worker.toml"
     path.write_text("data = 'file:f'\nname = 'from-file'")
     values = {"CONFIG": str(path), "BROKER": "redis://e/0", "DATA_ARGS": '{"shard": 3}', "QUEUE": "a b", "THREADS": "2"}
-    values |= {"STATE_DIR": "/var/lib/x", "CELERY_EVENTS": "true", "LOG_LEVEL": "debug"}
+    values |= {"STATE_DIR": "/var/lib/x", "CACHE_BYTES": "5", "CELERY_EVENTS": "true", "LOG_LEVEL": "debug"}
     for name, value in values.items():
         monkeypatch.setenv(f"FEDTIDE_{name}", value)
     parsed = _parsed()
     assert (parsed["broker"], parsed["data"], parsed["name"]) == ("redis://e/0", "file:f", "from-file")
     assert (parsed["data_args"], tuple(parsed["queue"]), parsed["threads"]) == ({"shard": 3}, ("a", "b"), 2)
-    assert (parsed["state_dir"], parsed["celery_events"], parsed["log_level"]) == (Path("/var/lib/x"), True, "debug")
+    assert (parsed["state_dir"], parsed["cache_bytes"]) == (Path("/var/lib/x"), 5)
+    assert (parsed["celery_events"], parsed["log_level"]) == (True, "debug")
 
 
 def test_what_tasks_may_name_comes_from_flags_environment_or_file(
@@ -126,6 +127,7 @@ def test_queues_repeat() -> None:
         ({"queue": "a:b"}, "queue = 'a:b' is not a name"),
         ({"threads": "many"}, "Invalid value for '--threads'"),
         ({"threads": "-1"}, "Invalid value for '--threads'"),
+        ({"cache_bytes": "1 GiB"}, "Invalid value for '--cache-bytes'"),
         ({"grace_seconds": "-1"}, "Invalid value for '--grace-seconds'"),
         ({"log_level": "loud"}, "Invalid value for '--log-level'"),
     ],

@@ -1,15 +1,17 @@
-"""The model cache: built once, checked against the campaign's layout, and never fed with bytes of another size."""
+"""The model cache: built once, checked against the campaign's layout, never fed with bytes of another size, bounded."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from fl_core.broker.tasks import Head
-from fl_core.codecs import codec
+from fl_core.codecs import ErrorFeedback, codec
 from fl_core.errors import LayoutError, SpecError
 from fl_core.layout import Layout
 from fl_core.messages import TrainTask
@@ -20,10 +22,14 @@ from tests.unit.workers.tasks import ARGS, LAYOUT, TASK
 from workers.model_cache import CachedModel, ModelCache
 
 
+def _cache(folder: Path, max_bytes: int = 1 << 30) -> ModelCache:
+    return ModelCache(torch.device("cpu"), folder, max_bytes)
+
+
 @pytest.fixture
-def cache() -> ModelCache:
-    """An empty cache that keeps two models on the CPU."""
-    return ModelCache(torch.device("cpu"))
+def cache(tmp_path: Path) -> ModelCache:
+    """An empty cache on the CPU, with room for many small models."""
+    return _cache(tmp_path)
 
 
 def _other(classes: int, campaign: str = "digits-1") -> TrainTask:
@@ -57,14 +63,79 @@ def test_two_campaigns_do_not_share_a_model(cache: ModelCache) -> None:
     assert cache.get(TASK) is not cache.get(_other(5))
 
 
-def test_the_least_recently_used_goes_first(cache: ModelCache) -> None:
-    """With room for two, a device that serves two campaigns in turn keeps both; a third displaces the older one."""
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    """With memory for two, a device that serves two campaigns in turn keeps both; a third displaces the older one."""
     a, b, c = TASK, replace(TASK, campaign="b"), replace(TASK, campaign="c")
+    cache = _cache(tmp_path, 2 * _cache(tmp_path).get(TASK).num_bytes)
     model_a, model_b = cache.get(a), cache.get(b)
     assert cache.get(a) is model_a
     cache.get(c)
+    assert cache.find("b") is None
     assert cache.get(a) is model_a
     assert cache.get(b) is not model_b
+
+
+def test_what_a_model_comes_to_hold_is_counted(tmp_path: Path) -> None:
+    """Version, spare memory and residuals count when the next task comes; one larger than all there is for it stays."""
+    size = _cache(tmp_path).get(TASK).num_bytes
+    vector = np.zeros(LAYOUT.num_parameters, np.float32)
+    more = 3 * vector.nbytes
+    for max_bytes, kept in ((2 * size + more, True), (2 * size + more - 1, False)):
+        cache = _cache(tmp_path, max_bytes)
+        model = cache.get(TASK)
+        model.keep(head(1), memoryview(bytearray(LAYOUT.num_bytes)))
+        model.spare, model.feedback[0].residual = vector, vector.copy()
+        assert model.num_bytes == size + more
+        for _ in range(2):
+            cache.get(replace(TASK, campaign="b"))
+        assert (cache.find(TASK.campaign) is model) == kept
+    alone = _cache(tmp_path, 0)
+    assert alone.get(TASK) is alone.get(TASK)
+
+
+def test_what_was_left_out_outlives_the_model(tmp_path: Path) -> None:
+    """By eviction and by the process's end, to the bit, once only, and never in a model of another layout."""
+    other = replace(TASK, campaign="b")
+    left = {part: np.linspace(-1, part, size, dtype=np.float32) for part, size in ((0, LAYOUT.num_parameters), (3, 2))}
+
+    def held(model: CachedModel) -> dict[int, bytes]:
+        return {part: each.residual.tobytes() for part, each in model.feedback.items() if each.residual is not None}
+
+    cache = _cache(tmp_path, 0)
+    for part, residual in left.items():
+        cache.get(TASK).feedback[part].residual = residual.copy()
+    expected = {part: residual.tobytes() for part, residual in left.items()}
+    cache.get(other)
+    assert held(cache.get(TASK)) == expected
+    assert held(_cache(tmp_path).get(TASK)) == {}, "used twice"
+    cache.close()
+    again = _cache(tmp_path)
+    assert held(again.get(TASK)) == expected
+    again.get(TASK).feedback[3].residual = np.array([1, np.nan], np.float32)
+    again.close()
+    assert set(held(_cache(tmp_path).get(TASK))) == {0}, "not finite"
+    again.get(TASK).feedback[0].residual = left[0]
+    assert held(again.get(_other(5))) == {}, "another layout's"
+    assert held(again.get(TASK)) == {}
+    again.get(TASK).feedback[0].residual = left[0]
+    again.forget(TASK.campaign)
+    assert again.find(TASK.campaign) is None
+    assert held(again.get(TASK)) == {}, "the campaign had ended"
+
+
+def test_a_disk_that_takes_nothing_costs_the_residual_alone(tmp_path: Path) -> None:
+    """No task fails for it, and one line says so however often it happens."""
+    (tmp_path / "residuals").write_text("no folder")
+    cache = _cache(tmp_path, 0)
+    with capture_logs() as logs:
+        for campaign in "abcd":
+            feedback = ErrorFeedback()
+            feedback.residual = np.ones(LAYOUT.num_parameters, np.float32)
+            cache.get(replace(TASK, campaign=campaign)).feedback[0] = feedback
+        cache.forget("d")
+        cache.close()
+    assert len(logs) == 1
+    assert "what updates have left out cannot be kept" in logs[0]["event"]
 
 
 def head(version: int, codec: str = "fp32") -> Head:
