@@ -33,7 +33,7 @@ def _largest_by_block(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
 @given(values=vectors, seed=st.integers(0, 2**32))
 def test_the_view_is_within_a_step_of_the_model(values: npt.NDArray[np.float32], seed: int) -> None:
     """One step is 1/127 of the largest change in the element's block, and float32's own rounding: that of the element,
-    and of a scale so small that it has few bits."""
+    and of a scale below the normal numbers, which a processor may take for 0."""
     view = _view(values.size)
     before = np.zeros_like(values)
     view.begin(before)
@@ -41,7 +41,7 @@ def test_the_view_is_within_a_step_of_the_model(values: npt.NDArray[np.float32],
     assert view.values is not None
     step = _largest_by_block(values.astype(np.float64)) / 127
     error = np.abs(view.values.astype(np.float64) - values)
-    assert (error <= step * (1 + 1e-5) + 1e-5 * np.abs(values) + 128 * 2.0**-149).all()
+    assert (error <= step * (1 + 1e-5) + 1e-5 * np.abs(values) + 128 * 2.0**-126).all()
 
 
 def test_errors_do_not_add_up() -> None:
