@@ -98,8 +98,9 @@ def draw(seed: int) -> Scene:
         codec = "int8"
     down = choose.choice(["fp32", "int8"])
     extras = choose.sample(sorted(EXTRAS), 2)
-    # A server that is the coordinator's own cannot be cut back or have its clock set from outside.
-    embedded = not {"power", "snapshot", "clock", "blobs"} & set(extras) and choose.random() < 0.5
+    # A server that is the coordinator's own cannot be cut back or have its clock set from outside, and the log that it
+    # keeps would soon fill the small disk of the run's folder for good.
+    embedded = not {"power", "snapshot", "clock", "blobs", "disk"} & set(extras) and choose.random() < 0.5
     faults = {**BATTERY, **{name: EXTRAS[name] for name in extras}}
     return Scene(
         strategy, codec, down, blobs="blobs" in extras, embedded=embedded, end=choose.random() < 0.5, faults=faults

@@ -189,12 +189,21 @@ class Theatre:
         if "snapshot" in self.scene.faults and (self._snapshot is None or now - self._snapshot[0] > SNAPSHOT_SECONDS):
             copy = self.folder / "snapshot"
             shutil.rmtree(copy, ignore_errors=True)
-            with contextlib.suppress(OSError, shutil.Error):
+            # It stands still meanwhile: a copy of files that are being replaced is no moment that ever was.
+            with contextlib.suppress(OSError, shutil.Error), self._frozen():
                 shutil.copytree(self.server.folder / "appendonlydir", copy)
                 self._snapshot = (now, copy)
         if self._ballast_until and now > self._ballast_until:
             (self.run_folder.parent / "ballast").unlink(missing_ok=True)
             self._ballast_until = 0.0
+
+    @contextlib.contextmanager
+    def _frozen(self) -> Iterator[None]:
+        os.kill(self.server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.server.pid, signal.SIGCONT)
 
     def _tail(self) -> Path | None:
         files = sorted((self.server.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
