@@ -27,7 +27,7 @@ The author of a spec says otherwise with ``model.buffers``, which maps patterns 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -103,7 +103,7 @@ class LocalTensors:
     """
 
     def __init__(self, module: torch.nn.Module, carried: set[str]) -> None:
-        self._kept = {name: tensor.detach().clone() for name, tensor in _buffers(module) if name not in carried}
+        self._kept = {name: tensor.detach().clone() for name, tensor in module.named_buffers() if name not in carried}
 
     @property
     def num_bytes(self) -> int:
@@ -115,7 +115,7 @@ class LocalTensors:
         import torch
 
         with torch.no_grad():
-            for name, tensor in _buffers(module):
+            for name, tensor in module.named_buffers():
                 kept = self._kept.get(name)
                 if kept is None:
                     continue
@@ -124,8 +124,3 @@ class LocalTensors:
                 else:
                     owner, _, last = name.rpartition(".")
                     module.get_submodule(owner)._buffers[last] = kept.clone().to(tensor.device)
-
-
-def _buffers(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each buffer once, those outside the ``state_dict`` too."""
-    yield from module.named_buffers()
