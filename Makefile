@@ -30,7 +30,7 @@ demo: install
 	$(BIN)/fedtide demo
 
 test: install
-	$(BIN)/python -m pytest -n 4
+	$(BIN)/python -m pytest -n 6
 	@$(MAKE) --no-print-directory lint
 
 lint: install
