@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from fl_core.training.batches import apply, count_examples, floating_dtype, iterate, split_order
+from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
+from fl_core.training.forward import apply
 from fl_core.training.losses import resolve_loss
 from fl_core.user_code import each, running
 

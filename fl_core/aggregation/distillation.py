@@ -22,9 +22,10 @@ from fl_core.errors import CampaignError, DataError, SpecError
 from fl_core.layout import Layout
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec, ServerOptimizerSection, TrainingSection
-from fl_core.training.batches import apply, count_examples, floating_dtype, iterate, split_order
+from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
 from fl_core.training.device import seeded
 from fl_core.training.distill import soft_cross_entropy
+from fl_core.training.forward import apply
 from fl_core.training.local_optimizer import LocalOptimizer
 from fl_core.training.method import read_method_args
 from fl_core.training.soft_labels import DistillationArgs, as_distributions, predict

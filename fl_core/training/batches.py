@@ -1,12 +1,11 @@
 """Batches: a dataset's examples, some at a time, in a given order, as the model wants them.
 
-An example is a pair (input, target). The input is a tensor, or a tuple or a dictionary of tensors for a model that
-takes several.
+What an example may be, and what of it is the target: ``fl_core/training/forward.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from fl_core.errors import DataError
+from fl_core.training.forward import split_batch
 
 
 def count_examples(dataset: Dataset[Any]) -> int:
@@ -54,7 +54,7 @@ def iterate(
     """Yield (inputs, target) for each batch of indices, on ``device``; float64 becomes the model's ``dtype``.
 
     Raises:
-        DataError: the dataset's examples are not pairs, or the target is not a tensor.
+        DataError: an example is none of the forms that ``split_batch`` takes.
     """
     tensors = _as_tensors(dataset)
     if tensors is not None:
@@ -71,23 +71,6 @@ def iterate(
     )
     for item in loader:
         yield _prepare(item, device, dtype)
-
-
-def apply(model: nn.Module, inputs: Any) -> Tensor:
-    """Call a model with a batch's inputs: a tensor as it is, a tuple as arguments, a dictionary as keywords.
-
-    Raises:
-        DataError: the model returns something other than a tensor.
-    """
-    if isinstance(inputs, dict):
-        output = model(**inputs)
-    elif isinstance(inputs, (tuple, list)):
-        output = model(*inputs)
-    else:
-        output = model(inputs)
-    if not isinstance(output, Tensor):
-        raise DataError(f"{type(model).__name__} returned {type(output).__name__}; a model's output is one tensor.")
-    return output
 
 
 def floating_dtype(model: nn.Module) -> torch.dtype:
@@ -107,13 +90,8 @@ def _as_tensors(dataset: Dataset[Any]) -> tuple[Tensor, ...] | None:
     return None
 
 
-def _prepare(item: Any, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor]:
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        shape = f"{len(item)} parts" if isinstance(item, (tuple, list)) else type(item).__name__
-        raise DataError(f"The dataset's examples are {shape}; return pairs (input, target).")
-    inputs, target = item
-    if not isinstance(target, Tensor):
-        raise DataError(f"The dataset's target is {type(target).__name__}; return a tensor or a number.")
+def _prepare(batch: Any, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor]:
+    inputs, target = split_batch(batch)
     return _move(inputs, device, dtype), _move(target, device, dtype)
 
 
@@ -121,7 +99,7 @@ def _move(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if isinstance(value, Tensor):
         # Python floats and NumPy's default arrive as float64, which a float32 model refuses.
         return value.to(device, dtype) if value.dtype == torch.float64 else value.to(device)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: _move(part, device, dtype) for name, part in value.items()}
     if isinstance(value, (tuple, list)):
         return tuple(_move(part, device, dtype) for part in value)

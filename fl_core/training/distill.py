@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fl_core.errors import SpecError
 from fl_core.spec import TrainingSection
-from fl_core.training.batches import apply
+from fl_core.training.forward import apply
 
 
 def soft_cross_entropy(logits: Tensor, teacher_log_probabilities: Tensor, temperature: float) -> Tensor:

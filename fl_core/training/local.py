@@ -17,9 +17,10 @@ from torch.utils.data import Dataset
 
 from fl_core.errors import DataError, SpecError, TrainingStopped
 from fl_core.spec import TrainingSection
-from fl_core.training.batches import apply, count_examples, floating_dtype, iterate, split_order
+from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
 from fl_core.training.device import autocast, seeded
 from fl_core.training.distill import Teacher
+from fl_core.training.forward import apply
 from fl_core.training.importance import GradientAverages
 from fl_core.training.local_optimizer import LocalOptimizer
 from fl_core.training.losses import resolve_loss

@@ -19,7 +19,8 @@ from pydantic import Field, field_validator, model_validator
 from fl_core.layout import Layout
 from fl_core.parts import Parts
 from fl_core.spec import Section, TrainingSection
-from fl_core.training.batches import apply, count_examples, floating_dtype, iterate
+from fl_core.training.batches import count_examples, floating_dtype, iterate
+from fl_core.training.forward import apply
 from fl_core.training.losses import resolve_loss
 from fl_core.training.method import DeviceTask, Outcome, read_method_args
 from fl_core.vectors import Sends

@@ -24,10 +24,11 @@ from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import Dataset
 
-from fl_core.errors import DataError, SpecError, TrainingStopped
+from fl_core.errors import SpecError, TrainingStopped
 from fl_core.spec import Section, TrainingSection
 from fl_core.training.batches import floating_dtype, iterate, split_order
 from fl_core.training.device import seeded
+from fl_core.training.forward import arguments, prediction
 from fl_core.training.holdout import split_private
 from fl_core.training.local import LocalTraining
 from fl_core.training.local_optimizer import LocalOptimizer
@@ -145,12 +146,6 @@ class _Batches:
 
 def _loss(task: DeviceTask, parameters: Mapping[str, Tensor], batch: tuple[Any, Tensor]) -> Tensor:
     inputs, target = batch
-    if isinstance(inputs, dict):
-        output = functional_call(task.model, dict(parameters), (), inputs)
-    else:  # a tuple is taken as arguments, a tensor as the only one
-        output = functional_call(task.model, dict(parameters), inputs)
-    if not isinstance(output, Tensor):
-        raise DataError(
-            f"{type(task.model).__name__} returned {type(output).__name__}; a model's output is one tensor."
-        )
+    args, named = arguments(task.model, inputs)
+    output = prediction(task.model, functional_call(task.model, dict(parameters), args, named))
     return resolve_loss(task.settings.loss)(output, target)

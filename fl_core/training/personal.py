@@ -31,7 +31,8 @@ from torch.utils.data import Dataset
 
 from fl_core.evaluation import evaluate
 from fl_core.spec import Section, TrainingSection
-from fl_core.training.batches import apply, count_examples, floating_dtype, iterate, split_order
+from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
+from fl_core.training.forward import apply
 from fl_core.training.holdout import split_private
 from fl_core.training.losses import resolve_loss
 from fl_core.training.method import DeviceTask, Outcome, read_method_args

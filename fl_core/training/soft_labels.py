@@ -24,9 +24,10 @@ from fl_core import factory as factories
 from fl_core.errors import DataError
 from fl_core.layout import Layout
 from fl_core.spec import Arguments, ImportPath, Section, TrainingSection
-from fl_core.training.batches import apply, count_examples, floating_dtype, iterate, split_order
+from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
 from fl_core.training.device import seeded
 from fl_core.training.distill import soft_cross_entropy
+from fl_core.training.forward import apply
 from fl_core.training.local_optimizer import LocalOptimizer
 from fl_core.training.method import DeviceTask, Outcome, read_method_args
 from fl_core.vectors import FloatArray, Parameters, Sends

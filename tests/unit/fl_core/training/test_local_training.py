@@ -310,7 +310,7 @@ class Stream(IterableDataset[Any]):
         ("text and no dataset", "pairs|target"),
         (object(), "is not a dataset"),
         (TensorDataset(torch.zeros(3, 2)), "1 parts"),
-        (Pairs(1.0, 2.0), "Tensor"),
+        (Pairs(1.0, 2.0), "single tensors of shape"),
         (Pairs((torch.zeros(2), "label")), "target is"),
     ],
 )
@@ -318,17 +318,6 @@ def test_data_that_cannot_be_trained_on_is_a_data_error(dataset: Any, sentence: 
     """Empty, endless and oddly shaped datasets are refused in a sentence."""
     with pytest.raises(DataError, match=sentence):
         train(Recorder(), dataset)
-
-
-def test_a_model_must_return_a_tensor() -> None:
-    """A model with several outputs is refused in a sentence."""
-
-    class Model(Recorder):
-        def forward(self, x: Tensor) -> Any:
-            return {"logits": super().forward(x)}
-
-    with pytest.raises(DataError, match="returned dict"):
-        train(Model(), numbered(4))
 
 
 def test_training_does_not_load_the_compiler() -> None:
