@@ -20,7 +20,7 @@ import numpy as np
 from flower import FLOWER, deployed, environment, submit, write_app
 from stragglers import EXAMPLE, TARGETS
 
-from coordinator.fleet import load_fleet
+from coordinator.launch.fleet import load_fleet
 from fl_core.data import digits
 from fl_core.models.build import build_model
 from fl_core.spec import load_spec

@@ -17,12 +17,13 @@ import time
 
 import msgpack
 
-from fl_core.broker import blobs
 from fl_core.broker.connection import Client, connect
 from fl_core.broker.keys import train_queue
-from fl_core.broker.roster import BEAT_SECONDS, IDLE_BEAT_SECONDS, Roster, due_seconds
+from fl_core.broker.overview.roster import BEAT_SECONDS, IDLE_BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.tasks import Head, TaskBroker, payload_place
-from fl_core.messages import Beat, ModelUpdate, TaskCall, TrainTask, holding_name
+from fl_core.errors import MissingBlob
+from fl_core.wire.digest import digest
+from fl_core.wire.messages import Beat, ModelUpdate, TaskCall, TrainTask, holding_name
 
 # A worker that has taken a task says so this soon.
 NEWS_SECONDS = 1.0
@@ -52,7 +53,7 @@ class LightWorker:
         if claim.head.digest != self._digest:
             try:
                 self._bytes_down = len(self._broker.fetch(task, claim.head))
-            except blobs.MissingBlob:
+            except MissingBlob:
                 return False
             self._digest = claim.head.digest
         self._task, self._head = task, claim.head
@@ -76,7 +77,7 @@ class LightWorker:
             codec=task.codec,
             layout_digest=task.layout_digest,
             payload_bytes=len(payload),
-            payload_digest=blobs.digest(payload),
+            payload_digest=digest(payload),
             blob=blob,
             num_chunks=num_chunks,
             bytes_down=self._bytes_down,

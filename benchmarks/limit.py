@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fl_core.broker.embedded import SOCKET, EmbeddedServer
+from fl_core.broker.server.embedded import SOCKET, EmbeddedServer
 
 CHUNK = 2**20
 PROGRAMS = 4

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fl_core.aggregation.blocks import add_scaled, peak
 from fl_core.codecs import codec
+from fl_core.vectors.arithmetic import add_scaled, peak
 
 CODECS = ("fp32", "fp16", "bf16", "int8", "topk")
 

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fl_core.broker.embedded import find_binary
+from fl_core.broker.server.binary import find_binary
 
 HERE = Path(__file__).resolve().parent
 

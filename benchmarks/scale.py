@@ -26,7 +26,7 @@ from limit import measure_limit
 from processes import cpu_seconds, peak_rss_bytes
 from trial import HERE, trial
 
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
 
 
 def main() -> None:

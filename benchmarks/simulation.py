@@ -18,26 +18,26 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from coordinator.device_view import DeviceView
-from coordinator.guard import Guard
+from coordinator.campaign.guard import Guard
+from coordinator.outgoing.device_view import DeviceView
 from fl_core.aggregation import Contribution, Merge, build_strategy
 from fl_core.aggregation.statistics import unfit
 from fl_core.aggregation.strategy import update_elements
-from fl_core.buffers import LocalTensors
 from fl_core.codecs import ErrorFeedback, codec
 from fl_core.codecs.model_payload import append_state, decode_update, decode_version, encode_version, max_version_bytes
 from fl_core.errors import RejectedUpdate
-from fl_core.evaluation import evaluate
-from fl_core.layout import Layout
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec
 from fl_core.training.attacks import corrupt
+from fl_core.training.evaluation import evaluate
 from fl_core.training.importance import accumulated, score
 from fl_core.training.method import DeviceTask, Method, build_method
 from fl_core.training.pace import fit_work
 from fl_core.training.schedule import plateau_factor, version_factor
 from fl_core.vectors import Delta, FloatArray, Parameters, Sends, SoftLabels
-from workers.profile import SpeedProfile
+from fl_core.vectors.buffers import LocalTensors
+from fl_core.vectors.layout import Layout
+from workers.store.profile import SpeedProfile
 
 CPU = torch.device("cpu")
 VECTORS: dict[str, Any] = {"delta": Delta, "parameters": Parameters, "soft_labels": SoftLabels}

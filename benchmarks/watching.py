@@ -38,8 +38,8 @@ from typing import Any
 
 from fl_core.broker import keys
 from fl_core.broker.connection import Client, connect
-from fl_core.broker.embedded import EmbeddedServer
-from fl_core.messages import Beat
+from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.wire.messages import Beat
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -1,0 +1,1 @@
+"""``fedtide``: launches campaigns, merges what devices send, keeps the ledger, and watches."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.cli import fedtide
-from fl_core.streams import prepare_streams
+from fl_core.program.streams import prepare_streams
 
 
 def main() -> None:

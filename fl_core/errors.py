@@ -112,3 +112,11 @@ class TrainingStopped(FedtideError):
 
 class InvariantError(FedtideError):
     """Something that cannot happen did: a bug in fedtide, not in what you gave it."""
+
+
+class MissingBlob(Exception):
+    """A chunk is gone (its version was dropped, or its writer never finished); ask for a newer one."""
+
+
+class PayloadLost(Exception):
+    """A payload was on a server that has forgotten it: nobody is to blame, and its task is to be done again."""

@@ -15,7 +15,7 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
 
 # A shared machine makes single examples slow now and then, which says nothing about the code.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

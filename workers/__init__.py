@@ -1,0 +1,1 @@
+"""``fedtide-worker``: the daemon on a device. It knows nothing of the coordinator but what travels."""

@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run the command line."""
-    from fl_core.streams import outlive_readers, prepare_streams
+    from fl_core.program.streams import outlive_readers, prepare_streams
     from workers.cli import worker
 
     prepare_streams()

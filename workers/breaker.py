@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from fl_core.messages import TaskCall
+from fl_core.wire.messages import TaskCall
 
 FIRST_SECONDS = 0.5
 LAST_SECONDS = 30.0

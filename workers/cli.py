@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from fl_core.commands import FedtideCommand, config_file
 from fl_core.errors import SpecError
+from fl_core.program.command_line import FedtideCommand, config_file
 
 _KEYS = (
     "broker", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir", "cache_bytes",
@@ -96,8 +96,8 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def worker(**options: Any) -> None:
     """Run a worker daemon: take tasks when free, train on local data, return updates. The data never leaves."""
-    from fl_core.extras import need
     from fl_core.factory import add_working_directory, check_import_path
+    from fl_core.program.extras import need
 
     add_working_directory()
     check_import_path(options["data"], "data")
@@ -106,13 +106,13 @@ def worker(**options: Any) -> None:
     if options["metrics_port"] is not None:
         need("--metrics-port", "prometheus_client")
     if options["traces"]:
-        from fl_core.tracing import need_opentelemetry
+        from fl_core.program.tracing import need_opentelemetry
 
         need_opentelemetry()
     settings = _settings(options)
     _make_state_dir(settings.state_dir)
 
-    from fl_core.logs import configure_logs
+    from fl_core.program.logs import configure_logs
 
     configure_logs(options["log_level"])
 
@@ -127,9 +127,9 @@ def worker(**options: Any) -> None:
 
 def _settings(options: dict[str, Any]) -> Any:
     from fl_core.allowance import AllowList
-    from fl_core.broker.places import check_place
+    from fl_core.broker.bulk.places import check_place
     from fl_core.broker.url import check_url
-    from fl_core.host import default_name
+    from fl_core.program.host import default_name
     from workers.settings import WorkerSettings
 
     name = options["name"] or default_name(os.getpid())

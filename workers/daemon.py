@@ -1,8 +1,8 @@
 """The worker daemon: registers, beats, takes tasks when it is free, and leaves without losing what it has in hand.
 
-Two processes: the parent consumes and beats, its one child trains (``workers/child.py``). The child is the only one
-that loads torch. The parent has a thread that watches: it beats, looks after the child and the other threads, and where
-one of them cannot be helped it ends the program with the reason. No worker takes tasks that nobody looks after.
+Two processes: the parent consumes and beats, its one child trains (``workers/child/process.py``). The child is the only
+one that loads torch. The parent has a thread that watches: it beats, looks after the child and the other threads, and
+where one of them cannot be helped it ends the program with the reason. No worker takes tasks that nobody looks after.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import time
 import structlog
 
 from fl_core.broker.connection import connect
-from fl_core.broker.consumer import Consumer
-from fl_core.broker.roster import BEAT_SECONDS, Roster, due_seconds
+from fl_core.broker.doorbell.consumer import Consumer
+from fl_core.broker.overview.roster import BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.seats import Seats
 from fl_core.broker.tasks import TaskBroker
 from fl_core.broker.url import public_url
-from fl_core.commands import EXIT_BAD_INPUT
 from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, RejectedUpdate, SpecError, WorkerFailed
-from fl_core.exposition import MetricsServer
-from fl_core.host import host_name
-from fl_core.messages import Beat
-from fl_core.plain_text import shown
-from workers.child import Child
+from fl_core.program.command_line import EXIT_BAD_INPUT
+from fl_core.program.host import host_name
+from fl_core.program.metrics_server import MetricsServer
+from fl_core.program.plain_text import shown
+from fl_core.wire.messages import Beat
+from workers.child.process import Child
 from workers.chore import Chore
 from workers.guardian import Guardian
-from workers.outbox import Outbox
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
+from workers.store.outbox import Outbox
 
 log = structlog.get_logger()
 

@@ -18,9 +18,9 @@ import structlog
 
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError
-from fl_core.messages import TaskReport
+from fl_core.wire.messages import TaskReport
 from workers.breaker import Breakers
-from workers.child import OVERDUE_SIGNAL
+from workers.child.process import OVERDUE_SIGNAL
 from workers.endings import how_it_ended
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings

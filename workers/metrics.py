@@ -19,7 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from workers.account import BOUNDS, PARTS, Tally
+from workers.child.tally import BOUNDS, PARTS, Tally
 from workers.pulse import Pulse
 
 STATES = ("idle", "training", "delivering")

@@ -13,9 +13,9 @@ import time
 from collections import OrderedDict
 
 from fl_core.broker.connection import Client
-from fl_core.broker.doorbell import pass_on
+from fl_core.broker.doorbell.message import pass_on
 from fl_core.errors import RejectedUpdate
-from fl_core.messages import TaskCall
+from fl_core.wire.messages import TaskCall
 from workers.breaker import Breakers
 
 HOLD_SECONDS = 0.25

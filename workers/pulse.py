@@ -6,7 +6,7 @@ import mmap
 import struct
 from dataclasses import dataclass
 
-from workers.account import Tally
+from workers.child.tally import Tally
 
 _NUMBERS = struct.Struct("<IIQQQQ")
 _TIMES = struct.Struct("<dd")

@@ -22,7 +22,8 @@ class WorkerSettings:
         state_dir: where an update waits that could not be delivered; survives a restart.
         cache_bytes: how much memory the models of several campaigns may hold between tasks.
         allow: what tasks may name as code on this device, beside fedtide's own parts (``fl_core.allowance``).
-        blobs: servers for versions and updates that this worker may be sent to, as places (``fl_core.broker.places``).
+        blobs: servers for versions and updates that this worker may be sent to, as places
+            (``fl_core.broker.bulk.places``).
         device: auto, cpu, cuda, ...
         grace_seconds: how long a stopping worker may still train before it hands its task back.
         load_seconds: how long loading torch and the data may take.

@@ -21,8 +21,8 @@ from prometheus_client.registry import Collector
 
 from coordinator.monitor.observer import OVER, Observer, Snapshot
 from coordinator.monitor.views import worker_counts
-from coordinator.telemetry import cumulative
-from fl_core.broker.registry import WAIT_BOUNDS_SECONDS
+from coordinator.telemetry.metrics import cumulative
+from fl_core.broker.overview.registry import WAIT_BOUNDS_SECONDS
 
 MAX_LABELLED_CAMPAIGNS = 50
 STATES = ("running", "paused", "interrupted", "finished", "stopped")

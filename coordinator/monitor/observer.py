@@ -16,14 +16,14 @@ from typing import Any
 import structlog
 
 from coordinator.monitor.track import Track
-from fl_core.broker import feed
 from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.registry import QueueState, Registry
-from fl_core.broker.roster import Presence, Roster
-from fl_core.broker.vitals import Lengths, Vitals, read_lengths, read_vitals
+from fl_core.broker.overview import feed
+from fl_core.broker.overview.registry import QueueState, Registry
+from fl_core.broker.overview.roster import Presence, Roster
+from fl_core.broker.server.health import Lengths, Vitals, read_lengths, read_vitals
 from fl_core.errors import BrokerError
-from fl_core.plain_text import shown
+from fl_core.program.plain_text import shown
 
 log = structlog.get_logger()
 

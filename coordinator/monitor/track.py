@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.buckets import STALENESS_BOUNDS, staleness_buckets
-from fl_core.messages import is_identifier
+from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, staleness_buckets
+from fl_core.wire.checks import is_identifier
 
 # Twice this many points are kept before every other one is dropped: a chart has a point per pixel or two.
 MAX_POINTS = 400
@@ -192,7 +192,7 @@ def _are_counters(line: Mapping[str, Any], *names: str) -> bool:
 
 
 def _are_merges(line: Mapping[str, Any]) -> bool:
-    """Whether staleness and workers are as ``coordinator/feed.py`` writes them."""
+    """Whether staleness and workers are as ``coordinator/telemetry/feed.py`` writes them."""
     staleness, workers = line.get("staleness"), line.get("workers")
     return (
         isinstance(staleness, list)

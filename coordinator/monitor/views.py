@@ -9,7 +9,7 @@ from typing import Any
 
 from coordinator.monitor.observer import Observer, Snapshot, brief
 from coordinator.monitor.track import Track, WorkerPast
-from fl_core.broker.roster import Presence
+from fl_core.broker.overview.roster import Presence
 
 MAX_PAGE_SIZE = 200
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import json
 from collections.abc import AsyncIterator
 from importlib import resources
@@ -38,12 +37,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coordinator.monitor import views
 from coordinator.monitor.metrics import exposition
 from coordinator.monitor.observer import Observer
+from coordinator.monitor.quarantine import list_parked
+from coordinator.monitor.settings import check_settings, is_loopback
 from coordinator.monitor.track import Track
-from coordinator.quarantine import list_parked
-from coordinator.strict_json import strict_json
+from coordinator.storage.strict_json import strict_json
 from fl_core.broker.connection import connect
-from fl_core.broker.registry import Registry
-from fl_core.errors import BrokerError, CampaignError, SpecError
+from fl_core.broker.overview.registry import Registry
+from fl_core.errors import BrokerError, CampaignError
 
 FILES = {
     "index.html": "text/html; charset=utf-8",
@@ -52,13 +52,22 @@ FILES = {
     "app.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
+
+
 TICK_SECONDS = 0.2
+
+
 # A line now and then, also while nothing changes, tells proxies and browsers that the connection is alive.
 KEEPALIVE_SECONDS = 15.0
+
+
 MAX_PARKED_SHOWN = 30
-MIN_TOKEN_LENGTH = 16
+
+
 # What a page may ask for, and in which states of the campaign.
 REQUESTS = {"pause": ("running",), "resume": ("paused",), "stop": ("running", "paused")}
+
+
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -68,35 +77,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-
-
-def check_settings(host: str, control: str | None) -> None:
-    """Refuse a token that others could guess.
-
-    Raises:
-        SpecError: the token is too short for where the page can be reached from.
-    """
-    if control is None:
-        return
-    if not control:
-        raise SpecError("--control is empty; give a token, or leave the option out for a page that only shows.")
-    if not is_loopback(host) and len(control) < MIN_TOKEN_LENGTH:
-        raise SpecError(
-            f"--control has {len(control)} characters; on --host {host}, which others reach, it needs at least "
-            f"{MIN_TOKEN_LENGTH}."
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def build_app(observer: Observer, broker: str, *, host: str, control: str | None) -> ASGIApp:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fl_core.aggregation.blocks import add_scaled, divide, scale_into
 from fl_core.errors import CampaignError, InvariantError
 from fl_core.vectors import Delta, FloatArray
+from fl_core.vectors.arithmetic import add_scaled, divide, scale_into
 
 
 class Buffer:

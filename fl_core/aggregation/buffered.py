@@ -17,9 +17,9 @@ from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.server_optimizer import ServerOptimizer
 from fl_core.aggregation.strategy import Merge, Tensors
 from fl_core.errors import CampaignError
-from fl_core.layout import Layout
 from fl_core.spec import CampaignSpec
 from fl_core.vectors import Delta, Parameters
+from fl_core.vectors.layout import Layout
 
 
 class Part(Protocol):

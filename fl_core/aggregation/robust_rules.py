@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fl_core.aggregation.blocks import norm_and_finite
 from fl_core.vectors import BLOCK, FloatArray
+from fl_core.vectors.arithmetic import norm_and_finite
 
 
 def trimmed_mean(votes: FloatArray, num_trimmed: int) -> FloatArray:

@@ -1,4 +1,4 @@
-"""How a model's state (``fl_core/buffers.py``) follows what devices send of theirs: never by adding up deltas.
+"""How a model's state (``fl_core/vectors/buffers.py``) follows what devices send of theirs: never by adding up deltas.
 
 A device that takes 40 steps replaces a running statistic nearly whole. Its delta is then about (its own - its base),
 and the sum of several stale ones overshoots: means run away and variances fall below 0. So devices send values, and
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_core.aggregation.robust_rules import median
-from fl_core.buffers import is_variance
 from fl_core.codecs.model_payload import ModelState, write_state
 from fl_core.errors import CampaignError
-from fl_core.layout import Layout
 from fl_core.vectors import FloatArray
+from fl_core.vectors.buffers import is_variance
+from fl_core.vectors.layout import Layout
 
 
 class Statistics:
@@ -43,7 +43,7 @@ class Statistics:
         rate: a, in (0, 1].
         robust: v is the median.
 
-    >>> from fl_core.layout import TensorSpec
+    >>> from fl_core.vectors.layout import TensorSpec
     >>> layout = Layout((TensorSpec("w", (1,)), TensorSpec("running_mean", (1,), role="mean")))
     >>> x = np.array([5.0, 0.0], np.float32)
     >>> statistics = Statistics(layout, x, rate=0.5)

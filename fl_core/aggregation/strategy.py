@@ -22,26 +22,26 @@ from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.staleness import staleness_weight
 from fl_core.errors import LayoutError, SpecError
 from fl_core.factory import resolve
-from fl_core.layout import Layout
 from fl_core.spec import CampaignSpec, Section, parse_section
 from fl_core.user_code import build
 from fl_core.vectors import Parameters, Sends
+from fl_core.vectors.layout import Layout
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 _ArgsT = TypeVar("_ArgsT", bound=Section)
 
 BUILT_IN = {
-    "fedavg": "fl_core.aggregation.fedavg:FedAvg",
-    "fedasync": "fl_core.aggregation.fedasync:FedAsync",
-    "fedbuff": "fl_core.aggregation.fedbuff:FedBuff",
-    "fadas": "fl_core.aggregation.fadas:Fadas",
-    "ca2fl": "fl_core.aggregation.ca2fl:CA2FL",
-    "asyncfeded": "fl_core.aggregation.asyncfeded:AsyncFedED",
-    "attention": "fl_core.aggregation.attention:Attention",
-    "fedatt": "fl_core.aggregation.fedatt:FedAtt",
-    "robust": "fl_core.aggregation.robust:Robust",
-    "partial": "fl_core.aggregation.partial:PartialBuffer",
-    "distillation": "fl_core.aggregation.distillation:StudentDistillation",
+    "fedavg": "fl_core.aggregation.strategies.fedavg:FedAvg",
+    "fedasync": "fl_core.aggregation.strategies.fedasync:FedAsync",
+    "fedbuff": "fl_core.aggregation.strategies.fedbuff:FedBuff",
+    "fadas": "fl_core.aggregation.strategies.fadas:Fadas",
+    "ca2fl": "fl_core.aggregation.strategies.ca2fl:CA2FL",
+    "asyncfeded": "fl_core.aggregation.strategies.asyncfeded:AsyncFedED",
+    "attention": "fl_core.aggregation.strategies.attention:Attention",
+    "fedatt": "fl_core.aggregation.strategies.fedatt:FedAtt",
+    "robust": "fl_core.aggregation.strategies.robust:Robust",
+    "partial": "fl_core.aggregation.strategies.partial:PartialBuffer",
+    "distillation": "fl_core.aggregation.strategies.distillation:StudentDistillation",
 }
 
 
@@ -167,7 +167,7 @@ def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> S
             f"codec.name = 'topk' is for deltas, and strategy {name!r} merges {what}; use int8, bf16 or fp16."
         )
     if own:
-        from fl_core.aggregation.own_strategy import OwnStrategy
+        from fl_core.aggregation.strategies.own_strategy import OwnStrategy
 
         strategy = OwnStrategy(name, strategy, seen)
     if whole:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fl_core.aggregation.blocks import add_scaled, scale_into
 from fl_core.errors import CampaignError
 from fl_core.vectors import Delta, FloatArray
+from fl_core.vectors.arithmetic import add_scaled, scale_into
 
 
 class UpdateCache:

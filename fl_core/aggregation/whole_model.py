@@ -13,8 +13,8 @@ from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.statistics import Statistics
 from fl_core.aggregation.strategy import Merge, Strategy, Tensors
 from fl_core.errors import CampaignError
-from fl_core.layout import Layout
 from fl_core.vectors import Parameters, Sends
+from fl_core.vectors.layout import Layout
 
 
 class WholeModel:

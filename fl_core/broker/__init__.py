@@ -1,0 +1,1 @@
+"""The rooms that know Redis and Celery: everything else asks here."""

@@ -7,92 +7,42 @@ transaction under its fence (``lease.Writer.commit``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import redis
 
-from fl_core.broker import blobs, feed, rows, scripts
 from fl_core.broker import keys as broker_keys
+from fl_core.broker import rows, scripts
+from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import Client, Script, broker_errors
-from fl_core.broker.doorbell import is_of
+from fl_core.broker.doorbell.message import is_of
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
-from fl_core.broker.log import START, event_mac, is_position, order
-from fl_core.broker.status import read_status
-from fl_core.plain_text import shown_lines
+from fl_core.broker.log import START, is_position
+from fl_core.broker.overview import feed
+from fl_core.broker.overview.status import read_status
+from fl_core.broker.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, _parked
+from fl_core.wire.log_entry import event_mac, order
 
 # Redis' script engine takes a command of some thousand words.
 _WORDS = 2000
+
+
 _PAGE = 1000
+
 
 # The epoch of a campaign that is over.
 ENDED = "ended"
 
+
 # The quarantine is bounded in count and in bytes: parking never costs the campaign more than this.
 MAX_PARKED = 256
-MAX_PARKED_BYTES = 256 * 1024
+
+
 _MAX_QUARANTINE_BYTES = 3 * MAX_PARKED * MAX_PARKED_BYTES
-_PARKED_TEXTS = ("reason", "detail", "worker")
+
+
 _PAGE = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRow:
-    """An open task as workers find it: its id, the attempt that counts, when that was issued, and its queue."""
-
-    task_id: str
-    attempt: int
-    issued_ms: int
-    queue: str
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who claimed a task: the attempt, when (server's clock), and whether its update is in the log already."""
-
-    attempt: int
-    claimed_ms: int
-    delivered: bool
-    worker: str
-
-    @classmethod
-    def from_row(cls, row: bytes) -> Self:
-        """As ``CLAIM`` and ``DELIVER`` write it.
-
-        Raises:
-            BadRow: they did not.
-        """
-        attempt, claimed, delivered, worker = rows.parts(row, 4)
-        return cls(rows.number(attempt), rows.number(claimed), delivered == b"1", rows.name(worker))
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A rejected update in quarantine.
-
-    Attributes:
-        task: number of the task that it ended; None if it answered no open task.
-        header, payload: as they came; the payload is empty if it was too large to park.
-        payload_bytes: what the sender declared.
-        milliseconds: when it arrived, server's clock.
-        position: its name in the quarantine; empty before it is parked.
-    """
-
-    reason: str
-    detail: str
-    worker: str
-    task: int | None
-    header: bytes
-    payload: bytes
-    payload_bytes: int
-    milliseconds: int
-    position: str = ""
-
-    @property
-    def has_payload(self) -> bool:
-        """Whether all of it is here."""
-        return len(self.payload) == self.payload_bytes
 
 
 class CampaignBroker:
@@ -369,25 +319,3 @@ class CampaignBroker:
             left += len(page) - len(ours)
             if len(page) < _PAGE:
                 return
-
-
-def _parked(position: bytes, fields: dict[bytes, bytes]) -> Parked:
-    """An entry of the quarantine.
-
-    Raises:
-        BadRow: no coordinator wrote it.
-    """
-    text = {name: shown_lines(fields.get(name.encode(), b"")[:2000].decode(errors="replace")) for name in _PARKED_TEXTS}
-    task = fields.get(b"task", b"")
-    header, payload = fields.get(b"header", b""), fields.get(b"payload", b"")
-    if max(len(header), len(payload)) > MAX_PARKED_BYTES:
-        raise rows.BadRow("larger than what is parked")
-    return Parked(
-        **text,
-        task=rows.number(task) if task else None,
-        header=header,
-        payload=payload,
-        payload_bytes=rows.number(fields.get(b"bytes", b"0")),
-        milliseconds=rows.number(fields.get(b"ms", b"0"), rows.MAX_MILLISECONDS),
-        position=rows.position(position),
-    )

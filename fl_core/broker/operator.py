@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 
-from fl_core.broker.celery_app import make_app
 from fl_core.broker.connection import DEFAULT_URL
+from fl_core.broker.doorbell.app import make_app
 
 # Celery's own variable is what `-b` sets.
 URL = os.environ.get("CELERY_BROKER_URL") or os.environ.get("FEDTIDE_BROKER") or DEFAULT_URL

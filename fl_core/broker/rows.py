@@ -19,8 +19,8 @@ import redis
 import structlog
 
 from fl_core.broker.connection import Client, broker_errors
-from fl_core.messages import is_identifier
-from fl_core.plain_text import shown
+from fl_core.program.plain_text import shown
+from fl_core.wire.checks import is_identifier
 
 log = structlog.get_logger()
 

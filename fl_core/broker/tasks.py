@@ -10,13 +10,15 @@ from typing import Literal, Self
 
 import redis
 
-from fl_core.broker import blobs, keys, rows, scripts
+from fl_core.broker import keys, rows, scripts
+from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.patches import Patch, read_patch
+from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.connection import Client, Script, broker_errors
-from fl_core.broker.patches import Patch, read_patch
 from fl_core.broker.patience import Transfer
-from fl_core.broker.places import Places, read_place
-from fl_core.errors import BrokerError, Reason, RejectedUpdate
-from fl_core.messages import ModelUpdate, TaskCall, TaskReport, TrainOrder, TrainTask
+from fl_core.errors import BrokerError, MissingBlob, Reason, RejectedUpdate
+from fl_core.wire.digest import digest
+from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainOrder, TrainTask
 
 # Up to here a payload rides in the log entry: one round trip, but copied by redis-py and by the script engine.
 INLINE_BYTES = 64 * 1024
@@ -179,7 +181,7 @@ class TaskBroker:
         if order.campaign != campaign:
             raise RejectedUpdate(Reason.MALFORMED, f"the order of campaign {campaign} is for {order.campaign}")
         self._orders.pop(campaign, None)
-        self._orders[campaign] = (blobs.digest(packed), order)
+        self._orders[campaign] = (digest(packed), order)
         while len(self._orders) > MAX_ORDERS:
             del self._orders[next(iter(self._orders))]
         return order
@@ -191,7 +193,7 @@ class TaskBroker:
             into: memory that may be used where it has the right size; whatever comes of it, its content is lost.
 
         Raises:
-            blobs.MissingBlob: that version is gone or damaged; claim again.
+            MissingBlob: that version is gone or damaged; claim again.
             BrokerUnavailable: the broker, or the server that has the version, is away; claim again.
         """
         campaign = keys.CampaignKeys(task.campaign)
@@ -203,13 +205,13 @@ class TaskBroker:
             place = self._places.at(head.place)
             try:
                 blobs.get(place, campaign.version(head.version), head.num_bytes, payload, transfer)
-            except blobs.MissingBlob:
+            except MissingBlob:
                 self._arriving = None
                 raise
             self._arriving = None
             self._release(task)
-        if blobs.digest(payload) != head.digest:
-            raise blobs.MissingBlob(f"version {head.version} does not have its digest")
+        if digest(payload) != head.digest:
+            raise MissingBlob(f"version {head.version} does not have its digest")
         return payload
 
     def _room_for(self, head: Head, into: memoryview | None) -> tuple[memoryview, Transfer]:
@@ -228,7 +230,7 @@ class TaskBroker:
         """The patches that the claim named, one after the other.
 
         Raises:
-            blobs.MissingBlob, BrokerUnavailable: one cannot be had; fetch the version.
+            MissingBlob, BrokerUnavailable: one cannot be had; fetch the version.
         """
         campaign = keys.CampaignKeys(task.campaign)
         for patch in head.patches:

@@ -10,7 +10,7 @@ import re
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from fl_core.errors import SpecError
-from fl_core.redaction import hide
+from fl_core.program.redaction import hide
 
 SCHEMES = ("redis", "rediss", "unix")
 # What may stand in a user or a password as it is (RFC 3986, 3.2.1).
@@ -40,7 +40,7 @@ def public_url(url: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """The URL itself, if it can be one; its password is hidden from then on (``fl_core/redaction.py``).
+    """The URL itself, if it can be one; its password is hidden from then on (``fl_core/program/redaction.py``).
 
     Raises:
         SpecError: the scheme is none that Redis has, host, port or database are none, an option is unknown, or a user

@@ -19,8 +19,8 @@ import numpy as np
 
 from fl_core.codecs import Codec
 from fl_core.errors import Reason, RejectedUpdate
-from fl_core.layout import Layout
 from fl_core.vectors import FloatArray, Vector, read_all
+from fl_core.vectors.layout import Layout
 
 if TYPE_CHECKING:
     from fl_core.codecs.own_codec import OwnCodec

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fl_core.layout import Layout
 from fl_core.vectors import FloatArray
+from fl_core.vectors.layout import Layout
 
 Score = Callable[[FloatArray], FloatArray]
 

@@ -19,11 +19,11 @@ from fl_core.errors import DataError, SpecError, TrainingStopped
 from fl_core.spec import TrainingSection
 from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
 from fl_core.training.device import autocast, seeded
-from fl_core.training.distill import Teacher
 from fl_core.training.forward import apply
 from fl_core.training.importance import GradientAverages
 from fl_core.training.local_optimizer import LocalOptimizer
 from fl_core.training.losses import resolve_loss
+from fl_core.training.methods.distill import Teacher
 from fl_core.training.schedule import step_factor
 
 
@@ -74,8 +74,8 @@ def train_locally(
     ``local_steps`` goes on into further epochs as often as needed. Optimizer state starts from nothing in each task.
 
     With ``settings.distillation_weight`` λ > 0 the base version, held fixed, teaches beside the labels: λ T² KL(p_base
-    ‖ p) of the outputs softened at ``distillation_temperature`` T (``fl_core/training/distill.py``). The learning rate
-    follows ``settings.local_schedule``; the schedule over versions is the caller's.
+    ‖ p) of the outputs softened at ``distillation_temperature`` T (``fl_core/training/methods/distill.py``). The
+    learning rate follows ``settings.local_schedule``; the schedule over versions is the caller's.
 
     A loss that is not finite does not end training: the update says so itself, and the coordinator rejects it.
 

@@ -17,18 +17,18 @@ from torch.utils.data import Dataset
 
 from fl_core.errors import SpecError
 from fl_core.factory import resolve
-from fl_core.layout import Layout
 from fl_core.spec import Section, TrainingSection, parse_section
 from fl_core.training.local import LocalTraining, train_locally
 from fl_core.user_code import build, verify_members
 from fl_core.vectors import FloatArray, Parameters, Sends
+from fl_core.vectors.layout import Layout
 
 BUILT_IN = {
-    "local": "fl_core.training.local_sgd:LocalSGD",
-    "personal": "fl_core.training.personal:Personal",
-    "per_fedavg": "fl_core.training.per_fedavg:PerFedAvg",
-    "distillation": "fl_core.training.soft_labels:Distillation",
-    "partial": "fl_core.training.partial:Partial",
+    "local": "fl_core.training.methods.local_sgd:LocalSGD",
+    "personal": "fl_core.training.methods.personal:Personal",
+    "per_fedavg": "fl_core.training.methods.per_fedavg:PerFedAvg",
+    "distillation": "fl_core.training.methods.soft_labels:Distillation",
+    "partial": "fl_core.training.methods.partial:Partial",
 }
 
 Importance = Literal["", "gradient", "fisher"]

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import redis
 
-from fl_core.layout import Layout
 from fl_core.models.build import build_model
+from fl_core.vectors.layout import Layout
 from tests.chaos.referee import Rules, judge
 from tests.chaos.scene import BATTERY, EXTRAS, parse
 from tests.chaos.theatre import Theatre

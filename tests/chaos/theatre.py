@@ -18,7 +18,7 @@ from typing import Any
 
 import tomli_w
 
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
 from tests.chaos.proxy import Proxy
 from tests.chaos.scene import Scene
 

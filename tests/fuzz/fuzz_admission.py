@@ -21,16 +21,18 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from coordinator.admission import Admission
-from coordinator.ledger import task_id
-from coordinator.state import CampaignState
+from coordinator.campaign.admission import Admission
+from coordinator.campaign.ledger import task_id
+from coordinator.campaign.state import CampaignState
 from fl_core.aggregation import build_strategy
-from fl_core.broker import blobs
-from fl_core.broker.log import LogEntry, event_mac
-from fl_core.layout import Layout, TensorSpec
-from fl_core.messages import CampaignEvent, ModelUpdate, TaskReport
+from fl_core.errors import MissingBlob
 from fl_core.spec import parse_spec
 from fl_core.vectors import Parameters
+from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.wire.digest import digest
+from fl_core.wire.events import CampaignEvent
+from fl_core.wire.log_entry import LogEntry, event_mac
+from fl_core.wire.messages import ModelUpdate, TaskReport
 
 SIZE = 512
 SECRET = b"s" * 32
@@ -69,7 +71,7 @@ class Adversary:
         update = ModelUpdate(
             campaign="fuzz", task_id=task_id(SECRET, number), attempt=1, worker="w", base_version=version,
             num_examples=10, sends="delta", codec="fp32", layout_digest=self._layout.digest, payload_bytes=len(payload),
-            payload_digest=blobs.digest(payload), blob="", num_chunks=0, bytes_down=0, metrics={"loss": 1.0},
+            payload_digest=digest(payload), blob="", num_chunks=0, bytes_down=0, metrics={"loss": 1.0},
             seconds={},
         )  # fmt: skip
         fields: dict[str, Any] = msgpack.unpackb(update.to_bytes())
@@ -99,7 +101,7 @@ class Adversary:
         if draw.random() < 0.4:
             payload = self._damage(payload)
             if draw.random() < 0.7:  # a sender who lies about the rest as well
-                fields["payload_bytes"], fields["payload_digest"] = len(payload), blobs.digest(payload)
+                fields["payload_bytes"], fields["payload_digest"] = len(payload), digest(payload)
         header = msgpack.packb(fields)
         return self.entry("u", self._damage(header) if draw.random() < 0.1 else header, payload)
 
@@ -137,7 +139,7 @@ def fetch_blob(name: str, num_bytes: int) -> memoryview:
     """There are no blobs here; a hostile size must have been refused before."""
     if num_bytes > SIZE * 4:
         raise AssertionError(f"a blob of {num_bytes} bytes was asked for")
-    raise blobs.MissingBlob(name)
+    raise MissingBlob(name)
 
 
 def fuzz(seconds: float, seed: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
 
 SPEC: dict[str, dict[str, Any]] = {
     "campaign": {"name": "trial", "seed": 1},

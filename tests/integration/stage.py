@@ -13,19 +13,20 @@ import msgpack
 import numpy as np
 import redis
 
-from coordinator.campaign import Coordinator
-from coordinator.identity import Identity
-from coordinator.launch import coordinating
-from coordinator.run_folder import RunFolder
-from coordinator.status_board import Progress
-from fl_core.broker import blobs, keys
+from coordinator.campaign.identity import Identity
+from coordinator.launch.assemble import coordinating
+from coordinator.loop.coordinator import Coordinator
+from coordinator.storage.run_folder import RunFolder
+from coordinator.telemetry.status import Progress
+from fl_core.broker import keys
 from fl_core.broker.connection import connect
-from fl_core.broker.roster import Roster
+from fl_core.broker.overview.roster import Roster
 from fl_core.broker.tasks import TaskBroker
-from fl_core.errors import BrokerUnavailable
-from fl_core.layout import Layout
-from fl_core.messages import Beat, ModelUpdate, TaskCall, holding_name
+from fl_core.errors import BrokerUnavailable, MissingBlob
 from fl_core.spec import parse_spec
+from fl_core.vectors.layout import Layout
+from fl_core.wire.digest import digest
+from fl_core.wire.messages import Beat, ModelUpdate, TaskCall, holding_name
 from tests.integration.lab import until
 
 WORKER = "played"
@@ -74,13 +75,13 @@ def answer(broker: TaskBroker, call: TaskCall, **changes: Any) -> bool:
         try:
             broker.fetch(task, claim.head)
             break
-        except blobs.MissingBlob:
+        except MissingBlob:
             time.sleep(0.1)
     payload = np.zeros(claim.head.num_bytes // 4, np.float32).tobytes()
     update = ModelUpdate(
         campaign=task.campaign, task_id=task.task_id, attempt=task.attempt, worker=WORKER,
         base_version=claim.head.version, num_examples=1, sends=task.sends, codec=task.codec,
-        layout_digest=task.layout_digest, payload_bytes=len(payload), payload_digest=blobs.digest(payload),
+        layout_digest=task.layout_digest, payload_bytes=len(payload), payload_digest=digest(payload),
         blob="", num_chunks=0, bytes_down=0, metrics={}, seconds={},
     )  # fmt: skip
     return broker.deliver(update, payload)

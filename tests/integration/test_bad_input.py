@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fl_core.wire.digest import digest
 from tests.integration.lab import Lab, until
 
 
@@ -96,8 +97,7 @@ def test_update_for_another_campaign_is_a_counted_rejection(lab: Lab) -> None:
     """A payload that belongs elsewhere is refused by name, parked, and nothing else happens."""
     import redis
 
-    from fl_core.broker import blobs
-    from fl_core.messages import ModelUpdate
+    from fl_core.wire.messages import ModelUpdate
 
     coordinator = lab.run(lab.spec(stop={"updates": 30}))
     lab.worker("steady", delay=0.1)
@@ -105,7 +105,7 @@ def test_update_for_another_campaign_is_a_counted_rejection(lab: Lab) -> None:
     payload = b"\0" * 64
     stranger = ModelUpdate(
         campaign="other-1", task_id="1-000000000000", attempt=1, worker="w", base_version=0, num_examples=1,
-        sends="delta", codec="fp32", layout_digest="0" * 32, payload_bytes=64, payload_digest=blobs.digest(payload),
+        sends="delta", codec="fp32", layout_digest="0" * 32, payload_bytes=64, payload_digest=digest(payload),
         blob="", num_chunks=0, bytes_down=0, metrics={}, seconds={},
     )  # fmt: skip
     name = lab.ask("campaigns")[0]["campaign"]

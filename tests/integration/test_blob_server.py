@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
 from tests.integration.lab import Lab, assert_identity, until
 
 # 76 810 parameters: neither a version nor an update is small enough to ride along.

@@ -12,11 +12,11 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fl_core.broker import blobs
-from fl_core.broker.blobs import CHUNK_BYTES, MissingBlob
+from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.blobs import CHUNK_BYTES
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer
-from fl_core.errors import BrokerUnavailable
+from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.errors import BrokerUnavailable, MissingBlob
 
 BORDERS = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7]
 
@@ -159,9 +159,9 @@ def test_a_server_that_went_away_is_told_and_found_again(tmp_path: Path) -> None
 def test_a_chunk_of_any_other_size_is_missing_and_nothing_else(client: redis.Redis, size: int) -> None:
     """A device may write what it likes under a blob's name: the reader neither hangs nor takes the server for dead."""
     client.set("odd:0", b"x" * size)
-    with pytest.raises(blobs.MissingBlob):
+    with pytest.raises(MissingBlob):
         blobs.get(client, "odd", 2**20)
     client.set("odd:0", b"x" * size)
-    with pytest.raises(blobs.MissingBlob):
+    with pytest.raises(MissingBlob):
         blobs.get(client, "odd", 7)
     assert client.ping()

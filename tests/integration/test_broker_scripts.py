@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 import redis
 
-from fl_core.broker import blobs, keys
+from fl_core.broker import keys
+from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.log import LogEntry, LogReader, scan
+from fl_core.broker.log import LogReader, scan
 from fl_core.broker.tasks import (
     INLINE_BYTES,
     INLINE_MODEL_BYTES,
@@ -21,9 +23,10 @@ from fl_core.broker.tasks import (
     TaskBroker,
     payload_place,
 )
-from fl_core.broker.versions import order_commands
-from fl_core.errors import Reason, RejectedUpdate
-from fl_core.messages import ModelUpdate, TaskReport, TrainTask
+from fl_core.errors import MissingBlob, Reason, RejectedUpdate
+from fl_core.wire.digest import digest
+from fl_core.wire.log_entry import LogEntry
+from fl_core.wire.messages import ModelUpdate, TaskReport, TrainTask
 
 KEYS = CampaignKeys("digits-1")
 TASK = TrainTask(
@@ -66,7 +69,7 @@ def publish(client: redis.Redis) -> Callable[..., Head]:
     """Makes version ``version`` of ``payload`` the newest one."""
 
     def publish(version: int, payload: bytes) -> Head:
-        head = Head(version, blobs.digest(payload), len(payload), blobs.put(client, KEYS.version(version), payload))
+        head = Head(version, digest(payload), len(payload), blobs.put(client, KEYS.version(version), payload))
         fields = {"version": version, "digest": head.digest, "num_bytes": head.num_bytes, "num_chunks": head.num_chunks}
         client.hset(KEYS.head, mapping=fields)
         for command in order_commands(KEYS, TASK.order):
@@ -158,13 +161,13 @@ def test_a_version_that_went_away_or_was_damaged_is_told(
     client.set(chunk, b"y" * len(payload))
     claim = broker.claim(TASK, "")
     assert claim.head is not None
-    with pytest.raises(blobs.MissingBlob, match="version 3 does not have its digest"):
+    with pytest.raises(MissingBlob, match="version 3 does not have its digest"):
         broker.fetch(TASK, claim.head)
     client.delete(chunk)
     claim = broker.claim(TASK, "")
     assert claim.head is not None
     assert claim.head.inline is None
-    with pytest.raises(blobs.MissingBlob):
+    with pytest.raises(MissingBlob):
         broker.fetch(TASK, claim.head)
     assert broker.claim(TASK, "").verdict == "ok"
 

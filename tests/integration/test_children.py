@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.fleet import MAX_DEATHS, Fleet, FleetWorker
+from coordinator.launch.fleet import MAX_DEATHS, Fleet, FleetWorker
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer
-from fl_core.broker.embedded_watch import EmbeddedWatch
+from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.broker.server.embedded_watch import EmbeddedWatch
 from fl_core.errors import CampaignError, SpecError
 from tests.integration.lab import Lab, Program, assert_identity, until
 
@@ -50,7 +50,7 @@ def test_an_embedded_server_is_started_again_with_its_data(server: EmbeddedServe
 
 def test_one_that_cannot_be_started_ends_the_campaign(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else has its port now: after some tries the sentence says how it ended, and what is in the way."""
-    monkeypatch.setattr("fl_core.restarts.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("fl_core.program.restarts.FIRST_PAUSE_SECONDS", 0.001)
     watch = EmbeddedWatch(server, "the embedded broker")
     os.kill(server.pid, signal.SIGKILL)
     until(lambda: not server.running)
@@ -65,7 +65,7 @@ def test_one_that_cannot_be_started_ends_the_campaign(server: EmbeddedServer, mo
 
 def test_a_worker_of_the_fleet_that_is_killed_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few times in a row; then it is told as ended, as one is that ends by itself."""
-    monkeypatch.setattr("fl_core.restarts.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("fl_core.program.restarts.FIRST_PAUSE_SECONDS", 0.001)
     fleet = Fleet([FleetWorker(data="json:loads", name="a")], "redis://127.0.0.1:1/0", tmp_path)
     fleet.start()
     try:

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 import redis
 
-from fl_core.broker import blobs
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.log import scan
-from fl_core.broker.versions import order_commands
-from fl_core.layout import Layout
-from fl_core.messages import ModelUpdate, TaskReport, TrainTask
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.models.build import build_model
+from fl_core.vectors.layout import Layout
+from fl_core.wire.digest import digest
+from fl_core.wire.messages import ModelUpdate, TaskReport, TrainTask
 from workers.breaker import Breakers
+from workers.child.train_task import Trainer
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
-from workers.train_task import Trainer
 
 ARGS: dict[str, Any] = {"inputs": 64, "hidden": [4], "classes": 10}
 LAYOUT = Layout.of(build_model("fl_core.models:mlp", ARGS, seed=0))
@@ -57,7 +58,7 @@ class Device:
         self.trainer = Trainer(settings, Pulse(), self.breakers, Passing(self.breakers))
         payload = np.zeros(LAYOUT.num_elements, np.float32).tobytes()
         blobs.put(client, KEYS.version(0), payload)
-        head = {"version": 0, "digest": blobs.digest(payload), "num_bytes": len(payload), "num_chunks": 1}
+        head = {"version": 0, "digest": digest(payload), "num_bytes": len(payload), "num_chunks": 1}
         client.hset(KEYS.head, mapping=head)
         self.version_bytes = len(payload)
 

@@ -16,9 +16,10 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from fl_core.broker.celery_app import make_app
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer, find_binary
+from fl_core.broker.doorbell.app import make_app
+from fl_core.broker.server.binary import find_binary
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.errors import BrokerUnavailable, InvariantError, SpecError
 
 
@@ -136,7 +137,7 @@ def test_a_killed_program_takes_its_server_along(tmp_path: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("the kernel offers this on Linux only")
     code = (
-        "import sys, time; from pathlib import Path; from fl_core.broker.embedded import EmbeddedServer\n"
+        "import sys, time; from pathlib import Path; from fl_core.broker.server.embedded import EmbeddedServer\n"
         "server = EmbeddedServer(Path(sys.argv[1])); server.start(); print(server.pid, flush=True); time.sleep(60)"
     )
     program = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)

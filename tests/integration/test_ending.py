@@ -14,10 +14,11 @@ import pytest
 import redis
 from safetensors.numpy import load_file
 
-from coordinator import crash_points, fruitless
+from coordinator.campaign import fruitless
 from coordinator.cli import fedtide
-from fl_core.broker.blobs import digest
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.program import crash_points
+from fl_core.wire.digest import digest
 
 SPEC = """
 campaign = { name = "brief" }

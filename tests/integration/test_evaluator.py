@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from coordinator.evaluator import MAX_DEATHS, Evaluation, Evaluator
+from coordinator.loop.evaluator import MAX_DEATHS, Evaluation, Evaluator
 from fl_core.aggregation import build_strategy
-from fl_core.broker import versions
+from fl_core.broker.bulk import versions
+from fl_core.broker.bulk.places import Places
 from fl_core.broker.connection import Client
-from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.places import Places
-from fl_core.layout import Layout
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.models.build import build_model
 from fl_core.spec import parse_spec
+from fl_core.vectors.layout import Layout
 from tests.integration.lab import until
 
 USERS = """
@@ -43,7 +43,7 @@ def evaluator(
     """Makes an evaluator of a version that lies at the broker."""
     (tmp_path / "users_data.py").write_text(USERS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("coordinator.evaluator.FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("coordinator.loop.evaluator.FIRST_PAUSE_SECONDS", 0.05)
     made: list[Evaluator] = []
 
     def make(data: str) -> Evaluator:

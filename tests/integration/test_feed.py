@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from fl_core.broker.connection import connect
-from fl_core.broker.feed import read_feed
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.overview.feed import read_feed
 
 
 def _lines(lab: Any) -> list[dict[str, Any]]:

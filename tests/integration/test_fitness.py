@@ -13,10 +13,11 @@ import redis
 from click.testing import CliRunner
 
 from coordinator.cli import fedtide
-from fl_core.broker import fitness
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer, find_binary
-from fl_core.broker.fitness import Finding, check_blobs, check_broker
+from fl_core.broker.server import fitness
+from fl_core.broker.server.binary import find_binary
+from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.broker.server.fitness import Finding, check_blobs, check_broker
 
 NAMES = [
     "reachable",

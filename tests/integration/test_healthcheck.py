@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.keys import CAMPAIGNS, SEEN, CampaignKeys
+from fl_core.broker.server.embedded import EmbeddedServer
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "healthcheck.py"
 

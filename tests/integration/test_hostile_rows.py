@@ -16,26 +16,27 @@ from click.testing import CliRunner
 
 pytest.importorskip("starlette", reason="the extra `monitor` is not installed")
 
-import coordinator.watch
+import coordinator.monitor.queues
 from coordinator.cli import fedtide
+from coordinator.launch.run import lead
 from coordinator.monitor import views
 from coordinator.monitor.metrics import exposition
 from coordinator.monitor.observer import Observer
-from coordinator.monitor.top import choose, gather, picture
-from coordinator.run import lead
-from coordinator.run_folder import RunFolder
-from coordinator.strict_json import strict_json
-from fl_core.broker import keys, patches, rows, versions
+from coordinator.storage.run_folder import RunFolder
+from coordinator.storage.strict_json import strict_json
+from coordinator.terminal.top import choose, gather, picture
+from fl_core.broker import keys, rows
+from fl_core.broker.bulk import patches, versions
+from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer
-from fl_core.broker.places import Places
-from fl_core.broker.registry import MAX_QUEUES, Registry
-from fl_core.broker.roster import Roster
+from fl_core.broker.overview.registry import MAX_QUEUES, Registry
+from fl_core.broker.overview.roster import Roster
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, FedtideError
-from fl_core.messages import Beat, ModelUpdate, TrainTask
 from fl_core.spec import CampaignSpec
+from fl_core.wire.messages import Beat, ModelUpdate, TrainTask
 from tests.integration.lab import SPEC, until
 from tests.integration.test_monitor import STATUS
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fl_core.broker import keys
-from fl_core.broker.celery_app import make_app
 from fl_core.broker.connection import connect
+from fl_core.broker.doorbell.app import make_app
 from tests.integration.lab import Lab, until
-from tests.unit.fl_core.broker.test_intake import CALLED, FOREIGN, _bell, _body
+from tests.unit.fl_core.broker.doorbell.test_intake import CALLED, FOREIGN, _bell, _body
 
 
 class _Touch:

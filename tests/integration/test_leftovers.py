@@ -11,14 +11,16 @@ import redis
 from click.testing import CliRunner
 
 from coordinator.cli import fedtide
-from fl_core.broker import blobs, leftovers, versions
-from fl_core.broker.campaign import CampaignBroker, Parked
+from fl_core.broker.bulk import blobs, versions
+from fl_core.broker.bulk.places import Places
+from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.keys import CAMPAIGNS, CampaignKeys
-from fl_core.broker.places import Places
+from fl_core.broker.overview import leftovers
+from fl_core.broker.records import Parked
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
-from fl_core.messages import ModelUpdate
+from fl_core.wire.messages import ModelUpdate
 
 PARKED = Parked("too_stale", "", "w", 1, b"h", b"p" * 1000, 1000, 1)
 SIZE = blobs.CHUNK_BYTES + 10

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from coordinator.identity import Identity
-from coordinator.lives import choose_life, look_elsewhere
+from coordinator.campaign.identity import Identity
+from coordinator.launch.lives import choose_life, look_elsewhere
 from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.errors import CampaignError
 from tests.integration.lab import Lab, assert_identity, until
 

@@ -13,12 +13,12 @@ import redis
 from fl_core.broker import keys, scripts
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer
-from fl_core.broker.feed import read_feed
 from fl_core.broker.lease import Writer
-from fl_core.broker.log import LogEntry
+from fl_core.broker.overview.feed import read_feed
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerUnavailable
+from fl_core.wire.log_entry import LogEntry
 from tests.integration.lab import assert_identity, until
 from tests.integration.stage import WORKER, Device, Snapshot, Stage, answer, call_of
 
@@ -99,7 +99,7 @@ def test_whatever_the_server_forgets_no_task_is_left_behind(
     url: str, device: Device, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One life through all losses in turn: after each, every task that was out ends, and at the end it hears stop."""
-    monkeypatch.setattr("coordinator.bells.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("coordinator.outgoing.bells.GRACE_SECONDS", 0.5)
     stage = Stage(url, tmp_path, aggregation={"strategy": strategy} if strategy == "fedavg" else {"buffer_size": 2})
     stage.assert_alive()
     for name, fault in FAULTS.items():
@@ -147,7 +147,7 @@ def test_a_message_that_is_dropped_again_and_again_is_told(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Something takes a campaign's messages and claims nothing: its tasks are rung for, and once somebody is told."""
-    monkeypatch.setattr("coordinator.bells.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("coordinator.outgoing.bells.GRACE_SECONDS", 0.1)
     stage = Stage(url, tmp_path)
     said: list[str] = []
 
@@ -190,7 +190,7 @@ def test_a_server_that_begins_to_evict_is_named_and_the_campaign_goes_on(
     url: str, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The policy is changed while the campaign runs: told once, blamed for what is gone, and no rival is invented."""
-    monkeypatch.setattr("coordinator.evictions.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("coordinator.loop.evictions.LOOK_SECONDS", 0.2)
     words: list[str] = []
     stage = Stage(url, tmp_path)
     stage.assert_alive()
@@ -259,7 +259,7 @@ def test_a_jump_of_the_server_s_clock_ends_nothing_and_holds_up_nothing(
     url: str, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An hour forward: stop.seconds, max_wait_seconds, tasks and doorbells go by campaign time."""
-    monkeypatch.setattr("coordinator.bells.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("coordinator.outgoing.bells.GRACE_SECONDS", 0.5)
     skew, real, positions = 0, CampaignBroker.clock_ms, LogEntry.milliseconds
     monkeypatch.setattr(CampaignBroker, "clock_ms", lambda broker: real(broker) + skew)
     monkeypatch.setattr(LogEntry, "milliseconds", property(lambda entry: positions.fget(entry) + skew))

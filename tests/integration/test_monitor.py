@@ -21,14 +21,15 @@ from rich.console import Console
 pytest.importorskip("starlette", reason="the extra `monitor` is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `monitor` is not installed")
 
-from coordinator.buckets import staleness_histogram  # noqa: E402
 from coordinator.monitor.observer import Observer  # noqa: E402
-from coordinator.monitor.top import choose, gather, picture  # noqa: E402
 from coordinator.monitor.web import build_app, check_settings  # noqa: E402
-from coordinator.timing import Timing  # noqa: E402
-from fl_core.broker import feed, keys  # noqa: E402
+from coordinator.telemetry.staleness_histogram import staleness_histogram  # noqa: E402
+from coordinator.telemetry.timing import Timing  # noqa: E402
+from coordinator.terminal.top import choose, gather, picture  # noqa: E402
+from fl_core.broker import keys  # noqa: E402
 from fl_core.broker.connection import connect  # noqa: E402
-from fl_core.broker.embedded import EmbeddedServer  # noqa: E402
+from fl_core.broker.overview import feed  # noqa: E402
+from fl_core.broker.server.embedded import EmbeddedServer  # noqa: E402
 from fl_core.errors import SpecError  # noqa: E402
 
 TOKEN = "a-token-of-some-length"

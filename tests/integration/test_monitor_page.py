@@ -14,8 +14,8 @@ import msgpack
 import pytest
 
 from fl_core.broker.connection import connect
-from fl_core.broker.feed import feed_commands
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.overview.feed import feed_commands
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

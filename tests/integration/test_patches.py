@@ -12,24 +12,23 @@ import numpy as np
 import pytest
 import redis
 
-from coordinator.publisher import Publisher
-from coordinator.timing import Timing
-from fl_core.broker import blobs
-from fl_core.broker.embedded import EmbeddedServer
+from coordinator.outgoing.publisher import Publisher
+from coordinator.telemetry.timing import Timing
+from fl_core.broker.bulk.patches import Patch, chain_commands
+from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.patches import Patch, chain_commands
 from fl_core.broker.scripts import MAX_PATCHES
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import Head, TaskBroker
-from fl_core.broker.versions import order_commands
-from fl_core.errors import BrokerUnavailable
-from fl_core.layout import Layout
-from fl_core.messages import TrainTask
+from fl_core.errors import BrokerUnavailable, MissingBlob
 from fl_core.models.build import build_model
 from fl_core.spec import TrainingSection
 from fl_core.training.method import build_method
 from fl_core.vectors import FloatArray, Parameters
+from fl_core.vectors.layout import Layout
+from fl_core.wire.messages import TrainTask
 from tests.integration.lab import Lab, assert_identity, until
-from workers.model_cache import CachedModel
+from workers.store.model_cache import CachedModel
 
 FACTORY, ARGS = "fl_core.models:mlp", {"inputs": 64, "hidden": [1024], "classes": 10}
 MODEL = {"factory": FACTORY, "args": ARGS}
@@ -96,7 +95,7 @@ class World:
         if head.digest == self.device.digest:
             return 0
         if head.patches and self.device.can_be_patched:
-            with contextlib.suppress(blobs.MissingBlob, BrokerUnavailable):
+            with contextlib.suppress(MissingBlob, BrokerUnavailable):
                 payloads = list(self.broker.fetch_patches(TASK, head))
                 if self.device.patch(head, payloads):
                     return sum(map(len, payloads))
@@ -230,7 +229,7 @@ def test_a_patch_that_cannot_be_used_costs_a_fetch(world: World, harm: str) -> N
         world.client.delete(key)
     else:
         world.client.setrange(key, 5000, b"\x55")
-    with pytest.raises(blobs.MissingBlob):
+    with pytest.raises(MissingBlob):
         list(world.broker.fetch_patches(TASK, world.claim()))
     np.testing.assert_array_equal(world.held(), before)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
 from tests.integration.lab import Lab
 
 FEDTIDE = [sys.executable, "-P", "-m", "coordinator"]

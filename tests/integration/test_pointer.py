@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from fl_core.broker.versions import order_commands
+from fl_core.broker.bulk.versions import order_commands
 from tests.integration.test_patches import KEYS, TASK, AtOnce, World
 
 ORDER = TASK.order

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import redis
 
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
 from tests.integration.test_claim_first import KEYS, TASK, Device
 
 

@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from fl_core.broker import keys
-from fl_core.broker.roster import FORGET_SECONDS, Roster
+from fl_core.broker.overview.roster import FORGET_SECONDS, Roster
 from fl_core.errors import RejectedUpdate
-from fl_core.messages import Beat
+from fl_core.wire.messages import Beat
 
 BEAT = Beat(
     worker="pi",

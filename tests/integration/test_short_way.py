@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from fl_core.broker import blobs, connection, scripts
+from fl_core.broker import connection, scripts
+from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import BrokerClient, Script, connect
-from fl_core.broker.embedded import EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
 
 
 @pytest.fixture

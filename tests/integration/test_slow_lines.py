@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from fl_core.broker import blobs
+from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.patience import Transfer
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.errors import BrokerUnavailable
 from tests.integration.slow_line import SlowLine
 

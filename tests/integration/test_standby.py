@@ -8,8 +8,8 @@ import time
 import pytest
 import redis
 
-from coordinator import standby
-from coordinator.standby import LeaseWatch, retake_lease
+from coordinator.loop import standby
+from coordinator.loop.standby import LeaseWatch, retake_lease
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Writer
 from fl_core.errors import CampaignError, FencedOut

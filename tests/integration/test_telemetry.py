@@ -26,7 +26,7 @@ pytest.importorskip("opentelemetry.proto", reason="the extra `otel` is not insta
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fl_core.tracing import trace_ids
+from fl_core.program.tracing import trace_ids
 from tests.integration.lab import Lab, until
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_core.broker import blobs
+from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import connect
 from fl_core.errors import BrokerUnavailable
 from tests.integration.lab import Lab, assert_identity

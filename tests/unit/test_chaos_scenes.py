@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from coordinator.launch import _verify_way_down
+from coordinator.launch.assemble import _verify_way_down
 from fl_core.aggregation import build_strategy
-from fl_core.layout import Layout
 from fl_core.models.build import build_model
 from fl_core.spec import parse_spec
+from fl_core.vectors.layout import Layout
 from tests.chaos.scene import BATTERY, EXTRAS, draw, parse
 
 

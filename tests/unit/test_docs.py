@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from coordinator.cli import fedtide
-from coordinator.fleet import FleetWorker
+from coordinator.launch.fleet import FleetWorker
 from fl_core import codecs
-from fl_core.aggregation import Strategy, own_strategy
+from fl_core.aggregation import Strategy
+from fl_core.aggregation.strategies import own_strategy
 from fl_core.codecs import Codec
 from fl_core.errors import Reason
 from fl_core.spec import CampaignSpec, parse_spec

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from fl_core.aggregation import Contribution, Merge
 from fl_core.aggregation.strategy import Tensors, read_args
-from fl_core.layout import Layout
 from fl_core.spec import CampaignSpec, Section
 from fl_core.vectors import Parameters
+from fl_core.vectors.layout import Layout
 
 
 class SteadyArgs(Section):

@@ -10,16 +10,19 @@ import msgpack
 import numpy as np
 import pytest
 
-from coordinator.admission import Admission, FetchBlob
-from coordinator.ledger import task_id
-from coordinator.state import CampaignState, Effects
+from coordinator.campaign.admission import Admission, FetchBlob
+from coordinator.campaign.effects import Effects
+from coordinator.campaign.ledger import task_id
+from coordinator.campaign.state import CampaignState
 from fl_core.aggregation import build_strategy
-from fl_core.broker.blobs import MissingBlob, digest
-from fl_core.broker.log import LogEntry, event_mac
-from fl_core.layout import Layout, TensorSpec
-from fl_core.messages import CampaignEvent, ModelUpdate, TaskReport
+from fl_core.errors import MissingBlob
 from fl_core.spec import parse_spec
 from fl_core.vectors import Parameters
+from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.wire.digest import digest
+from fl_core.wire.events import CampaignEvent
+from fl_core.wire.log_entry import LogEntry, event_mac
+from fl_core.wire.messages import ModelUpdate, TaskReport
 
 CAMPAIGN = "digits-1"
 SECRET = b"s" * 32

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fl_core.layout import Layout
-from fl_core.messages import TrainTask
 from fl_core.models.build import build_model
+from fl_core.vectors.layout import Layout
+from fl_core.wire.messages import TrainTask
 
 ARGS: dict[str, Any] = {"inputs": 4, "hidden": [3], "classes": 2}
 MODULE = build_model("fl_core.models:mlp", ARGS, seed=0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fl_core.messages import TaskCall
+from fl_core.wire.messages import TaskCall
 from workers import breaker
 from workers.breaker import Breakers
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_core.messages import Beat
+from fl_core.wire.messages import Beat
 from workers import daemon as module
 from workers.daemon import Daemon
 from workers.pulse import Vitals

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from fl_core.broker.tasks import TaskBroker
-from fl_core.messages import TaskReport
+from fl_core.wire.messages import TaskReport
 from workers import guardian
 from workers.breaker import Breakers
 from workers.guardian import Guardian

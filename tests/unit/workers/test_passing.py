@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fl_core.broker.connection import connect
-from fl_core.broker.embedded import EmbeddedServer
 from fl_core.broker.keys import train_queue
-from fl_core.messages import TaskCall
+from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.wire.messages import TaskCall
 from workers import passing
 from workers.breaker import Breakers
 from workers.passing import Passing

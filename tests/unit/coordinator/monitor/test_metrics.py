@@ -17,14 +17,14 @@ yaml = pytest.importorskip("yaml")
 from prometheus_client import generate_latest  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
-from coordinator.buckets import staleness_histogram  # noqa: E402
 from coordinator.monitor.metrics import exposition  # noqa: E402
 from coordinator.monitor.observer import Observer, Snapshot  # noqa: E402
-from coordinator.telemetry import CoordinatorMetrics  # noqa: E402
-from coordinator.timing import WORK, Timing  # noqa: E402
+from coordinator.telemetry.metrics import CoordinatorMetrics  # noqa: E402
+from coordinator.telemetry.staleness_histogram import staleness_histogram  # noqa: E402
+from coordinator.telemetry.timing import WORK, Timing  # noqa: E402
 from fl_core.broker.connection import connect  # noqa: E402
-from fl_core.broker.registry import QueueState  # noqa: E402
-from fl_core.broker.vitals import Lengths, Vitals  # noqa: E402
+from fl_core.broker.overview.registry import QueueState  # noqa: E402
+from fl_core.broker.server.health import Lengths, Vitals  # noqa: E402
 
 DEPLOY = Path(__file__).parents[4] / "deploy"
 

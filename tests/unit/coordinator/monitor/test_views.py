@@ -8,10 +8,10 @@ import pytest
 
 from coordinator.monitor import views
 from coordinator.monitor.observer import Snapshot
-from coordinator.monitor.top import sparkline
 from coordinator.monitor.track import Track
-from fl_core.broker.roster import IDLE_BEAT_SECONDS, PATIENCE_SECONDS, Presence
-from fl_core.messages import Beat
+from coordinator.terminal.top import sparkline
+from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS, PATIENCE_SECONDS, Presence
+from fl_core.wire.messages import Beat
 
 
 def _worker(name: str, silent_seconds: float = 0.5, queue: str = "default") -> Presence:

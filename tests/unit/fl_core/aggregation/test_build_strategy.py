@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from fl_core.aggregation import Strategy, build_strategy
-from fl_core.aggregation.fedavg import FedAvg
+from fl_core.aggregation.strategies.fedavg import FedAvg
 from fl_core.aggregation.strategy import BUILT_IN
 from fl_core.errors import LayoutError, SpecError
-from fl_core.layout import Layout, TensorSpec
 from fl_core.spec import STRATEGIES, CampaignSpec, parse_spec
 from fl_core.vectors import Parameters
+from fl_core.vectors.layout import Layout, TensorSpec
 
 LAYOUT = Layout((TensorSpec("w", (3,)),))
 NAMES = sorted(set(BUILT_IN) - {"partial", "distillation"})  # these two go with a method of the device's

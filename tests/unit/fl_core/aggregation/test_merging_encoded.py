@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fl_core.aggregation import Contribution, build_strategy
-from fl_core.aggregation.blocks import BLOCK, add_scaled, mix, norm_and_finite, peak, scale_into
 from fl_core.codecs import codec
 from fl_core.errors import InvariantError, SpecError
-from fl_core.layout import Layout, TensorSpec
 from fl_core.spec import CampaignSpec, parse_spec
 from fl_core.vectors import Delta, Parameters, Vector, read_all
+from fl_core.vectors.arithmetic import BLOCK, add_scaled, mix, norm_and_finite, peak, scale_into
+from fl_core.vectors.layout import Layout, TensorSpec
 
 CODECS: list[tuple[str, dict[str, Any]]] = [
     ("fp32", {}), ("fp16", {}), ("bf16", {}), ("int8", {"block_size": 64}), ("topk", {"fraction": 0.2}),

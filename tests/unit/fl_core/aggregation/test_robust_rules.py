@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_core.aggregation import robust_rules
-from fl_core.aggregation.robust import RobustArgs, decide, votes_needed
+from fl_core.aggregation.strategies.robust import RobustArgs, decide, votes_needed
 from fl_core.vectors import BLOCK
 
 Rows = npt.NDArray[np.float32]

@@ -13,9 +13,9 @@ from fl_core.aggregation import Contribution, Strategy, build_strategy
 from fl_core.aggregation.statistics import Statistics, unfit
 from fl_core.codecs.model_payload import ModelState
 from fl_core.errors import CampaignError
-from fl_core.layout import Layout, TensorSpec
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, FloatArray, Parameters
+from fl_core.vectors.layout import Layout, TensorSpec
 
 LAYOUT = Layout(
     (

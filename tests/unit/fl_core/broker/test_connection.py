@@ -14,9 +14,10 @@ import pytest
 import redis
 from redis._parsers import _RESP2Parser
 
-from fl_core.broker import blobs, failures
+from fl_core.broker import failures
+from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import broker_errors, connect
-from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, BrokerUnfit, SpecError
+from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, BrokerUnfit, MissingBlob, SpecError
 
 
 @contextlib.contextmanager
@@ -197,7 +198,7 @@ def test_what_is_not_redis_is_waited_for(page: bytes, parser: str, monkeypatch: 
         ]
         for ask in asked:
             # A value of another size than announced is a blob that is not there; all else is no Redis.
-            with contextlib.suppress(BrokerUnavailable, blobs.MissingBlob), broker_errors("reading"):
+            with contextlib.suppress(BrokerUnavailable, MissingBlob), broker_errors("reading"):
                 ask()
 
 

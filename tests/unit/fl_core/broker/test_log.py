@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_core.broker.log import LogEntry, event_mac, is_authentic, order
+from fl_core.wire.log_entry import LogEntry, event_mac, is_authentic, order
 
 KEYS = st.binary(min_size=16, max_size=64)
 PARTS = st.tuples(st.integers(0, 2**50), st.integers(0, 2**40))

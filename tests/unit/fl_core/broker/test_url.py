@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_core.broker.celery_app import make_app
 from fl_core.broker.connection import connect
+from fl_core.broker.doorbell.app import make_app
 from fl_core.broker.url import check_url, public_url
 from fl_core.errors import SpecError
-from fl_core.redaction import redact
+from fl_core.program.redaction import redact
 
 SECRETS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).map(lambda text: f"PASS{text}WORD")
 

@@ -20,8 +20,8 @@ from fl_core.codecs.model_payload import (
     write_state,
 )
 from fl_core.errors import RejectedUpdate
-from fl_core.layout import Layout, TensorSpec
 from fl_core.vectors import read_all
+from fl_core.vectors.layout import Layout, TensorSpec
 
 LAYOUT = Layout(
     (

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from fl_core.errors import SpecError
-from fl_core.layout import Layout
 from fl_core.models import lora
-from fl_core.parts import Parts
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.parts import Parts
 
 MLP = {"inputs": 5, "hidden": [4], "classes": 3}
 

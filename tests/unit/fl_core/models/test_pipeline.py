@@ -11,11 +11,11 @@ from torch import nn
 
 from fl_core.data import play
 from fl_core.errors import SpecError
-from fl_core.layout import Layout
 from fl_core.models import language_model, pipeline
 from fl_core.models.build import build_model
 from fl_core.spec import TrainingSection
 from fl_core.training.local import train_locally
+from fl_core.vectors.layout import Layout
 
 CPU = torch.device("cpu")
 LANGUAGE_MODEL = "fl_core.models:language_model"

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from fl_core.layout import Layout
 from fl_core.spec import TrainingSection
 from fl_core.training.method import DeviceTask
+from fl_core.vectors.layout import Layout
 
 
 def make_task(model: nn.Module, dataset: Dataset[Any], settings: TrainingSection, **changes: Any) -> DeviceTask:

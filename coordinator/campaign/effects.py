@@ -1,0 +1,42 @@
+"""What the rest of the coordinator has to do after an entry of the log was applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from coordinator.campaign.admission import Admitted, Lost, Refused
+from coordinator.campaign.ledger import OpenTask
+from fl_core.aggregation import Merge
+from fl_core.wire.messages import TaskReport
+
+
+@dataclass(slots=True)
+class Effects:
+    """What applying one entry means outside: at the broker, in the history, in the log that people read.
+
+    Attributes:
+        closed: numbers of tasks that nobody waits for any more.
+        reopened: tasks whose next attempt has to be published.
+        history: lines for ``history.jsonl``.
+        merges: what was merged.
+        refusals: rejections, with the entry they came from.
+        failure: a report of a device whose training failed.
+        handed_back: a report of a device that gives a task back, with its reason.
+        blob: the payload's blob, to be dropped once a checkpoint covers the entry.
+        admitted: the entry was an update, and it passed.
+        lost: the entry was an update whose payload is lost; nothing else has changed.
+        fruitless: for long nothing but failures has come in, in one sentence.
+    """
+
+    closed: list[int] = field(default_factory=list)
+    reopened: list[OpenTask] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    merges: list[Merge] = field(default_factory=list)
+    refusals: list[Refused] = field(default_factory=list)
+    failure: TaskReport | None = None
+    handed_back: TaskReport | None = None
+    blob: tuple[str, int] | None = None
+    admitted: Admitted | None = None
+    lost: Lost | None = None
+    fruitless: str = ""

@@ -1,0 +1,152 @@
+"""The guard against divergence: which version was the last good one, and when to go back to it.
+
+An evaluation says how good a version was that the model has left since. So two copies of the parameters are kept: the
+last good one, and a candidate that becomes good once an evaluation of it or of a later version is. They are kept in
+bfloat16, both in the memory of one model, as a model that starts anew does not miss the lower bits. Like everything
+that decides a campaign's course, the guard sees only what the log says, in its order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_core.aggregation import Strategy, build_strategy
+from fl_core.codecs.half import Bf16
+from fl_core.spec import CampaignSpec, GuardSection
+from fl_core.training.method import read_method_args
+from fl_core.training.methods.soft_labels import DistillationArgs
+from fl_core.vectors import Parameters, read_all
+from fl_core.vectors.layout import Layout
+
+Kept: TypeAlias = npt.NDArray[np.uint8]
+_CODEC = Bf16()
+
+Verdict = Literal["fine", "diverged", "hopeless"]
+
+
+class Guard:
+    """Judges evaluations.
+
+    A version has diverged when its loss is not finite, or above l + (``factor`` - 1) |l|, with l the loss of the first
+    evaluation; where losses are positive that is ``factor`` · l.
+
+    Args:
+        settings: the spec's ``[guard]``.
+        evaluated: whether the campaign evaluates at all; without evaluations nothing is kept.
+
+    Attributes:
+        num_rollbacks: how often the model went back; each time the server's rate shrinks by ``rate_factor``.
+        refused: spans (good version, restart): updates from versions between the two come from a diverged model.
+    """
+
+    def __init__(self, settings: GuardSection, *, evaluated: bool) -> None:
+        self._settings = settings
+        self._active = settings.enabled and evaluated
+        self._first_loss: float | None = None
+        self._good: tuple[int, Kept] | None = None
+        self._candidate: tuple[int, Kept] | None = None
+        self.num_rollbacks = 0
+        self.refused: list[tuple[int, int]] = []
+
+    def begin(self, strategy: Strategy) -> None:
+        """The campaign opens: until something better is proven, where it starts is good."""
+        if self._active:
+            self._good = (strategy.version, _keep(strategy))
+
+    def judge(self, version: int, loss: float, strategy: Strategy) -> Verdict:
+        """Take an evaluation in.
+
+        Args:
+            version: what was evaluated.
+            loss: its loss; it may be NaN or infinite.
+            strategy: as it stands now, some versions later.
+
+        Returns:
+            ``"diverged"``: go back; ``"hopeless"``: that has been done too often, end the campaign.
+        """
+        if self._good is None or self.is_refused(version):
+            return "fine"
+        if math.isfinite(loss) and loss <= self._limit():
+            self._accept(version, loss, strategy)
+            return "fine"
+        return "diverged" if self.num_rollbacks < self._settings.max_rollbacks else "hopeless"
+
+    def _limit(self) -> float:
+        first = self._first_loss
+        return math.inf if first is None else first + (self._settings.factor - 1) * abs(first)
+
+    def is_refused(self, base_version: int) -> bool:
+        """Whether a version was dropped by going back."""
+        return any(good < base_version < restart for good, restart in self.refused)
+
+    def _accept(self, version: int, loss: float, strategy: Strategy) -> None:
+        if self._first_loss is None:
+            self._first_loss = loss
+        if self._candidate is not None and version >= self._candidate[0]:
+            self._good, self._candidate = self._candidate, None
+        if self._candidate is None:
+            self._candidate = (strategy.version, _keep(strategy))
+
+    def roll_back(self, spec: CampaignSpec, layout: Layout, strategy: Strategy) -> tuple[Strategy, int]:
+        """A new strategy at the last good parameters, one version further, at the smaller rate; and which version
+        those parameters were."""
+        if self._good is None:
+            raise AssertionError("judge() says when there is something to go back to")
+        version, kept = self._good
+        values = read_all(_CODEC.decode(kept.data, kept.size // 2))
+        self.num_rollbacks += 1
+        self._candidate = None
+        restart = strategy.version + 1
+        self.refused.append((version, restart))
+        self._good = (restart, kept)  # the same parameters under their newest number
+        fresh = self.strategy(spec, layout, Parameters(values))
+        tensors, meta = fresh.export_state()
+        fresh.restore_state({name: np.array(array) for name, array in tensors.items()}, {**meta, "version": restart})
+        return fresh, version
+
+    def strategy(self, spec: CampaignSpec, layout: Layout, parameters: Parameters) -> Strategy:
+        """The spec's strategy at the rate that is left after the rollbacks so far."""
+        return build_strategy(slowed(spec, self._settings.rate_factor**self.num_rollbacks), layout, parameters)
+
+    def export(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """All state: arrays by name, and plain values."""
+        kept = {"good": self._good, "candidate": self._candidate}
+        tensors = {name: pair[1] for name, pair in kept.items() if pair is not None}
+        return tensors, {
+            "first_loss": self._first_loss,
+            "num_rollbacks": self.num_rollbacks,
+            "refused": [list(span) for span in self.refused],
+            "versions": {name: pair[0] for name, pair in kept.items() if pair is not None},
+        }
+
+    def restore(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """The inverse of ``export``."""
+        kept = {name: (version, np.array(tensors[name])) for name, version in meta["versions"].items()}
+        self._good, self._candidate = kept.get("good"), kept.get("candidate")
+        self._first_loss = meta["first_loss"]
+        self.num_rollbacks = meta["num_rollbacks"]
+        self.refused = [(good, restart) for good, restart in meta["refused"]]
+
+
+def _keep(strategy: Strategy) -> Kept:
+    return np.frombuffer(_CODEC.encode(strategy.parameters.values, seed=0), np.uint8)
+
+
+def slowed(spec: CampaignSpec, factor: float) -> CampaignSpec:
+    """The spec with the server's rate times ``factor``: where a strategy has one of its own, that one."""
+    if factor == 1:
+        return spec
+    aggregation, optimizer, training = spec.aggregation, spec.server_optimizer, spec.training
+    if aggregation.strategy in ("fedasync", "asyncfeded"):
+        aggregation = aggregation.model_copy(update={"mixing": aggregation.mixing * factor})
+    elif aggregation.strategy == "distillation":
+        rate = read_method_args(training, DistillationArgs).student_learning_rate * factor
+        training = training.model_copy(update={"method_args": {**training.method_args, "student_learning_rate": rate}})
+    else:
+        optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * factor})
+    return spec.model_copy(update={"aggregation": aggregation, "server_optimizer": optimizer, "training": training})

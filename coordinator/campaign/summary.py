@@ -1,0 +1,134 @@
+"""What a campaign came to: the content of ``summary.json`` and of the table at the end; a function of the state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from coordinator.campaign.state import CampaignState
+from fl_core.spec import CampaignSpec
+from fl_core.vectors.layout import Layout
+from fl_core.wire.digest import digest
+
+Summary = dict[str, Any]
+
+
+def summarise(
+    campaign: str,
+    spec: CampaignSpec,
+    state: CampaignState,
+    layout: Layout,
+    *,
+    now_ms: int = 0,
+    max_workers: int | None = None,
+    devices: Mapping[str, Any] | None = None,
+    with_digest: bool = True,
+) -> Summary:
+    """All counts and scores.
+
+    Args:
+        campaign: its id.
+        now_ms: the server's clock, for a campaign that is still running; an ended one has its own end.
+        max_workers: how many workers are named: in ``merged_by_worker`` those with the most updates; None names all.
+        devices: what ``describe_devices`` said not long ago, to be said again; None looks anew.
+        with_digest: hash the model, which takes as long as reading all of it.
+
+    Returns:
+        Plain JSON types. ``issued = merged + sum(rejected) + expired + cancelled + out`` holds; ``surplus`` counts
+        updates that answered no open task and is no part of it.
+    """
+    ledger, scores = state.ledger, state.scores
+    ended = state.phase.is_over or state.phase == "interrupted"
+    wall_seconds = state.seconds(state.ended_ms if ended else now_ms)
+    return {
+        "campaign": campaign,
+        "name": spec.campaign.name,
+        "state": state.phase.value,
+        "stop_reason": state.stop_reason,
+        "strategy": spec.aggregation.strategy,
+        "versions": state.strategy.version,
+        "issued": ledger.issued,
+        "merged": ledger.merged,
+        "rejected": dict(sorted(ledger.rejected.items())),
+        "expired": ledger.expired,
+        "cancelled": ledger.cancelled,
+        "out": ledger.out,
+        "reissued": ledger.reissued,
+        "surplus": dict(sorted(ledger.surplus.items())),
+        "wall_seconds": wall_seconds,
+        "updates_per_second": round(ledger.merged / wall_seconds, 3) if wall_seconds else 0.0,
+        "staleness": describe_staleness(state.staleness),
+        "final_accuracy": scores.accuracy,
+        "best_accuracy": scores.best_accuracy,
+        "final_loss": scores.loss,
+        "best_loss": scores.best_loss,
+        "seconds_to": dict(scores.seconds_to),
+        "rollbacks": state.guard.num_rollbacks,
+        "num_parameters": layout.num_parameters,
+        "bytes_up": state.bytes_up,
+        "bytes_down": state.bytes_down,
+        **_fruitless(state),
+        **(describe_devices(state, max_workers) if devices is None else devices),
+        **({"model_digest": digest(state.strategy.parameters.values.view("u1").data)} if with_digest else {}),
+    }
+
+
+def _fruitless(state: CampaignState) -> dict[str, Any]:
+    """What a long stretch of failures has in common; of a campaign without a result also a short one."""
+    fruitless = state.fruitless
+    if not (fruitless.is_long or (state.phase.is_over and fruitless.failures)):
+        return {}
+    return {"fruitless": fruitless.describe(state.seconds(fruitless.since_ms))}
+
+
+def describe_devices(state: CampaignState, max_workers: int | None = None) -> dict[str, Any]:
+    """Who has contributed, and what devices say of themselves: it looks at every device that ever took part."""
+    return {
+        **describe_device_scores(state.device_scores, max_workers),
+        "num_workers": len(state.merged_by_worker),
+        "merged_by_worker": dict(sorted(state.merged_by_worker.most_common(max_workers))),
+    }
+
+
+def describe_staleness(counts: Counter[int]) -> dict[str, float]:
+    """Mean and nearest-rank quantiles of a histogram.
+
+    >>> describe_staleness(Counter({0: 2, 1: 1, 9: 1}))
+    {'mean': 2.5, 'p50': 0, 'p95': 9, 'max': 9}
+    """
+    total = counts.total()
+    if not total:
+        return {"mean": 0.0, "p50": 0, "p95": 0, "max": 0}
+    return {
+        "mean": round(sum(value * count for value, count in counts.items()) / total, 4),
+        "p50": _quantile(counts, 0.5),
+        "p95": _quantile(counts, 0.95),
+        "max": max(counts),
+    }
+
+
+def describe_device_scores(scores: Mapping[str, Mapping[str, float]], max_workers: int | None = None) -> dict[str, Any]:
+    """Each device's newest scores (of the first ``max_workers`` by name), and their means over all devices.
+
+    Nothing where no method reports any.
+
+    >>> describe_device_scores({"a": {"personal_accuracy": 1.0}, "b": {"personal_accuracy": 0.5}})["device_means"]
+    {'personal_accuracy': 0.75}
+    """
+    if not scores:
+        return {}
+    names = sorted({name for row in scores.values() for name in row})
+    values = {name: [row[name] for row in scores.values() if name in row] for name in names}
+    means = {name: round(sum(found) / len(found), 4) for name, found in values.items()}
+    rounded = {worker: {k: round(v, 4) for k, v in row.items()} for worker, row in sorted(scores.items())[:max_workers]}
+    return {"device_means": means, "device_scores": rounded}
+
+
+def _quantile(counts: Counter[int], share: float) -> int:
+    wanted, seen = share * counts.total(), 0
+    for value in sorted(counts):
+        seen += counts[value]
+        if seen >= wanted:
+            return value
+    return max(counts)

@@ -1,0 +1,8 @@
+"""The program ``fedtide``: one file for each kind of command. Nothing heavy is imported before the command is known."""
+
+from __future__ import annotations
+
+from coordinator.cli import afterwards, launching, steering, watching  # each adds its commands to the group
+from coordinator.cli.group import fedtide
+
+__all__ = ["afterwards", "fedtide", "launching", "steering", "watching"]

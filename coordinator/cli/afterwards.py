@@ -1,0 +1,89 @@
+"""Commands that read a run's folder: replay, show, report, compare, export."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    pass
+from coordinator.cli.group import broker_option, fedtide, json_option, print_json
+
+
+@fedtide.command()
+@click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
+@broker_option
+@json_option
+def replay(folder: Path, broker: str, as_json: bool) -> None:
+    """Merge a campaign's recorded log again from version 0 and compare. Needs `checkpoint.keep_log = true`."""
+    from coordinator.report.replay import replay_run
+    from fl_core.broker.connection import connect
+    from fl_core.factory import add_working_directory
+
+    add_working_directory()
+    result = replay_run(folder, connect(broker))
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(
+            f"{result['entries']} entries, {result['versions']} versions, {result['merged']} updates merged: the "
+            f"model, the history and the counts are {'the same to the bit' if result['equal'] else 'NOT the same'}."
+        )
+    if not result["equal"]:
+        sys.exit(1)
+
+
+@fedtide.command()
+@click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
+@click.option("--arg", "pairs", metavar="KEY=VALUE", multiple=True, help="Replace one of `evaluation.show_args`.")
+def show(folder: Path, pairs: tuple[str, ...]) -> None:
+    """What `evaluation.show` says of a finished run's model: a text sample, translations, a heat map."""
+    from coordinator.report.show import read_pairs, show_run
+    from fl_core.factory import add_working_directory
+
+    add_working_directory()
+    click.echo(show_run(folder, read_pairs(pairs)))
+
+
+@fedtide.command()
+@click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Write report.html of a finished run again: curves, staleness, workers, ledger, faults, on one page."""
+    from coordinator.report.page import write_report
+
+    click.echo(write_report(folder))
+
+
+@fedtide.command()
+@click.argument("folders", metavar="RUN_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", "page", type=click.Path(path_type=Path), default=Path("comparison.html"), show_default=True)
+@json_option
+def compare(folders: tuple[Path, ...], page: Path, as_json: bool) -> None:
+    """Lay finished runs side by side on one page."""
+    from coordinator.report.page import compare_rows, write_comparison
+
+    if as_json:
+        return print_json(compare_rows(folders))
+    write_comparison(folders, page)
+    return click.echo(page)
+
+
+@fedtide.command()
+@click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
+@click.option("--tensorboard", metavar="DIR", type=click.Path(path_type=Path), help="Write event files into DIR/RUN.")
+@click.option("--mlflow", metavar="URI", help="Log to this MLflow tracking server or store.")
+@click.option("--follow", is_flag=True, help="Go on until the campaign ends.")
+@json_option
+def export(folder: Path, tensorboard: Path | None, mlflow: str | None, follow: bool, as_json: bool) -> None:
+    """A run's accuracy, loss, staleness and speed for TensorBoard or MLflow, while it runs or afterwards."""
+    from coordinator.report.export import export_run
+
+    result = export_run(folder, tensorboard=tensorboard, mlflow=mlflow, follow=follow)
+    if as_json:
+        return print_json(result)
+    return click.echo(
+        ", ".join(f"{result[kind]} points to {kind}" for kind in ("tensorboard", "mlflow") if kind in result)
+    )

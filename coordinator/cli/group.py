@@ -1,0 +1,73 @@
+"""The group of all commands, and the options that several of them share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fl_core.program.command_line import Discreet, FedtideCommand, config_file
+
+if TYPE_CHECKING:
+    pass
+
+BROKER_HELP = "The Redis that coordinator and workers share: redis://[USER:PASSWORD@]HOST:PORT/0."
+
+
+EXIT_WITHOUT_RESULT = 1
+
+
+DEFAULT_BROKER = "redis://127.0.0.1:6399/0"
+
+
+class _Group(Discreet, click.Group):
+    command_class = FedtideCommand
+
+
+broker_option = click.option(
+    "--broker", metavar="URL", envvar="FEDTIDE_BROKER", default=DEFAULT_BROKER, show_default=True, help=BROKER_HELP
+)
+
+
+blobs_option = click.option(
+    "--blobs",
+    metavar="HOST:PORT",
+    envvar="FEDTIDE_BLOBS",
+    default="",
+    help="A second server, for model versions and large updates: it may forget them. :PORT is on the broker's host.",
+)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fedtide")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="FEDTIDE_CONFIG",
+    is_eager=True,
+    expose_value=False,
+    callback=config_file(("broker", "out", "log_level", "port")),
+    help="TOML file with settings for all commands; flags and environment come first.",
+)
+@click.pass_context
+def fedtide(ctx: click.Context) -> None:
+    """Asynchronous federated learning over a message queue: launch, steer and watch campaigns."""
+    if ctx.default_map:  # one file serves all commands
+        ctx.default_map = {name: dict(ctx.default_map) for name in fedtide.commands}
+
+
+def print_json(value: Any) -> None:
+    from coordinator.storage.strict_json import strict_json
+
+    click.echo(strict_json(value, indent=2))
+
+
+def registry_at(broker: str) -> Any:
+    from fl_core.broker.connection import connect
+    from fl_core.broker.overview.registry import Registry
+
+    return Registry(connect(broker, timeout_seconds=5))

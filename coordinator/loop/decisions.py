@@ -1,0 +1,158 @@
+"""What the outside wants (operators, time, Ctrl-C, scores), written into the log as events before it has any effect."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from coordinator.campaign.state import CampaignState, Phase
+from coordinator.loop.evaluator import Evaluator
+from coordinator.outgoing.transaction import Transaction
+from coordinator.telemetry.timing import Timing
+from fl_core.broker.campaign import CampaignBroker
+from fl_core.broker.clock import CampaignClock
+from fl_core.errors import CampaignError
+from fl_core.program.plain_text import shown
+from fl_core.spec import CampaignSpec
+
+log = structlog.get_logger()
+
+
+class Decisions:
+    """Turns wishes into events; each of them once.
+
+    Args:
+        broker, spec, state, clock, timing: the campaign's.
+        transaction: where events go.
+        evaluator: None when the spec names no evaluation data.
+
+    Attributes:
+        interrupted: set by Ctrl-C.
+        stop_asked: an event that ends the campaign was written.
+    """
+
+    def __init__(
+        self,
+        broker: CampaignBroker,
+        spec: CampaignSpec,
+        state: CampaignState,
+        transaction: Transaction,
+        evaluator: Evaluator | None,
+        clock: CampaignClock,
+        timing: Timing,
+    ) -> None:
+        self._broker = broker
+        self._spec = spec
+        self._state = state
+        self._transaction = transaction
+        self._evaluator = evaluator
+        self._clock = clock
+        self._timing = timing
+        self._evaluated = -1
+        self._evaluation_asked = 0.0
+        self._merge_asked = -1
+        self._without_evaluation = False
+        self._log = log.bind(campaign=broker.keys.campaign)
+        self.interrupted = threading.Event()
+        self.stop_asked = False
+
+    def forget(self) -> None:
+        """What was asked for did not reach the log: ask again."""
+        self.stop_asked = False
+        self._merge_asked = -1
+
+    # -- operators -------------------------------------------------------------------------------------------------
+
+    def take_request(self, position: str, fields: Mapping[bytes, bytes]) -> None:
+        """An entry of the control stream."""
+        body = {"control": position}
+        match fields.get(b"request", b"")[:100].decode(errors="replace"):
+            case "pause":
+                self._transaction.append("paused", body)
+            case "resume":
+                self._transaction.append("resumed", body)
+            case "stop":
+                self._transaction.append("stopped", {"reason": "asked", **body})
+            case "readmit":
+                self._readmit(fields.get(b"argument", b"")[:100].decode(errors="replace"), position)
+            case other:
+                self._log.warning("unknown request", request=shown(other, 60))
+
+    def _readmit(self, position: str, control: str) -> None:
+        parked = self._broker.parked(position)
+        body: dict[str, Any] = {"task": 0, "reason": "", "header": b"", "payload": b""}
+        if parked is None or parked.task is None or not parked.has_payload:
+            self._log.warning("cannot be readmitted", parked=position, reason="gone, too large, or ended no task")
+        else:
+            body = {"task": parked.task, "reason": parked.reason, "header": parked.header, "payload": parked.payload}
+            self._transaction.add(self._broker.unpark_commands(position))
+        # The request is answered in any case: it must not be taken again after a crash.
+        self._transaction.append("readmitted", {"control": control, **body})
+
+    # -- scores, time, Ctrl-C --------------------------------------------------------------------------------------
+
+    def take(self) -> None:
+        """Look at everything that may have happened since the last turn.
+
+        Raises:
+            CampaignError: the evaluation cannot work.
+        """
+        if self._evaluator is not None:
+            for result in self._evaluator.take_results():
+                self._timing.add_evaluation(time.monotonic() - self._evaluation_asked)
+                body = {"version": result.version, "loss": result.loss, "accuracy": result.accuracy}
+                self._transaction.append("evaluated", {**body, "num_examples": result.num_examples})
+            if self._evaluator.error is not None and not self._without_evaluation:
+                self._do_without_evaluation(self._evaluator.error, died=self._evaluator.died)
+        if self.stop_asked or not self._state.opened_ms:
+            return
+        self._merge_if_due()
+        limit = self._spec.stop.seconds
+        if self.interrupted.is_set():
+            self.stop_asked = True
+            self._transaction.append("interrupted", {"control": ""})
+        elif limit is not None and self._clock.now_ms() - self._state.opened_ms >= limit * 1000:
+            self.stop_asked = True
+            self._transaction.append("stopped", {"reason": "seconds", "control": ""})
+
+    def _do_without_evaluation(self, reason: str, *, died: bool) -> None:
+        """Code that raises has to be mended. A process that dies again and again may have met a limit of this machine:
+        a campaign whose end does not depend on scores goes on without them."""
+        if self.stop_asked or not self._state.accepts:
+            return  # the end says what was left out
+        stop = self._spec.stop
+        if not died:
+            raise CampaignError(reason)
+        if stop.accuracy is not None or stop.loss is not None:
+            key = "stop.accuracy" if stop.accuracy is not None else "stop.loss"
+            raise CampaignError(f"{reason} {key} needs evaluations; mend the cause and go on with --resume.")
+        self._without_evaluation = True
+        self._log.warning("going on without evaluations, and without the guard that needs them", reason=reason)
+
+    def _merge_if_due(self) -> None:
+        """Semi-asynchronous: what waits in the buffer is merged after ``max_wait_seconds``, full or not."""
+        state, patience = self._state, self._spec.aggregation.max_wait_seconds
+        if patience is None or not state.strategy.buffer_count or state.strategy.version <= self._merge_asked:
+            return
+        if self._clock.now_ms() - state.buffered_since_ms >= patience * 1000:
+            self._merge_asked = state.strategy.version
+            self._transaction.append("merge_due", {"version": state.strategy.version})
+
+    # -- evaluation ------------------------------------------------------------------------------------------------
+
+    def ask_for_evaluation(self, published: int) -> None:
+        """Have the newest version scored, if it is time and the evaluator is free."""
+        if self._evaluator is None or self._evaluator.busy or self._state.phase not in (Phase.RUNNING, Phase.PAUSED):
+            return
+        if self._evaluated < 0 or published >= self._evaluated + self._spec.evaluation.every_versions:
+            self._evaluated = published
+            self.evaluate_now(self._evaluator)
+
+    def evaluate_now(self, evaluator: Evaluator) -> None:
+        """Have the newest version scored."""
+        self._evaluation_asked = time.monotonic()
+        evaluator.request()

@@ -1,0 +1,266 @@
+"""Scores versions in a process of its own, so that evaluating never delays a merge.
+
+The first process is forked before the coordinator starts a thread: it inherits torch and the model instead of importing
+and building them again. One that is killed is replaced by a new interpreter, which has to do both, because by then
+there are threads and connections that a fork would copy. Each reads versions from the broker as a worker would, always
+the newest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import structlog
+import torch
+
+from coordinator.loop.outage import Outage
+from fl_core.broker.bulk import versions
+from fl_core.broker.bulk.places import Places
+from fl_core.broker.connection import connect
+from fl_core.broker.keys import CampaignKeys
+from fl_core.codecs import down_codec
+from fl_core.codecs.model_payload import decode_version
+from fl_core.errors import BrokerError, FedtideError, InvariantError, MissingBlob
+from fl_core.factory import call
+from fl_core.models.build import build_model
+from fl_core.program.logs import configure_logs
+from fl_core.program.process import end_with_parent, how_it_ended
+from fl_core.spec import CampaignSpec
+from fl_core.user_code import RAISED, describe, frames
+from fl_core.vectors import Parameters
+from fl_core.vectors.layout import Layout
+
+log = structlog.get_logger()
+
+MAX_DEATHS = 3
+"""So many processes in a row may die over one evaluation."""
+FIRST_PAUSE_SECONDS = 0.5
+LAST_PAUSE_SECONDS = 30.0
+FIRST_WORD_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One version's scores; ``accuracy`` is None where the task has none."""
+
+    version: int
+    loss: float
+    accuracy: float | None
+    num_examples: int
+
+
+class Evaluator:
+    """The coordinator's handle on the evaluating process. All of it belongs to one thread, the one that made it.
+
+    A process that dies (killed, out of memory, a crash below Python) is replaced after a pause that doubles, and what
+    it was asked for is asked again. ``MAX_DEATHS`` in a row without an answer are the end of evaluating.
+
+    Args:
+        campaign, url: where versions are read from.
+        blobs_place: the server for blobs, where they may be as well; empty for none.
+        spec: the campaign's, with ``evaluation.data`` set.
+        model, layout: the model, as built by the coordinator.
+
+    Attributes:
+        busy: a request is under way.
+        error: why there will be no more scores, in one sentence; None while all is well.
+        died: the reason is that the process died again and again; otherwise code that the spec names raised.
+    """
+
+    def __init__(
+        self,
+        campaign: str,
+        url: str,
+        spec: CampaignSpec,
+        model: torch.nn.Module,
+        layout: Layout,
+        blobs_place: str = "",
+    ) -> None:
+        self._campaign, self._url, self._spec, self._blobs_place = campaign, url, spec, blobs_place
+        self._deaths = 0
+        self._again_at: float | None = None
+        self._asked_at = self._next_word = 0.0
+        self.busy = False
+        self.error: str | None = None
+        self.died = False
+        self._begin("fork", model, layout)
+
+    def _begin(self, method: str, model: torch.nn.Module | None = None, layout: Layout | None = None) -> None:
+        context: Any = multiprocessing.get_context(method)
+        self._connection, far = context.Pipe()
+        # Only a forked child has our end of the pipe as well, and has to close it.
+        ours = self._connection if method == "fork" else None
+        arguments = (far, ours, self._campaign, self._url, self._blobs_place, self._spec, model, layout, os.getpid())
+        self._process: BaseProcess = context.Process(target=_serve, args=arguments, name="evaluator")
+        self._process.start()
+        far.close()
+        self._poll = select.poll()
+        self._poll.register(self._connection, select.POLLIN)
+
+    @property
+    def pid(self) -> int:
+        """The present process."""
+        return self._process.pid or 0
+
+    def request(self) -> None:
+        """Ask for the scores of the newest version."""
+        if self.busy:
+            raise InvariantError("an evaluation was asked for while another was under way")
+        self.busy = True
+        self._asked_at = time.monotonic()
+        self._next_word = self._asked_at + FIRST_WORD_SECONDS
+        self._ask()
+
+    def _ask(self) -> None:
+        with contextlib.suppress(OSError):  # it has died, which is seen next
+            self._connection.send("newest")
+
+    def take_results(self) -> list[Evaluation]:
+        """The evaluations that were finished since the last call; looks after the process as well."""
+        results: list[Evaluation] = []
+        if self.error is not None:
+            return results
+        if self._again_at is not None:
+            self._replace_when_due()
+            return results
+        while self.error is None and self._poll.poll(0):
+            try:
+                kind, value = self._connection.recv()
+            except (EOFError, OSError):
+                self._note_death()
+                break
+            if kind == "error":
+                self.error, trace = value
+                if trace:
+                    log.error("the evaluation failed", traceback=trace)
+            else:
+                results.append(Evaluation(*value))
+                self.busy, self._deaths = False, 0
+        self._say_if_it_takes_long()
+        return results
+
+    def _note_death(self) -> None:
+        self._connection.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        how = how_it_ended(self._process.exitcode)
+        self._deaths += self.busy
+        if self._deaths >= MAX_DEATHS:
+            self.error = f"the evaluating process died {self._deaths} times in a row over one evaluation: it {how}."
+            self.died = True
+            return
+        pause = FIRST_PAUSE_SECONDS * 2**self._deaths
+        log.warning("the evaluating process has ended; starting another", it=how, seconds=pause)
+        self._again_at = time.monotonic() + pause
+
+    def _replace_when_due(self) -> None:
+        if self._again_at is None or time.monotonic() < self._again_at:
+            return
+        self._again_at = None
+        try:
+            self._begin("spawn")
+        except OSError as error:
+            log.warning("no evaluating process can be started; trying again", reason=str(error))
+            self._again_at = time.monotonic() + LAST_PAUSE_SECONDS
+            return
+        if self.busy:
+            self._ask()
+
+    def _say_if_it_takes_long(self) -> None:
+        if self.busy and time.monotonic() >= self._next_word:
+            seconds = time.monotonic() - self._asked_at
+            self._next_word = self._asked_at + 2 * seconds
+            log.warning("an evaluation takes long; versions are merged meanwhile", seconds=round(seconds))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _serve(
+    connection: Connection,
+    parents_end: Connection | None,
+    campaign: str,
+    url: str,
+    blobs_place: str,
+    spec: CampaignSpec,
+    model: torch.nn.Module | None,
+    layout: Layout | None,
+    parent: int,
+) -> None:
+    """The process: answer each request with the newest version's scores, until the coordinator ends."""
+    end_with_parent(parent)
+    if parents_end is not None:
+        parents_end.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    evaluation = f"evaluation.data = {spec.evaluation.data!r}"
+    try:
+        if model is None or layout is None:  # a new interpreter
+            configure_logs()
+            torch.set_num_threads(1)
+            model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
+            layout = Layout.of(model)
+        places = Places(connect(url), [blobs_place])
+        _answer(connection, places, CampaignKeys(campaign), spec, model, layout)
+    except (EOFError, BrokenPipeError):
+        return
+    except FedtideError as error:
+        connection.send(("error", (str(error), "")))
+    except RAISED as error:
+        said = f"{evaluation}: the evaluation raised {describe(error, spec.evaluation.data or '')}; mend it."
+        connection.send(("error", (said, frames(error))))
+
+
+def _answer(
+    connection: Connection,
+    places: Places,
+    keys: CampaignKeys,
+    spec: CampaignSpec,
+    model: torch.nn.Module,
+    layout: Layout,
+) -> None:
+    from fl_core.training.device import pick_device
+    from fl_core.training.evaluation import evaluate
+
+    evaluation = spec.evaluation
+    data = evaluation.data or ""
+    dataset = call(data, evaluation.data_args, "evaluation.data")
+    device = pick_device()
+    model.to(device)
+    while True:
+        connection.recv()
+        head, payload = _newest(places, keys)
+        parameters = Parameters(decode_version(down_codec(head.codec), layout, payload))
+        layout.load_into(model, parameters)
+        scores = evaluate(
+            model, dataset, spec.training.loss, evaluation.batch_size, device,
+            factory=spec.model.factory, data=("evaluation.data", data),
+        )  # fmt: skip
+        connection.send(("scores", (head.version, scores.loss, scores.accuracy, scores.num_examples)))
+
+
+def _newest(places: Places, keys: CampaignKeys) -> tuple[Any, memoryview]:
+    outage = Outage()
+    while True:
+        try:
+            return versions.read_newest(places, keys)
+        except (BrokerError, MissingBlob) as error:
+            if outage.is_worth_a_word():
+                log.warning("evaluation waits for the broker", reason=str(error))
+            time.sleep(outage.next_pause())

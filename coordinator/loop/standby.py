@@ -1,0 +1,98 @@
+"""Another's lease, watched by this machine's monotonic clock: the server's may jump, and its expiry with it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import structlog
+
+from coordinator.loop.lease_keeper import LEASE_SECONDS
+from fl_core.broker.lease import Writer
+from fl_core.errors import CampaignError, FencedOut
+
+LOOK_SECONDS = 1.0
+# A holder keeps its lease three times in its life, and each time moves its end.
+MOVED_SECONDS = 0.5
+DEAD_SECONDS = LEASE_SECONDS + 2.0
+# A lease that ends while its holder lives (the server's clock went forward) is taken again within so many seconds.
+RETAKEN_SECONDS = 2.5
+
+log = structlog.get_logger()
+
+
+class LeaseWatch:
+    """Tells a lease that somebody keeps from one that was left behind.
+
+    Attributes:
+        holder: who has the lease as of the last look; None where nobody has it.
+        last_holder: who had it last.
+        kept: that one was seen keeping it.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._ends = self._since = self._seen = 0.0
+        self.holder: str | None = None
+        self.last_holder = ""
+        self.kept = False
+
+    def look(self) -> None:
+        """Look once.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        holder, left_ms = self._writer.holder(), self._writer.left_ms()
+        now = time.monotonic()
+        self.holder = holder
+        if holder is None:
+            return
+        ends = now + left_ms / 1000 if left_ms >= 0 else 0.0
+        if holder != self.last_holder:
+            self.kept = False
+            self._since = now
+        elif abs(ends - self._ends) > MOVED_SECONDS:
+            self._since = now  # by its holder, or by a jump of the server's clock, which happens once
+            self.kept = self.kept or ends > self._ends
+        self.last_holder, self._ends, self._seen = holder, ends, now
+
+    @property
+    def is_dead(self) -> bool:
+        """Nobody has kept this lease for longer than one lasts."""
+        return self.holder is not None and time.monotonic() - self._since > DEAD_SECONDS
+
+    @property
+    def may_come_back(self) -> bool:
+        """The lease has just ended, and the holder that kept it has not had the time to notice."""
+        return self.holder is None and self.kept and time.monotonic() - self._seen < RETAKEN_SECONDS
+
+
+def retake_lease(writer: Writer, floor: int, interrupted: threading.Event) -> None:
+    """Hold the lease again after a server lost data, and perhaps the lease with it.
+
+    A server that went back in time may name an earlier holder. If that one is dead, its lease is waited out.
+
+    Args:
+        writer: a coordinator's, which held the lease until now.
+        floor: the highest fence in the checkpoints.
+        interrupted: ends the waiting.
+
+    Raises:
+        FencedOut: another coordinator lives.
+        CampaignError: interrupted.
+        BrokerUnavailable: try again.
+    """
+    if floor > writer.fence:
+        raise FencedOut(
+            f"campaign {writer.campaign} has passed to another coordinator, whose checkpoint is here; this one ends."
+        )
+    watch = LeaseWatch(writer)
+    while not writer.acquire(max(floor, writer.fence)):
+        watch.look()
+        if watch.kept:
+            raise FencedOut(f"campaign {writer.campaign} has passed to {watch.holder}; this coordinator ends.")
+        if watch.holder is not None and watch.is_dead:
+            writer.evict(watch.holder)
+        elif interrupted.wait(LOOK_SECONDS):
+            raise CampaignError(f"interrupted while {watch.holder} had the campaign's lease; go on with --resume.")

@@ -1,0 +1,124 @@
+"""The look, once a second, at what no entry of the log tells: workers, doorbells, the server's clock and its memory.
+
+What follows from it goes into the log as an event, or is rung for; what proves that the server has lost data is raised.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from coordinator.campaign.identity import Identity
+from coordinator.campaign.ledger import OpenTask
+from coordinator.campaign.state import CampaignState, Phase
+from coordinator.loop.evictions import Evictions
+from coordinator.outgoing.dispatcher import Dispatcher
+from coordinator.outgoing.stalls import Stalls
+from coordinator.outgoing.transaction import MAX_TASKS, Transaction
+from coordinator.telemetry.feed import Feed
+from coordinator.telemetry.status import StatusBoard
+from fl_core.broker.clock import CampaignClock
+from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS
+from fl_core.spec import CampaignSpec
+from fl_core.wire.log_entry import order
+
+# After the broker was away, workers need so long to come back to it.
+RETURN_SECONDS = 4.0
+MAX_NAMED_LOST = 20
+
+log = structlog.get_logger()
+
+
+class Surveyor:
+    """Looks, and says what is to be done.
+
+    Args:
+        identity, spec, state, clock: the campaign's.
+        transaction, board, feed: who is told.
+        dispatcher, stalls, evictions: who looks at what.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        spec: CampaignSpec,
+        state: CampaignState,
+        transaction: Transaction,
+        clock: CampaignClock,
+        board: StatusBoard,
+        feed: Feed,
+        dispatcher: Dispatcher,
+        stalls: Stalls,
+        evictions: Evictions,
+    ) -> None:
+        self._identity = identity
+        self._spec = spec
+        self._state = state
+        self._transaction = transaction
+        self._clock = clock
+        self._board = board
+        self._feed = feed
+        self._dispatcher = dispatcher
+        self._stalls = stalls
+        self._evictions = evictions
+        self._judge_after = 0.0
+        self._log = log.bind(campaign=identity.campaign)
+
+    def wait_for_beats(self, at_least_seconds: float = 0.0) -> None:
+        """Nothing is said of workers before each of them has had the time to beat again."""
+        seconds = max(at_least_seconds, self._spec.dispatch.lease_seconds) + RETURN_SECONDS
+        self._judge_after = max(self._judge_after, time.monotonic() + seconds)
+
+    def look(self) -> None:
+        """Look once.
+
+        Raises:
+            LostData: the server has less of the campaign than it had.
+            BrokerUnavailable: look again.
+        """
+        if self._clock.read():
+            self.wait_for_beats(IDLE_BEAT_SECONDS)
+        self._correct_time()
+        now_ms = self._clock.now_ms()
+        self._board.live_workers = self._dispatcher.look_at_queues()
+        judge = time.monotonic() >= self._judge_after
+        if judge and self._state.opened_ms:
+            self._feed.note_workers(self._dispatcher.present, self._state.seconds(now_ms))
+        self._evictions.look()
+        self._stalls.look(self._state, self._transaction.sequence)
+        survey = self._dispatcher.survey(
+            self._state.ledger,
+            now_ms=now_ms,
+            server_ms=self._clock.server_ms(),
+            judge_workers=judge,
+            caught_up=self._stalls.take_caught_up(),
+        )
+        self._board.claimed = survey.claimed
+        self._reissue(survey.lost)
+        if survey.silent and self._state.phase == Phase.RUNNING:
+            self._log.info("ringing again", tasks=len(survey.silent))
+            self._stalls.look_at_rung(survey.silent, self._state)
+            self._transaction.ring(survey.silent)
+
+    def _correct_time(self) -> None:
+        """Have the log's time follow, where a jump of the server's clock has taken it away from the campaign's."""
+        state = self._state
+        if not state.opened_ms or not state.accepts or self._transaction.sequence != state.sequence:
+            return
+        shift_ms = self._clock.correction_ms(state.clock_shift_ms, order(state.position)[0])
+        if shift_ms is not None:
+            self._transaction.append("clock", {"shift_ms": shift_ms})
+
+    def _reissue(self, lost: list[tuple[OpenTask, str, str]]) -> None:
+        for start in range(0, len(lost), MAX_TASKS):
+            if start:
+                self._transaction.commit()
+            for task, queue, reason in lost[start : start + MAX_TASKS]:
+                body = {"task": task.number, "attempt": task.attempt, "queue": queue, "reason": reason}
+                self._transaction.append("reissued", body)
+        for task, _, reason in lost[:MAX_NAMED_LOST]:
+            name = self._identity.task_id(task.number)
+            self._log.warning("task lost", task=name, attempt=task.attempt, reason=reason)
+        if more := lost[MAX_NAMED_LOST:]:
+            self._log.warning("more tasks lost", tasks=len(more), reasons=sorted({reason for _, _, reason in more}))

@@ -1,0 +1,73 @@
+"""What `fedtide queues` and `fedtide workers` look at: read-only, a bounded number of reads."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fl_core.broker.connection import connect
+from fl_core.broker.overview.registry import Registry
+from fl_core.broker.overview.roster import Roster
+
+SAMPLE_SECONDS = 1.0
+
+
+def look_at_workers(broker: str) -> list[dict[str, Any]]:
+    """One row per registered worker, the most recently seen first.
+
+    Raises:
+        BrokerUnavailable: nothing is known.
+    """
+    return [
+        {
+            "worker": seen.beat.worker,
+            "alive": seen.is_alive,
+            "state": seen.beat.state if seen.is_alive else "silent",
+            "holding": seen.beat.holding,
+            "silent_seconds": round(seen.silent_seconds, 1),
+            "queues": list(seen.beat.queues),
+            "done": seen.beat.num_done,
+            "failed": seen.beat.num_failed,
+            "trouble": seen.beat.trouble,
+            "bytes_up": seen.beat.bytes_up,
+            "bytes_down": seen.beat.bytes_down,
+            "threads": seen.beat.threads,
+            "device": seen.beat.device,
+            "host": seen.beat.host,
+            "pid": seen.beat.pid,
+        }
+        for seen in Roster(connect(broker, timeout_seconds=5)).present()
+    ]
+
+
+def look_at_queues(registry: Registry, broker: str) -> list[dict[str, Any]]:
+    """One row per queue; rates are measured over one second, waits are those of the last hundred or more claims.
+
+    Raises:
+        BrokerUnavailable: nothing is known.
+    """
+    first, started = {queue.name: queue for queue in registry.queues()}, time.monotonic()
+    time.sleep(SAMPLE_SECONDS)
+    second, seconds = registry.queues(), time.monotonic() - started
+    live = Roster(connect(broker, timeout_seconds=5)).count_live([queue.name for queue in second])
+    busy: dict[str, int] = {}
+    for row in look_at_workers(broker):
+        for queue in row["queues"] if row["alive"] else ():
+            busy[queue] = busy.get(queue, 0) + bool(row["holding"])
+    rows = []
+    for queue in second:
+        before = first.get(queue.name, queue)
+        rows.append(
+            {
+                "queue": queue.name,
+                "depth": queue.depth,
+                "oldest_seconds": round(queue.oldest_seconds, 1),
+                "in_flight": busy.get(queue.name, 0),
+                "workers": live[queue.name],
+                "arrivals_per_second": round((queue.published - before.published) / seconds, 2),
+                "departures_per_second": round((queue.claimed - before.claimed) / seconds, 2),
+                "wait_p50_seconds": queue.wait_quantile(0.5),
+                "wait_p95_seconds": queue.wait_quantile(0.95),
+            }
+        )
+    return rows

@@ -1,0 +1,64 @@
+"""The order: how a campaign's tasks are to be done, written once at the broker and again where it changes."""
+
+from __future__ import annotations
+
+from fl_core.broker.bulk.versions import order_commands
+from fl_core.broker.keys import CampaignKeys
+from fl_core.spec import CampaignSpec
+from fl_core.training.schedule import plateau_factor
+from fl_core.vectors.layout import Layout
+from fl_core.wire.messages import TrainOrder
+
+
+class Orders:
+    """Knows what is written; a worker has the order from its claim, and keeps it by its digest.
+
+    Args:
+        keys, spec, layout: the campaign's.
+        sends: what devices send back.
+    """
+
+    def __init__(self, keys: CampaignKeys, spec: CampaignSpec, layout: Layout, sends: str) -> None:
+        self._keys = keys
+        self._spec = spec
+        self._layout = layout
+        self._sends = sends
+        self._training = spec.training.model_dump(mode="json")
+        self._written: int | None = None
+
+    def forget(self) -> None:
+        """It is not known what is written."""
+        self._written = None
+
+    @property
+    def written(self) -> TrainOrder | None:
+        """What is written; None where that is not known."""
+        return None if self._written is None else self.order(self._written)
+
+    def commands(self, num_plateaus: int) -> list[list[str | bytes]]:
+        """The Redis commands that write the order, if it is not written yet.
+
+        Args:
+            num_plateaus: how often the campaign's learning rate was lowered.
+        """
+        if num_plateaus == self._written:
+            return []
+        self._written = num_plateaus
+        return order_commands(self._keys, self.order(num_plateaus))
+
+    def order(self, num_plateaus: int) -> TrainOrder:
+        """The order as it stands after so many plateaus."""
+        spec = self._spec
+        return TrainOrder(
+            campaign=self._keys.campaign,
+            timeout_seconds=spec.dispatch.task_timeout_seconds,
+            model_factory=spec.model.factory,
+            model_args=spec.model.args,
+            model_buffers=dict(spec.model.buffers),
+            layout_digest=self._layout.digest,
+            training=self._training,
+            learning_rate_factor=plateau_factor(spec.training, num_plateaus),
+            codec=spec.codec.name,
+            codec_args=spec.codec.args,
+            sends=self._sends,
+        )

@@ -1,0 +1,246 @@
+"""Publishes versions, sees to it that the newest can be fetched, and drops those that nobody needs any more."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from coordinator.outgoing.device_view import DeviceView
+from coordinator.outgoing.transaction import Transaction
+from coordinator.telemetry.timing import Timing
+from fl_core.aggregation import Strategy
+from fl_core.broker.bulk import versions
+from fl_core.broker.bulk.patches import Patch, chain_commands, drop_old_patches, write_patch
+from fl_core.broker.bulk.places import Places
+from fl_core.broker.connection import Client
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.overview import leftovers
+from fl_core.broker.tasks import INLINE_MODEL_BYTES, Head
+from fl_core.codecs import codec
+from fl_core.codecs.model_payload import encode_version
+from fl_core.errors import BrokerError
+from fl_core.vectors import FloatArray
+from fl_core.vectors.layout import Layout
+from fl_core.wire.digest import digest
+from fl_core.wire.messages import TrainOrder
+
+KEPT_VERSIONS = 3
+# So many versions, or bytes of them, may come between two looks at which old ones are dropped.
+CROWD_VERSIONS = 4
+CROWD_BYTES = 8 * 2**20
+FIRST_PAUSE_SECONDS = 2.0
+LAST_PAUSE_SECONDS = 60.0
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """Writes a version's bytes at once and moves the pointer with the next commit.
+
+    Versions go to the server for blobs, if there is one. While that is away they go to the broker: it costs time, and
+    nothing else. A version that the server for blobs has forgotten (it was restarted) is published again.
+
+    Args:
+        client: the broker's.
+        keys, layout, timing: the campaign's.
+        place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
+        take_updates: large updates go there as well.
+        codec_name: how versions are written.
+
+    Attributes:
+        published: the newest version that can be fetched; -1 before the first.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        keys: CampaignKeys,
+        layout: Layout,
+        timing: Timing,
+        place: str = "",
+        *,
+        take_updates: bool = False,
+        codec_name: str = "fp32",
+    ) -> None:
+        self._client = client
+        self._places = Places(client, [place])
+        self._keys = keys
+        self._layout = layout
+        self._timing = timing
+        self._place = place
+        # Patches go to devices that hold an earlier version; what is published whole beside them is fp32.
+        self._view = DeviceView(layout) if codec_name == "int8" else None
+        self._codec = codec("fp32" if self._view is not None else codec_name)
+        self._updates = place if take_updates else ""
+        self._head: Head | None = None
+        self._doubted: tuple[Head | None, TrainOrder | None] | None = None
+        self._since_drop = 0
+        self._retry_at = 0.0
+        self._pause = FIRST_PAUSE_SECONDS
+        self.published = -1
+
+    def publish(self, strategy: Strategy, transaction: Transaction, *, exact: bool = False) -> None:
+        """Publish the version that the strategy stands at.
+
+        Args:
+            exact: to the last bit, also where devices get patches.
+
+        Raises:
+            BrokerUnavailable: publish again.
+        """
+        started = time.perf_counter()
+        values, version = strategy.parameters.values, strategy.version
+        held, patch = self._head, None
+        if self._view is not None and values.nbytes > INLINE_MODEL_BYTES:
+            values, patch = self._seen_by_devices(self._view, values, version, exact)
+        payload = encode_version(self._codec, self._layout, values, version)
+        if self._view is not None and held is None:  # an earlier coordinator's chain ends here
+            transaction.add(drop_old_patches(self._client, self._places, self._keys, max_bytes=0))
+        try:
+            self._head = self._write(version, payload)
+            # A model that has not changed is the version that devices have.
+            if patch is not None and held is not None and held.digest != self._head.digest:
+                self._lead_on(held, self._head, patch, transaction)
+        except BaseException:
+            if self._view is not None:
+                self._view.forget()
+            raise
+        transaction.add(versions.publish_commands(self._keys, self._head))
+        self.published = version
+        self._since_drop += 1
+        self._timing.add_publish(time.perf_counter() - started)
+
+    def _seen_by_devices(
+        self, view: DeviceView, values: FloatArray, version: int, exact: bool
+    ) -> tuple[FloatArray, memoryview | None]:
+        """What is published for a version: the view, and the patch that leads to it if there is one."""
+        if exact:
+            return view.begin(values), None
+        if view.values is not None and self._head is not None and self._head.version == version:
+            return view.values, None  # the same once more
+        patch = view.follow(values, version)
+        return (values if view.values is None else view.values), patch
+
+    def _lead_on(self, held: Head, head: Head, payload: memoryview, transaction: Transaction) -> None:
+        patch = Patch(head.digest, head.version, len(payload), digest(payload), DeviceView.codec, head.place)
+        try:
+            write_patch(self._places, self._keys, patch, payload)
+        except BrokerError as error:
+            log.debug("a patch is not written; devices fetch the version", version=head.version, reason=str(error))
+        else:
+            transaction.add(chain_commands(self._keys, held.digest, patch))
+
+    def _write(self, version: int, payload: memoryview) -> Head:
+        # A small model comes with the answer to a claim, which only the broker can give.
+        if self._place and len(payload) > INLINE_MODEL_BYTES and time.monotonic() >= self._retry_at:
+            try:
+                head = self._write_to(version, payload, place=self._place, updates=self._updates)
+            except BrokerError as error:
+                self._give_up_for_now(error)
+            else:
+                self._pause = FIRST_PAUSE_SECONDS
+                return head
+        return self._write_to(version, payload)
+
+    def _write_to(self, version: int, payload: memoryview, *, place: str = "", updates: str = "") -> Head:
+        return versions.write_version(
+            self._places, self._keys, version, payload, place=place, updates=updates, codec=self._codec.name
+        )
+
+    def _give_up_for_now(self, error: BrokerError) -> None:
+        log.warning(
+            "the server for blobs does not serve; versions go to the broker meanwhile",
+            blobs=self._place, reason=str(error), next_try_seconds=self._pause,
+        )  # fmt: skip
+        self._retry_at = time.monotonic() + self._pause
+        self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause)
+
+    def is_led_astray(self, order: TrainOrder | None) -> bool:
+        """Whether the pointer or the order at the broker was changed by somebody else; the version is then published
+        again. Both are seen at two looks, since a change of ours may be on its way at one of them.
+
+        Args:
+            order: what should be written there; None where that is not known.
+        """
+        try:
+            fine = self._head is None or versions.is_shown(self._client, self._keys, self._head, order)
+        except BrokerError:
+            return False
+        seen, self._doubted = self._doubted, None if fine else (self._head, order)
+        if fine or seen is None or seen[0] is not self._head or seen[1] != order:
+            return False
+        log.warning("publishing again: the pointer or the order was changed by somebody else", version=self.published)
+        self.published, self._doubted = -1, None
+        return True
+
+    def look(self) -> None:
+        """Have the newest version published again if workers cannot fetch it any more."""
+        if self._head is None:
+            return
+        try:
+            whole = versions.is_whole(self._places, self._keys, self._head)
+        except BrokerError as error:
+            if not self._head.place:
+                raise
+            self._give_up_for_now(error)
+            whole = False
+        if not whole:
+            server = "the server for blobs" if self._head.place else "the broker"
+            log.warning(f"publishing again: {server} has lost the version", version=self.published)
+            self.published = -1
+
+    def sweep(self) -> None:
+        """Drop the bytes of versions that an earlier coordinator wrote and never pointed to.
+
+        Raises:
+            BrokerUnavailable: some may be left.
+        """
+        known = versions.known(self._client, self._keys) | {self.published}
+        for place in {"", self._place}:
+            try:
+                count = leftovers.sweep(self._places.at(place), self._keys, known)
+            except BrokerError as error:
+                if not place:
+                    raise
+                log.debug("a server for blobs is not swept", place=place, reason=str(error))
+                continue
+            if count:
+                log.info("dropped what an earlier coordinator had written and not published", chunks=count)
+
+    def drop_all(self, *, keep_payloads: bool) -> None:
+        """The campaign is over: drop everything bulky, also what a worker fetches and what nobody knows of.
+
+        Raises:
+            BrokerUnavailable: some may be left.
+        """
+        for place in {"", self._place}:
+            try:
+                leftovers.drop_bulk(self._places.at(place), self._keys, keep_payloads=keep_payloads)
+            except BrokerError as error:
+                if not place:
+                    raise
+                log.warning("a server for blobs keeps what the campaign left there", place=place, reason=str(error))
+
+    @property
+    def is_crowded(self) -> bool:
+        """So much was published since old versions were dropped that it should be done now."""
+        num_bytes = 0 if self._head is None else self._head.num_bytes
+        return self._since_drop >= CROWD_VERSIONS and self._since_drop * num_bytes >= CROWD_BYTES
+
+    def drop_old(self, transaction: Transaction, kept: int = KEPT_VERSIONS) -> None:
+        """Drop all but the newest versions, and those that a worker is fetching.
+
+        Raises:
+            BrokerUnavailable: nothing is dropped.
+        """
+        self._since_drop = 0
+        for old in versions.droppable(self._client, self._keys, kept):
+            try:
+                versions.drop_elsewhere(self._places, self._keys, old)
+            except BrokerError:
+                continue  # tried again at the next look
+            transaction.add(versions.drop_commands(self._keys, old))
+        if self._view is not None and self._head is not None:
+            max_bytes = self._head.num_bytes if kept else 0
+            transaction.add(drop_old_patches(self._client, self._places, self._keys, max_bytes))

@@ -1,0 +1,170 @@
+"""What one turn of the coordinator wants written: commands, events and doorbells, sent as one fenced transaction."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from coordinator.campaign.identity import Identity
+from coordinator.campaign.ledger import OpenTask
+from coordinator.telemetry.spans import Traces
+from fl_core.broker.campaign import CampaignBroker
+from fl_core.broker.clock import CampaignClock
+from fl_core.broker.doorbell.message import ring_commands
+from fl_core.broker.lease import Command, LostData, Unanswered, Writer
+from fl_core.broker.records import OpenRow
+from fl_core.errors import BrokerUnavailable
+from fl_core.program.crash_points import crash_point
+from fl_core.wire.events import CampaignEvent
+from fl_core.wire.messages import TaskCall
+
+# So many tasks are opened, closed and rung for at once: a few milliseconds of the server.
+MAX_TASKS = 500
+
+
+class Transaction:
+    """Collects until :meth:`commit`, which is to be repeated when the broker is away.
+
+    What was sent and not answered is sent again as it was, before anything else: the server knows it by its mark, and
+    it takes effect once.
+
+    Args:
+        broker, writer, identity, clock: the campaign's.
+        traces: where the tasks' spans are told; None for nowhere.
+
+    Attributes:
+        sequence: of the last event that was added.
+        issued: number of the last task that was added.
+    """
+
+    def __init__(
+        self,
+        broker: CampaignBroker,
+        writer: Writer,
+        identity: Identity,
+        clock: CampaignClock,
+        traces: Traces | None = None,
+    ) -> None:
+        self._broker = broker
+        self._writer = writer
+        self._identity = identity
+        self._clock = clock
+        self._traces = traces
+        self._commands: list[Command] = []
+        self._unanswered: list[Command] = []
+        self._to_close: list[int] = []
+        self._to_open: dict[int, OpenTask] = {}
+        self._to_ring: list[OpenTask] = []
+        self.sequence = 0
+        self.issued = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits to be written."""
+        return not (self._commands or self._unanswered or self._to_close or self._to_open or self._to_ring)
+
+    def go_on_from(self, sequence: int, issued: int) -> None:
+        """Number events and tasks after these."""
+        self.sequence, self.issued = sequence, issued
+
+    def clear(self) -> None:
+        """Forget what was not written."""
+        self._commands = []
+        self._unanswered = []
+        self._to_close, self._to_open, self._to_ring = [], {}, []
+
+    def add(self, commands: Iterable[Command]) -> None:
+        """Write these as well."""
+        self._commands += commands
+
+    def add_in_front(self, commands: Sequence[Command]) -> None:
+        """Write these first: a server that is out of memory runs a transaction only if it begins by freeing some."""
+        self._commands[:0] = commands
+
+    def append(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Put a decision into the log."""
+        self.sequence += 1
+        event = CampaignEvent(campaign=self._identity.campaign, sequence=self.sequence, kind=kind, body=body)
+        self._commands += self._broker.event_commands(self._identity.secret, event.to_bytes())
+
+    def issue(self, queues: Sequence[str]) -> None:
+        """Put new tasks out, one on each of these queues: event, row and doorbell."""
+        now_ms = self._clock.now_ms()
+        tasks = [OpenTask(self.issued + 1 + i, 1, 0, queue, now_ms) for i, queue in enumerate(queues)]
+        self.issued += len(tasks)
+        self.append("issued", {"queues": list(queues)})
+        self.open(tasks)
+        self.ring(tasks)
+
+    def open(self, tasks: Iterable[OpenTask]) -> None:
+        """Let workers claim these tasks."""
+        self._to_open |= {task.number: task for task in tasks}
+
+    def close(self, numbers: Iterable[int]) -> None:
+        """Let nobody claim these tasks any more."""
+        for number in numbers:
+            self._to_close.append(number)
+            self._to_open.pop(number, None)
+
+    def ring(self, tasks: Iterable[OpenTask]) -> None:
+        """Put their doorbells on the queues, last of all."""
+        self._to_ring += tasks
+
+    def commit(self) -> None:
+        """Write what was collected, doorbells last: as one transaction, or as several where it concerns many tasks.
+
+        The server does nothing else during a transaction. Each leaves what a coordinator that resumes can go on from:
+        events come first, and the rows of open tasks are written again from them.
+
+        Raises:
+            FencedOut: another coordinator has taken over; nothing was written.
+            LostData: the server has lost the campaign, or a part of it; nothing was written.
+            BrokerUnavailable: commit again.
+        """
+        if self._unanswered:
+            self._send(self._unanswered, again=True)
+        while not self.is_empty:
+            self._send(self._next_batch())
+
+    def _next_batch(self) -> list[Command]:
+        batch, self._commands = self._commands, []
+        closed, self._to_close = self._to_close[:MAX_TASKS], self._to_close[MAX_TASKS:]
+        batch += self._broker.close_commands([self._identity.task_id(number) for number in closed])
+        opened = list(itertools.islice(self._to_open.values(), MAX_TASKS))
+        for task in opened:
+            del self._to_open[task.number]
+        identify, on_server_ms = self._identity.task_id, self._clock.on_server_ms
+        batch += self._broker.open_commands(
+            [OpenRow(identify(t.number), t.attempt, on_server_ms(t.issued_ms), t.queue) for t in opened]
+        )
+        batch += self._ring_commands()
+        return batch
+
+    def _ring_commands(self) -> list[Command]:
+        """Ring for the next tasks, up to one that nobody can claim yet."""
+        rung = list(itertools.takewhile(lambda task: task.number not in self._to_open, self._to_ring[:MAX_TASKS]))
+        if not rung:
+            return []
+        self._to_ring = self._to_ring[len(rung) :]
+        now_ms, identity = self._clock.now_ms(), self._identity
+        if self._traces is not None:
+            self._traces.published(rung, now_ms)
+        calls = [
+            TaskCall(campaign=identity.campaign, task_id=identity.task_id(t.number), attempt=t.attempt, queue=t.queue)
+            for t in rung
+        ]
+        return ring_commands(calls, self._clock.server_ms())
+
+    def _send(self, batch: list[Command], *, again: bool = False) -> None:
+        self._unanswered = []
+        crash_point("before_commit")
+        try:
+            self._writer.commit(self._identity.epoch, batch, again=again)
+        except Unanswered:
+            self._unanswered = batch
+            raise
+        except (BrokerUnavailable, LostData):
+            self._commands[:0] = batch
+            raise
+        crash_point("after_commit")

@@ -1,0 +1,109 @@
+"""A campaign's history as series of numbers, for pictures and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from coordinator.storage.history import read_history
+
+if TYPE_CHECKING:
+    pass
+
+NUM_MEDIANS = 200
+
+
+NUM_SPEEDS = 300
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Series:
+    """A history by column; times in seconds since the campaign was opened.
+
+    Attributes:
+        evaluations: (seconds, accuracy or None, loss or None) of each; a diverged model has no loss.
+        update_seconds, update_staleness: of each merged update.
+    """
+
+    evaluations: list[tuple[float, float | None, float | None]] = field(default_factory=list)
+    update_seconds: list[float] = field(default_factory=list)
+    update_staleness: list[int] = field(default_factory=list)
+
+    @property
+    def accuracies(self) -> list[tuple[float, float]]:
+        """(seconds, accuracy) of the evaluations that have one."""
+        return [(seconds, accuracy) for seconds, accuracy, _ in self.evaluations if accuracy is not None]
+
+    @property
+    def losses(self) -> list[tuple[float, float]]:
+        """(seconds, loss) of the evaluations that have one."""
+        return [(seconds, loss) for seconds, _, loss in self.evaluations if loss is not None]
+
+
+def read_series(history: Path) -> Series:
+    """Read what the pictures need of ``history.jsonl``."""
+    series = Series()
+    for line in read_history(history):
+        if line["kind"] == "evaluation":
+            series.evaluations.append((line["seconds"], line["accuracy"], line["loss"]))
+        elif line["kind"] == "merge":
+            series.update_seconds += [line["seconds"]] * len(line["staleness"])
+            series.update_staleness += line["staleness"]
+    return series
+
+
+def first_at_least(points: Sequence[tuple[float, float]], target: float) -> float | None:
+    """When a curve first reached ``target``; None if it never did.
+
+    >>> first_at_least([(1.0, 0.5), (2.0, 0.9), (3.0, 0.8)], 0.9)
+    2.0
+    """
+    return next((seconds for seconds, value in points if value >= target), None)
+
+
+def running_median(values: Sequence[float], window: int, num_points: int = NUM_MEDIANS) -> list[tuple[int, float]]:
+    """The median of a value and ``window // 2`` neighbours on either side, at up to ``num_points`` places.
+
+    Returns:
+        (index of the place, median) each.
+
+    >>> running_median([0, 9, 1, 1, 1], window=3)
+    [(0, 4.5), (1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0)]
+    """
+    array = np.asarray(values, np.float64)
+    places = np.unique(np.linspace(0, len(array) - 1, min(num_points, len(array))).astype(int))
+    half = window // 2
+    return [(int(i), float(np.median(array[max(0, i - half) : i + half + 1]))) for i in places]
+
+
+def speed(seconds: Sequence[float], end: float, num_points: int = NUM_SPEEDS) -> tuple[Floats, Floats]:
+    """Updates merged per second: the mean over a fifteenth of the whole time around each moment.
+
+    Between two merges the number of merged updates is taken to rise evenly. Counting in equal parts of the time instead
+    would show how merges fall into the parts: a cohort every two seconds would look like a comb.
+
+    Args:
+        seconds: of each merged update, not falling.
+        end: of the campaign.
+        num_points: how many moments.
+
+    Returns:
+        The moments, float64 of shape ``(num_points,)``, and the speed at each.
+
+    >>> speed([1.0, 1.0, 2.0, 2.0], end=2.0, num_points=3)[1].tolist()
+    [2.0, 2.0, 2.0]
+    """
+    moments = np.linspace(0.0, max(end, 1e-3), num_points)
+    merges, counts = np.unique(np.asarray(seconds, np.float64), return_counts=True)
+    times, merged = np.concatenate([[0.0], merges]), np.concatenate([[0.0], np.cumsum(counts)])
+    first = np.maximum(moments - moments[-1] / 30, 0.0)
+    last = np.minimum(moments + moments[-1] / 30, moments[-1])
+    return moments, (np.interp(last, times, merged) - np.interp(first, times, merged)) / (last - first)

@@ -1,0 +1,286 @@
+"""Checkpoints: a campaign's state on disk (or on any fsspec file system), written so that a crash leaves one whole.
+
+A checkpoint is two files: ``state-<fence>-<n>.safetensors`` with the arrays, then ``state-<fence>-<n>.msgpack`` with
+everything else and the digest of both. The second one is the commit: a checkpoint without it does not exist. The one
+before is kept. Arrays are written from where they lie, without a copy in memory, which belongs between two merges;
+making them durable can go on beside. ``fence`` is the writer's fencing token: a coordinator that lost its lease and
+wakes up in the middle of a save writes under its old fence, which its successor's checkpoints outrank.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from coordinator.storage.tensor_file import Arrays, read_tensor_file, tensor_file_parts
+from fl_core.errors import CampaignError
+from fl_core.program.crash_points import crash_point
+
+FORMAT_VERSION = 1
+KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A checkpoint that does not exist yet: its arrays in a file under another name, and the record that commits it."""
+
+    number: tuple[int, int]
+    arrays: BinaryIO
+    record: bytes
+
+
+class CheckpointStore:
+    """The checkpoints of one campaign in one folder.
+
+    Args:
+        url: a folder, or an fsspec URL such as ``s3://bucket/campaign`` (its file system has to be installed).
+
+    Attributes:
+        damaged: what is wrong with checkpoints that are newer than the one that :meth:`load` gave.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._files: _LocalFiles | _RemoteFiles = _RemoteFiles(url) if "://" in url else _LocalFiles(Path(url))
+        self._url = url
+        self._damaged: set[tuple[int, int]] = set()
+        self.damaged: tuple[str, ...] = ()
+
+    def save(self, fence: int, tensors: Arrays, meta: Mapping[str, Any]) -> None:
+        """Make the state durable.
+
+        Raises:
+            CampaignError: the folder cannot be written.
+        """
+        self.finish(self.begin(fence, tensors, meta))
+
+    def begin(self, fence: int, tensors: Arrays, meta: Mapping[str, Any]) -> Begun:
+        """Write the state down, not yet durable; when this returns, the arrays may change.
+
+        Raises:
+            CampaignError: the folder cannot be written.
+        """
+        packed = msgpack.packb(dict(meta))
+        record = {"format": FORMAT_VERSION, "digest": _digest(tensors, packed), "meta": packed}
+        with self._writing():
+            number = (fence, max((n for f, n in self._numbers() if f == fence), default=0) + 1)
+            arrays = self._files.stage(f"{_name(number)}.safetensors", tensor_file_parts(tensors))
+        return Begun(number, arrays, msgpack.packb(record))
+
+    def finish(self, begun: Begun) -> None:
+        """Make what was begun durable.
+
+        Raises:
+            CampaignError: the folder cannot be written.
+        """
+        with self._writing():
+            number = begun.number
+            before = sorted(n for n in self._numbers() if n < number)
+            # A damaged one is none that could be gone back to, and is not counted as one.
+            earlier = [n for n in before if n not in self._damaged]
+            self._files.keep(f"{_name(number)}.safetensors", begun.arrays)
+            crash_point("mid_checkpoint")
+            commit = f"{_name(number)}.msgpack"
+            self._files.keep(commit, self._files.stage(commit, [begun.record]))
+            for old in [*earlier[: -(KEPT - 1)], *self._damaged.intersection(before)]:
+                # The commit goes first: a crash in between leaves arrays without meaning, not a broken checkpoint.
+                self._files.remove(f"{_name(old)}.msgpack")
+                self._files.remove(f"{_name(old)}.safetensors")
+            self._remove_unfinished(number)
+
+    def _remove_unfinished(self, number: tuple[int, int]) -> None:
+        """What writers that died left behind: arrays without a commit, and files under another name."""
+        names = set(self._files.names())
+        for name in names:
+            match = re.fullmatch(r"(\.?)(state-(\d+)-(\d+))\.(?:safetensors|msgpack)(?:\.partial)?", name)
+            if match is None or (int(match[3]), int(match[4])) >= number:
+                continue
+            if match[1] or f"{match[2]}.msgpack" not in names:
+                self._files.remove(name)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CampaignError(
+                f"the checkpoint cannot be written to {self._url} ({error}); free space or mend it."
+            ) from error
+
+    def highest_fence(self) -> int:
+        """The highest fencing token that has saved here; 0 if none has."""
+        return max((fence for fence, _ in self._numbers()), default=0)
+
+    def load(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]] | None:
+        """The newest whole checkpoint; None if there never was one. What was passed over is in ``damaged``.
+
+        Raises:
+            CampaignError: there are some, but each of them is damaged.
+        """
+        problems, damaged = [], set()
+        for number in sorted(self._numbers(), reverse=True):
+            try:
+                record, meta = self._record(number)
+                with self._files.open(f"{_name(number)}.safetensors") as file:
+                    tensors = read_tensor_file(file)
+                if _digest(tensors, record["meta"]) != record["digest"]:
+                    raise ValueError("its content does not have its digest")
+            except _DAMAGE as error:
+                problems.append(f"{_name(number)}: {error}")
+                damaged.add(number)
+                continue
+            self._damaged, self.damaged = damaged, tuple(problems)
+            return tensors, meta
+        self._verify_none(problems)
+        return None
+
+    def peek(self) -> dict[str, Any] | None:
+        """What the newest checkpoint says beside its arrays, which are not read; None if there never was one.
+
+        Raises:
+            CampaignError: there are some, but each of them is damaged.
+        """
+        problems = []
+        for number in sorted(self._numbers(), reverse=True):
+            try:
+                return self._record(number)[1]
+            except _DAMAGE as error:
+                problems.append(f"{_name(number)}: {error}")
+        self._verify_none(problems)
+        return None
+
+    def _record(self, number: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+        record = msgpack.unpackb(self._files.read(f"{_name(number)}.msgpack"), raw=False, strict_map_key=False)
+        if record["format"] != FORMAT_VERSION:
+            raise CampaignError(
+                f"{_name(number)} in {self._url} has format {record['format']}, this program reads "
+                f"{FORMAT_VERSION}; use the version of fedtide that wrote it."
+            )
+        return record, msgpack.unpackb(record["meta"], raw=False, strict_map_key=False)
+
+    def _verify_none(self, problems: list[str]) -> None:
+        if problems:
+            raise CampaignError(f"no checkpoint in {self._url} is whole ({'; '.join(problems)}).")
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        found = (re.fullmatch(r"state-(\d+)-(\d+)\.msgpack", name) for name in self._files.names())
+        return [(int(match.group(1)), int(match.group(2))) for match in found if match]
+
+
+# Whatever reading a file that was changed may raise.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+def _name(number: tuple[int, int]) -> str:
+    return f"state-{number[0]:06}-{number[1]:08}"
+
+
+def _digest(tensors: Arrays, meta: bytes) -> str:
+    state = xxhash.xxh3_128(meta)
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        state.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        state.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
+    return state.hexdigest()
+
+
+def _write(file: BinaryIO, parts: Sequence[bytes | memoryview]) -> None:
+    try:
+        file.writelines(parts)
+        file.flush()
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.close()
+        raise
+
+
+class _LocalFiles:
+    """A local folder: new file, fsync, rename, fsync of the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        return [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
+
+    def read(self, name: str) -> bytes:
+        return (self._folder / name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        return (self._folder / name).open("rb")
+
+    def stage(self, name: str, parts: Sequence[bytes | memoryview]) -> BinaryIO:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / f".{name}.partial"
+        # The state holds the campaign's secret: nobody else on this machine may read it.
+        file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+        try:
+            _write(file, parts)
+        except OSError:
+            partial.unlink(missing_ok=True)  # what fits of it on a full disk is missed there by everybody
+            raise
+        return file
+
+    def keep(self, name: str, file: BinaryIO) -> None:
+        with file:
+            os.fsync(file.fileno())
+        (self._folder / f".{name}.partial").replace(self._folder / name)
+        handle = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def remove(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)
+
+
+class _RemoteFiles:
+    """A folder behind fsspec, whose file systems make a file visible when it is closed."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise CampaignError(f"checkpoints cannot go to {url!r}: {error}.") from error
+
+    def names(self) -> list[str]:
+        if not self._fs.isdir(self._root):
+            return []
+        return [str(path).rpartition("/")[2] for path in self._fs.ls(self._root, detail=False)]
+
+    def read(self, name: str) -> bytes:
+        data: bytes = self._fs.cat_file(f"{self._root}/{name}")
+        return data
+
+    def open(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, self._fs.open(f"{self._root}/{name}", "rb"))
+
+    def stage(self, name: str, parts: Sequence[bytes | memoryview]) -> BinaryIO:
+        # Far away is slow; what has to happen between two merges happens here.
+        file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - closed by keep
+        _write(file, parts)
+        return file
+
+    def keep(self, name: str, file: BinaryIO) -> None:
+        self._fs.makedirs(self._root, exist_ok=True)
+        with file, self._fs.open(f"{self._root}/{name}", "wb") as there:
+            file.seek(0)
+            shutil.copyfileobj(file, there, 2**20)
+
+    def remove(self, name: str) -> None:
+        if self._fs.exists(f"{self._root}/{name}"):
+            self._fs.rm_file(f"{self._root}/{name}")

@@ -1,0 +1,143 @@
+"""What one coordinator tells Prometheus by itself, at ``fedtide run --metrics-port``.
+
+It is a function of the status, which the coordinator makes twice a second for its monitors anyway: a scrape takes
+nothing from the merging but the time to print it. Names begin with ``fedtide_coordinator_``, so that they never mix
+with those of a monitor that is scraped as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from fl_core.broker.connection import Client
+from fl_core.broker.server.health import read_lengths
+from fl_core.errors import BrokerError
+
+PREFIX = "fedtide_coordinator_"
+# name, help, and where in the status it stands
+_GAUGES = (
+    ("version", "Merges that the model has had.", "versions"),
+    ("buffer_updates", "Admitted updates that wait for a merge.", "buffered"),
+    ("buffer_size", "Updates that make a merge.", "buffer_size"),
+    ("tasks_out", "Tasks that have not ended.", "out"),
+    ("checkpoint_age_seconds", "Age of the newest durable checkpoint.", "checkpoint_age_seconds"),
+)
+_WORK = (
+    ("publish_seconds", "Writing a version to the broker.", "publish"),
+    ("evaluate_seconds", "Scoring a version, from the request to the result.", "evaluate"),
+    ("checkpoint_seconds", "Writing a checkpoint, beside the merging.", "checkpoint"),
+)
+
+
+class CoordinatorMetrics:
+    """One campaign's metrics.
+
+    Args:
+        client: for the log's length, asked at each scrape; nobody else uses it.
+
+    Attributes:
+        registry: what a ``MetricsServer`` serves.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._status: Mapping[str, Any] | None = None
+        self._shown_at = 0.0
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(_Collector(self))
+
+    def show(self, status: Mapping[str, Any]) -> None:
+        """From now on, scrapes tell this."""
+        self._status, self._shown_at = status, time.monotonic()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; none before the first status."""
+        status = self._status
+        if status is None:
+            return
+        campaign = status["campaign"]
+        yield from families(status)
+        age = GaugeMetricFamily(
+            PREFIX + "status_age_seconds", "Since the coordinator's loop last came round.", labels=["campaign"]
+        )
+        age.add_metric([campaign], max(0.0, time.monotonic() - self._shown_at))
+        yield age
+        try:
+            lengths = read_lengths(self._client, [campaign])[campaign]
+        except BrokerError:
+            return
+        entries = GaugeMetricFamily(PREFIX + "log_entries", "Entries in the update log.", labels=["campaign"])
+        entries.add_metric([campaign], lengths.log)
+        yield entries
+
+
+class _Collector(Collector):
+    def __init__(self, metrics: CoordinatorMetrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics.collect()
+
+
+def families(status: Mapping[str, Any]) -> Iterator[Metric]:
+    """A status as Prometheus' families; the campaign is a label of each."""
+    campaign = [status["campaign"]]
+    for name, text, key in _GAUGES:
+        if status.get(key) is not None:
+            gauge = GaugeMetricFamily(PREFIX + name, text, labels=["campaign"])
+            gauge.add_metric(campaign, float(status[key]))
+            yield gauge
+    rejected = CounterMetricFamily(
+        PREFIX + "updates_rejected", "Updates that were refused and ended a task.", labels=["campaign", "reason"]
+    )
+    for reason, count in status["rejected"].items():
+        rejected.add_metric([*campaign, reason], count)
+    ended = CounterMetricFamily(PREFIX + "tasks_ended", "Tasks that ended, by outcome.", labels=["campaign", "outcome"])
+    for outcome in ("merged", "expired", "cancelled"):
+        ended.add_metric([*campaign, outcome], status[outcome])
+    ended.add_metric([*campaign, "rejected"], sum(status["rejected"].values()))
+    yield from (rejected, ended)
+    timing, staleness = status["timing"], status["staleness_histogram"]
+    yield _histogram(
+        "merge_seconds", "Decoding, checking and folding in one update.", campaign,
+        timing["bounds"], timing["counts"]["merge"], timing["sums"]["merge"],
+    )  # fmt: skip
+    for name, text, key in _WORK:
+        work = timing["work"]
+        yield _histogram(name, text, campaign, work["bounds"], work["counts"][key], work["sums"][key])
+    sizes = timing["sizes"]
+    yield _histogram(
+        "update_bytes", "Encoded sizes of admitted updates.", campaign,
+        sizes["bounds"], sizes["counts"]["update"], sizes["sums"]["update"],
+    )  # fmt: skip
+    yield _histogram(
+        "update_staleness_versions", "Versions that merged updates were behind.", campaign,
+        staleness["bounds"], staleness["counts"], staleness["sum"],
+    )  # fmt: skip
+
+
+def _histogram(
+    name: str, text: str, campaign: list[str], bounds: Iterable[float], counts: Iterable[int], total: float
+) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, text, labels=["campaign"])
+    family.add_metric(campaign, cumulative(bounds, counts), total)
+    return family
+
+
+def cumulative(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
+    """Counts per bucket as Prometheus has them: each with all below it.
+
+    >>> cumulative([1.0, 2.0], [3, 0, 1])
+    [('1.0', 3.0), ('2.0', 3.0), ('+Inf', 4.0)]
+    """
+    running, buckets = 0, []
+    for bound, count in zip([*(str(float(bound)) for bound in bounds), "+Inf"], counts, strict=True):
+        running += count
+        buckets.append((bound, float(running)))
+    return buckets

@@ -1,0 +1,119 @@
+"""What people see of a running campaign: the status at the broker, and the progress of ``fedtide run``."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from coordinator.campaign.state import CampaignState
+from coordinator.campaign.summary import Summary, describe_devices, summarise
+from coordinator.telemetry.staleness_histogram import staleness_histogram
+from coordinator.telemetry.timing import Timing
+from fl_core.aggregation import Merge
+from fl_core.broker.clock import CampaignClock
+from fl_core.spec import CampaignSpec
+from fl_core.vectors.layout import Layout
+
+# The status is rewritten twice a second: of a big fleet it names those that contributed most.
+MAX_NAMED_WORKERS = 64
+RATE_SECONDS = 5.0
+# Ranking a fleet of a hundred thousand takes a tenth of a second: it gets this share of the time, and no more.
+RANKING_SHARE = 1 / 200
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a display shows of a running campaign; ``status`` is what monitors are told."""
+
+    summary: Mapping[str, Any]
+    live_workers: int
+    claimed: int
+    buffered: int
+    updates_per_second: float
+    status: Mapping[str, Any]
+
+
+class StatusBoard:
+    """Looks at the state and says how it stands; it decides nothing.
+
+    Args:
+        campaign, spec, state, layout, timing, clock: the campaign's.
+        on_progress: told each time.
+
+    Attributes:
+        live_workers, claimed: as of the last survey.
+    """
+
+    def __init__(
+        self,
+        campaign: str,
+        spec: CampaignSpec,
+        state: CampaignState,
+        layout: Layout,
+        timing: Timing,
+        clock: CampaignClock,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._campaign = campaign
+        self._spec = spec
+        self._state = state
+        self._layout = layout
+        self._timing = timing
+        self._clock = clock
+        self._on_progress = on_progress
+        self._merge_times: deque[tuple[float, int]] = deque()
+        self._devices: Mapping[str, Any] = {}
+        self._next_ranking = 0.0
+        self.live_workers = self.claimed = 0
+
+    def note_merges(self, merges: Iterable[Merge]) -> None:
+        """These happened just now."""
+        now = time.monotonic()
+        self._merge_times += [(now, merge.num_updates) for merge in merges]
+
+    def summarise(self) -> Summary:
+        """The whole summary as of now; see ``coordinator/campaign/summary.py``."""
+        return summarise(self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms())
+
+    def _describe_devices(self) -> Mapping[str, Any]:
+        began = time.monotonic()
+        if began >= self._next_ranking or self._state.phase.is_over:
+            self._devices = describe_devices(self._state, MAX_NAMED_WORKERS)
+            ended = time.monotonic()
+            self._next_ranking = ended + (ended - began) / RANKING_SHARE
+        return self._devices
+
+    def write(self, checkpoint_age_seconds: float) -> bytes:
+        """Tell the display, and return the status for the broker (msgpack)."""
+        summary = summarise(
+            self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms(),
+            devices=self._describe_devices(), with_digest=False,
+        )  # fmt: skip
+        now = time.monotonic()
+        while self._merge_times and self._merge_times[0][0] < now - RATE_SECONDS:
+            self._merge_times.popleft()
+        rate = sum(count for _, count in self._merge_times) / RATE_SECONDS
+        buffered = self._state.strategy.buffer_count
+        status = {
+            **summary,
+            "live_workers": self.live_workers,
+            "claimed": self.claimed,
+            "buffered": buffered,
+            "buffer_size": self._spec.aggregation.buffer_size,
+            "recent_updates_per_second": round(rate, 2),
+            "checkpoint_age_seconds": round(checkpoint_age_seconds, 1),
+            "written_ms": self._clock.server_ms(),
+            "queues": list(self._spec.dispatch.queues),
+            "concurrency": self._spec.dispatch.concurrency,
+            "stop": self._spec.stop.model_dump(mode="json", exclude_none=True),
+            "staleness_histogram": staleness_histogram(self._state.staleness.items()),
+            "timing": self._timing.export(),
+        }
+        self._on_progress(Progress(summary, self.live_workers, self.claimed, buffered, rate, status))
+        packed: bytes = msgpack.packb(status)
+        return packed

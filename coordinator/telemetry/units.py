@@ -1,0 +1,37 @@
+"""Numbers as people read them: scores, bytes and durations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A score, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def amount(num_bytes: float) -> str:
+    """Bytes for people.
+
+    >>> amount(999), amount(40_000_000)
+    ('999 B', '40.0 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people, or a dash where there are none.
+
+    >>> duration(0.0123), duration(61.04), duration(None)
+    ('12 ms', '61.0 s', '–')
+    """
+    if seconds is None:
+        return "–"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

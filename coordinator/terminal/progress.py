@@ -1,0 +1,242 @@
+"""What `fedtide run` shows: a live line per fact on a terminal, a log line now and then when piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO, cast
+
+import structlog
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.telemetry.units import amount, number
+from coordinator.terminal import tables
+from coordinator.terminal.tables import ledger_sentence, new_table
+from fl_core.broker.url import public_url
+from fl_core.spec import CampaignSpec
+
+log = structlog.get_logger()
+
+BARS = "▁▂▃▄▅▆▇█"
+LOG_SECONDS = 10.0
+NO_WORKER_SECONDS = 3.0
+
+
+class Display:
+    """Progress of one campaign on standard error; standard output stays free for results.
+
+    Args:
+        spec: the campaign's.
+        folder: the run's, named at the end.
+        label: replaces the campaign's name in the heading.
+    """
+
+    def __init__(self, spec: CampaignSpec, folder: Path, label: str | None = None) -> None:
+        self._spec = spec
+        self._folder = folder
+        self._label = label
+        self._console = Console(stderr=True, markup=False, emoji=False)
+        self._live: Live | None = None
+        self._campaign = spec.campaign.name
+        self._started = time.monotonic()
+        self._next_log = 0.0
+        self._without_workers_since: float | None = None
+        self._told_no_worker = False
+        self._curve: deque[float] = deque(maxlen=40)
+        self._last_version: int | None = None
+
+    @property
+    def log_stream(self) -> TextIO:
+        """Where log lines go so that they appear above the live display."""
+        return cast(TextIO, _Above(self._console)) if self._console.is_terminal else sys.stderr
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live = Live(Text("starting ..."), console=self._console, refresh_per_second=8, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    # -- callbacks -------------------------------------------------------------------------------------------------
+
+    def show_broker(self, url: str) -> None:
+        """The first line: where other terminals can join."""
+        shown = public_url(url)
+        hint = f"   (other terminals: export FEDTIDE_BROKER={url})" if shown == url else ""
+        self._console.print(Text.assemble("broker  ", (shown, "bold"), hint), soft_wrap=True)
+
+    def show_launch(self, campaign: str, num_parameters: int, resumed: bool) -> None:
+        """The second line: which campaign."""
+        self._campaign = campaign
+        self._started = time.monotonic()
+        doing = "resuming" if resumed else "campaign"
+        self._console.print(
+            Text.assemble(
+                f"{doing}  ",
+                (campaign, "bold"),
+                f"   {self._spec.aggregation.strategy}, {num_parameters:,} parameters, "
+                f"concurrency {self._spec.dispatch.concurrency}, files in {self._folder}",
+            ),
+            soft_wrap=True,
+        )
+
+    def show_progress(self, progress: Any) -> None:
+        """Called a few times a second."""
+        self._watch_for_workers(progress.live_workers)
+        summary = progress.summary
+        if summary["final_accuracy"] is not None and summary["versions"] != self._last_version:
+            self._curve.append(summary["final_accuracy"])
+            self._last_version = summary["versions"]
+        if self._live is not None:
+            self._live.update(self._render(progress))
+        elif time.monotonic() >= self._next_log:
+            self._next_log = time.monotonic() + LOG_SECONDS
+            log.info(
+                "progress",
+                campaign=self._campaign,
+                version=summary["versions"],
+                merged=summary["merged"],
+                out=summary["out"],
+                accuracy=summary["final_accuracy"],
+                workers=progress.live_workers,
+                updates_per_second=round(progress.updates_per_second, 1),
+            )
+
+    def _watch_for_workers(self, live_workers: int) -> None:
+        now = time.monotonic()
+        if live_workers:
+            self._without_workers_since, self._told_no_worker = None, False
+            return
+        if self._without_workers_since is None:
+            self._without_workers_since = now
+        if not self._told_no_worker and now - self._without_workers_since > NO_WORKER_SECONDS:
+            self._told_no_worker = True
+            log.warning(
+                "no worker serves these queues yet; the campaign waits",
+                queues=list(self._spec.dispatch.queues),
+                start_one="fedtide-worker --broker URL --data MODULE:CALLABLE",
+            )
+
+    # -- pictures --------------------------------------------------------------------------------------------------
+
+    def _render(self, progress: Any) -> Group:
+        summary = progress.summary
+        staleness = summary["staleness"]
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim")
+        table.add_column()
+        table.add_row("state", Text.assemble((summary["state"], "bold"), f"  {summary['wall_seconds']:.0f} s"))
+        table.add_row("workers", f"{progress.live_workers} alive, {progress.claimed} training")
+        table.add_row(
+            "merged",
+            f"{summary['merged']}  version {summary['versions']}  {progress.updates_per_second:.1f} per second  "
+            f"buffer {progress.buffered}/{self._spec.aggregation.buffer_size}",
+        )
+        table.add_row("staleness", f"mean {staleness['mean']:.1f}  p95 {staleness['p95']}  max {staleness['max']}")
+        refused = sum(summary["rejected"].values())
+        table.add_row("lost", f"{summary['reissued']} re-issued  {refused} rejected  {summary['expired']} expired")
+        table.add_row("accuracy", f"{number(summary['final_accuracy'])}  {_sparkline(self._curve)}")
+        if fruitless := summary.get("fruitless"):
+            table.add_row("failing", Text(fruitless["sentence"]))
+        goal = self._goal(summary)
+        heading = Text(f"{self._label or self._campaign}", style="bold")
+        return Group(heading, table, goal) if goal else Group(heading, table)
+
+    def _goal(self, summary: Mapping[str, Any]) -> Any:
+        stop = self._spec.stop
+        goals = []
+        if stop.accuracy is not None:
+            goals.append(((summary["best_accuracy"] or 0) / stop.accuracy, f"accuracy {stop.accuracy:.2f}"))
+        if stop.updates is not None:
+            goals.append((summary["merged"] / stop.updates, f"{stop.updates} updates"))
+        if stop.versions is not None:
+            goals.append((summary["versions"] / stop.versions, f"{stop.versions} versions"))
+        if stop.seconds is not None:
+            goals.append((summary["wall_seconds"] / stop.seconds, f"{stop.seconds:.0f} s"))
+        if not goals:
+            return None
+        share, name = max(goals)
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(ProgressBar(total=1.0, completed=min(1.0, share), width=40), f"{min(1.0, share):.0%} of {name}")
+        return grid
+
+    def show_summary(self, summary: Mapping[str, Any]) -> None:
+        """The table at the end, on standard output."""
+        console = tables.console()
+        console.print(summary_table(summary))
+        console.print(ledger_sentence(summary), highlight=False)
+        if summary["surplus"]:
+            console.print("not counted (no open task): " + _reasons(summary["surplus"]), highlight=False)
+        if summary["rejected"]:
+            console.print("rejected: " + _reasons(summary["rejected"]), highlight=False)
+        for sentence in summary.get("left_out", ()):
+            console.print(f"left out: {sentence}", highlight=False, markup=False)
+        console.print(
+            f"files: {self._folder}/summary.json, history.jsonl, model.safetensors, curves.png", highlight=False
+        )
+        if summary["state"] == "interrupted":
+            console.print(f"go on with: fedtide run SPEC.toml --out {self._folder} --resume", highlight=False)
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """The end of a campaign at a glance."""
+    staleness = summary["staleness"]
+    reason = f" ({summary['stop_reason']})" if summary["stop_reason"] else ""
+    table = new_table(summary["campaign"], summary["state"] + reason)
+    table.add_row("seconds", f"{summary['wall_seconds']:.1f}")
+    table.add_row("versions", str(summary["versions"]))
+    table.add_row("updates merged", str(summary["merged"]))
+    table.add_row("merged per second", f"{summary['updates_per_second']:.1f}")
+    table.add_row("staleness p50 / p95 / max", f"{staleness['p50']} / {staleness['p95']} / {staleness['max']}")
+    table.add_row("accuracy, final / best", f"{number(summary['final_accuracy'])} / {number(summary['best_accuracy'])}")
+    table.add_row("loss, final", number(summary["final_loss"]))
+    for name, mean in summary.get("device_means", {}).items():
+        table.add_row(f"on the devices, mean {name.replace('_', ' ')}", number(mean))
+    if summary.get("rollbacks"):
+        table.add_row("went back after diverging", f"{summary['rollbacks']} times")
+    table.add_row("bytes up / down", f"{amount(summary['bytes_up'])} / {amount(summary['bytes_down'])}")
+    merged = summary["merged_by_worker"]
+    table.add_row("updates per worker", ", ".join(f"{name} {count}" for name, count in list(merged.items())[:16]))
+    table.columns[1].no_wrap = False
+    return table
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counts.items())
+
+
+def _sparkline(values: deque[float]) -> str:
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
+
+
+class _Above:
+    """A text stream that prints above the live display."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self._console.print(Text.from_ansi(text.rstrip("\n")), highlight=False, soft_wrap=True)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits here."""

@@ -1,0 +1,211 @@
+"""Tables for people, by rich, which only they need: JSON goes without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fl_core.broker.server.fitness import Finding
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+from coordinator.telemetry.units import amount, duration, number
+
+Row = Mapping[str, Any]
+
+
+PIPED_WIDTH = 160
+
+
+STATE_STYLES = {"running": "green", "paused": "yellow", "interrupted": "yellow", "finished": "cyan", "stopped": "cyan"}
+
+
+def console() -> Console:
+    """Standard output; wide where no terminal sets the width, so that a pipe cuts nothing.
+
+    Text is shown as it is: what looks like markup may be a worker's or a codec's name.
+    """
+    from rich.console import Console
+
+    found = Console(markup=False, emoji=False)
+    return found if found.is_terminal else Console(width=PIPED_WIDTH, markup=False, emoji=False)
+
+
+def new_table(*columns: str, title: str | None = None) -> Table:
+    """A plain table: numbers to the right, the first column to the left."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def _pairs() -> Table:
+    """A table of names and what they are."""
+    from rich.table import Table
+
+    return Table(box=None, show_header=False, pad_edge=False)
+
+
+def _styled(text: str, style: str) -> Text:
+    from rich.text import Text
+
+    return Text(text, style=style)
+
+
+def _state(state: str) -> Text:
+    return _styled(state, STATE_STYLES.get(state, "white"))
+
+
+def print_campaigns(rows: Iterable[Row]) -> None:
+    """`fedtide campaigns`."""
+    table = new_table("campaign", "state", "version", "merged", "out", "accuracy", "seconds", "per second")
+    rows = list(rows)
+    for row in rows:
+        state = row.get("state", "unknown")
+        table.add_row(
+            row["campaign"],
+            _state(state),
+            str(row.get("versions", "–")),
+            str(row.get("merged", "–")),
+            str(row.get("out", "–")),
+            number(row.get("final_accuracy")),
+            str(row.get("wall_seconds", "–")),
+            str(row.get("updates_per_second", "–")),
+        )
+    console().print(table if rows else "No campaign yet: launch one with `fedtide run SPEC.toml --broker URL`.")
+
+
+def print_status(row: Row) -> None:
+    """`fedtide status ID`."""
+    if "state" not in row:
+        console().print(f"{row['campaign']}: launched, no word from its coordinator yet.")
+        return
+    table = _pairs()
+    table.add_column(style="dim")
+    table.add_column()
+    state, staleness = row["state"], row["staleness"]
+    reason = f" ({row['stop_reason']})" if row.get("stop_reason") else ""
+    table.add_row("campaign", row["campaign"])
+    table.add_row("state", _state(state).append(reason, style="none"))
+    table.add_row("coordinator", row.get("writer") or "none runs now")
+    table.add_row("strategy", f"{row['strategy']}, {row['num_parameters']:,} parameters")
+    table.add_row("version", f"{row['versions']}, {row.get('buffered', 0)} of {row.get('buffer_size', '–')} buffered")
+    table.add_row("ledger", ledger_sentence(row))
+    table.add_row("accuracy", f"{number(row['final_accuracy'])}, best {number(row['best_accuracy'])}")
+    table.add_row("loss", f"{number(row['final_loss'])}, best {number(row['best_loss'])}")
+    table.add_row("staleness", f"mean {staleness['mean']}, p95 {staleness['p95']}, max {staleness['max']}")
+    table.add_row(
+        "speed",
+        f"{row.get('recent_updates_per_second', 0)} merged per second now, {row['updates_per_second']} over all",
+    )
+    table.add_row("workers", f"{row.get('live_workers', 0)} alive, {row.get('claimed', 0)} tasks in hand")
+    if fruitless := row.get("fruitless"):
+        from rich.text import Text
+
+        table.add_row("nothing comes of it", Text(str(fruitless["sentence"])))
+    table.add_row("bytes", f"{amount(row['bytes_up'])} up, {amount(row['bytes_down'])} down")
+    table.add_row("checkpoint", f"{row.get('checkpoint_age_seconds', '–')} s old")
+    console().print(table)
+
+
+def ledger_sentence(row: Row) -> str:
+    """The ledger's identity with its numbers in."""
+    rejected = sum(row["rejected"].values())
+    return (
+        f"issued {row['issued']} = merged {row['merged']} + rejected {rejected} + expired {row['expired']} "
+        f"+ cancelled {row['cancelled']} + out {row['out']}"
+    )
+
+
+def print_queues(rows: Iterable[Row]) -> None:
+    """`fedtide queues`."""
+    table = new_table("queue", "depth", "oldest s", "in flight", "workers", "in /s", "out /s", "wait p50", "wait p95")
+    for row in rows:
+        table.add_row(
+            row["queue"],
+            str(row["depth"]),
+            f"{row['oldest_seconds']:.1f}",
+            str(row["in_flight"]),
+            str(row["workers"]),
+            f"{row['arrivals_per_second']:.1f}",
+            f"{row['departures_per_second']:.1f}",
+            duration(row["wait_p50_seconds"]),
+            duration(row["wait_p95_seconds"]),
+        )
+    console().print(table)
+
+
+def print_workers(rows: Iterable[Row]) -> None:
+    """`fedtide workers`."""
+    table = new_table("worker", "state", "task", "seen s ago", "queues", "done", "failed", "sent", "fetched")
+    rows = list(rows)
+    for row in rows:
+        style = {"training": "green", "silent": "red", "delivering": "yellow"}.get(row["state"], "white")
+        table.add_row(
+            row["worker"],
+            _styled(row["state"], style),
+            _task_number(row["holding"]),
+            f"{row['silent_seconds']:.1f}",
+            ",".join(row["queues"]),
+            str(row["done"]),
+            str(row["failed"]),
+            amount(row["bytes_up"]),
+            amount(row["bytes_down"]),
+        )
+    console().print(table)
+    for row in rows:
+        if row["trouble"]:
+            console().print(_styled(f"{row['worker']}: {row['trouble']}", "yellow"))
+
+
+def print_parked_list(rows: Iterable[Row]) -> None:
+    """`fedtide rejected ID`."""
+    table = new_table("n", "when", "reason", "worker", "task", "bytes", "detail")
+    rows = list(rows)
+    for row in rows:
+        task = "–" if row["task"] is None else str(row["task"])
+        size = amount(row["payload_bytes"])
+        table.add_row(str(row["number"]), row["when"], row["reason"], row["worker"] or "–", task, size, row["detail"])
+    for column in table.columns[2:4] + table.columns[6:]:
+        column.justify = "left"
+    table.columns[6].no_wrap = False
+    console().print(table if rows else "Nothing was refused.")
+
+
+def print_parked(row: Row) -> None:
+    """`fedtide rejected ID --show N`."""
+    table = _pairs()
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in row.items():
+        table.add_row(name, "–" if value is None else str(value))
+    console().print(table)
+
+
+def _task_number(holding: str) -> str:
+    """The task in hand, short.
+
+    >>> _task_number("digits-1a2b3c/17-dff3cbe6f292#2")
+    'digits-1a2b3c 17#2'
+    """
+    campaign, _, task = holding.partition("/")
+    return f"{campaign} {task.partition('-')[0]}#{task.rpartition('#')[2]}" if task else "–"
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """`fedtide check`."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("check", "verdict", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        style = {"ok": "green", "warning": "yellow", "fail": "red"}[finding.verdict]
+        table.add_row(finding.name, _styled(finding.verdict, style), finding.detail, finding.remedy)
+    console().print(table)

@@ -1,0 +1,126 @@
+"""AsyncFedED: an update counts the less, the further the model has moved meanwhile, measured in lengths of the update.
+
+Wang, Yang, He, Shi and Chen, "AsyncFedED: Asynchronous Federated Learning with Euclidean Distance based Adaptive Weight
+Aggregation", 2022, arXiv 2205.13797.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from fl_core.aggregation.buffered import restore_vector, verify_strategy
+from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.strategy import Merge, Tensors, read_args, verify_unread
+from fl_core.spec import CampaignSpec, Section
+from fl_core.vectors import FloatArray, Parameters
+from fl_core.vectors.arithmetic import add_scaled, norm_and_finite
+from fl_core.vectors.layout import Layout
+
+
+class AsyncFedEDArgs(Section):
+    """``[aggregation.args]``: ε, and how many old versions are kept, in as many vectors of the model's size."""
+
+    epsilon: float = Field(default=1.0, gt=0)
+    kept_versions: int = Field(default=8, ge=1, le=1000)
+
+
+class AsyncFedED:
+    """x <- x + λ / (γ + ε) · Δ for every update, with γ = ‖x - x_base‖ / ‖Δ‖.
+
+    λ is ``aggregation.mixing``: with ε = 1 that part of an update is added which is not stale. Staleness in versions
+    plays no part; the distance that the model has gone since the device fetched it does, so versions that barely moved
+    it cost little. The paper's second half, which adapts the devices' local epochs to γ, is not here.
+
+    The distance needs the old version, and memory must not grow with the staleness: ``kept_versions`` are kept. For an
+    update that is older, the oldest of them stands in for its base, which makes γ too small rather than too large.
+
+    >>> from fl_core.vectors.layout import TensorSpec
+    >>> from fl_core.vectors import Delta
+    >>> aggregation = {"strategy": "asyncfeded", "mixing": 1.0}
+    >>> spec = CampaignSpec.model_validate({"model": {"factory": "a:b"}, "aggregation": aggregation})
+    >>> strategy = AsyncFedED(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
+    >>> strategy.offer(Contribution(Delta(np.array([2.0], np.float32)), 10, 0, "fresh"))
+    Merge(version=1, num_updates=1, staleness=(0,), weights=(1.0,))
+    >>> strategy.offer(Contribution(Delta(np.array([2.0], np.float32)), 10, 1, "stale"))
+    Merge(version=2, num_updates=1, staleness=(1,), weights=(0.5,))
+    >>> strategy.parameters.values.tolist()
+    [3.0]
+    """
+
+    name = "asyncfeded"
+    sends: Literal["delta"] = "delta"
+    barrier = False
+    buffer_count = 0
+
+    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
+        args = read_args(spec, AsyncFedEDArgs)
+        verify_unread(
+            spec,
+            "aggregation.example_weighting",
+            *(f"server_optimizer.{key}" for key in type(spec.server_optimizer).model_fields),
+        )
+        self._mixing = spec.aggregation.mixing
+        self._epsilon = args.epsilon
+        self._old: deque[FloatArray] = deque(maxlen=args.kept_versions)  # the newest at the right end
+        self.held_vectors = args.kept_versions
+        self.parameters = initial
+        self.version = 0
+
+    def offer(self, contribution: Contribution) -> Merge | None:
+        """Add λ / (γ + ε) Δ; every update merges.
+
+        Raises:
+            InvariantError: the contribution is not a delta.
+        """
+        delta, values = contribution.delta.vector, self.parameters.values
+        rate = self._mixing / (self._distance(contribution.staleness, norm_and_finite(delta)) + self._epsilon)
+        self._keep(values)
+        add_scaled(values, delta, rate)
+        self.version += 1
+        return Merge(self.version, 1, (contribution.staleness,), (rate,))
+
+    def _distance(self, staleness: int, length: float) -> float:
+        """γ; 0 for an update of length 0, which moves nothing at any rate."""
+        if staleness == 0 or length == 0 or not self._old:
+            return 0.0
+        base = self._old[-min(staleness, len(self._old))]
+        return norm_and_finite(self.parameters.values, minus=base) / length
+
+    def _keep(self, values: FloatArray) -> None:
+        if len(self._old) == self._old.maxlen:
+            memory = self._old.popleft()
+            np.copyto(memory, values)
+        else:
+            memory = values.copy()
+        self._old.append(memory)
+
+    def flush(self, share: float = 1.0) -> Merge | None:
+        """Nothing ever waits: None."""
+        return None
+
+    def export_state(self) -> tuple[Tensors, dict[str, Any]]:
+        """All state; the arrays are views."""
+        tensors: Tensors = {"parameters": self.parameters.values}
+        tensors |= {f"old.{place}": array for place, array in enumerate(self._old)}
+        return tensors, {"strategy": self.name, "version": self.version, "num_old": len(self._old)}
+
+    def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Go on where ``export_state`` stood, to the same bits.
+
+        Raises:
+            CampaignError: the state is of another strategy or another model.
+        """
+        verify_strategy(self.name, meta)
+        restore_vector(self.parameters.values, tensors, "parameters")
+        self._old.clear()
+        for place in range(int(meta["num_old"])):
+            memory = np.empty_like(self.parameters.values)
+            restore_vector(memory, tensors, f"old.{place}")
+            self._old.append(memory)
+        self.version = int(meta["version"])

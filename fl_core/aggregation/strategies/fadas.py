@@ -1,0 +1,143 @@
+"""FADAS: an adaptive server step on a buffer of updates, shorter when the buffer holds very stale ones.
+
+Wang, Wang, Lu and Chen, "FADAS: Towards Federated Adaptive Asynchronous Optimization", ICML 2024, arXiv 2407.18365.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from fl_core.aggregation.buffer import Buffer
+from fl_core.aggregation.buffered import BufferedStrategy, restore_vector
+from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.strategy import Merge, read_args, verify_unread
+from fl_core.errors import SpecError
+from fl_core.spec import CampaignSpec, Section
+from fl_core.vectors import BLOCK, Delta, FloatArray, Parameters
+from fl_core.vectors.layout import Layout
+
+
+class FadasArgs(Section):
+    """``[aggregation.args]``."""
+
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    delay_threshold: int = Field(default=10, ge=1)
+    delay_rule: Literal["proportional", "paper", "off"] = "proportional"
+
+
+class Fadas(BufferedStrategy):
+    """One step of AMSGrad per buffer of K, on the plain mean of its deltas::
+
+        Δ <- Σ Δ_i / K
+        m <- β1 m + (1 - β1) Δ
+        v <- β2 v + (1 - β2) Δ²
+        v̂ <- max(v̂, v)
+        x <- x + η_τ m / (√v̂ + ε)
+
+    There is neither a bias correction nor a staleness weight, as published: m, v and v̂ start at 0. The rate looks at
+    τ_max, the largest staleness in the buffer. Up to the threshold τ_c it is η, ``server_optimizer.learning_rate``, and
+    beyond it ``delay_rule`` decides. ``proportional``: η τ_c / τ_max, continuous in τ_max. ``paper``: min(η, 1/τ_max);
+    it changes nothing where η is as small as such a rate usually is, and the authors' program has η / τ_max in its
+    place, which is ``proportional`` with τ_c = 1. ``off``: η.
+
+    Raises:
+        SpecError: ``server_optimizer.learning_rate`` is 1 or more, or another key of that section is set.
+    """
+
+    name = "fadas"
+    _buffer: Buffer
+
+    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
+        self._args = read_args(spec, FadasArgs)
+        verify_unread(
+            spec,
+            "aggregation.example_weighting",
+            *(f"server_optimizer.{key}" for key in ("name", "momentum", "beta1", "beta2", "epsilon", "amsgrad")),
+        )
+        self._rate = spec.server_optimizer.learning_rate
+        if self._rate >= 1:
+            raise SpecError(
+                f"server_optimizer.learning_rate = {self._rate} would move each parameter by about that much per merge "
+                "in strategy 'fadas'; set it to 0.01, for instance."
+            )
+        self._moments = Moments(layout.num_parameters, self._args.beta1, self._args.beta2, self._args.epsilon)
+        super().__init__(spec, layout, initial, Buffer(layout.num_elements), moments=self._moments)
+        self.held_vectors = 4
+
+    def offer(self, contribution: Contribution) -> Merge | None:
+        """Add Δ_i; the K-th merges.
+
+        Raises:
+            InvariantError: the contribution is not a delta.
+        """
+        self._buffer.add(
+            contribution.delta, weight=1.0, num_examples=contribution.num_examples, staleness=contribution.staleness
+        )
+        return self._merge_if_full()
+
+    def _mean(self, share: float) -> Delta:
+        return self._buffer.mean(self._buffer_size)
+
+    def _step(self, mean: Delta) -> None:
+        rate = delayed_rate(self._rate, max(self._buffer.staleness), self._args)
+        self._moments.step(self.parameters.values, mean.values, rate)
+
+
+def delayed_rate(rate: float, staleness: int, args: FadasArgs) -> float:
+    """η_τ for the largest staleness in a buffer.
+
+    >>> [delayed_rate(0.1, staleness, FadasArgs(delay_threshold=5)) for staleness in (0, 5, 10)]
+    [0.1, 0.1, 0.05]
+    """
+    if args.delay_rule == "off" or staleness <= args.delay_threshold:
+        return rate
+    if args.delay_rule == "paper":
+        return min(rate, 1.0 / staleness)
+    return rate * args.delay_threshold / staleness
+
+
+class Moments:
+    """AMSGrad's m, v and v̂, float32 of shape ``(num_parameters,)`` each."""
+
+    def __init__(self, num_parameters: int, beta1: float, beta2: float, epsilon: float) -> None:
+        self._betas = np.float32(beta1), np.float32(beta2)
+        self._rests = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
+        self._epsilon = np.float32(epsilon)
+        self._state: dict[str, FloatArray] = {
+            name: np.zeros(num_parameters, np.float32) for name in ("first", "second", "largest_second")
+        }
+
+    def step(self, parameters: FloatArray, delta: FloatArray, rate: float) -> None:
+        """x <- x + rate · m / (√v̂ + ε), in place, after the moments have taken the delta in."""
+        (beta1, beta2), (rest1, rest2) = self._betas, self._rests
+        with np.errstate(all="ignore"):
+            for start in range(0, parameters.size, BLOCK):
+                where = slice(start, start + BLOCK)
+                block = delta[where]
+                first, second, largest = (state[where] for state in self._state.values())
+                np.multiply(first, beta1, out=first)
+                np.add(first, rest1 * block, out=first)
+                np.multiply(second, beta2, out=second)
+                np.add(second, rest2 * (block * block), out=second)
+                np.maximum(largest, second, out=largest)
+                parameters[where] += np.float32(rate) * (first / (np.sqrt(largest) + self._epsilon))
+
+    def export_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """The three vectors, as views."""
+        return dict(self._state), {}
+
+    def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Go on where ``export_state`` stood, to the same bits.
+
+        Raises:
+            CampaignError: a vector is missing or has another size.
+        """
+        for name, array in self._state.items():
+            restore_vector(array, tensors, name)

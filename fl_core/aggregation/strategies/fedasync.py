@@ -1,0 +1,91 @@
+"""FedAsync: every update makes a version, by mixing the device's parameters into the model.
+
+Xie, Koyejo and Gupta, "Asynchronous Federated Optimization", 2019, arXiv 1903.03934, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from fl_core.aggregation.buffered import restore_vector, verify_strategy
+from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.staleness import staleness_weight
+from fl_core.aggregation.strategy import Merge, Tensors, verify_no_args
+from fl_core.errors import SpecError
+from fl_core.spec import CampaignSpec, ServerOptimizerSection
+from fl_core.vectors import Parameters
+from fl_core.vectors.arithmetic import mix
+from fl_core.vectors.layout import Layout
+
+
+class FedAsync:
+    """x <- (1 - α_τ) x + α_τ x_new with α_τ = α · s(τ), where α is ``aggregation.mixing``.
+
+    Devices send parameters, not deltas. There is no buffer, no server optimizer and no example weight in this
+    algorithm, so a spec that sets one of the latter two is refused.
+
+    Raises:
+        SpecError: ``server_optimizer`` is not the default, or ``aggregation.example_weighting`` is set.
+
+    >>> import numpy as np
+    >>> from fl_core.vectors.layout import TensorSpec
+    >>> spec = CampaignSpec.model_validate({"model": {"factory": "a:b"}, "aggregation": {"strategy": "fedasync"}})
+    >>> strategy = FedAsync(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
+    >>> strategy.offer(Contribution(Parameters(np.array([10.0], np.float32)), 1, 3, "worker"))
+    Merge(version=1, num_updates=1, staleness=(3,), weights=(0.3,))
+    >>> strategy.parameters.values.tolist()
+    [3.0]
+    """
+
+    sends: Literal["delta", "parameters"] = "parameters"
+    barrier = False
+    buffer_count = 0
+
+    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
+        verify_no_args(spec)
+        if spec.server_optimizer != ServerOptimizerSection():
+            raise SpecError(
+                f"server_optimizer.name = {spec.server_optimizer.name!r} (or another of its keys) is set, and FedAsync "
+                "has no server optimizer; remove [server_optimizer] and set aggregation.mixing."
+            )
+        if spec.aggregation.example_weighting:
+            raise SpecError(
+                "aggregation.example_weighting = True has no meaning in FedAsync, which merges one update at a time; "
+                "remove it."
+            )
+        self._mixing = spec.aggregation.mixing
+        self._staleness_weight = staleness_weight(spec.aggregation)
+        self.parameters = initial
+        self.version = 0
+
+    def offer(self, contribution: Contribution) -> Merge | None:
+        """Mix x_new in; every update merges.
+
+        Raises:
+            InvariantError: the contribution is a delta.
+        """
+        alpha = self._mixing * self._staleness_weight(contribution.staleness)
+        mix(self.parameters.values, contribution.parameters.vector, alpha)
+        self.version += 1
+        return Merge(self.version, 1, (contribution.staleness,), (alpha,))
+
+    def flush(self, share: float = 1.0) -> Merge | None:
+        """Nothing ever waits: None."""
+        return None
+
+    def export_state(self) -> tuple[Tensors, dict[str, Any]]:
+        """All state; the array is a view."""
+        return {"parameters": self.parameters.values}, {"strategy": "fedasync", "version": self.version}
+
+    def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Go on where ``export_state`` stood, to the same bits.
+
+        Raises:
+            CampaignError: the state is of another strategy or another model.
+        """
+        verify_strategy("fedasync", meta)
+        restore_vector(self.parameters.values, tensors, "parameters")
+        self.version = int(meta["version"])

@@ -1,0 +1,66 @@
+"""FedAtt: layer by layer, updates get attention by how far they have moved that layer.
+
+Ji, Pan, Long, Li, Jiang and Huang, "Learning Private Neural Language Modeling with Attentive Aggregation", IJCNN 2019,
+arXiv 1812.07108, equations 2 to 4, without the noise.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fl_core.aggregation.buffered import BufferedStrategy
+from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.softmax_buffer import SoftmaxBuffer
+from fl_core.aggregation.staleness import staleness_weight
+from fl_core.aggregation.strategy import Merge, read_args, verify_unread
+from fl_core.spec import CampaignSpec, Section
+from fl_core.vectors import Delta, Parameters
+from fl_core.vectors.arithmetic import Segments, norms_by_segment
+from fl_core.vectors.layout import Layout
+
+
+class FedAttArgs(Section):
+    """``[aggregation.args]``: the temperature of the softmax; 1 is the paper's."""
+
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class FedAtt(BufferedStrategy):
+    """x_l <- x_l + ε Σ_i α_il s(τ_i) Δ_il with α_l = softmax over i of ‖Δ_il‖ / T, for every tensor l of the layout.
+
+    The paper's step size ε is ``server_optimizer.learning_rate``. The paper is synchronous: its distance between the
+    global and a local layer is the length of the delta, since both start from the same version. Here Δ_i is measured
+    against its own base version, so what the model has done meanwhile is no part of the distance, and the staleness
+    weight s(τ_i) shortens an old update. Fresh updates make the paper's step.
+
+    The softmax gives most attention to the device that has moved furthest, as published. That is a weakness where
+    devices may be hostile: set ``aggregation.max_update_norm``, or use the strategy ``robust``.
+    """
+
+    name = "fedatt"
+    _buffer: SoftmaxBuffer
+
+    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
+        args = read_args(spec, FedAttArgs)
+        verify_unread(spec, "aggregation.example_weighting")
+        super().__init__(spec, layout, initial, SoftmaxBuffer(layout.num_elements, layout.slices, args.temperature))
+        self._segments = Segments(layout.slices, layout.num_elements)
+        self._staleness_weight = staleness_weight(spec.aggregation)
+
+    def offer(self, contribution: Contribution) -> Merge | None:
+        """Add Δ_i, each tensor with its own score; the K-th merges.
+
+        Raises:
+            InvariantError: the contribution is not a delta.
+        """
+        delta = contribution.delta
+        self._buffer.add(
+            delta,
+            norms_by_segment(delta.vector, self._segments),
+            factor=self._staleness_weight(contribution.staleness),
+            staleness=contribution.staleness,
+        )
+        return self._merge_if_full()
+
+    def _mean(self, share: float) -> Delta:
+        return self._buffer.mean(self._buffer.count / self._buffer_size)

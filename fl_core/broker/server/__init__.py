@@ -1,0 +1,1 @@
+"""The server itself: one of our own to start, and any other to be judged."""

@@ -1,0 +1,73 @@
+"""How the broker itself is: memory, clients, and how long a campaign's streams are. Read-only, a fixed cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.keys import CampaignKeys
+from fl_core.program.plain_text import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """The server's own word.
+
+    Attributes:
+        memory_bytes: what its data and buffers take.
+        max_memory_bytes: its limit, 0 for none.
+        clients: connections.
+    """
+
+    version: str
+    uptime_seconds: int
+    memory_bytes: int
+    max_memory_bytes: int
+    clients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Entries in a campaign's streams: update log, quarantine."""
+
+    log: int
+    parked: int
+
+
+def read_vitals(client: Client) -> Vitals:
+    """Ask the server how it is.
+
+    Raises:
+        BrokerUnavailable: it does not say.
+    """
+    with broker_errors("asking the broker how it is"):
+        info = client.info("everything")
+    return Vitals(
+        version=shown(info.get("valkey_version") or info.get("redis_version", ""), 40),
+        uptime_seconds=_count(info.get("uptime_in_seconds")),
+        memory_bytes=_count(info.get("used_memory")),
+        max_memory_bytes=_count(info.get("maxmemory")),
+        clients=_count(info.get("connected_clients")),
+    )
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def read_lengths(client: Client, campaigns: list[str]) -> dict[str, Lengths]:
+    """Lengths of some campaigns' streams, in one round trip.
+
+    Raises:
+        BrokerUnavailable: unknown.
+    """
+    with broker_errors("measuring the logs"), client.pipeline(transaction=False) as pipeline:
+        for campaign in campaigns:
+            keys = CampaignKeys(campaign)
+            pipeline.xlen(keys.log)
+            pipeline.xlen(keys.parked)
+        answers = pipeline.execute(raise_on_error=False)
+    return {
+        campaign: Lengths(_count(answers[2 * index]), _count(answers[2 * index + 1]))
+        for index, campaign in enumerate(campaigns)
+    }

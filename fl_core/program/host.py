@@ -1,0 +1,30 @@
+"""What this machine is called, in a form that may be shown and sent."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+
+from fl_core.program.plain_text import shown
+
+MAX_NAME = 64
+
+
+def host_name() -> str:
+    """This machine's name, whatever bytes it was given, in at most 255 printable characters."""
+    return shown(platform.node(), 255)
+
+
+def default_name(pid: int) -> str:
+    """A worker's name from host and process: legal for every host name, and another one for each.
+
+    What had to be changed or cut loses the difference to its like: names of pods differ at the end, and each has its
+    process 1. So eight hexadecimal digits stand for it.
+    """
+    host, end = host_name(), f"-{pid}"
+    cleaned = re.sub(r"[^A-Za-z0-9_.-]", "-", host).lstrip("_.-")
+    if cleaned == host and len(host) + len(end) <= MAX_NAME:
+        return (host or "worker") + end
+    digest = hashlib.blake2b(host.encode(), digest_size=4).hexdigest()
+    return f"{cleaned[: MAX_NAME - len(end) - 9] or 'worker'}-{digest}{end}"

@@ -1,0 +1,156 @@
+"""Campaign time goes on evenly, whatever happens to the server's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import pytest
+
+from coordinator.outgoing import claims as claims_module
+from coordinator.outgoing.claims import Claims
+from fl_core.broker import clock as clock_module
+from fl_core.broker.clock import CampaignClock
+from fl_core.broker.records import Owner
+
+HOUR_MS = 3_600_000
+
+
+class World:
+    """A server's clock that can be set, and this machine's that cannot; both in ms."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monotonic, self.server, self.trip = 5_000.0, 1_000_000_000.0, 0.0
+        self.position = 0
+        monkeypatch.setattr(clock_module, "_monotonic_ms", lambda: self.monotonic)
+        monkeypatch.setattr(claims_module.time, "monotonic", lambda: self.monotonic / 1000)
+        self.clock = CampaignClock(self)  # type: ignore[arg-type]
+
+    def clock_ms(self) -> float:
+        self.pass_(self.trip)
+        return self.server
+
+    def pass_(self, milliseconds: float) -> None:
+        self.monotonic += milliseconds
+        self.server += milliseconds
+
+    def entry_ms(self) -> int:
+        """The position of an entry that is written now: it does not go back."""
+        self.position = max(self.position, round(self.server))
+        return self.position
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+@pytest.mark.parametrize("jumps", [[HOUR_MS], [-HOUR_MS], [HOUR_MS, -2 * HOUR_MS], [-HOUR_MS, HOUR_MS], [3000, -3000]])
+def test_the_log_s_time_stays_near_campaign_time_through_every_jump(world: World, jumps: list[int]) -> None:
+    """Looked at every second, and corrected by events: no entry is told more than six seconds off, for an hour each."""
+    clock, shift = world.clock, 0
+    clock.begin(0, 0)
+    began, passed = clock.now_ms(), 0
+    for jump in [0, *jumps]:
+        world.server += jump
+        assert clock.read() == (jump != 0)
+        for _ in range(4000):
+            corrected = clock.correction_ms(shift, world.entry_ms())
+            shift = shift if corrected is None else corrected
+            assert abs(clock.now_ms() - began - passed) < 100
+            assert abs(world.entry_ms() + shift - began - passed) <= 6000
+            world.pass_(1000)
+            passed += 1000
+            assert not clock.read()
+
+
+def test_a_clock_that_is_only_a_little_off_is_followed(world: World) -> None:
+    """Half a second a second is drift, not a jump: campaign time stays the server's."""
+    world.clock.begin(0, 0)
+    for _ in range(20):
+        world.pass_(1000)
+        world.server += 500
+        assert not world.clock.read()
+    assert world.clock.now_ms() == world.server
+
+
+def test_a_slow_answer_says_nothing(world: World) -> None:
+    """A round trip of five seconds is no jump of the clock."""
+    world.clock.begin(0, 0)
+    world.trip = 5000.0
+    assert not world.clock.read()
+    world.trip = 0.0
+    assert not world.clock.read()
+    assert abs(world.clock.now_ms() - world.server) < 1
+
+
+def test_a_coordinator_that_resumes_goes_on_where_the_log_is(world: World) -> None:
+    """Also where the log is ahead of a clock that was set back meanwhile, and with what was corrected before."""
+    world.clock.begin(-500, round(world.server) + HOUR_MS)
+    assert world.clock.now_ms() == round(world.server) + HOUR_MS - 500
+    world.pass_(7000)
+    assert world.clock.correction_ms(-500, round(world.server) - 7000 + HOUR_MS) == 6500
+
+
+def test_what_workers_are_told_is_the_server_s_time(world: World) -> None:
+    """A row's moment of issue is one that the server's clock, as it goes now, can be compared with."""
+    world.clock.begin(0, 0)
+    issued = world.clock.now_ms()
+    world.server += HOUR_MS
+    world.clock.read()
+    world.pass_(2000)
+    assert world.server - world.clock.on_server_ms(issued) == 2000
+
+
+# -- the fold ------------------------------------------------------------------------------------------------------
+
+
+def test_times_in_the_log_are_corrected_by_an_event(bench: Callable[..., Any]) -> None:
+    """The clock goes an hour forward: seconds go on, nothing lies in the future, and a replay comes to the same."""
+    campaign = bench(aggregation={"buffer_size": 2}).open(3)
+    campaign.milliseconds += HOUR_MS
+    campaign.apply(campaign.update(1))  # before anybody has noticed
+    campaign.apply(campaign.issued(1))
+    campaign.apply(campaign.event("clock", {"shift_ms": -HOUR_MS}))
+    now = campaign.entries[-1].milliseconds - HOUR_MS
+    state = campaign.state
+    assert max(task.issued_ms for task in state.ledger.open.values()) == now
+    assert state.buffered_since_ms == now
+    campaign.apply(campaign.update(2))
+    assert campaign.history[-1]["kind"] == "merge"
+    assert campaign.history[-1]["seconds"] == 2.5
+    again = campaign.new_state()
+    for entry in campaign.entries:
+        again.apply(entry)
+    assert campaign.fingerprint(again) == campaign.fingerprint()
+    restored = campaign.new_state()
+    tensors, meta = state.export()
+    restored.restore(tensors, msgpack.unpackb(msgpack.packb(meta), strict_map_key=False))
+    assert restored.clock_shift_ms == -HOUR_MS
+
+
+# -- claims --------------------------------------------------------------------------------------------------------
+
+
+def _age(claims: Claims, world: World, owner: Owner) -> float:
+    claims.begin_look()
+    age = claims.age_seconds(1, owner, round(world.server))
+    claims.end_look()
+    return age
+
+
+@pytest.mark.parametrize("jump", [HOUR_MS, -HOUR_MS])
+def test_a_claim_s_age_does_not_jump(world: World, jump: int) -> None:
+    """Seen once, it ages by this machine's clock; one that is new cannot be older than the last look."""
+    claims = Claims()
+    owner = Owner(1, round(world.server) - 3000, False, "w")
+    assert _age(claims, world, owner) == 3.0  # as the stamp says: nobody has looked before
+    world.server += jump
+    world.pass_(1000)
+    assert _age(claims, world, owner) == 4.0
+    world.pass_(1000)
+    again = Owner(2, round(world.server) - jump - 500, False, "w")  # stamped before the jump, seen after it
+    assert 0.0 <= _age(claims, world, again) <= 1.0
+    world.pass_(1000)
+    assert 1.0 <= _age(claims, world, again) <= 2.0

@@ -1,0 +1,138 @@
+"""Pictures are drawn from any history that a campaign can leave, and what they show is what the history says."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.report.curves import draw_comparison, draw_curves
+from coordinator.report.series import first_at_least, read_series, running_median, speed
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def evaluation(seconds: float, accuracy: float | None, loss: float | None = 1.0) -> dict[str, Any]:
+    return {"kind": "evaluation", "seconds": seconds, "version": 0, "merged": 0, "loss": loss, "accuracy": accuracy}
+
+
+def merge(seconds: float, *staleness: int) -> dict[str, Any]:
+    return {"kind": "merge", "seconds": seconds, "version": 1, "merged": 1, "staleness": list(staleness)}
+
+
+def write(path: Path, *lines: dict[str, Any], tail: str = "") -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + tail)
+    return path
+
+
+MERGES = [merge(0.1 * i, 0, i % 3, 40) for i in range(1, 30)]
+SCORES = [evaluation(0.1 * i, min(0.95, 0.05 * i), 2.0 / i) for i in range(1, 30)]
+NO_ACCURACY = [evaluation(0.1 * i, None, 2.0 / i) for i in range(1, 30)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([*SCORES, *MERGES], id="everything"),
+        pytest.param([*NO_ACCURACY, *MERGES], id="loss only"),
+        pytest.param(MERGES, id="no evaluation"),
+        pytest.param(SCORES[:1], id="one evaluation, no merge"),
+        pytest.param([merge(0.0, 0)], id="one merge at time 0"),
+        pytest.param([*SCORES, evaluation(3.0, 0.1, None), *MERGES], id="a diverged version"),
+        pytest.param([*NO_ACCURACY, evaluation(3.0, None, None), *MERGES], id="a diverged version, loss only"),
+        pytest.param([evaluation(3.0, None, None), *MERGES], id="nothing but a diverged version"),
+        pytest.param([*MERGES, {"kind": "end", "seconds": 3.0, "state": "finished", "reason": "updates"}], id="an end"),
+    ],
+)
+def test_any_history_gives_a_picture(lines: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Whatever part of a history is missing, the rest is drawn, and nothing is left beside the picture."""
+    history, picture = write(tmp_path / "history.jsonl", *lines), tmp_path / "curves.png"
+    assert draw_curves(history, picture, "a campaign")
+    assert picture.read_bytes().startswith(PNG)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "history.jsonl"]
+
+
+def test_an_empty_history_gives_no_picture(tmp_path: Path) -> None:
+    """A campaign that ended before anything happened leaves no empty axes behind."""
+    history = write(tmp_path / "history.jsonl", {"kind": "end", "seconds": 0.0, "state": "stopped", "reason": "asked"})
+    assert not draw_curves(history, tmp_path / "curves.png", "a campaign")
+    assert not draw_comparison({"a": history}, tmp_path / "comparison.png", "two", 0.9)
+    assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    """A history that a crash cut in the middle of a line is read up to there."""
+    history = write(tmp_path / "history.jsonl", *SCORES, merge(1.0, 3, 4), tail='{"kind":"mer')
+    series = read_series(history)
+    assert (series.update_seconds, series.update_staleness) == ([1.0, 1.0], [3, 4])
+    assert len(series.accuracies) == len(SCORES)
+
+
+def test_without_matplotlib_there_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """matplotlib is optional: where it is not installed the answer is False, and no error."""
+    real_import = builtins.__import__
+
+    def no_matplotlib(name: str, *arguments: Any, **keywords: Any) -> Any:
+        if name.partition(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real_import(name, *arguments, **keywords)
+
+    history = write(tmp_path / "history.jsonl", *SCORES)
+    monkeypatch.setattr(builtins, "__import__", no_matplotlib)
+    assert not draw_curves(history, tmp_path / "curves.png", "a campaign")
+    assert not (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize("slow_reaches", [True, False])
+def test_a_comparison_is_drawn_whether_or_not_the_target_was_reached(slow_reaches: bool, tmp_path: Path) -> None:
+    """The slow campaign may have stopped before the target."""
+    fast = write(tmp_path / "fast.jsonl", *SCORES)
+    slow = write(
+        tmp_path / "slow.jsonl", *(evaluation(3.0 * i, (0.1 if slow_reaches else 0.05) * i) for i in range(10))
+    )
+    assert draw_comparison({"asynchronous": fast, "synchronous": slow}, tmp_path / "c.png", "two", 0.9)
+    assert (tmp_path / "c.png").read_bytes().startswith(PNG)
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1)), max_size=30), st.floats(0, 1))
+def test_first_at_least_is_the_first(points: list[tuple[float, float]], target: float) -> None:
+    """No earlier point reaches the target, and the point itself does."""
+    when = first_at_least(points, target)
+    reached = [index for index, (_, value) in enumerate(points) if value >= target]
+    assert when == (points[reached[0]][0] if reached else None)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=80), st.integers(1, 21))
+def test_the_running_median_is_the_median_of_the_neighbours(values: list[int], window: int) -> None:
+    """Each point against the statistics module, over the neighbours that exist."""
+    half = window // 2
+    points = running_median(values, window, num_points=25)
+    assert points[0][0] == 0
+    assert points[-1][0] == len(values) - 1
+    for index, median in points:
+        assert median == statistics.median(values[max(0, index - half) : index + half + 1])
+
+
+@given(st.lists(st.floats(0.01, 50), min_size=1, max_size=60))
+def test_the_speed_lies_between_the_slowest_and_the_fastest_interval(times: list[float]) -> None:
+    """A mean of the intervals' speeds: never below 0, never above the fastest interval, and 0 after the last merge."""
+    merges = np.unique(np.round(times, 2))
+    moments, rates = speed([float(t) for t in merges], end=100.0)
+    fastest = 1.0 / np.diff(np.concatenate([[0.0], merges])).min()
+    assert len(moments) == len(rates)
+    assert rates.min() >= -1e-9
+    assert rates.max() <= fastest * (1 + 1e-9)
+    assert (rates[moments > 55.0] == 0).all()
+
+
+def test_a_steady_cohort_has_a_level_speed() -> None:
+    """Eight updates every two seconds are four a second, from the beginning to the end."""
+    _, rates = speed([2.0 * cohort for cohort in range(1, 41) for _ in range(8)], end=80.0)
+    np.testing.assert_allclose(rates, 4.0)

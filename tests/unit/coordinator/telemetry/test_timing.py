@@ -1,0 +1,47 @@
+"""Where the time goes: parts add up to the whole, and nobody's word can spoil the sums."""
+
+from __future__ import annotations
+
+import math
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.telemetry.timing import BOUNDS, MAX_SECONDS, PARTS, Timing
+
+
+def test_parts_add_up_to_the_life_of_the_update() -> None:
+    """From issue to merge: what the worker does not account for, the server's clock calls sending."""
+    timing = Timing()
+    reported = {"queue": 1.0, "fetch": 0.2, "train": 3.0, "encode": 0.1}
+    timing.add_update(reported, life_seconds=4.8, log_seconds=0.05, merge_seconds=0.01)
+    sums = timing.export()["sums"]
+    assert sums == pytest.approx(reported | {"send": 0.5, "log": 0.05, "merge": 0.01})
+
+
+@given(st.dictionaries(st.sampled_from([*PARTS, "other"]), st.floats(allow_nan=False, allow_infinity=False)))
+def test_a_worker_cannot_spoil_the_sums(reported: dict[str, float]) -> None:
+    """Negative, huge and unknown values are bounded, and every part is counted once."""
+    timing = Timing()
+    timing.add_update(reported, life_seconds=1.0, log_seconds=-1.0, merge_seconds=0.0)
+    exported = timing.export()
+    assert all(0.0 <= value <= MAX_SECONDS and math.isfinite(value) for value in exported["sums"].values())
+    assert all(sum(counts) == 1 for counts in exported["counts"].values())
+
+
+def test_counts_survive_a_new_coordinator_and_stay_small() -> None:
+    """What the status carries can be restored, weighs about a kilobyte, and foreign content is left alone."""
+    timing, other = Timing(), Timing()
+    for seconds in BOUNDS:
+        timing.add_update({"train": seconds}, life_seconds=seconds, log_seconds=0.0, merge_seconds=0.0)
+    timing.add_publish(0.25)
+    timing.add_evaluation(1.5)
+    timing.add_checkpoint(0.7)
+    other.restore(timing.export())
+    other.restore({"bounds": [1, 2], "sums": {}})
+    assert other.export() == timing.export()
+    assert other.export()["counts"]["train"] == [1] * len(BOUNDS) + [0]
+    assert other.export()["work"]["sums"] == {"publish": 0.25, "evaluate": 1.5, "checkpoint": 0.7}
+    assert len(msgpack.packb(timing.export())) < 1500

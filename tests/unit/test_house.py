@@ -1,0 +1,42 @@
+"""The house is as docs/architecture.md draws it, and no room is overfull."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAX_FILES = 16
+ROOMS = sorted({path.parent for name in ("coordinator", "fl_core", "workers") for path in (ROOT / name).rglob("*.py")})
+
+
+def _drawn() -> set[Path]:
+    """The folders of the drawing: those at its left edge, and those that stand indented below one."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("## The house")[1]
+    above: list[tuple[int, Path]] = []
+    drawn = set()
+    for line in text.split("```")[1].splitlines():
+        indent = len(line) - len(line.lstrip())
+        above = [(level, folder) for level, folder in above if level < indent]
+        inside = above[-1][1] if above else ROOT
+        names = [word for word in line.split("  ") if word.strip().endswith("/")]
+        for name in names:
+            drawn.add(inside / name.strip().rstrip("/"))
+        drawn |= {ROOT / "fl_core" / word.rstrip("/") for word in line.split() if word.count("/") == 2}
+        if names:
+            above.append((indent, inside / names[0].strip().rstrip("/")))
+    return drawn
+
+
+def test_the_page_draws_every_room() -> None:
+    """And no room that is not there."""
+    assert _drawn() == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(ROOT)))
+def test_a_room_says_what_it_is_for(room: Path) -> None:
+    """In the first sentence of its ``__init__``; and it holds so many files that one finds one's way."""
+    text = (room / "__init__.py").read_text(encoding="utf-8")
+    assert text.startswith('"""')
+    assert len(list(room.glob("*.py"))) <= MAX_FILES

@@ -1,0 +1,224 @@
+"""The models of the campaigns that this device serves, built once each, and the last version's parameters."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import msgpack
+import numpy as np
+import structlog
+import torch
+
+from fl_core.broker.tasks import Head
+from fl_core.codecs import ErrorFeedback, down_codec
+from fl_core.codecs.model_payload import decode_update, decode_version, write_state
+from fl_core.errors import InvariantError, LayoutError, RejectedUpdate
+from fl_core.models.build import build_model
+from fl_core.spec import TrainingSection, parse_section
+from fl_core.training.method import Method, build_method
+from fl_core.vectors import FloatArray, Parameters
+from fl_core.vectors.arithmetic import add_scaled
+from fl_core.vectors.buffers import BufferRole, LocalTensors
+from fl_core.vectors.layout import Layout
+from fl_core.wire.digest import digest
+from fl_core.wire.messages import TrainTask
+from workers.store.residuals import ResidualStore
+
+log = structlog.get_logger()
+
+# What a model takes beside its tensors' values: modules, layout, settings. Models of 2 to 100 tensors took 3.3 to 5 kB.
+_OBJECTS_BYTES_PER_TENSOR = 5000
+
+
+class CachedModel:
+    """A model with its layout, and the newest version that was fetched for it.
+
+    Attributes:
+        digest: of ``base``; empty before the first fetch.
+        local: what the model holds beside the layout, which is put back before each task.
+        training, settings, method: how this campaign trains: the task's words, and what was made of them.
+        feedback: what lossy updates of this campaign have left out so far, by part of the model.
+        spare: memory of the last update, for the next one; new memory of this size would be page-faulted and zeroed.
+        key: what it was built from.
+        counted: ``num_bytes`` when the cache last asked for it.
+    """
+
+    def __init__(self, module: torch.nn.Module, layout: Layout, settings: TrainingSection, method: Method) -> None:
+        self.module = module
+        self.layout = layout
+        self.local = LocalTensors(module, {spec.name for spec in layout.tensors})
+        self.training: dict[str, Any] = {}
+        self.settings = settings
+        self.method = method
+        self.feedback: defaultdict[int, ErrorFeedback] = defaultdict(ErrorFeedback)
+        self.digest = ""
+        self.base: Parameters | None = None
+        self.spare: FloatArray | None = None
+        self.key: tuple[Any, ...] = ()
+        self.counted = 0
+        self._fetched: memoryview | None = None
+        self._version_bytes = 0
+        tensors = {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())}.values()
+        self._module_bytes = self.local.num_bytes + sum(tensor.nbytes for tensor in tensors)
+        self._module_bytes += _OBJECTS_BYTES_PER_TENSOR * len(tensors)
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory that the model holds between two tasks, on whatever device: a sum of few numbers."""
+        total = self._module_bytes + self._version_bytes + (0 if self.spare is None else self.spare.nbytes)
+        return total + sum(each.residual.nbytes for each in self.feedback.values() if each.residual is not None)
+
+    def give_up_base(self) -> memoryview | None:
+        """The memory that the version at hand was fetched into, to be overwritten by the next one.
+
+        Until then there is no version.
+        """
+        self.base, self.digest = None, ""
+        return self._fetched
+
+    def patch(self, head: Head, payloads: Sequence[memoryview]) -> bool:
+        """Make the version at hand the newest one; False where that does not come to its digest, and none is left.
+
+        Args:
+            head: the newest version, with its patches.
+            payloads: the patches' bytes.
+        """
+        memory = self.give_up_base()
+        if memory is None:
+            return False
+        values = np.frombuffer(memory, np.float32)
+        try:
+            for patch, payload in zip(head.patches, payloads, strict=True):
+                change, state = decode_update(down_codec(patch.codec), self.layout, payload, self.layout.num_parameters)
+                add_scaled(values[self.layout.trainable], change, 1.0)
+                if state is not None:
+                    write_state(self.layout, state, values)
+        except (RejectedUpdate, InvariantError) as error:
+            log.warning("a patch does not fit; fetching the version", version=head.version, reason=str(error))
+            return False
+        if digest(memory) != head.digest:
+            log.warning("the patches do not lead to the version; fetching it", version=head.version)
+            return False
+        self.keep(head, memory)
+        return True
+
+    @property
+    def can_be_patched(self) -> bool:
+        """Whether the version at hand lies in memory of this process's own."""
+        return self._fetched is not None
+
+    def keep(self, head: Head, payload: bytes | memoryview) -> None:
+        """Remember a version as it arrived: what was decoded is the base that a delta is taken against.
+
+        Raises:
+            LayoutError: its size is not the model's.
+        """
+        try:
+            values = decode_version(down_codec(head.codec), self.layout, payload)
+        except RejectedUpdate as error:
+            raise LayoutError(
+                f"version {head.version} does not fit the model built here, of {self.layout.num_elements} elements "
+                f"({error.detail}); install the campaign's model code."
+            ) from error
+        self._fetched = payload if isinstance(payload, memoryview) and not payload.readonly else None
+        self._version_bytes = values.nbytes
+        if self._fetched is not None and not np.may_share_memory(values, np.frombuffer(self._fetched, np.uint8)):
+            self._version_bytes += self._fetched.nbytes
+        self.base = Parameters(values)
+        self.digest = head.digest
+
+
+class ModelCache:
+    """The models of the campaigns that were served last, as many as there is memory for: each is built once.
+
+    What lossy updates of a campaign have left out outlives its model: it waits on disk until that is built again.
+
+    Args:
+        device: where models live.
+        state_dir: the worker's.
+        max_bytes: how much all models may hold together; the one in use is kept, however large.
+    """
+
+    def __init__(self, device: torch.device, state_dir: Path, max_bytes: int) -> None:
+        self._device = device
+        self._residuals = ResidualStore(state_dir)
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._models: dict[str, CachedModel] = {}
+        self._used: CachedModel | None = None
+
+    def find(self, campaign: str) -> CachedModel | None:
+        """A campaign's model if one was built: nothing is built or imported for a task that is not claimed yet."""
+        return self._models.get(campaign)
+
+    def get(self, task: TrainTask) -> CachedModel:
+        """The task's model, built if need be.
+
+        Raises:
+            LayoutError: what is built here is not the model that the coordinator has.
+            SpecError: the factory is not installed or not allowed, or refuses its arguments; so with the training
+                method.
+        """
+        key = (task.model_factory, msgpack.packb(task.model_args), task.layout_digest)
+        model = self._models.get(task.campaign)
+        if model is None or model.key != key:
+            module = build_model(task.model_factory, dict(task.model_args), seed=0)
+            layout = Layout.of(module, cast(Mapping[str, BufferRole], task.model_buffers))
+            layout.verify_digest(task.layout_digest)
+            built = CachedModel(module.to(self._device), layout, *_method(task))
+            built.key, built.training = key, dict(task.training)
+            if model is not None:
+                self._give_up(task.campaign)
+            model = built
+            model.feedback.update(self._residuals.take(task.campaign, layout))
+        elif dict(task.training) != model.training:
+            # Its own words for each task: one forged order must not change how later ones are trained.
+            model.settings, model.method = _method(task)
+            model.training = dict(task.training)
+        self._models.pop(task.campaign, None)
+        self._models[task.campaign] = model  # the most recently used is last
+        self._count(model)
+        while self._num_bytes > self._max_bytes and len(self._models) > 1:
+            self._give_up(next(iter(self._models)))
+        return model
+
+    def forget(self, campaign: str) -> None:
+        """The campaign has ended: neither its model nor what its updates have left out is needed any more."""
+        self._remove(campaign)
+        self._residuals.forget(campaign)
+
+    def close(self) -> None:
+        """The process ends in peace: another one goes on with what updates have left out."""
+        for campaign in list(self._models):
+            self._give_up(campaign)
+
+    def _count(self, model: CachedModel) -> None:
+        """Only the model that the last task used can have grown since."""
+        before = self._used
+        for each in (model,) if before is None or before is model else (before, model):
+            num_bytes = each.num_bytes
+            self._num_bytes += num_bytes - each.counted
+            each.counted = num_bytes
+        self._used = model
+
+    def _give_up(self, campaign: str) -> None:
+        model = self._remove(campaign)
+        if model is not None:
+            self._residuals.put(campaign, model.layout, model.feedback)
+
+    def _remove(self, campaign: str) -> CachedModel | None:
+        model = self._models.pop(campaign, None)
+        if model is not None:
+            self._num_bytes -= model.counted
+            if model is self._used:
+                self._used = None
+        return model
+
+
+def _method(task: TrainTask) -> tuple[TrainingSection, Method]:
+    settings = parse_section(TrainingSection, dict(task.training), "the task's training settings")
+    return settings, build_method(settings)
