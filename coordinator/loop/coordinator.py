@@ -13,6 +13,7 @@ anything from a clock or from chance without writing the decision into the log f
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from itertools import takewhile
@@ -53,7 +54,7 @@ from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
 from fl_core.broker.log import START, LogReader, scan
 from fl_core.broker.overview import feed, leftovers
 from fl_core.broker.overview.roster import Roster
-from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError, FencedOut
+from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError, FedtideError, FencedOut
 from fl_core.program.crash_points import crash_point
 from fl_core.program.redaction import redact
 from fl_core.spec import CampaignSpec, to_toml
@@ -203,6 +204,11 @@ class Coordinator:
                     )
                 self._patiently(self._turn)
             return self._finish()
+        except FencedOut:
+            raise
+        except FedtideError as error:
+            self._tell_monitors_of_failure(error)
+            raise
         finally:
             keeper.stop()
             self._payloads.close()
@@ -473,6 +479,14 @@ class Coordinator:
     def _write_status(self) -> None:
         status = self._board.write(self._saver.age_seconds)
         self._transaction.add(self._broker.status_commands(status))
+
+    def _tell_monitors_of_failure(self, error: FedtideError) -> None:
+        """Otherwise they show what was true before, for good. Whatever comes in between: the error itself is told."""
+        if self._decisions.interrupted.is_set():
+            return
+        with contextlib.suppress(Exception):
+            status = self._board.write(self._saver.age_seconds, failure=str(error))
+            self._writer.commit(self._identity.epoch, self._broker.status_commands(status))
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

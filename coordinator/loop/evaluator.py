@@ -46,6 +46,11 @@ MAX_DEATHS = 3
 FIRST_PAUSE_SECONDS = 0.5
 LAST_PAUSE_SECONDS = 30.0
 FIRST_WORD_SECONDS = 60.0
+FIRST_DEADLINE_SECONDS = 3600.0
+LEAST_DEADLINE_SECONDS = 600.0
+DEADLINE_FACTOR = 20
+"""Without ``evaluation.timeout_seconds``: an hour for the first evaluation, which loads the data, and then so many
+times the longest one until now, but not less than ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ class Evaluator:
     """The coordinator's handle on the evaluating process. All of it belongs to one thread, the one that made it.
 
     A process that dies (killed, out of memory, a crash below Python) is replaced after a pause that doubles, and what
-    it was asked for is asked again. ``MAX_DEATHS`` in a row without an answer are the end of evaluating.
+    it was asked for is asked again. One that does not answer in time is ended and replaced, and goes without an answer:
+    it would hang again. ``MAX_DEATHS`` in a row without an answer are the end of evaluating.
 
     Args:
         campaign, url: where versions are read from.
@@ -73,7 +79,7 @@ class Evaluator:
     Attributes:
         busy: a request is under way.
         error: why there will be no more scores, in one sentence; None while all is well.
-        died: the reason is that the process died again and again; otherwise code that the spec names raised.
+        died: the reason is that the process died or hung again and again; otherwise code that the spec names raised.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class Evaluator:
         self._deaths = 0
         self._again_at: float | None = None
         self._asked_at = self._next_word = 0.0
+        self._longest_seconds = 0.0
         self.busy = False
         self.error: str | None = None
         self.died = False
@@ -116,11 +123,11 @@ class Evaluator:
         if self.busy:
             raise InvariantError("an evaluation was asked for while another was under way")
         self.busy = True
-        self._asked_at = time.monotonic()
-        self._next_word = self._asked_at + FIRST_WORD_SECONDS
         self._ask()
 
     def _ask(self) -> None:
+        self._asked_at = time.monotonic()
+        self._next_word = self._asked_at + FIRST_WORD_SECONDS
         with contextlib.suppress(OSError):  # it has died, which is seen next
             self._connection.send("newest")
 
@@ -145,7 +152,9 @@ class Evaluator:
             else:
                 results.append(Evaluation(*value))
                 self.busy, self._deaths = False, 0
-        self._say_if_it_takes_long()
+                self._longest_seconds = max(self._longest_seconds, time.monotonic() - self._asked_at)
+        if self.busy and self.error is None and self._again_at is None:
+            self._look_at_the_time()
         return results
 
     def _note_death(self) -> None:
@@ -164,6 +173,33 @@ class Evaluator:
         log.warning("the evaluating process has ended; starting another", it=how, seconds=pause)
         self._again_at = time.monotonic() + pause
 
+    @property
+    def _deadline_seconds(self) -> float:
+        if (given := self._spec.evaluation.timeout_seconds) is not None:
+            return given
+        if not self._longest_seconds:
+            return FIRST_DEADLINE_SECONDS
+        return max(LEAST_DEADLINE_SECONDS, DEADLINE_FACTOR * self._longest_seconds)
+
+    def _end_hung(self) -> None:
+        """It has had its time: end it, and do without its answer."""
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+        self.busy = False
+        self._deaths += 1
+        after = f"had no answer after {self._deadline_seconds:g} s"
+        if self._deaths >= MAX_DEATHS:
+            self.error = f"{self._deaths} evaluations in a row {after}; mend evaluation.data, or allow more."
+            self.died = True
+            return
+        pause = FIRST_PAUSE_SECONDS * 2**self._deaths
+        log.warning(
+            f"an evaluation {after}; its process was ended, and its version goes without scores",
+            another_in_seconds=pause, remedy="see what evaluation.data waits for, or raise evaluation.timeout_seconds",
+        )  # fmt: skip
+        self._again_at = time.monotonic() + pause
+
     def _replace_when_due(self) -> None:
         if self._again_at is None or time.monotonic() < self._again_at:
             return
@@ -177,9 +213,11 @@ class Evaluator:
         if self.busy:
             self._ask()
 
-    def _say_if_it_takes_long(self) -> None:
-        if self.busy and time.monotonic() >= self._next_word:
-            seconds = time.monotonic() - self._asked_at
+    def _look_at_the_time(self) -> None:
+        seconds = time.monotonic() - self._asked_at
+        if seconds >= self._deadline_seconds:
+            self._end_hung()
+        elif time.monotonic() >= self._next_word:
             self._next_word = self._asked_at + 2 * seconds
             log.warning("an evaluation takes long; versions are merged meanwhile", seconds=round(seconds))
 

@@ -23,9 +23,9 @@ from coordinator.monitor.observer import OVER, Observer, Snapshot
 from coordinator.monitor.views import worker_counts
 from coordinator.telemetry.metrics import cumulative
 from fl_core.broker.overview.registry import WAIT_BOUNDS_SECONDS
+from fl_core.broker.overview.status import STATES
 
 MAX_LABELLED_CAMPAIGNS = 50
-STATES = ("running", "paused", "interrupted", "finished", "stopped")
 WORKER_STATES = ("idle", "training", "delivering", "leaving", "silent")
 # An ended campaign stays for so long: the last scrape must see how it ended.
 ENDED_SECONDS = 900.0

@@ -16,6 +16,7 @@ from coordinator.telemetry.staleness_histogram import staleness_histogram
 from coordinator.telemetry.timing import Timing
 from fl_core.aggregation import Merge
 from fl_core.broker.clock import CampaignClock
+from fl_core.broker.overview.status import FAILED
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
 
@@ -88,8 +89,13 @@ class StatusBoard:
             self._next_ranking = ended + (ended - began) / RANKING_SHARE
         return self._devices
 
-    def write(self, checkpoint_age_seconds: float) -> bytes:
-        """Tell the display, and return the status for the broker (msgpack)."""
+    def write(self, checkpoint_age_seconds: float, failure: str = "") -> bytes:
+        """Tell the display, and return the status for the broker (msgpack).
+
+        Args:
+            checkpoint_age_seconds: of the newest.
+            failure: why this coordinator ends without an end of the campaign.
+        """
         summary = summarise(
             self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms(),
             devices=self._describe_devices(), with_digest=False,
@@ -101,6 +107,7 @@ class StatusBoard:
         buffered = self._state.strategy.buffer_count
         status = {
             **summary,
+            **({"state": FAILED, "stop_reason": failure} if failure else {}),
             "live_workers": self.live_workers,
             "claimed": self.claimed,
             "buffered": buffered,

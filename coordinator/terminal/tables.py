@@ -19,7 +19,14 @@ Row = Mapping[str, Any]
 PIPED_WIDTH = 160
 
 
-STATE_STYLES = {"running": "green", "paused": "yellow", "interrupted": "yellow", "finished": "cyan", "stopped": "cyan"}
+STATE_STYLES = {
+    "running": "green",
+    "paused": "yellow",
+    "interrupted": "yellow",
+    "failed": "red",
+    "finished": "cyan",
+    "stopped": "cyan",
+}
 
 
 def console() -> Console:

@@ -291,6 +291,7 @@ class CodecSection(Section):
 class EvaluationSection(Section):
     """Held-out data on the coordinator's side. Without ``data`` nothing is evaluated.
 
+    An evaluation without an answer after ``timeout_seconds`` is ended; if not set, earlier ones give the time.
     ``show`` is called with the last version at the campaign's end, and what it says is printed (``fl_core.shows``).
     """
 
@@ -298,6 +299,7 @@ class EvaluationSection(Section):
     data_args: Arguments = Field(default_factory=dict)
     every_versions: int = Field(default=1, ge=1)
     batch_size: int = Field(default=1024, ge=1)
+    timeout_seconds: float | None = Field(default=None, gt=0)
     show: ImportPath | None = None
     show_args: Arguments = Field(default_factory=dict)
 

@@ -171,8 +171,12 @@ class Stage:
     def stop(self, seconds: float = 20) -> dict[str, Any]:
         """Ask it to stop, as an operator does, and give the summary."""
         self.client.xadd(self.keys.control, {"request": "stop"})
+        return self.finish(seconds)
+
+    def finish(self, seconds: float = 20) -> dict[str, Any]:
+        """Wait for its end, and give the summary."""
         self._thread.join(seconds)
-        assert not self._thread.is_alive(), "it is deaf to stop"
+        assert not self._thread.is_alive(), "it does not end"
         assert self.error is None, self.error
         summary: dict[str, Any] = json.loads(self._folder.summary.read_text())
         return summary

@@ -21,13 +21,24 @@ from fl_core.models.build import build_model
 from fl_core.spec import parse_spec
 from fl_core.vectors.layout import Layout
 from tests.integration.lab import until
+from tests.integration.stage import MODEL, Device, Stage
 
 USERS = """
-import os, signal
+import os, signal, time
+from pathlib import Path
 from fl_core.data import digits
 
 def deadly(): return Deadly(digits(split="test"))
 def raising(): raise KeyError("no such table")
+
+def hanging(examples=None): return Hanging(digits(split="test") if examples is None else range(examples))
+
+class Hanging:  # until somebody mends it
+    def __init__(self, examples): self.examples = examples
+    def __len__(self): return len(self.examples)
+    def __getitem__(self, index):
+        while not (Path(__file__).parent / "mended").exists(): time.sleep(0.05)
+        return self.examples[index]
 
 class Deadly:
     def __init__(self, examples): self.examples = examples
@@ -102,6 +113,68 @@ def test_one_that_dies_of_its_work_is_given_up(evaluator: Callable[[str], Evalua
     assert one.died
     assert f"died {MAX_DEATHS} times in a row" in str(one.error)
     assert "was killed by SIGSEGV, a crash below Python" in str(one.error)
+
+
+def test_one_that_hangs_is_ended_and_goes_without_scores(
+    evaluator: Callable[[str], Evaluator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """At its deadline its process is killed and the next request finds another; three in a row are the end of it."""
+    one = evaluator("users_data:hanging")
+    hung = one.pid
+    monkeypatch.setattr(Evaluator, "_deadline_seconds", 0.2)
+    one.request()
+    until(lambda: one.take_results() == [] and not one.busy)
+    assert one.error is None
+    assert not Path(f"/proc/{hung}").exists()
+    assert "an evaluation had no answer after 0.2 s; its process was ended" in capsys.readouterr().out
+    monkeypatch.setattr(Evaluator, "_deadline_seconds", 60.0)
+    (tmp_path / "mended").touch()
+    one.request()
+    assert _result(one).num_examples > 0
+    (tmp_path / "mended").unlink()
+    monkeypatch.setattr(Evaluator, "_deadline_seconds", 0.1)
+
+    def given_up() -> bool:
+        if not one.busy and one.error is None:
+            one.request()
+        assert one.take_results() == []
+        return one.error is not None
+
+    until(given_up)
+    assert one.died
+    assert one.error == (
+        f"{MAX_DEATHS} evaluations in a row had no answer after 0.1 s; mend evaluation.data, or allow more."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "longest", "deadline"), [(None, 0.0, 3600.0), (None, 5.0, 600.0), (None, 90.0, 1800.0), (7.5, 90.0, 7.5)]
+)
+def test_the_deadline_comes_from_the_spec_or_from_earlier_ones(
+    given: float | None, longest: float, deadline: float
+) -> None:
+    one = Evaluator.__new__(Evaluator)
+    one._spec = parse_spec({"model": MODEL, "evaluation": {"timeout_seconds": given} if given else {}})
+    one._longest_seconds = longest
+    assert one._deadline_seconds == deadline
+
+
+def test_a_hanging_evaluation_holds_up_no_campaign(
+    broker_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It merges all the same, ends in time, and says what its summary lacks."""
+    (tmp_path / "hanging_data.py").write_text(USERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("coordinator.loop.evaluator.FIRST_PAUSE_SECONDS", 0.01)
+    evaluation = {"data": "hanging_data:hanging", "data_args": {"examples": 8}, "timeout_seconds": 0.1}
+    device = Device(broker_server.url)
+    try:
+        stage = Stage(broker_server.url, tmp_path / "run", stop={"updates": 200}, evaluation=evaluation)
+        summary = stage.finish()
+    finally:
+        device.close()
+    assert summary["merged"] == 200
+    assert "3 evaluations in a row had no answer after 0.1 s" in summary["left_out"][0]
 
 
 def test_code_that_raises_is_told_at_once(evaluator: Callable[[str], Evaluator]) -> None:

@@ -58,6 +58,9 @@ def test_a_strategy_that_raises_is_mended_and_resumed(lab: Lab) -> None:
     words = ("users_strategy:Adds", "offer(contribution) raised TypeError", "users_strategy.py, line 13", "--resume")
     assert_one_sentence(first.output, *words)
     assert "in offer" in first.output, "the log has the calls"
+    told = lab.ask("status", "trial")
+    assert told["state"] == "failed"
+    assert "offer(contribution) raised TypeError" in told["stop_reason"]
     code.write_text(STRATEGY.format(verse="pass"))
     again = lab.run(spec, "--resume", name="again")
     assert again.wait(60) == 0, again.output

@@ -12,7 +12,7 @@ const PARTS = [
 const LEDGER = [
   ["merged", "--green"], ["rejected", "--red"], ["expired", "--orange"], ["cancelled", "--grey"], ["out", "--blue"],
 ];
-const STATE_CLASS = { running: "good", paused: "warn", interrupted: "warn", finished: "info", stopped: "info" };
+const STATE_CLASS = { running: "good", paused: "warn", interrupted: "warn", failed: "bad", finished: "info", stopped: "info" };
 const WORKER_CLASS = { training: "good", idle: "info", delivering: "warn", leaving: "warn", silent: "bad", gone: "" };
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const percent = (value, digits = 1) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`);

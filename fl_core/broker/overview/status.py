@@ -13,7 +13,11 @@ from fl_core.broker import rows
 from fl_core.errors import Reason
 from fl_core.wire.checks import is_identifier
 
-STATES = ("running", "paused", "interrupted", "finished", "stopped")
+FAILED = "failed"
+"""Its coordinator could not go on, for the ``stop_reason`` that it gives: the campaign waits for somebody to mend that
+and resume it."""
+STATES = ("running", "paused", "interrupted", FAILED, "finished", "stopped")
+MAX_TEXT = 500
 MAX_NAMES = 10_000
 MAX_QUEUES = 64
 _MAX_BOUNDS = 64
@@ -45,7 +49,7 @@ def _formed(found: dict[str, Any]) -> dict[str, Any]:
     status |= {name: found[name] if _is_count(found.get(name)) else 0 for name in _COUNTS}
     status |= {name: found[name] if _is_number(found.get(name)) else 0.0 for name in _NUMBERS}
     status |= {name: found[name] if _is_number(found.get(name)) else None for name in _SCORES}
-    status |= {name: found[name][:200] if isinstance(found.get(name), str) else "" for name in _TEXTS}
+    status |= {name: found[name][:MAX_TEXT] if isinstance(found.get(name), str) else "" for name in _TEXTS}
     for name in ("rejected", "surplus"):
         status[name] = {reason: n for reason, n in _counters(found.get(name)).items() if reason in _REASONS}
     status["merged_by_worker"] = _counters(found.get("merged_by_worker"))
