@@ -104,7 +104,8 @@ def run(
     if metrics_port is not None:
         need("--metrics-port", "prometheus_client")
     from coordinator.launch.fleet import load_fleet
-    from coordinator.launch.resume import decide_resume, new_run, newest_run, occupy
+    from coordinator.launch.leavings import finish
+    from coordinator.launch.resume import new_run, newest_run, occupied
     from coordinator.launch.run import RunOptions, run_campaign
     from coordinator.storage.run_folder import RunFolder
     from coordinator.terminal.progress import Display
@@ -126,9 +127,7 @@ def run(
     fleet = tuple(load_fleet(fleet_path)) if fleet_path else ()
     path = out or (newest_run(spec.campaign.name) if resume else new_run(spec.campaign.name))
     folder = RunFolder(path)
-    try:
-        occupy(folder, broker, may_wait=resume or auto_resume)
-        going_on = decide_resume(spec, folder, resume=resume, auto_resume=auto_resume)
+    with occupied(spec, folder, broker, resume=resume, auto_resume=auto_resume) as going_on:
         if going_on is None:
             return click.echo(f"The campaign in {path} has ended; there is nothing to do. Its model is {folder.model}.")
         display = Display(spec, path)
@@ -151,13 +150,7 @@ def run(
                 on_launch=display.show_launch,
                 on_progress=display.show_progress,
             )
-        from coordinator.launch.leavings import show_at_end
-        from coordinator.loop.ending import complete
-
-        shown = show_at_end(spec, path, summary)
-        complete(folder, summary)
-    finally:
-        folder.lock.release()
+        shown = finish(spec, folder, summary)
     if as_json:
         print_json(summary)
     else:

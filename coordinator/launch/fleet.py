@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,16 +69,26 @@ def load_fleet(path: Path) -> list[FleetWorker]:
     Raises:
         SpecError: the file or a key is wrong, or a name is there twice.
     """
+    return parse_fleet(read_toml(path), str(path))
+
+
+def parse_fleet(document: Mapping[str, Any], source: str) -> list[FleetWorker]:
+    """Validate a fleet, as ``load_fleet`` does.
+
+    Args:
+        document: a fleet file's content.
+        source: what errors call it.
+    """
     try:
-        entries = _FleetFile.model_validate(read_toml(path)).worker
+        entries = _FleetFile.model_validate(document).worker
     except ValidationError as error:
-        raise SpecError(f"{path}: {explain(error, _FleetFile)}") from None
+        raise SpecError(f"{source}: {explain(error, _FleetFile)}") from None
     add_working_directory()
     workers: list[FleetWorker] = []
     for entry in entries:
-        check_import_path(entry.data, f"{path}: worker.data")
+        check_import_path(entry.data, f"{source}: worker.data")
         if entry.model:
-            check_import_path(entry.model, f"{path}: worker.model")
+            check_import_path(entry.model, f"{source}: worker.model")
         if entry.count == 1:
             workers.append(entry)
             continue
@@ -87,7 +97,7 @@ def load_fleet(path: Path) -> list[FleetWorker]:
             workers.append(entry.model_copy(update={"name": f"{entry.name}-{index}", "data_args": args, "count": 1}))
     names = [worker.name for worker in workers]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise SpecError(f"{path}: worker.name = {twice!r} is there twice; give each worker its own name.")
+        raise SpecError(f"{source}: worker.name = {twice!r} is there twice; give each worker its own name.")
     return workers
 
 

@@ -61,3 +61,12 @@ def show_at_end(spec: CampaignSpec, folder: Path, summary: dict[str, Any]) -> st
     from coordinator.report.show import show_run
 
     return attempt(summary, "evaluation.show", f"fedtide show {folder}", lambda: show_run(folder)) or ""
+
+
+def finish(spec: CampaignSpec, folder: RunFolder, summary: dict[str, Any]) -> str:
+    """The last steps of a run: what its show says, which is returned, and the mark that nothing is missing."""
+    from coordinator.loop.ending import complete
+
+    shown = show_at_end(spec, folder.path, summary)
+    complete(folder, summary)
+    return shown

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.storage.checkpoint import CheckpointStore
@@ -70,6 +72,25 @@ def occupy(folder: RunFolder, broker: str | None, *, may_wait: bool) -> None:
         f"--out {folder.path} is in use by {occupant}; stop it first, name another folder, or stand by for it with "
         "--resume and the same --broker."
     )
+
+
+@contextlib.contextmanager
+def occupied(
+    spec: CampaignSpec, folder: RunFolder, broker: str | None, *, resume: bool, auto_resume: bool
+) -> Iterator[bool | None]:
+    """Be the one program that runs in this folder while the block lasts.
+
+    Yields:
+        Whether to go on, to begin, or neither, as ``decide_resume`` says.
+
+    Raises:
+        SpecError, CampaignError: as ``occupy`` and ``decide_resume`` do.
+    """
+    try:
+        occupy(folder, broker, may_wait=resume or auto_resume)
+        yield decide_resume(spec, folder, resume=resume, auto_resume=auto_resume)
+    finally:
+        folder.lock.release()
 
 
 def decide_resume(spec: CampaignSpec, folder: RunFolder, *, resume: bool, auto_resume: bool) -> bool | None:

@@ -208,7 +208,7 @@ def _work(url: str) -> None:
 @pytest.mark.parametrize("key", TYPES, ids=lambda key: key.rpartition("}:")[2])
 def test_garbage_under_a_key_ends_nobody(url: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row by row is skipped; a key of another type is one sentence, and only the coordinator drops it."""
-    monkeypatch.setattr(coordinator.watch, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(coordinator.monitor.queues, "SAMPLE_SECONDS", 0.0)
     client = connect(url)
     for poison in POISONS.values():
         _furnish(client)

@@ -1,0 +1,101 @@
+"""Asynchronous federated learning over a message queue, for people who write Python.
+
+    >>> import fedtide
+    >>> run = fedtide.run("campaign.toml", fleet="fleet.toml")  # doctest: +SKIP
+    >>> run.summary["final_accuracy"], run.model()  # doctest: +SKIP
+
+``run`` launches a campaign and returns when it has ended; ``open_run`` reads one that has; ``connect`` lists, watches
+and steers the campaigns of a broker. What is here stays under its name; what is not may move.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedtide.operate import Broker, Campaign, connect
+    from fedtide.running import run
+    from fedtide.runs import Run, open_run
+    from fl_core.aggregation import Contribution, Merge, Strategy
+    from fl_core.codecs import Codec
+    from fl_core.errors import (
+        BrokerError,
+        BrokerUnavailable,
+        CampaignError,
+        DataError,
+        FedtideError,
+        LayoutError,
+        SpecError,
+        UserCodeError,
+    )
+    from fl_core.spec import CampaignSpec, load_spec, parse_spec
+    from fl_core.training.method import Method
+    from fl_core.vectors import Delta, Parameters
+    from fl_core.vectors.layout import Layout
+
+# Imported when first asked for: `import fedtide` itself loads neither torch nor redis.
+_HOMES = {
+    "fedtide.operate": ("Broker", "Campaign", "connect"),
+    "fedtide.running": ("run",),
+    "fedtide.runs": ("Run", "open_run"),
+    "fl_core.aggregation": ("Contribution", "Merge", "Strategy"),
+    "fl_core.codecs": ("Codec",),
+    "fl_core.errors": (
+        "BrokerError",
+        "BrokerUnavailable",
+        "CampaignError",
+        "DataError",
+        "FedtideError",
+        "LayoutError",
+        "SpecError",
+        "UserCodeError",
+    ),
+    "fl_core.spec": ("CampaignSpec", "load_spec", "parse_spec"),
+    "fl_core.training.method": ("Method",),
+    "fl_core.vectors": ("Delta", "Parameters"),
+    "fl_core.vectors.layout": ("Layout",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = metadata.version("fedtide")
+__all__ = [
+    "Broker",
+    "BrokerError",
+    "BrokerUnavailable",
+    "Campaign",
+    "CampaignError",
+    "CampaignSpec",
+    "Codec",
+    "Contribution",
+    "DataError",
+    "Delta",
+    "FedtideError",
+    "Layout",
+    "LayoutError",
+    "Merge",
+    "Method",
+    "Parameters",
+    "Run",
+    "SpecError",
+    "Strategy",
+    "UserCodeError",
+    "connect",
+    "load_spec",
+    "open_run",
+    "parse_spec",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if (home := _HOME_OF.get(name)) is None:
+        raise AttributeError(f"module 'fedtide' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,123 @@
+"""The campaigns of a broker, for whoever watches and steers them: what the command line does, as values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fl_core.errors import CampaignError
+
+if TYPE_CHECKING:
+    from fl_core.broker.overview.registry import Registry
+
+ENDED = ("finished", "stopped")
+
+
+def connect(broker: str) -> Broker:
+    """The broker at a URL, which must answer now.
+
+    Args:
+        broker: ``redis://[USER:PASSWORD@]HOST:PORT/0``.
+
+    Raises:
+        SpecError: it is no URL of a broker.
+        BrokerUnavailable: it does not answer.
+    """
+    from fl_core.broker.connection import broker_errors
+    from fl_core.broker.connection import connect as reach
+    from fl_core.broker.overview.registry import Registry
+    from fl_core.broker.url import public_url
+
+    client = reach(broker, timeout_seconds=5)
+    with broker_errors(f"reaching the broker at {public_url(broker)}"):
+        client.ping()
+    return Broker(Registry(client), public_url(broker))
+
+
+class Broker:
+    """A broker as operators see it. ``connect`` makes it.
+
+    Attributes:
+        url: its address, without a password.
+    """
+
+    def __init__(self, registry: Registry, url: str) -> None:
+        self._registry = registry
+        self.url = url
+
+    def campaigns(self) -> list[Campaign]:
+        """All campaigns that it knows, the newest first."""
+        return [Campaign(self._registry, name) for name, _ in self._registry.campaigns()]
+
+    def campaign(self, wanted: str = "latest") -> Campaign:
+        """One campaign: by its id, the beginning of it, or the latest.
+
+        Raises:
+            CampaignError: there is none, or more than one.
+        """
+        return Campaign(self._registry, self._registry.find(wanted))
+
+    def __repr__(self) -> str:
+        return f"<Broker {self.url}>"
+
+
+class Campaign:
+    """One campaign on a broker; requests are durable and taken in order, also while no coordinator runs.
+
+    Attributes:
+        id: the campaign's.
+    """
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        self._registry = registry
+        self.id = name
+
+    def status(self) -> Mapping[str, Any]:
+        """What its coordinator last said of it, as ``fedtide status --json`` prints it."""
+        return self._registry.status(self.id)
+
+    def watch(self, seconds: float = 1.0) -> Iterator[Mapping[str, Any]]:
+        """Its status now and then, until it has ended; the last one is that of its end.
+
+        Args:
+            seconds: between two looks.
+        """
+        while True:
+            status = self.status()
+            yield status
+            if status.get("state") in ENDED:
+                return
+            time.sleep(seconds)
+
+    def pause(self) -> None:
+        """Ask for a pause: what is out comes back and is merged, nothing new goes out.
+
+        Raises:
+            CampaignError: it has ended.
+        """
+        self._ask("pause")
+
+    def resume(self) -> None:
+        """Ask a paused campaign to go on.
+
+        Raises:
+            CampaignError: it has ended.
+        """
+        self._ask("resume")
+
+    def stop(self) -> None:
+        """Ask it to end with the version that it has.
+
+        Raises:
+            CampaignError: it has ended.
+        """
+        self._ask("stop")
+
+    def _ask(self, request: Any) -> None:
+        if (state := self.status().get("state")) in ENDED:
+            raise CampaignError(f"campaign {self.id} is {state}; there is nothing to {request}.")
+        self._registry.request(self.id, request)
+
+    def __repr__(self) -> str:
+        return f"<Campaign {self.id}: {self.status().get('state', 'unknown')}>"
