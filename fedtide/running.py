@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 if TYPE_CHECKING:
     from coordinator.launch.fleet import FleetWorker
     from fedtide.runs import Run
@@ -27,8 +29,9 @@ def run(
 ) -> Run:
     """Run a campaign to its end.
 
-    It works in any thread. In the main thread Ctrl-C ends it in a way that can be resumed; the run is then
-    ``interrupted``. Whatever happens, the workers and servers that were started here have ended when it returns.
+    It works in any thread, and logs warnings alone unless the caller has configured structlog. In the main thread
+    Ctrl-C ends it in a way that can be resumed; the run is then ``interrupted``. Whatever happens, the workers and
+    servers that were started here have ended when it returns.
 
     Args:
         spec: a TOML file, its content as a mapping, or a spec that was read before.
@@ -58,8 +61,11 @@ def run(
     from fedtide.runs import Run, open_run
     from fl_core.factory import add_working_directory
     from fl_core.program.extras import need
+    from fl_core.program.logs import configure_logs
 
     need("fedtide.run", "safetensors")
+    if not structlog.is_configured():
+        configure_logs("warning")
     add_working_directory(*(Path(given).parent for given in (spec, fleet) if isinstance(given, str | Path)))
     read = _read_spec(spec)
     workers = _read_fleet(fleet)

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import select
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -33,7 +34,7 @@ from fl_core.errors import BrokerError, FedtideError, InvariantError, MissingBlo
 from fl_core.factory import call
 from fl_core.models.build import build_model
 from fl_core.program.logs import configure_logs
-from fl_core.program.process import end_with_parent, how_it_ended
+from fl_core.program.process import end_with_parent, how_it_ended, without_main
 from fl_core.spec import CampaignSpec
 from fl_core.user_code import RAISED, describe, frames
 from fl_core.vectors import Parameters
@@ -99,7 +100,11 @@ class Evaluator:
         self.busy = False
         self.error: str | None = None
         self.died = False
-        self._begin("fork", model, layout)
+        # A program with other threads may hold locks at this moment that a forked child would wait for in vain.
+        if threading.active_count() == 1:
+            self._begin("fork", model, layout)
+        else:
+            self._begin("spawn")
 
     def _begin(self, method: str, model: torch.nn.Module | None = None, layout: Layout | None = None) -> None:
         context: Any = multiprocessing.get_context(method)
@@ -108,7 +113,8 @@ class Evaluator:
         ours = self._connection if method == "fork" else None
         arguments = (far, ours, self._campaign, self._url, self._blobs_place, self._spec, model, layout, os.getpid())
         self._process: BaseProcess = context.Process(target=_serve, args=arguments, name="evaluator")
-        self._process.start()
+        with without_main():
+            self._process.start()
         far.close()
         self._poll = select.poll()
         self._poll.register(self._connection, select.POLLIN)

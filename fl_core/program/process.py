@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+import types
+from collections.abc import Iterator
 
 _PR_SET_PDEATHSIG = 1
 
@@ -39,3 +42,18 @@ def how_it_ended(code: int | None) -> str:
         return f"was killed by signal {-code}"
     why = {signal.SIGKILL: ", perhaps for want of memory", signal.SIGSEGV: ", a crash below Python"}.get(number, "")
     return f"was killed by {number.name}{why}"
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """While it lasts, a new interpreter of ``multiprocessing`` does not run this program's main file again.
+
+    It would, to find what was pickled from there; a script of three lines without a guard would launch its campaign
+    once more. Children that need nothing of it are started within this.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

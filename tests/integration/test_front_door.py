@@ -44,7 +44,7 @@ def test_a_run_from_a_thread_is_a_value(tmp_path: Path) -> None:
                 out=tmp_path / "run",
                 on_launch=lambda *launched: told.append(launched),
                 on_progress=told.append,
-            )  # fmt: skip
+            )
         )
 
     thread = threading.Thread(target=launch)
