@@ -42,7 +42,7 @@ from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
 from fl_core.models.build import build_model
 from fl_core.program.tracing import Tracer
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
-from fl_core.training.losses import resolve_loss
+from fl_core.training.losses import Loss
 from fl_core.training.method import verify_method
 from fl_core.vectors.layout import Layout
 
@@ -128,7 +128,7 @@ def coordinating(
         strategy = build_strategy(spec, layout, initial)
         verify_method(spec.training, strategy.sends)
         if spec.evaluation.data:
-            resolve_loss(spec.training.loss)
+            Loss(spec.training)
         if ":" in spec.codec.name:
             verify_codec(spec.codec.name, codec(spec.codec.name, spec.codec.args), layout.num_elements)
         _verify_way_down(spec, strategy.sends)

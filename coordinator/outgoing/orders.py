@@ -23,7 +23,8 @@ class Orders:
         self._spec = spec
         self._layout = layout
         self._sends = sends
-        self._training = spec.training.model_dump(mode="json")
+        # Without keys that are not set: a device of an earlier release knows fewer of them.
+        self._training = spec.training.model_dump(mode="json", exclude_none=True)
         self._written: int | None = None
 
     def forget(self) -> None:

@@ -14,9 +14,14 @@ from torch.utils.data import TensorDataset
 from fl_core.errors import DataError, SpecError
 from fl_core.spec import TrainingSection
 from fl_core.training.local import train_locally
-from fl_core.training.losses import resolve_loss
+from fl_core.training.losses import Loss
 
 RNG = np.random.default_rng(2)
+
+
+def mean(loss: str, output: Any, target: Any, **settings: Any) -> float:
+    """A loss's mean over one batch."""
+    return float(Loss(TrainingSection(loss=loss, **settings))(torch.as_tensor(output), torch.as_tensor(target)).mean)
 
 
 def _cross_entropy(logits: Any, classes: Any) -> float:
@@ -28,18 +33,15 @@ def _cross_entropy(logits: Any, classes: Any) -> float:
 def test_cross_entropy_is_the_formula() -> None:
     """Minus the mean log-probability of the right class."""
     logits, classes = RNG.normal(size=(5, 3)), RNG.integers(0, 3, 5)
-    value = resolve_loss("cross_entropy")(torch.tensor(logits), torch.tensor(classes))
-    assert float(value) == pytest.approx(_cross_entropy(logits, classes))
+    assert mean("cross_entropy", logits, classes) == pytest.approx(_cross_entropy(logits, classes))
 
 
 def test_cross_entropy_of_sequences_has_the_classes_last() -> None:
     """(batch, length, classes) counts each position as an example, torch's (batch, classes, length) too."""
     logits, classes = RNG.normal(size=(4, 6, 3)), RNG.integers(0, 3, (4, 6))
     expected = _cross_entropy(logits.reshape(24, 3), classes.reshape(24))
-    loss = resolve_loss("cross_entropy")
-    assert float(loss(torch.tensor(logits), torch.tensor(classes))) == pytest.approx(expected)
-    torch_order = torch.tensor(logits.transpose(0, 2, 1).copy())
-    assert float(loss(torch_order, torch.tensor(classes))) == pytest.approx(expected)
+    assert mean("cross_entropy", logits, classes) == pytest.approx(expected)
+    assert mean("cross_entropy", logits.transpose(0, 2, 1).copy(), classes) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -56,22 +58,22 @@ def test_elementwise_losses_are_the_formula(name: str, formula: Any, column: str
     z, y = RNG.normal(size=8), RNG.integers(0, 2, 8)
     output = torch.tensor(z).reshape(8, 1) if column == "output" else torch.tensor(z)
     target = torch.tensor(y).reshape(8, 1) if column == "target" else torch.tensor(y)
-    assert float(resolve_loss(name)(output, target)) == pytest.approx(float(formula(z, y)))
+    assert mean(name, output, target) == pytest.approx(float(formula(z, y)))
 
 
 @pytest.mark.parametrize("name", ["mse", "l1", "bce_with_logits"])
 def test_shapes_that_do_not_fit_are_refused(name: str) -> None:
     """torch's broadcasting would give a number here, and a wrong one."""
     with pytest.raises(DataError, match=r"\(4, 3\).*\(4,\)"):
-        resolve_loss(name)(torch.zeros(4, 3), torch.zeros(4))
+        mean(name, torch.zeros(4, 3), torch.zeros(4))
 
 
 def test_unknown_losses_name_the_nearest() -> None:
     """A typing error gets a suggestion, anything else the list."""
     with pytest.raises(SpecError, match="did you mean 'cross_entropy'"):
-        resolve_loss("crossentropy")
+        Loss(TrainingSection(loss="crossentropy"))
     with pytest.raises(SpecError, match="cross_entropy, mse, bce_with_logits, l1"):
-        resolve_loss("zzz")
+        Loss(TrainingSection(loss="zzz"))
 
 
 def test_a_users_own_loss_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +83,7 @@ def test_a_users_own_loss_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     module.vector = lambda output, target: output - target  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "users_losses", module)
     z, y = torch.randn(3), torch.randn(3)
-    assert float(resolve_loss("users_losses:twice")(z, y)) == pytest.approx(float(2 * ((z - y) ** 2).mean()))
+    assert mean("users_losses:twice", z, y) == pytest.approx(float(2 * ((z - y) ** 2).mean()))
     with pytest.raises(SpecError, match=r"a tensor of shape \(3, 1\)"):
         train_locally(
             torch.nn.Linear(2, 1),
@@ -91,4 +93,4 @@ def test_a_users_own_loss_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
             device=torch.device("cpu"),
         )
     with pytest.raises(SpecError, match=r"training\.loss"):
-        resolve_loss("users_losses:missing")
+        Loss(TrainingSection(loss="users_losses:missing"))
