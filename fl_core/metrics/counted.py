@@ -1,4 +1,4 @@
-"""The targets of a batch that count, beside what was predicted for them: what every built-in metric is reckoned from."""
+"""The targets of a batch that count, beside what was predicted for them: built-in metrics are reckoned from these."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """What ``evaluation.metrics`` names becomes an object that takes batches in and says a number at the end.
 
-A built-in metric is reckoned from the targets that count, whatever the batches' sizes: by sums, or where the order of all
-predictions matters (AUC, average precision) from all of them, which are kept until then. Those beyond shares of right
-predictions are torchmetrics' (the extra ``evaluation``). F1, AUC and average precision are class 1's where there are two
-classes, and otherwise the mean over the classes that occur; so is mean IoU, whatever their number.
+A built-in metric is reckoned from the targets that count, whatever the batches' sizes: by sums, or where the order of
+all predictions matters (AUC, average precision) from all of them, which are kept until then. Those beyond shares of
+right predictions are torchmetrics' (the extra ``evaluation``). F1, AUC and average precision are class 1's where there
+are two classes, and otherwise the mean over the classes that occur; so is mean IoU, whatever their number.
 
 A metric of a user's own is an import path to something that makes an object with ``update(output, target)``, which gets
 each batch as the loss gets it, and ``compute()``, which gives a number; any class of torchmetrics is one. An attribute
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from fl_core.errors import SpecError
-from fl_core.program.extras import need
 from fl_core.factory import call
 from fl_core.metrics.counted import Counted, counted, probabilities
 from fl_core.metrics.names import needs_torchmetrics, top_k
+from fl_core.program.extras import need
 from fl_core.spec import MetricSection
 from fl_core.training.losses import Loss
 from fl_core.user_code import running, verify_members
@@ -181,7 +181,7 @@ def _built_in(section: MetricSection) -> _Scorer:
         # Of packages that torchmetrics looks for and that nothing here needs.
         warnings.simplefilter("ignore")
         import torchmetrics
-    made = {
+    made: dict[str, Callable[[], _Scorer]] = {
         "auc": lambda: _Ranking(name, args),
         "average_precision": lambda: _Ranking(name, args),
         "f1": lambda: _Confusion(name, args),
@@ -191,8 +191,7 @@ def _built_in(section: MetricSection) -> _Scorer:
         "rmse": lambda: _Numbers(name, lambda: torchmetrics.MeanSquaredError(squared=False, **args)),
         "r2": lambda: _Numbers(name, lambda: torchmetrics.R2Score(**args)),
     }
-    scorer: _Scorer = made[name]()
-    return scorer
+    return made[name]()
 
 
 def _make(name: str, args: dict[str, Any], make: Callable[..., Any], **more: Any) -> Any:
@@ -245,7 +244,9 @@ class _BalancedAccuracy:
         predicted = (pairs.output > 0).long() if binary else pairs.output.argmax(1)
         support = torch.bincount(pairs.target, minlength=num_classes).double().cpu()
         right = torch.bincount(pairs.target[predicted == pairs.target], minlength=num_classes).double().cpu()
-        self._right, self._support = (right + self._right, support + self._support) if len(self._support) else (right, support)
+        self._right, self._support = (
+            (right + self._right, support + self._support) if len(self._support) else (right, support)
+        )
 
     def compute(self) -> float | None:
         occurs = self._support > 0

@@ -360,6 +360,7 @@ class EvaluationSection(Section):
     ``metrics`` names what is reckoned beside the loss: by default accuracy, where the loss is over classes. An
     evaluation without an answer after ``timeout_seconds`` is ended; if not set, earlier ones give the time. ``show`` is
     called with the last version at the campaign's end, and what it says is printed (``fl_core.shows``).
+    called with the last version at the campaign's end, and what it says is printed (``fl_core.shows``).
     """
 
     data: ImportPath | None = None
@@ -448,7 +449,8 @@ class StopSection(Section):
     """The first condition that holds ends the campaign. With none, it runs until it is stopped.
 
     ``accuracy``, ``loss`` and ``metric`` (a table, or a list of them) are targets: the version that met one is what is
-    delivered. ``failures_without_merge`` ends one of which nothing comes (``coordinator/campaign/fruitless.py``); 0 never does.
+    delivered. ``failures_without_merge`` ends one of which nothing comes (``coordinator/campaign/fruitless.py``);
+    0 never does.
     """
 
     updates: int | None = Field(default=None, ge=1)

@@ -182,10 +182,10 @@ class Loss:
             )
         if not target.ndim:
             return BatchLoss(returned, 1.0)
-        labelled = self.labelled(target)
-        if labelled is None:
+        ignored, labelled = self.ignored(target), self.labelled(target)
+        if ignored is None or labelled is None:
             return BatchLoss(returned, float(target.shape[0]))
-        return BatchLoss(returned, (labelled if self._by_example else target != self.ignored(target)).sum())
+        return BatchLoss(returned, (labelled if self._by_example else target.ne(ignored)).sum())
 
 
 def _mean_of_means(each: Tensor, weight: Tensor) -> BatchLoss:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,10 +19,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from fl_core.errors import SpecError
-from fl_core.training.evaluation import evaluate
 from fl_core.metrics.names import METRICS
 from fl_core.metrics.scorers import Scorers
 from fl_core.spec import MetricSection, TrainingSection
+from fl_core.training.evaluation import evaluate
 from fl_core.training.losses import Loss
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
@@ -32,14 +33,19 @@ MANY = settings(max_examples=12, deadline=None)
 
 
 def reckon(
-    names: Sequence[Any], output: Array, target: Array, loss: str = "cross_entropy", cuts: Sequence[int] = (), **more: Any
+    names: Sequence[Any],
+    output: Array,
+    target: Array,
+    loss: str = "cross_entropy",
+    cuts: Sequence[int] = (),
+    **more: Any,
 ) -> dict[str, float | None]:
     """The metrics of given outputs, in batches that end at ``cuts``."""
     scorers = Scorers(
         [MetricSection.model_validate(name) for name in names], Loss(TrainingSection(loss=loss, **more)), CPU
     )
     edges = sorted({0, len(output), *(cut % (len(output) + 1) for cut in cuts)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         scorers.update(torch.as_tensor(output[start:end]), torch.as_tensor(target[start:end]))
     return scorers.compute()
 
@@ -231,7 +237,12 @@ def users(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_a_metric_of_ones_own_is_an_import_path(users: ModuleType) -> None:
     """With its arguments and its direction, beside the built-in ones; a class of torchmetrics is one."""
-    own = {"name": "largest", "factory": "users_metrics:LargestError", "args": {"start": 0.5}, "higher_is_better": False}
+    own = {
+        "name": "largest",
+        "factory": "users_metrics:LargestError",
+        "args": {"start": 0.5},
+        "higher_is_better": False,
+    }
     kept = {"factory": "torchmetrics:MeanAbsoluteError", "higher_is_better": False}
     output, target = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.25, 2.5])
     assert reckon([own, "mae", kept], output, target, "mse", cuts=[1]) == {

@@ -116,7 +116,14 @@ def test_whoever_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserCodeError, match=r"^evaluation.data = 'a:b': reading a batch raised OSError: the disk is gone"
     ):
-        evaluate(nn.Identity(), Unreadable(torch.zeros(4)), TrainingSection(loss="mse"), 3, CPU, data=("evaluation.data", "a:b"))
+        evaluate(
+            nn.Identity(),
+            Unreadable(torch.zeros(4)),
+            TrainingSection(loss="mse"),
+            3,
+            CPU,
+            data=("evaluation.data", "a:b"),
+        )
 
 
 def test_no_examples_are_a_data_error() -> None:
