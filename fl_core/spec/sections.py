@@ -360,7 +360,6 @@ class EvaluationSection(Section):
     ``metrics`` names what is reckoned beside the loss: by default accuracy, where the loss is over classes. An
     evaluation without an answer after ``timeout_seconds`` is ended; if not set, earlier ones give the time. ``show`` is
     called with the last version at the campaign's end, and what it says is printed (``fl_core.shows``).
-    called with the last version at the campaign's end, and what it says is printed (``fl_core.shows``).
     """
 
     data: ImportPath | None = None
