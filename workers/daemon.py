@@ -50,10 +50,12 @@ class Daemon:
 
     Args:
         settings: see ``WorkerSettings``.
+        refused_seconds: so long may the broker refuse this worker before it ends.
     """
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, *, refused_seconds: float = REFUSED_SECONDS) -> None:
         self._settings = settings
+        self._refused_seconds = refused_seconds
         self._client = connect(settings.broker)
         self._seats = Seats(self._client, settings.broker)
         self._roster = Roster(self._client)
@@ -208,13 +210,13 @@ class Daemon:
         """Say once that the broker is away or refuses us; wait for the one for ever, for the other not for long."""
         refused, before = isinstance(error, BrokerRefused), self._refused_since
         if refused and before is None:
-            log.error("the broker refuses this worker; waiting a while", reason=str(error), seconds=REFUSED_SECONDS)
+            log.error("the broker refuses this worker; waiting a while", reason=str(error), seconds=self._refused_seconds)
         elif not refused and (self._away_since is None or before is not None):
             log.warning("the broker is away; training goes on", reason=str(error))
         self._away_since = now if self._away_since is None else self._away_since
         self._refused_since = (now if before is None else before) if refused else None
-        if self._refused_since is not None and now - self._refused_since >= REFUSED_SECONDS:
-            self._end_with(f"the broker has refused this worker for {REFUSED_SECONDS:g} s: {error}")
+        if self._refused_since is not None and now - self._refused_since >= self._refused_seconds:
+            self._end_with(f"the broker has refused this worker for {self._refused_seconds:g} s: {error}")
 
     def _sum_up(self) -> None:
         """A line now and then, where anything was done since the last one."""

@@ -127,3 +127,30 @@ def test_half_open_connection_of_a_worker_is_noticed(lab: Lab) -> None:
         assert coordinator.wait(20) == 0
     finally:
         proxy.close()
+
+
+@pytest.mark.parametrize("revoked", ["password", "rights"])
+def test_a_worker_that_the_broker_refuses_ends_with_the_reason(lab: Lab, revoked: str) -> None:
+    """Not at once, because rights are edited in moments; and not never. It says why, and shows no password."""
+    client = redis.Redis(port=lab.server.port)
+    client.acl_setuser("pi", enabled=True, passwords=["+first"], keys=["*"], channels=["*"], commands=["+@all"])
+    begun = (
+        "import workers.cli, workers.daemon as module\n"
+        "start = module.Daemon\n"
+        "module.Daemon = lambda settings: start(settings, refused_seconds=1.0)\n"
+        "workers.cli.worker()\n"
+    )
+    (lab.folder / "hasty.py").write_text(begun)
+    arguments = ["hasty", "--data", "fl_core.data:digits", "--name", "pi", "--state-dir", str(lab.folder / "state")]
+    url = f"redis://pi:first@127.0.0.1:{lab.server.port}/0"
+    worker = lab.program(*arguments, name="pi", PYTHONPATH=str(lab.folder), FEDTIDE_BROKER=url)
+    worker.wait_for("worker is ready")
+    if revoked == "password":
+        client.acl_setuser("pi", passwords=["-first", "+second"])
+    else:
+        client.acl_setuser("pi", commands=["-evalsha", "-eval"])
+    client.client_kill_filter(user="pi")
+    assert worker.wait(30) == 2
+    assert "the broker has refused this worker for 1 s" in worker.output.splitlines()[-1]
+    assert "Traceback" not in worker.output
+    assert "first@" not in worker.output
