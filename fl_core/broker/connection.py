@@ -13,13 +13,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fl_core.broker.failures import told
-from fl_core.broker.patience import Outflow, await_reply, send_all
+from fl_core.broker.patience import Outflow, await_reply, is_readable, send_all
 from fl_core.broker.url import check_url, public_url
 from fl_core.errors import SpecError
+
+log = structlog.get_logger()
 
 # redis-py types a reply by what any client might be set to decode; ours decodes nothing, so its replies are bytes.
 Client: TypeAlias = Any
@@ -29,11 +32,17 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 SOCKET_TIMEOUT_SECONDS = 15.0
 # A connection that was used a moment ago is not asked whether the server has closed it.
 FRESH_SECONDS = 1.0
+# One that was silent for longer is asked for a sign of life before it is used: a NAT or a firewall on the way may have
+# forgotten it without a word. That costs a round trip, and no more than this where none comes, instead of the timeout
+# of whatever was to be done.
+SILENT_SECONDS = 3.0
+PROBE_SECONDS = 2.0
 # A command as long as this may take longer than the timeout on a slow line, and is waited for while it moves.
 PATIENT_BYTES = 4096
 
-# A half-open connection (the other side lost power) is found in 15 s without waiting for the kernel's two hours.
-_KEEPALIVE = {
+# A half-open connection (the other side lost power) is found in 15 s without waiting for the kernel's two hours, and
+# what forgets silent connections hears of this one.
+KEEPALIVE = {
     getattr(socket, name): value
     for name, value in {"TCP_KEEPIDLE": 6, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}.items()
     if hasattr(socket, name)
@@ -62,8 +71,9 @@ class BrokerClient(redis.Redis):
         hand = self._hand
         connection = getattr(hand, "connection", None)
         if connection is None or hand.process != os.getpid():  # a fork's connection is its parent's
+            started = time.monotonic()
             connection = self._take()
-            self._hold(connection)
+            self._hold(connection, used=time.monotonic(), patience=patience_after(started))
         hand.lent = True
         try:
             self._make_ready(connection)
@@ -79,12 +89,12 @@ class BrokerClient(redis.Redis):
     def adopt(self, connection: Any) -> None:
         """Go on with a connection that this process has inherited, and its parent does not use."""
         connection.pid = os.getpid()
-        self._hold(connection)
+        self._hold(connection, used=0.0)
 
-    def _hold(self, connection: Any) -> None:
+    def _hold(self, connection: Any, used: float, patience: float = PROBE_SECONDS) -> None:
         hand = self._hand
         hand.connection, hand.process = connection, os.getpid()
-        hand.used, hand.unread, hand.lent = 0.0, 0, False
+        hand.used, hand.unread, hand.lent, hand.patience = used, 0, False, patience
 
     def _lend(self, *args: Any, **options: Any) -> Any:
         """A connection for redis-py's own way: this thread's, unless that is in use."""
@@ -152,13 +162,35 @@ class BrokerClient(redis.Redis):
                 hand.unread -= 1
                 with contextlib.suppress(redis.ResponseError):
                     connection.read_response()
-            if connection._sock is not None and time.monotonic() - hand.used > FRESH_SECONDS and connection.can_read():
-                connection.disconnect()  # the server has closed it
-        except (redis.ConnectionError, redis.TimeoutError):
+            if connection._sock is not None:
+                silent = time.monotonic() - hand.used
+                if (silent > FRESH_SECONDS and connection.can_read()) or not answers(connection, silent, hand.patience):
+                    connection.disconnect()  # the server has closed it, or somebody on the way has forgotten it
+        except (redis.ConnectionError, redis.TimeoutError, OSError):
             hand.unread = 0
             connection.disconnect()
         if connection._sock is None:
+            started = time.monotonic()
             connection.connect()
+            hand.patience = patience_after(started)
+
+
+def answers(connection: Any, silent_seconds: float, patience_seconds: float) -> bool:
+    """Whether a connection is alive that was silent for so long; where that is not long, it is not asked."""
+    if silent_seconds <= SILENT_SECONDS or not hasattr(connection, "port"):  # nothing forgets a socket of this machine
+        return True
+    connection.send_command("PING", check_health=False)
+    if not is_readable(connection._sock, patience_seconds):
+        log.info("a connection that was silent does not answer; connecting anew")
+        return False
+    with contextlib.suppress(redis.ResponseError):
+        connection.read_response()
+    return True
+
+
+def patience_after(started: float) -> float:
+    """How long a sign of life may take on a line on which connecting, a few round trips, has taken the time since."""
+    return max(PROBE_SECONDS, 2 * (time.monotonic() - started))
 
 
 def _has_unread(connection: Any) -> bool:
@@ -208,7 +240,7 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Cli
     Raises:
         SpecError: the URL is not a Redis URL.
     """
-    tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
     if re.search(r"[?&]ssl_", url) and not url.startswith("rediss:"):
         raise SpecError(f"broker = {public_url(url)!r} has options of TLS and is not a URL with TLS; write rediss://.")
     try:

@@ -21,6 +21,7 @@ class SlowLine:
         down: bytes that have passed from it.
         cut_after: so many bytes in one direction, and all connections are cut, once.
         frozen: nothing passes while it is set.
+        swallowed: bytes that came over connections that were forgotten.
     """
 
     def __init__(self, port: int, bytes_per_second: float | None = None) -> None:
@@ -34,7 +35,9 @@ class SlowLine:
         self.up = self.down = 0
         self.cut_after: int | None = None
         self.frozen = threading.Event()
+        self.swallowed = 0
         self._sockets: list[socket.socket] = []
+        self._forgotten: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -47,6 +50,10 @@ class SlowLine:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+    def forget(self) -> None:
+        """As a NAT does: whatever comes over the connections that are open now is swallowed, and nobody is told."""
+        self._forgotten.update(self._sockets)
 
     def _accept(self) -> None:
         while True:
@@ -62,6 +69,9 @@ class SlowLine:
     def _pass_on(self, source: socket.socket, target: socket.socket, way: str) -> None:
         try:
             while data := source.recv(4096):
+                if source in self._forgotten:
+                    self.swallowed += len(data)
+                    continue
                 while self.frozen.is_set():
                     time.sleep(0.01)
                 target.sendall(data)

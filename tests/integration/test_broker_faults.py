@@ -109,7 +109,7 @@ def test_half_open_connection_of_a_worker_is_noticed(lab: Lab) -> None:
         lab.worker("near", delay=0.2)
         url = lab.url
         lab.url = f"redis://127.0.0.1:{proxy.port}/0"
-        far = lab.worker("far", shard=1, delay=0.2)
+        far = lab.worker("far", shard=1, delay=1.0)  # frozen with a task in hand
         lab.url = url
 
         until(lambda: lab.history())

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from celery import Celery
 
-from fl_core.broker.connection import SOCKET_TIMEOUT_SECONDS
+from fl_core.broker.connection import KEEPALIVE, SOCKET_TIMEOUT_SECONDS
 from fl_core.broker.url import check_url
 
 
@@ -36,7 +36,8 @@ def make_app(url: str, *, celery_events: bool = False) -> Celery:
         "socket_timeout": SOCKET_TIMEOUT_SECONDS,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
-        "health_check_interval": 4,
+        "socket_keepalive_options": KEEPALIVE,
+        "health_check_interval": 2,  # so often is it looked whether an answer is overdue
         "ack_emulation": False,
     }
     app = Celery("fedtide", broker=_kombu_url(check_url(url)), set_as_current=False)

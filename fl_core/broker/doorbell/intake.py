@@ -25,6 +25,7 @@ from celery.worker.control import Panel
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
+from fl_core.broker.connection import answers, patience_after
 from fl_core.broker.doorbell.message import TRAIN
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.wire.messages import TaskCall
@@ -51,7 +52,7 @@ _HEADERS = {
 _TOLD_EACH = 8
 _TOLD_SECONDS = 10.0
 # So long does the server keep a worker waiting that has nothing to do: at first, and twice as long each time, up to the
-# last. A line that is dead is noticed a little later (``health_check_interval``), so soon while there is work.
+# last. A line that is dead is noticed a little later, so soon while there is work.
 FIRST_WAIT_SECONDS = 2
 LAST_WAIT_SECONDS = 20
 # What may be asked of a worker that answers Celery's tools. The others stop it, its tasks or its child.
@@ -131,10 +132,39 @@ class Channel(kombu_redis.Channel):
     """kombu's, which gives a worker only what ``rewrite`` made, and takes one connection for all that it does."""
 
     before_connecting: Callable[[], None] = staticmethod(lambda: None)
+    # A NAT that forgets what is silent for long swallows the doorbells of who waits for longer: waits get shorter.
+    longest_wait = LAST_WAIT_SECONDS
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.before_connecting()
+        started = time.monotonic()
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        # How much later than it is due an answer may come; kombu reads it by this name.
+        self.health_check_interval = patience_after(started)  # type: ignore[assignment]
+        self._spoken = time.monotonic()
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """redis-py's own sign of life would be waited for as long as any answer."""
+        return {**super()._connparams(asynchronous), "health_check_interval": 0}  # type: ignore[no-untyped-call]
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Begin to wait for a doorbell; on a new connection where this one is dead."""
+        connection = self.client.connection
+        try:
+            alive = answers(connection, time.monotonic() - self._spoken, self.health_check_interval)
+        except self.connection_errors:
+            alive = False
+        if not alive:
+            connection.disconnect()
+            self.connection.cycle._register(self, self.client, "BRPOP")
+        self._spoken = time.monotonic()
+        super()._brpop_start(timeout)  # type: ignore[no-untyped-call]
+
+    def _on_connection_disconnect(self, connection: Any) -> None:
+        if self._in_poll is connection and time.monotonic() > self._brpop_sent_at + self.brpop_timeout:
+            type(self).longest_wait = max(FIRST_WAIT_SECONDS, self.brpop_timeout // 2)
+            self.brpop_timeout = FIRST_WAIT_SECONDS
+        super()._on_connection_disconnect(connection)  # type: ignore[no-untyped-call]
 
     @contextlib.contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
@@ -156,6 +186,7 @@ class Channel(kombu_redis.Channel):
 
     def _brpop_read(self, **options: Any) -> bool:
         """The next call, as kombu's own method of that name; a message without one is as if none had come."""
+        self._spoken = time.monotonic()
         try:
             try:
                 reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
@@ -164,7 +195,7 @@ class Channel(kombu_redis.Channel):
                 self.client.connection.disconnect()
                 raise
             if not reply:
-                self.brpop_timeout = min(2 * self.brpop_timeout, LAST_WAIT_SECONDS)
+                self.brpop_timeout = min(2 * self.brpop_timeout, self.longest_wait)
                 raise Empty
             self.brpop_timeout = FIRST_WAIT_SECONDS
             key, item = reply
