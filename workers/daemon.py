@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import structlog
 
@@ -19,15 +20,24 @@ from fl_core.broker.overview.roster import BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.seats import Seats
 from fl_core.broker.tasks import TaskBroker
 from fl_core.broker.url import public_url
-from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, RejectedUpdate, SpecError, WorkerFailed
+from fl_core.errors import (
+    BrokerError,
+    BrokerRefused,
+    BrokerUnavailable,
+    RejectedUpdate,
+    SpecError,
+    TrainingStopped,
+    WorkerFailed,
+)
 from fl_core.program.command_line import EXIT_BAD_INPUT
 from fl_core.program.host import host_name
 from fl_core.program.metrics_server import MetricsServer
 from fl_core.program.plain_text import shown
-from fl_core.wire.messages import Beat
+from fl_core.wire.messages import Beat, held_task, holding_name
 from workers.child.process import Child
 from workers.chore import Chore
 from workers.guardian import Guardian
+from workers.kept import Kept
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
 from workers.store.outbox import Outbox
@@ -36,6 +46,8 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 0.2
 NEWS_SECONDS = 1.0
+# While bytes move, it is said so often.
+MOVING_SECONDS = 2.0
 SUMMARY_SECONDS = 600.0
 # What the worker cannot be without may fail for so long before the worker ends.
 MAX_FAILING_SECONDS = 30.0
@@ -68,7 +80,10 @@ class Daemon:
         self._listens = threading.Event()
         self._leave_by = self._last_moment = float("inf")
         self._reason = ""
-        self._outbox_waits = True
+        self._outbox = Outbox(settings.state_dir)
+        self._left_behind: list[Path] = []
+        self._kept = Kept()
+        self._moving_told = ("", 0.0)
         self._last_beat, self._next_beat, self._told = 0.0, 0.0, ("", False, False)
         self._away_since: float | None = None
         self._refused_since: float | None = None
@@ -80,7 +95,7 @@ class Daemon:
             execute=self._child.execute,
             on_child=self._child.begin,
             on_child_end=self._child.end,
-            on_child_death=lambda pid, status: self._guardian.on_death(pid, status),
+            on_child_death=self._on_child_death,
             on_ready=self._on_ready,
             on_stop=self._on_stop,
             before_connecting=self._seats.leave_to_consumer,
@@ -91,6 +106,7 @@ class Daemon:
         )
         self._beats = Chore("beats", self._look_at_beats, MAX_FAILING_SECONDS / 6)
         self._looks = Chore("looking after the training process", self._guardian.look, MAX_FAILING_SECONDS / 6)
+        self._transfers = Chore("saying that bytes move", self._look_at_transfers)
         self._deliveries = Chore("delivering kept updates", self._deliver_kept)
         self._passing = Chore("passing doorbells on", lambda: self._child.passing.ring(self._client))
         self._thread = threading.Thread(target=self._watch, name="beats", daemon=True)
@@ -140,6 +156,10 @@ class Daemon:
             if self._metrics is not None:
                 self._metrics.start()
 
+    def _on_child_death(self, pid: int, status: int) -> None:
+        self._left_behind = self._outbox.paths()  # the next child has kept none yet
+        self._guardian.on_death(pid, status)
+
     def _on_stop(self) -> None:
         if not self._leaving.is_set():
             self._leave_by = time.monotonic() + self._settings.grace_seconds
@@ -167,11 +187,13 @@ class Daemon:
 
     def _watch(self) -> None:
         """Everything that has to go on while the main thread waits for tasks and the child trains."""
+        self._left_behind = self._outbox.paths()
+        threading.Thread(target=self._empty_outbox, name="outbox", daemon=True).start()
         while not self._ended.wait(LOOK_SECONDS):
             self._looks.run()
             self._beats.run()
             if self._away_since is None:
-                self._deliveries.run()
+                self._transfers.run()
                 self._passing.run()
             for chore in (self._looks, self._beats):
                 failing = chore.failing_since
@@ -191,7 +213,7 @@ class Daemon:
         vitals, now = self._pulse.read(), time.monotonic()
         # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it. So is that
         # the worker listens (again): whoever counts workers may have forgotten it.
-        news = (vitals.holding, self._leaving.is_set(), bool(vitals.trouble))
+        news = (vitals.holding or self._kept.holding, self._leaving.is_set(), bool(vitals.trouble))
         if self._listens.is_set():
             self._listens.clear()
         elif now < self._next_beat and not (news != self._told and now >= self._last_beat + NEWS_SECONDS):
@@ -210,7 +232,8 @@ class Daemon:
         """Say once that the broker is away or refuses us; wait for the one for ever, for the other not for long."""
         refused, before = isinstance(error, BrokerRefused), self._refused_since
         if refused and before is None:
-            log.error("the broker refuses this worker; waiting a while", reason=str(error), seconds=self._refused_seconds)
+            wait = self._refused_seconds
+            log.error("the broker refuses this worker; waiting a while", reason=str(error), seconds=wait)
         elif not refused and (self._away_since is None or before is not None):
             log.warning("the broker is away; training goes on", reason=str(error))
         self._away_since = now if self._away_since is None else self._away_since
@@ -235,11 +258,12 @@ class Daemon:
 
     def _beat(self, vitals: Vitals) -> float:
         """Say how this worker is; returns the seconds until it has to say it again."""
+        kept = "" if vitals.holding else self._kept.holding
         beat = Beat(
             worker=self._settings.name,
-            state="leaving" if self._leaving.is_set() else vitals.state,
+            state="leaving" if self._leaving.is_set() else "delivering" if kept else vitals.state,
             queues=self._settings.queues,
-            holding=vitals.holding,
+            holding=kept or vitals.holding,
             host=host_name(),
             pid=os.getpid(),
             started_ms=self._started_ms,
@@ -254,20 +278,44 @@ class Daemon:
         self._roster.beat(beat)
         return due_seconds(beat)
 
+    def _look_at_transfers(self) -> None:
+        """Say of what moves that it does, and end what nobody waits for any more."""
+        now = time.monotonic()
+        for what, holding in ((self._pulse, self._pulse.read().holding), (self._kept, self._kept.holding)):
+            told = self._moving_told[1] if self._moving_told[0] == holding else 0.0
+            if not holding or what.moved_at <= told or now < told + MOVING_SECONDS:
+                continue
+            self._moving_told = (holding, now)
+            if not self._tasks.say_moving(*held_task(holding)):
+                what.recall(holding)
+
+    # -- in a thread of its own, with a connection of its own while there is something to deliver ---------------------
+
+    def _empty_outbox(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            if self._left_behind and self._away_since is None:
+                self._deliveries.run()
+
     def _deliver_kept(self) -> None:
-        """Deliver what an earlier life of this worker could not (the child delivers its own)."""
-        if not self._outbox_waits:
-            return
-        for path, update, payload in Outbox(self._settings.state_dir):
-            if update.worker != self._settings.name:
-                log.warning("a kept update is another worker's; left alone", file=str(path), worker=update.worker)
-                continue
-            try:
-                wanted = self._tasks.deliver(update, payload)
-            except RejectedUpdate as error:
-                log.warning("a kept update cannot be delivered", file=str(path), reason=error.detail)
-                continue
-            path.unlink(missing_ok=True)
-            event = "a kept update was delivered" if wanted else "a kept update was not wanted any more"
-            log.info(event, campaign=update.campaign, task=update.task_id, digest=update.payload_digest)
-        self._outbox_waits = False
+        """Deliver what an earlier life of this worker, or of its child, could not (the child delivers its own)."""
+        with connect(self._settings.broker) as client:
+            tasks = TaskBroker(client, self._settings.name, self._settings.blobs, on_moved=self._kept.note_moved)
+            for path, update, payload in self._outbox.read(self._left_behind):
+                if update.worker != self._settings.name:
+                    log.warning("a kept update is another worker's; left alone", file=str(path), worker=update.worker)
+                    continue
+                self._kept.holding = holding_name(update.campaign, update.task_id, update.attempt)
+                try:
+                    wanted = tasks.deliver(update, payload, begun_before=True)
+                except TrainingStopped:
+                    wanted = False
+                    tasks.withdraw(update)
+                except RejectedUpdate as error:
+                    log.warning("a kept update cannot be delivered", file=str(path), reason=error.detail)
+                    continue
+                finally:
+                    self._kept.holding = ""
+                path.unlink(missing_ok=True)
+                event = "a kept update was delivered" if wanted else "a kept update was not wanted any more"
+                log.info(event, campaign=update.campaign, task=update.task_id, digest=update.payload_digest)
+        self._left_behind = []

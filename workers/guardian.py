@@ -18,7 +18,7 @@ import structlog
 
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError
-from fl_core.wire.messages import TaskReport
+from fl_core.wire.messages import TaskReport, held_task
 from workers.breaker import Breakers
 from workers.child.process import OVERDUE_SIGNAL
 from workers.endings import how_it_ended
@@ -178,14 +178,13 @@ class Guardian:
         )
 
     def _give_up(self, vitals: Vitals, outcome: str, detail: str) -> bool:
-        campaign, _, rest = vitals.holding.partition("/")
-        task, _, attempt = rest.partition("#")
+        campaign, task, attempt = held_task(vitals.holding)
         try:
             return self._tasks.report(
                 TaskReport(
                     campaign=campaign,
                     task_id=task,
-                    attempt=int(attempt),
+                    attempt=attempt,
                     worker=self._settings.name,
                     outcome=outcome,
                     detail=detail,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
+import zlib
 from dataclasses import dataclass
 
 from workers.child.tally import Tally
@@ -12,6 +14,8 @@ _NUMBERS = struct.Struct("<IIQQQQ")
 _TIMES = struct.Struct("<dd")
 _TEXT_BYTES = 2048
 _SIZE = _NUMBERS.size + _TEXT_BYTES + _TIMES.size
+_MOVED = struct.Struct("<d")
+_RECALLED = struct.Struct("<I")
 _STATES = ("idle", "loading", "training", "delivering")
 
 
@@ -84,6 +88,23 @@ class Pulse:
     def allow(self, since: float, limit: float) -> None:
         """Replace ``since`` and ``limit`` alone: this is done several times in each task."""
         _TIMES.pack_into(self._page, _SIZE - _TIMES.size, since, limit)
+
+    def note_moved(self) -> None:
+        """In the child: bytes of a version or of an update have moved now."""
+        _MOVED.pack_into(self._page, _SIZE, time.monotonic())
+
+    @property
+    def moved_at(self) -> float:
+        """When they last did (``time.monotonic``)."""
+        return float(_MOVED.unpack_from(self._page, _SIZE)[0])
+
+    def recall(self, holding: str) -> None:
+        """In the parent: nobody waits for what the child holds any more."""
+        _RECALLED.pack_into(self._page, _SIZE + _MOVED.size, zlib.crc32(holding.encode()))
+
+    def is_recalled(self, holding: str) -> bool:
+        """In the child: whether that was said of what it holds."""
+        return bool(_RECALLED.unpack_from(self._page, _SIZE + _MOVED.size)[0] == zlib.crc32(holding.encode()))
 
     def read(self) -> Vitals:
         """What the child wrote last."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 TELL_SECONDS = 5.0
+LOOK_SECONDS = 1.0
 
 
 class Transfer:
@@ -23,20 +24,25 @@ class Transfer:
 
     Args:
         on_progress: told ``done`` every five seconds while it goes on.
+        on_moved: called whenever bytes have moved; what it raises ends the attempt.
 
     Attributes:
         done: bytes from the beginning that have arrived.
         attempts: how many were begun.
     """
 
-    def __init__(self, on_progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, on_progress: Callable[[int], None] | None = None, on_moved: Callable[[], None] = lambda: None
+    ) -> None:
         self._on_progress = on_progress
+        self._on_moved = on_moved
         self._next = time.monotonic() + TELL_SECONDS
         self.done = 0
         self.attempts = 0
 
     def tell(self, moved: int) -> None:
         """So many bytes have moved by now, though they may not have arrived."""
+        self._on_moved()
         if self._on_progress is not None and (now := time.monotonic()) >= self._next:
             self._next = now + TELL_SECONDS
             self._on_progress(moved)
@@ -99,8 +105,11 @@ def await_reply(sock: Any, outflow: Outflow) -> None:
     Raises:
         TimeoutError: nothing has come or left for the socket's timeout.
     """
-    while not is_readable(sock, sock.gettimeout()):
-        if not outflow.has_moved():
+    limit, moved = sock.gettimeout(), time.monotonic()
+    while not is_readable(sock, LOOK_SECONDS if limit is None else min(limit, LOOK_SECONDS)):
+        if outflow.has_moved():
+            moved = time.monotonic()
+        elif limit is not None and time.monotonic() - moved >= limit:
             raise TimeoutError("timed out")
 
 

@@ -116,6 +116,32 @@ redis.call('HDEL', KEYS[4], ARGV[1])
 return id
 """.replace("UNKNOWN_SECONDS", str(UNKNOWN_SECONDS))
 
+# A device whose bytes move is at work: its task's time begins anew. The answer is 0 where nobody waits for the bytes:
+# the task has ended, or somebody else has it.
+#   KEYS out owners   ARGV task attempt worker
+MOVING = """
+local current = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+)|')
+if not current then return 0 end
+local owner = redis.call('HGET', KEYS[2], ARGV[1]) or ''
+local attempt, _, delivered, name = string.match(owner, '^(%d+)|(%d+)|(%d)|(.*)$')
+if attempt == current and name ~= ARGV[3] then return 0 end
+if attempt == current and current == ARGV[2] and delivered == '0' then
+  local t = redis.call('TIME')
+  local now = t[1] * 1000 + math.floor(t[2] / 1000)
+  redis.call('HSET', KEYS[2], ARGV[1], string.format('%s|%.0f|0|%s', attempt, now, name))
+end
+return 1
+"""
+
+# What of a chunk has arrived, its length and its SHA-1, and so much more time for it.
+#   KEYS chunk   ARGV expire-seconds
+ARRIVED = """
+local there = redis.call('GET', KEYS[1])
+if not there then return {0, ''} end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return {#there, redis.sha1hex(there)}
+"""
+
 # A task that ended without an update, reported only by the worker that has it and has not delivered.
 #   KEYS log owners pins epoch   ARGV task attempt worker report
 REPORT = """

@@ -107,13 +107,20 @@ class TaskBroker:
         worker: this worker's name.
         given: servers for versions and updates that the worker's owner has named (``places.py``).
         on_progress: told every five seconds while a payload is on its way.
+        on_moved: called whenever bytes of one have moved; what it raises ends the transfer.
     """
 
     def __init__(
-        self, client: Client, worker: str, given: Iterable[str] = (), on_progress: OnProgress | None = None
+        self,
+        client: Client,
+        worker: str,
+        given: Iterable[str] = (),
+        on_progress: OnProgress | None = None,
+        on_moved: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._on_progress = on_progress
+        self._on_moved = on_moved
         self._places = Places(client, given)
         self._worker = worker
         self._told = ("", "", float("-inf"))
@@ -124,6 +131,7 @@ class TaskBroker:
         self._claim = Script(client, scripts.CLAIM)
         self._deliver = Script(client, scripts.DELIVER)
         self._report = Script(client, scripts.REPORT)
+        self._moving = Script(client, scripts.MOVING)
 
     def claim(self, task: TaskCall | TrainTask, cached_digest: str) -> Claim:
         """Take a task and learn its order and the newest version, in one step.
@@ -224,7 +232,7 @@ class TaskBroker:
 
     def _transfer(self, way: Literal["up", "down"], num_bytes: int) -> Transfer:
         told = self._on_progress
-        return Transfer(None if told is None else lambda done: told(way, done, num_bytes))
+        return Transfer(None if told is None else lambda done: told(way, done, num_bytes), self._on_moved)
 
     def fetch_patches(self, task: TrainTask, head: Head) -> Iterator[memoryview]:
         """The patches that the claim named, one after the other.
@@ -234,7 +242,7 @@ class TaskBroker:
         """
         campaign = keys.CampaignKeys(task.campaign)
         for patch in head.patches:
-            yield read_patch(self._places, campaign, patch)
+            yield read_patch(self._places, campaign, patch, self._transfer("down", patch.num_bytes))
         self._release(task)
 
     def _release(self, task: TrainTask) -> None:
@@ -252,10 +260,23 @@ class TaskBroker:
             value = self._client.hget(keys.CampaignKeys(task.campaign).out, task.task_id)
         return value is not None and value.startswith(b"%d|" % task.attempt)
 
-    def deliver(self, update: ModelUpdate, payload: bytes | memoryview) -> bool:
+    def say_moving(self, campaign: str, task_id: str, attempt: int) -> bool:
+        """Say that a task's bytes move, so that its time does not run; False where nobody waits for them any more.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        names = keys.CampaignKeys(campaign)
+        with broker_errors("saying that bytes move"):
+            return bool(self._moving(keys=[names.out, names.owners], args=[task_id, attempt, self._worker]))
+
+    def deliver(self, update: ModelUpdate, payload: bytes | memoryview, *, begun_before: bool = False) -> bool:
         """Append an update to its campaign's log; False when the campaign has ended and takes nothing more.
 
         A second delivery of the same update does no harm: the coordinator counts one.
+
+        Args:
+            begun_before: an earlier life of this worker may have sent a part of the payload; it is not sent again.
 
         Raises:
             BrokerUnavailable: it may or may not have arrived; deliver again.
@@ -266,7 +287,7 @@ class TaskBroker:
         place = ""
         inline = payload if not update.blob else b""
         if update.blob:
-            update, place = self._put(update, payload)
+            update, place = self._put(update, payload, begun_before)
             chunks = blobs.chunk_keys(campaign.blob(update.blob), update.payload_bytes)
         header = update.to_bytes()
         if place:
@@ -299,7 +320,22 @@ class TaskBroker:
             return False
         return True
 
-    def _put(self, update: ModelUpdate, payload: bytes | memoryview) -> tuple[ModelUpdate, str]:
+    def withdraw(self, update: ModelUpdate) -> None:
+        """An update is not delivered after all: drop what of its payload has arrived.
+
+        Raises:
+            BrokerUnavailable: it ends by itself.
+        """
+        left, self._leaving = self._leaving, None
+        if left is not None and left[0] == update:
+            _, named, place, _ = left
+            blobs.delete(
+                self._places.at(place), (keys.CampaignKeys(update.campaign).blob(named.blob), update.payload_bytes)
+            )
+
+    def _put(
+        self, update: ModelUpdate, payload: bytes | memoryview, begun_before: bool = False
+    ) -> tuple[ModelUpdate, str]:
         """Write a payload to the server that the coordinator wants it on, or to the broker while that is away.
 
         Returns:
@@ -311,7 +347,12 @@ class TaskBroker:
             if place:
                 # A name of its own for every delivery: what the coordinator once found to be lost must not come back.
                 named = replace(update, blob=f"{update.blob[:114]}.{secrets.token_hex(6)}")
-            self._leaving = update, named, place, self._transfer("up", update.payload_bytes)
+            transfer = self._transfer("up", update.payload_bytes)
+            if begun_before and not place:
+                name = campaign.blob(named.blob)
+                transfer.done = blobs.arrived(self._places.at(place), name, payload, UNCLAIMED_BLOB_SECONDS)
+                transfer.attempts = 1 if transfer.done else 0
+            self._leaving = update, named, place, transfer
         _, named, place, transfer = self._leaving
         expire, before = VOLATILE_BLOB_SECONDS if place else UNCLAIMED_BLOB_SECONDS, transfer.done
         try:

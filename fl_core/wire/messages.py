@@ -202,3 +202,14 @@ def holding_name(campaign: str, task_id: str, attempt: int) -> str:
     'digits-1/17-a3#2'
     """
     return f"{campaign}/{task_id}#{attempt}"
+
+
+def held_task(holding: str) -> tuple[str, str, int]:
+    """Campaign, task id and attempt of such a name.
+
+    >>> held_task("digits-1/17-a3#2")
+    ('digits-1', '17-a3', 2)
+    """
+    campaign, _, rest = holding.partition("/")
+    task, _, attempt = rest.partition("#")
+    return campaign, task, int(attempt)

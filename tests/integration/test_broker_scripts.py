@@ -238,6 +238,28 @@ def test_whether_a_task_is_wanted(client: redis.Redis) -> None:
 # -- the order -----------------------------------------------------------------------------------------------------
 
 
+def test_bytes_that_move_keep_a_task(client: redis.Redis, publish: Callable[..., Head]) -> None:
+    """Its time begins anew with each word; who has lost it to another hears so, and changes nothing."""
+    publish(1, b"abcd")
+    _open(client)
+    pi, other = TaskBroker(client, "pi"), TaskBroker(client, "other")
+    pi.claim(TASK, "")
+    client.hset(KEYS.owners, TASK.task_id, "1|1000|0|pi")
+    assert pi.say_moving(TASK.campaign, TASK.task_id, 1)
+    attempt, claimed, delivered, name = _owner(client)
+    assert (attempt, delivered, name) == ("1", "0", "pi")
+    assert int(claimed) > 1_000_000
+    assert not other.say_moving(TASK.campaign, TASK.task_id, 1)
+    assert _owner(client) == (attempt, claimed, delivered, name)
+    _open(client, attempt=2)
+    assert pi.say_moving(TASK.campaign, TASK.task_id, 1), "nobody has begun it again: what comes first counts"
+    assert _owner(client) == (attempt, claimed, delivered, name)
+    other.claim(SECOND, "")
+    assert not pi.say_moving(TASK.campaign, TASK.task_id, 1)
+    client.hdel(KEYS.out, TASK.task_id)
+    assert not other.say_moving(TASK.campaign, TASK.task_id, 2)
+
+
 def test_the_order_comes_with_the_first_claim_and_again_where_it_changed(
     client: redis.Redis, publish: Callable[..., Head]
 ) -> None:

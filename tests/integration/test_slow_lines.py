@@ -5,17 +5,28 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import pytest
 import redis
 
+from coordinator.outgoing import dispatcher
+from fl_core.broker import connection, keys
 from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import connect
+from fl_core.broker.doorbell import intake
+from fl_core.broker.doorbell.app import make_app
+from fl_core.broker.overview.roster import Roster
 from fl_core.broker.patience import Transfer
 from fl_core.broker.server.embedded import EmbeddedServer
-from fl_core.errors import BrokerUnavailable
+from fl_core.broker.tasks import TaskBroker
+from fl_core.errors import BrokerUnavailable, TrainingStopped
+from fl_core.wire.messages import ModelUpdate
+from tests.integration.lab import until
 from tests.integration.slow_line import SlowLine
+from tests.integration.stage import WORKER, Stage, answer, beat, call_of
 
 Line = Callable[..., SlowLine]
 SIZE = 2 * blobs.CHUNK_BYTES + 1000
@@ -114,6 +125,114 @@ def test_silence_is_an_outage(line: Line) -> None:
     with pytest.raises(BrokerUnavailable):
         blobs.get(device, "blob", SIZE)
     assert time.monotonic() - started < 30
+
+
+UPDATE = ModelUpdate(
+    campaign="digits-1", task_id="1-abc", attempt=1, worker="pi", base_version=0, num_examples=1, sends="delta",
+    codec="fp32", layout_digest="a" * 32, payload_bytes=SIZE, payload_digest="b" * 32, blob="1-abc.1.pi", num_chunks=3,
+    bytes_down=0, metrics={}, seconds={},
+)  # fmt: skip
+
+
+def test_what_an_earlier_life_has_sent_is_not_sent_again(client: redis.Redis, line: Line) -> None:
+    """A worker that was killed on the way goes on in its next life, unless it is another training's bytes."""
+    broken = line()
+    broken.cut_after = blobs.CHUNK_BYTES + 300_000
+    with pytest.raises(BrokerUnavailable):
+        TaskBroker(connect(broken.url, timeout_seconds=2.0), "pi").deliver(UPDATE, PAYLOAD)
+    prefix = keys.CampaignKeys("digits-1").blob(UPDATE.blob)
+    before = broken.up
+    assert TaskBroker(connect(broken.url), "pi").deliver(UPDATE, PAYLOAD, begun_before=True)
+    assert broken.up - before < SIZE - blobs.CHUNK_BYTES + 10_000
+    assert bytes(blobs.get(client, prefix, SIZE)) == PAYLOAD
+    other = PAYLOAD[::-1]
+    assert TaskBroker(connect(broken.url), "pi").deliver(UPDATE, other, begun_before=True)
+    assert bytes(blobs.get(client, prefix, SIZE)) == other
+
+
+def test_what_nobody_waits_for_any_more_is_not_sent_to_its_end(client: redis.Redis, line: Line) -> None:
+    """The transfer ends where bytes move, in the middle of a chunk; what had arrived is dropped, and work goes on."""
+    slow = line(1_000_000)
+    moved: list[float] = []
+
+    def look() -> None:
+        moved.append(time.monotonic())
+        if slow.up > blobs.CHUNK_BYTES + 200_000:
+            raise TrainingStopped
+
+    device = TaskBroker(connect(slow.url), "pi", on_moved=look)
+    with pytest.raises(TrainingStopped):
+        device.deliver(UPDATE, PAYLOAD)
+    assert slow.up < SIZE - 100_000
+    assert len(moved) > 3
+    until(lambda: client.keys("*blob*"))
+    device.withdraw(UPDATE)
+    until(lambda: not client.keys("*blob*"), 5)
+    assert not device.say_moving("digits-1", "1-abc", 1)
+
+
+def test_time_on_the_line_is_no_time_of_the_task(
+    broker_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device whose bytes move for three times as long as a task may take keeps its task, and its update counts."""
+    monkeypatch.setattr(dispatcher, "DEVICE_GRACE_SECONDS", 0.0)
+    stage = Stage(broker_server.url, tmp_path, dispatch={"concurrency": 1, "task_timeout_seconds": 1.0})
+    client = connect(broker_server.url)
+    device, roster = TaskBroker(client, WORKER), Roster(client)
+    roster.beat(beat())
+    call = call_of(until(lambda: stage.client.rpop(keys.train_queue("default"))))
+    task = device.claim(call, "").task
+    assert task is not None
+    arrives = time.monotonic() + 3.0
+
+    def has_come() -> bool:
+        roster.beat(beat(task))
+        assert device.say_moving(task.campaign, task.task_id, task.attempt)
+        return time.monotonic() > arrives
+
+    until(has_come)
+    assert answer(device, call)
+    summary = stage.stop()
+    assert (summary["merged"], summary["reissued"]) == (1, 0)
+
+
+def test_a_connection_that_was_forgotten_on_the_way_costs_a_moment(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NAT swallows what comes over a connection that was silent: a sign of life shows it, and nothing is lost."""
+    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "PROBE_SECONDS", 0.2)
+    nat = line()
+    device = connect(nat.url)
+    number = device.quick("CLIENT", "ID")
+    assert device.quick("CLIENT", "ID") == number, "one that answers is kept"
+    nat.forget()
+    started = time.monotonic()
+    blobs.put(device, "blob", PAYLOAD)
+    nat.forget()
+    assert device.get("blob:0") == PAYLOAD[: blobs.CHUNK_BYTES]
+    assert time.monotonic() - started < 5
+    assert 0 < nat.swallowed < 100, "nothing but signs of life"
+
+
+def test_doorbells_are_waited_for_on_a_line_that_forgets(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is overdue: the connection is made anew, and later waits are shorter."""
+    monkeypatch.setattr(connection, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(intake, "FIRST_WAIT_SECONDS", 1)
+    monkeypatch.setattr(intake.Channel, "longest_wait", 8)
+    intake.use_intake()
+    nat = line()
+    app = make_app(nat.url)
+    with app.connection_for_read() as reader:
+        channel = reader.default_channel
+        channel.basic_consume("fedtide.train.default", no_ack=True, callback=lambda message: None, consumer_tag="me")
+        channel.brpop_timeout = 1
+        cycle = reader.transport.cycle
+        cycle.on_poll_start()
+        nat.forget()
+        until(lambda: cycle.maybe_check_brpop_health() or not channel._in_poll, 10)
+        assert channel.longest_wait == channel.brpop_timeout == 1
+        cycle.on_poll_start()
+        with pytest.raises(Empty):
+            until(lambda: channel._brpop_read(), 10)
 
 
 def test_readers_that_do_not_read_cost_a_window_each(

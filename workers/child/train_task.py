@@ -13,6 +13,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -96,12 +97,19 @@ class Trainer:
         self._allowed = AllowList(settings.allow)
         self._models = ModelCache(self._device, settings.state_dir, settings.cache_bytes)
         self._broker = TaskBroker(
-            connect(settings.broker), settings.name, settings.blobs, on_progress=self._note_progress
+            connect(settings.broker),
+            settings.name,
+            settings.blobs,
+            on_progress=self._note_progress,
+            on_moved=self._note_moved,
         )
         self._outbox = Outbox(settings.state_dir)
         self._speed = SpeedProfile()
         self.account = Account(pulse.tally, settings.name, traces=settings.traces)
         self._next_word = 0.0
+        self._moved_at = 0.0
+        self._sending: tuple[ModelUpdate, bytes | memoryview] | None = None
+        self._kept: Path | None = None
         self._in_user_code, self._limit = False, 0.0
         self._vitals = replace(pulse.read(), device=str(self._device), state="idle", holding="", since=0.0, limit=0.0)
         pulse.write(self._vitals)
@@ -148,10 +156,10 @@ class Trainer:
                 self._show(state="idle", holding="")
 
     @contextlib.contextmanager
-    def _in_time(self, task: TrainTask, since: float) -> Iterator[None]:
-        """Runs code that others have written, until the task's time since then is over."""
+    def _in_time(self, task: TrainTask, spent: float = 0.0) -> Iterator[None]:
+        """Runs code that others have written, until the task's time is over, of which so many seconds are spent."""
         self._limit = task.timeout_seconds
-        self._pulse.allow(since, task.timeout_seconds)
+        self._pulse.allow(time.monotonic() - spent, task.timeout_seconds)
         self._in_user_code = True
         try:
             yield
@@ -162,7 +170,6 @@ class Trainer:
     # -- the path --------------------------------------------------------------------------------------------------
 
     def _train_and_deliver(self, call: TaskCall) -> None:
-        since = time.monotonic()
         started = time.perf_counter()
         held = self._models.find(call.campaign)
         claim: Claim = self._patiently(lambda: self._broker.claim(call, held.digest if held else ""))
@@ -172,9 +179,11 @@ class Trainer:
             log.debug("doorbell is void", verdict=claim.verdict)
             self.account.ended(call, "void")
             return
-        with self._in_time(task, since):
+        began = time.perf_counter()
+        with self._in_time(task):
             model = self._models.get(task)
         started = time.perf_counter()
+        building = started - began
         claim, bytes_down = self._hold_newest(task, model, claim)
         fetched = time.perf_counter()
         fetching += fetched - started
@@ -184,7 +193,7 @@ class Trainer:
             return
         version = claim.head.version
         log.debug("training", version=version, queue_seconds=round(claim.queue_seconds, 3))
-        with self._in_time(task, since):
+        with self._in_time(task, building):
             outcome = self._train(task, model, version)
             trained = time.perf_counter()
             payload = self._encode(task, model, outcome)
@@ -255,7 +264,7 @@ class Trainer:
             except (MissingBlob, BrokerError) as error:
                 # A newer version was published meanwhile; or the server that had this one has forgotten it or is away,
                 # and the coordinator publishes it again, perhaps elsewhere. Either way the next claim says where.
-                if time.monotonic() > give_up:
+                if time.monotonic() > max(give_up, self._moved_at + task.timeout_seconds):
                     raise
                 if isinstance(error, PlaceRefused) and pause >= LAST_FETCH_PAUSE_SECONDS:
                     raise SpecError(str(error)) from None  # no newer pointer leads elsewhere
@@ -347,24 +356,40 @@ class Trainer:
         return model.feedback[outcome.part].encode(chosen, outcome.values, seed, ranks)
 
     def _deliver(self, update: ModelUpdate, payload: bytes | memoryview) -> bool:
+        self._sending = update, payload
         try:
-            return self._broker.deliver(update, payload)
-        except BrokerError as error:
-            self._show(state="delivering")
-            kept = self._keep(update, payload)
-            log.warning("the broker is away; the update waits", reason=str(error), kept=str(kept) if kept else "memory")
-            wanted: bool = self._patiently(lambda: self._broker.deliver(update, payload))
-            if kept is not None:
-                kept.unlink(missing_ok=True)
-            log.info("the update was delivered late", wanted=wanted)
-            return wanted
+            try:
+                wanted = self._broker.deliver(update, payload)
+            except BrokerError as error:
+                self._show(state="delivering")
+                self._keep()
+                kept = "memory" if self._kept is None else str(self._kept)
+                log.warning("the broker is away; the update waits", reason=str(error), kept=kept)
+                wanted = bool(self._patiently(lambda: self._broker.deliver(update, payload)))
+                log.info("the update was delivered late", wanted=wanted)
+        except TrainingStopped:
+            with contextlib.suppress(BrokerError):
+                self._broker.withdraw(update)
+            self._forget_kept()
+            raise
+        finally:
+            self._sending = None
+        self._forget_kept()
+        return wanted
 
-    def _keep(self, update: ModelUpdate, payload: bytes | memoryview) -> Any:
+    def _keep(self) -> None:
+        """Keep on disk what is being sent: this process may end before it has arrived."""
+        if self._sending is None or self._kept is not None:
+            return
         try:
-            return self._outbox.put(update, payload)
+            self._kept = self._outbox.put(*self._sending)
         except OSError as error:
             log.error("the update cannot be kept on disk", state_dir=str(self._settings.state_dir), reason=str(error))
-            return None
+
+    def _forget_kept(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.unlink(missing_ok=True)
 
     def _fail(self, task: TaskCall, error: BaseException, seconds: float) -> None:
         """Tell the coordinator that user code (or this installation) could not do the task."""
@@ -424,6 +449,13 @@ class Trainer:
                 time.sleep(pause)
                 pause = min(5.0, pause * 1.5)
 
+    def _note_moved(self) -> None:
+        """Bytes have moved: the parent says so to the broker, and tells when nobody waits for them any more."""
+        self._pulse.note_moved()
+        self._moved_at = time.monotonic()
+        if self._pulse.is_recalled(self._vitals.holding):
+            raise TrainingStopped
+
     def _note_progress(self, way: str, done: int, num_bytes: int) -> None:
         """A version or an update takes long on its way: the parent tells it with its beats, the log now and then."""
         up = way == "up"
@@ -431,6 +463,8 @@ class Trainer:
             {"bytes_up": self._vitals.bytes_up + done} if up else {"bytes_down": self._vitals.bytes_down + done}
         )
         self._pulse.write(replace(self._vitals, state="delivering" if up else self._vitals.state, **moved))
+        if up:
+            self._keep()
         if (now := time.monotonic()) >= self._next_word:
             self._next_word = now + PROGRESS_SECONDS
             log.info("sending an update" if up else "receiving a version", bytes=done, of=num_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import structlog
@@ -49,7 +49,11 @@ class Outbox:
 
     def __iter__(self) -> Iterator[tuple[Path, ModelUpdate, bytes]]:
         """What waits, the oldest first. A damaged file is set aside with a log line."""
-        for path in self._by_age():
+        yield from self.read(self.paths())
+
+    def read(self, paths: Iterable[Path]) -> Iterator[tuple[Path, ModelUpdate, bytes]]:
+        """Those of ``paths`` that are still there."""
+        for path in paths:
             try:
                 data = path.read_bytes()
             except FileNotFoundError:
@@ -68,7 +72,8 @@ class Outbox:
                 continue
             yield path, update, payload
 
-    def _by_age(self) -> list[Path]:
+    def paths(self) -> list[Path]:
+        """The files, the oldest first."""
         if not self._folder.is_dir():
             return []
         times = {}

@@ -7,13 +7,15 @@ buffer that was allocated once, so a payload of n bytes costs n bytes of memory 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import Any
 
 import redis
 
-from fl_core.broker.connection import Client, broker_errors
-from fl_core.broker.patience import Outflow, Transfer, is_readable, send_all
+from fl_core.broker import scripts
+from fl_core.broker.connection import Client, Script, broker_errors
+from fl_core.broker.patience import Outflow, Transfer, await_reply, is_readable, send_all
 from fl_core.errors import MissingBlob
 from fl_core.wire.digest import Bytes
 
@@ -153,6 +155,27 @@ def _put_in_parts(sock: Any, keys: list[str], view: memoryview, expire: int | No
             break
 
 
+def arrived(client: Client, prefix: str, payload: Bytes, expire_seconds: int) -> int:
+    """How many bytes from the beginning of ``payload`` the server has under ``prefix``, from an earlier life.
+
+    Raises:
+        BrokerUnavailable: unknown.
+    """
+    script, view = Script(client, scripts.ARRIVED), memoryview(payload).cast("B")
+    done = 0
+    with broker_errors("looking what has arrived of a blob"):
+        for index, key in enumerate(chunk_keys(prefix, len(view))):
+            chunk = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            there, sha1 = script(keys=[key], args=[expire_seconds])
+            # A digest, because the name says which task it is of, and not that it was trained once.
+            if not 0 < there <= len(chunk) or hashlib.sha1(chunk[:there]).hexdigest().encode() != sha1:
+                break
+            done += there
+            if there < len(chunk):
+                break
+    return done
+
+
 def buffer(num_bytes: int) -> memoryview:
     """Memory for a payload, not zeroed, aligned for any dtype."""
     # Here and not above: a worker's parent never reads a blob, and saves 13 MB.
@@ -281,12 +304,9 @@ def _exactly(sock: Any, count: int, outflow: Outflow | None = None) -> bytes:
 def _fill(sock: Any, view: memoryview, transfer: Transfer | None = None, outflow: Outflow | None = None) -> None:
     done = 0
     while done < len(view):
-        try:
-            received = sock.recv_into(view[done:])
-        except TimeoutError:
-            if outflow is None or not outflow.has_moved():
-                raise
-            continue
+        if outflow is not None:
+            await_reply(sock, outflow)
+        received = sock.recv_into(view[done:])
         if not received:
             raise redis.ConnectionError("connection closed by the server")
         done += received

@@ -17,6 +17,7 @@ from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
+from fl_core.broker.patience import Transfer
 from fl_core.errors import BrokerError, MissingBlob
 from fl_core.wire.digest import Bytes, digest
 
@@ -80,14 +81,17 @@ def chain_commands(keys: CampaignKeys, held: str, patch: Patch) -> list[Command]
     return [["HSET", keys.patches, held, patch.row()]]
 
 
-def read_patch(places: Places, keys: CampaignKeys, patch: Patch) -> memoryview:
+def read_patch(places: Places, keys: CampaignKeys, patch: Patch, transfer: Transfer | None = None) -> memoryview:
     """A patch's bytes, checked against their digest.
+
+    Args:
+        transfer: is told how far they have come.
 
     Raises:
         MissingBlob: it is gone or damaged; fetch the version.
         BrokerUnavailable: its server is away; fetch the version.
     """
-    payload = blobs.get(places.at(patch.place), keys.patch(patch.version), patch.num_bytes)
+    payload = blobs.get(places.at(patch.place), keys.patch(patch.version), patch.num_bytes, None, transfer)
     if digest(payload) != patch.digest:
         raise MissingBlob(f"the patch to version {patch.version} does not have its digest")
     return payload

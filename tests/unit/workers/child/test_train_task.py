@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from fl_core.codecs import codec
+from fl_core.errors import TrainingStopped
 from fl_core.spec import TrainingSection
 from fl_core.training.local import LocalTraining
 from fl_core.training.method import DeviceTask, Outcome
@@ -19,6 +21,7 @@ from fl_core.vectors import Parameters, read_all
 from fl_core.vectors.layout import Layout
 from tests.unit.workers.tasks import ARGS, LAYOUT, MODULE, TASK
 from workers.child.train_task import Trainer
+from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
 from workers.store.memory import Draft
 from workers.store.model_cache import CachedModel
@@ -102,6 +105,19 @@ def test_a_hostile_device_sends_what_it_should_not(tmp_path: Path, attack: str, 
     """The emulated attack changes what is sent."""
     outcome = _trainer(tmp_path, emulate_attack=attack)._train(TASK, _model(Watcher()), 1)
     assert set(outcome.values.tolist()) == {sent}
+
+
+def test_a_transfer_that_is_recalled_ends(tmp_path: Path) -> None:
+    """The parent has heard that nobody waits for this task's bytes, and not for another's."""
+    trainer = _trainer(tmp_path)
+    trainer._pulse, trainer._vitals = Pulse(), Vitals(holding="digits-1/1-abc#1")
+    trainer._pulse.recall("digits-1/1-abc#2")
+    before = time.monotonic()
+    trainer._note_moved()
+    assert trainer._pulse.moved_at >= before
+    trainer._pulse.recall("digits-1/1-abc#1")
+    with pytest.raises(TrainingStopped):
+        trainer._note_moved()
 
 
 def test_each_part_has_a_residual_of_its_own(tmp_path: Path) -> None:
