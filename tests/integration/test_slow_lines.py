@@ -228,7 +228,7 @@ def test_doorbells_are_waited_for_on_a_line_that_forgets(line: Line, monkeypatch
         cycle = reader.transport.cycle
         cycle.on_poll_start()
         nat.forget()
-        until(lambda: cycle.maybe_check_brpop_health() or not channel._in_poll, 10)
+        until(lambda: cycle.maybe_check_brpop_health() or not channel._in_poll, 30)
         assert channel.longest_wait == channel.brpop_timeout == 1
         cycle.on_poll_start()
         with pytest.raises(Empty):
