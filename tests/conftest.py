@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 
+# Where compiled modules are never kept, each of some hundred programs would compile all of ours.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Before torch and numpy are loaded: test processes run side by side, and each would start a thread per core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fl_core.broker.server.embedded import EmbeddedServer
+from tests.integration.warm import start, start_new
 
 SPEC: dict[str, dict[str, Any]] = {
     "campaign": {"name": "trial", "seed": 1},
@@ -28,18 +29,12 @@ SPEC: dict[str, dict[str, Any]] = {
 class Program:
     """One process of ours, with what it has printed."""
 
-    def __init__(self, arguments: list[str], folder: Path, name: str, environment: dict[str, str]) -> None:
+    def __init__(self, arguments: list[str], folder: Path, name: str, environment: dict[str, str], new: bool) -> None:
         self.output_path = folder / f"{name}.out"
         self._output = self.output_path.open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", *arguments],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            start_new_session=True,
-        )
+        begin = start_new if new else start
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        self.process = begin(arguments, folder, self._output, self._output, variables)
 
     @property
     def output(self) -> str:
@@ -103,8 +98,9 @@ class Lab:
         path.write_text(tomli_w.dumps(cleaned))
         return path
 
-    def program(self, *arguments: str, name: str, **environment: str) -> Program:
-        program = Program(list(arguments), self.folder, name, environment)
+    def program(self, *arguments: str, name: str, new: bool = False, **environment: str) -> Program:
+        """Start one of our programs; ``new`` in an interpreter of its own (see ``warm.py``)."""
+        program = Program(list(arguments), self.folder, name, environment, new)
         self._programs.append(program)
         return program
 
@@ -120,10 +116,13 @@ class Lab:
 
     def ask(self, *arguments: str) -> Any:
         """Run a `fedtide` command that prints JSON."""
-        command = [sys.executable, "-P", "-m", "coordinator", *arguments, "--broker", self.url, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        command = ["coordinator", *arguments, "--broker", self.url, "--json"]
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            code = start(command, self.folder, output, errors, dict(os.environ)).wait(60)
+            output.seek(0)
+            errors.seek(0)
+            assert code == 0, errors.read().decode()
+            return json.load(output)
 
     def summary(self, out: str = "run") -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads((self.folder / out / "summary.json").read_text())

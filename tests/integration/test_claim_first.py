@@ -20,6 +20,7 @@ from fl_core.models.build import build_model
 from fl_core.vectors.layout import Layout
 from fl_core.wire.digest import digest
 from fl_core.wire.messages import ModelUpdate, TaskReport, TrainTask
+from tests.unit.workers import tasks
 from workers.breaker import Breakers
 from workers.child.train_task import Trainer
 from workers.passing import Passing
@@ -28,19 +29,7 @@ from workers.settings import WorkerSettings
 
 ARGS: dict[str, Any] = {"inputs": 64, "hidden": [4], "classes": 10}
 LAYOUT = Layout.of(build_model("fl_core.models:mlp", ARGS, seed=0))
-TASK = TrainTask(
-    campaign="trial-1",
-    task_id="1-abc",
-    attempt=1,
-    queue="default",
-    timeout_seconds=60.0,
-    model_factory="fl_core.models:mlp",
-    model_args=ARGS,
-    layout_digest=LAYOUT.digest,
-    training={"local_steps": 1},
-    codec="fp32",
-    sends="delta",
-)
+TASK = replace(tasks.TASK, model_args=ARGS, layout_digest=LAYOUT.digest, training={"local_steps": 1})
 KEYS = CampaignKeys(TASK.campaign)
 OWN = "from fl_core.models import mlp\ndef net(**a): return mlp(**a)\n"
 

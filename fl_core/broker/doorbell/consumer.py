@@ -76,7 +76,8 @@ class Consumer:
             except Exception:
                 log.exception("a task ended in an error that nobody expected")
 
-        self._app.task(name=TRAIN, ignore_result=True)(train)
+        # Not shared: it would be every other application's of this process as well.
+        self._app.task(name=TRAIN, ignore_result=True, shared=False)(train)
 
         # A child that died is told by whoever watches it, in one line and in words.
         logging.getLogger("celery.worker.request").addFilter(_is_no_death)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -54,6 +53,8 @@ def test_translations_are_counted(tmp_path: Path) -> None:
 
 def test_the_heat_map_is_a_picture_of_the_attention(tmp_path: Path) -> None:
     """A model whose scores prefer one row puts its weight there, in the text and in the picture."""
+    import matplotlib.image
+
     model = attention(inputs=8, length=8, hidden=4).eval()
     with torch.no_grad():
         model.place.zero_()

@@ -75,6 +75,7 @@ def test_a_thread_that_hangs_is_told(observer: Observer, monkeypatch: pytest.Mon
     hanging.set()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_has_ended_is_started_again(observer: Observer) -> None:
     """Whoever asks next starts it."""
 

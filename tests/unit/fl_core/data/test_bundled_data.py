@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer, load_digits
 
 from fl_core.data import breast_cancer, digits
 from fl_core.errors import SpecError
@@ -18,6 +17,8 @@ from fl_core.errors import SpecError
 
 def test_digits_are_scikit_learns() -> None:
     """All examples, in order, are those that scikit-learn itself loads, scaled to [0, 1]."""
+    from sklearn.datasets import load_digits
+
     x, y = digits("all").tensors
     reference = load_digits()
     np.testing.assert_array_equal(x.numpy() * 16, reference.data)
@@ -42,6 +43,8 @@ def test_digits_as_images_hold_the_same_pixels() -> None:
 
 def test_breast_cancer_is_standardised_by_its_training_split() -> None:
     """Training columns have mean 0 and deviation 1; a shard keeps the whole split's scale."""
+    from sklearn.datasets import load_breast_cancer
+
     x, y = breast_cancer("train").tensors
     np.testing.assert_allclose(x.double().mean(0), np.zeros(30), atol=1e-6)
     np.testing.assert_allclose(x.double().std(0, correction=0), np.ones(30), atol=1e-6)
