@@ -6,8 +6,7 @@ import os
 import sys
 
 # Where compiled modules are never kept, each of some hundred programs would compile all of ours.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 # Before torch and numpy are loaded: test processes run side by side, and each would start a thread per core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -20,6 +19,8 @@ from hypothesis import HealthCheck, settings
 
 from fl_core.broker.connection import connect
 from fl_core.broker.server.embedded import EmbeddedServer
+
+sys.dont_write_bytecode = False
 
 # A shared machine makes single examples slow now and then, which says nothing about the code.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

@@ -30,6 +30,7 @@ class Program:
     """One process of ours, with what it has printed."""
 
     def __init__(self, arguments: list[str], folder: Path, name: str, environment: dict[str, str], new: bool) -> None:
+        self.embeds = "--broker" not in arguments
         self.output_path = folder / f"{name}.out"
         self._output = self.output_path.open("wb")
         begin = start_new if new else start
@@ -133,11 +134,13 @@ class Lab:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def close(self) -> None:
-        for program in self._programs:
+        embedding = [program for program in self._programs if program.embeds]  # these have servers to tidy up
+        for program in embedding:
             if program.process.poll() is None:
                 program.send(signal.SIGTERM)
-        for program in self._programs:
+        for program in embedding:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 program.process.wait(6)
+        for program in self._programs:
             program.kill()
         self.server.stop()

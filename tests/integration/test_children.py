@@ -93,7 +93,7 @@ def test_a_trial_survives_the_death_of_every_child(lab: Lab) -> None:
     )
     spec = lab.spec(evaluation={"data": "fl_core.data:digits", "data_args": {"split": "test"}}, stop={"updates": 30})
     arguments = ["run", str(spec), "--fleet", "fleet.toml", "--port", "0", "--out", str(lab.folder / "run")]
-    program = lab.program("coordinator", *arguments, name="trial")
+    program = lab.program("coordinator", *arguments, name="trial", new=True)  # whose own children are told by name
     until(lambda: len([line for line in lab.history() if line["kind"] == "merge"]) > 3)
     servers, workers = _children(program, "-server"), _children(program, "workers")
     evaluators = [pid for pid in _children(program, "coordinator") if pid not in workers]

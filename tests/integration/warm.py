@@ -174,9 +174,7 @@ def _become(streams: list[int], folder: Path, environment: dict[str, str]) -> No
     os.environ.clear()
     os.environ.update(environment)
     np.random.seed()
-    importlib.reload(
-        importlib.import_module("fl_core.program.crash_points")
-    )  # reads the environment when it is imported
+    importlib.reload(importlib.import_module("fl_core.program.crash_points"))  # it reads the environment
 
 
 if __name__ == "__main__":
