@@ -7,6 +7,7 @@ again: after a few times in a row the worker ends with the reason, instead of st
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -18,10 +19,11 @@ import structlog
 
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError
+from fl_core.program.process import how_it_ended
+from fl_core.program.restarts import Restarts
 from fl_core.wire.messages import TaskReport, held_task
 from workers.breaker import Breakers
 from workers.child.process import OVERDUE_SIGNAL
-from workers.endings import how_it_ended
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
 
@@ -33,7 +35,6 @@ ASKED_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 FIRST_WORD_SECONDS = 120.0
 MAX_DEATHS_IN_A_ROW = 3
-FIRST_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Guardian:
         self._kill = kill
         self._end = end
         self._deaths: deque[_Death] = deque()
-        self._in_a_row = 0
+        self._restarts = Restarts(MAX_DEATHS_IN_A_ROW, calm_seconds=math.inf)
         self._work_before = 0
         self._killed_for: tuple[int, str] = (0, "")
         self._asked: tuple[str, float] = ("", 0.0)
@@ -94,19 +95,19 @@ class Guardian:
         ))  # fmt: skip
         self._deaths.append(_Death(vitals, how))
         if spent or vitals.num_done + vitals.num_failed != self._work_before:
-            self._work_before, self._in_a_row = vitals.num_done + vitals.num_failed + spent, 0
+            self._work_before = vitals.num_done + vitals.num_failed + spent
+            self._restarts.note_work()
         if spent:
             took = time.monotonic() - vitals.since if vitals.limit else 0.0
             self._breakers.failed(vitals.holding.partition("/")[0], took, f"the training process {how}"[:200])
             return
-        self._in_a_row += 1
-        if self._in_a_row >= MAX_DEATHS_IN_A_ROW:
+        pause = self._restarts.pause_after_death()
+        if pause is None:
             doing = f"while it loaded {self._data}" if vitals.state == "loading" else "with nothing to do"
-            self._end(
-                f"the training process {how} {doing}, {self._in_a_row} times in a row; mend that and start again."
-            )
+            times = f"{self._restarts.in_a_row} times in a row"
+            self._end(f"the training process {how} {doing}, {times}; mend that and start again.")
             return
-        time.sleep(FIRST_PAUSE_SECONDS * 2**self._in_a_row)
+        time.sleep(pause)
 
     # -- in the watching thread ------------------------------------------------------------------------------------
 

@@ -45,6 +45,12 @@ from coordinator.cli.group import BROKER_HELP, EXIT_WITHOUT_RESULT, blobs_option
 @click.option(
     "--resume", is_flag=True, help="Go on from the checkpoint in --out (default: the newest run of this name)."
 )
+@click.option(
+    "--checkpoint-url",
+    metavar="URL",
+    envvar="FEDTIDE_CHECKPOINT_URL",
+    help="The spec's checkpoint.url. One with a password is given in the environment, where others do not see it.",
+)
 @click.option("--auto-resume", is_flag=True, help="Go on if --out holds a campaign, else launch one (for services).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON at the end.")
 @click.option(
@@ -88,6 +94,7 @@ def run(
     port: int,
     out: Path | None,
     resume: bool,
+    checkpoint_url: str | None,
     auto_resume: bool,
     as_json: bool,
     metrics_port: int | None,
@@ -113,7 +120,7 @@ def run(
     from fl_core.program.logs import configure_logs
     from fl_core.spec import load_spec
 
-    spec = load_spec(spec_path, dict(settings))
+    spec = load_spec(spec_path, dict(settings) | ({"checkpoint.url": checkpoint_url} if checkpoint_url else {}))
     if traces:
         from fl_core.program.tracing import need_opentelemetry
 

@@ -40,6 +40,7 @@ from fl_core.codecs import codec
 from fl_core.codecs.own_codec import verify_codec
 from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
 from fl_core.models.build import build_model
+from fl_core.program.redaction import redact
 from fl_core.program.tracing import Tracer
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
 from fl_core.training.losses import Loss
@@ -153,7 +154,7 @@ def coordinating(
         if traces:
             traced = Traces(Tracer("fedtide-coordinator"), identity.campaign, identity.secret)
         on_identity(identity, layout, seen is not None)
-        folder.write_spec(to_toml(spec))
+        folder.write_spec(to_toml(without_credentials(spec)))
         coordinator = Coordinator(
             client=client,
             folder=folder,
@@ -181,6 +182,12 @@ def coordinating(
             traced.close()
         if evaluator is not None:
             evaluator.close()
+
+
+def without_credentials(spec: CampaignSpec) -> CampaignSpec:
+    """As the run's folder keeps it, which others may read."""
+    url = None if spec.checkpoint.url is None else redact(spec.checkpoint.url)
+    return spec.model_copy(update={"checkpoint": spec.checkpoint.model_copy(update={"url": url})})
 
 
 def _verify_way_down(spec: CampaignSpec, sends: str) -> None:

@@ -9,6 +9,7 @@ the newest.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import select
@@ -35,6 +36,7 @@ from fl_core.factory import call
 from fl_core.models.build import build_model
 from fl_core.program.logs import configure_logs
 from fl_core.program.process import end_with_parent, how_it_ended, without_main
+from fl_core.program.restarts import FIRST_PAUSE_SECONDS, Restarts
 from fl_core.spec import CampaignSpec
 from fl_core.user_code import RAISED, describe, frames
 from fl_core.vectors import Parameters
@@ -44,8 +46,7 @@ log = structlog.get_logger()
 
 MAX_DEATHS = 3
 """So many processes in a row may die over one evaluation."""
-FIRST_PAUSE_SECONDS = 0.5
-LAST_PAUSE_SECONDS = 30.0
+NO_PROCESS_PAUSE_SECONDS = 30.0
 FIRST_WORD_SECONDS = 60.0
 FIRST_DEADLINE_SECONDS = 3600.0
 LEAST_DEADLINE_SECONDS = 600.0
@@ -93,7 +94,7 @@ class Evaluator:
         blobs_place: str = "",
     ) -> None:
         self._campaign, self._url, self._spec, self._blobs_place = campaign, url, spec, blobs_place
-        self._deaths = 0
+        self._restarts = Restarts(MAX_DEATHS, calm_seconds=math.inf)
         self._again_at: float | None = None
         self._asked_at = self._next_word = 0.0
         self._longest_seconds = 0.0
@@ -157,7 +158,8 @@ class Evaluator:
                     log.error("the evaluation failed", traceback=trace)
             else:
                 results.append(Evaluation(*value))
-                self.busy, self._deaths = False, 0
+                self.busy = False
+                self._restarts.note_work()
                 self._longest_seconds = max(self._longest_seconds, time.monotonic() - self._asked_at)
         if self.busy and self.error is None and self._again_at is None:
             self._look_at_the_time()
@@ -170,12 +172,12 @@ class Evaluator:
             self._process.kill()
             self._process.join()
         how = how_it_ended(self._process.exitcode)
-        self._deaths += self.busy
-        if self._deaths >= MAX_DEATHS:
-            self.error = f"the evaluating process died {self._deaths} times in a row over one evaluation: it {how}."
+        pause = self._restarts.pause_after_death() if self.busy else FIRST_PAUSE_SECONDS
+        if pause is None:
+            times = f"{self._restarts.in_a_row} times in a row"
+            self.error = f"the evaluating process died {times} over one evaluation: it {how}."
             self.died = True
             return
-        pause = FIRST_PAUSE_SECONDS * 2**self._deaths
         log.warning("the evaluating process has ended; starting another", it=how, seconds=pause)
         self._again_at = time.monotonic() + pause
 
@@ -214,7 +216,7 @@ class Evaluator:
             self._begin("spawn")
         except OSError as error:
             log.warning("no evaluating process can be started; trying again", reason=str(error))
-            self._again_at = time.monotonic() + LAST_PAUSE_SECONDS
+            self._again_at = time.monotonic() + NO_PROCESS_PAUSE_SECONDS
             return
         if self.busy:
             self._ask()

@@ -12,6 +12,7 @@ import structlog
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 from coordinator.report.series import Series, first_at_least, read_series, running_median, speed
+from fl_core.program.whole_file import whole_file
 
 log = structlog.get_logger()
 
@@ -224,9 +225,8 @@ def _figure(path: Path, num_panels: int, heights: Sequence[float], height: float
         axes = figure.subplots(num_panels, 1, sharex=True, height_ratios=list(heights), squeeze=False)[:, 0]
         yield list(axes)
         figure.align_ylabels(axes)
-        partial = path.with_name(f".{path.name}.partial")
-        figure.savefig(partial, format="png", dpi=STYLE["figure.dpi"])
-        partial.replace(path)
+        with whole_file(path) as file:
+            figure.savefig(file, format="png", dpi=STYLE["figure.dpi"])
 
 
 def _can_draw() -> bool:

@@ -20,6 +20,7 @@ from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, stalenes
 from coordinator.telemetry.units import amount
 from fl_core.errors import SpecError
 from fl_core.program.redaction import redact
+from fl_core.program.whole_file import whole_file
 
 MAX_WORKER_ROWS = 200
 MAX_FAULTS = 100
@@ -109,9 +110,9 @@ def write_report(folder: Path) -> Path:
         SpecError: the folder holds no finished run.
     """
     run = read_run(folder)
-    path, partial = folder / "report.html", folder / ".report.html.partial"
-    partial.write_text(_page(f"fedtide report: {run.name}", _report(run)), encoding="utf-8")
-    partial.replace(path)
+    path = folder / "report.html"
+    with whole_file(path) as file:
+        file.write(_page(f"fedtide report: {run.name}", _report(run)).encode())
     return path
 
 

@@ -25,8 +25,9 @@ import numpy.typing as npt
 import xxhash
 
 from coordinator.storage.tensor_file import Arrays, read_tensor_file, tensor_file_parts
-from fl_core.errors import CampaignError
+from fl_core.errors import CampaignError, SpecError
 from fl_core.program.crash_points import crash_point
+from fl_core.program.redaction import MASK
 
 FORMAT_VERSION = 1
 KEPT = 2
@@ -49,9 +50,17 @@ class CheckpointStore:
 
     Attributes:
         damaged: what is wrong with checkpoints that are newer than the one that :meth:`load` gave.
+
+    Raises:
+        SpecError: the URL's password was left out.
     """
 
     def __init__(self, url: str) -> None:
+        if f":{MASK}@" in url or f"={MASK}" in url:
+            raise SpecError(
+                f"checkpoint.url = {url!r} is as a run's folder keeps it, without its password; give it whole in "
+                "FEDTIDE_CHECKPOINT_URL or with --checkpoint-url."
+            )
         self._files: _LocalFiles | _RemoteFiles = _RemoteFiles(url) if "://" in url else _LocalFiles(Path(url))
         self._url = url
         self._damaged: set[tuple[int, int]] = set()

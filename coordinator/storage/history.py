@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 import structlog
 
 from fl_core.errors import CampaignError
+from fl_core.program.whole_file import whole_file
 
 log = structlog.get_logger()
 
@@ -41,18 +41,14 @@ class History:
         self._path = path
         # What stands is copied into a new file that takes the old one's name. A coordinator that lost its lease and
         # wakes up later still has the old file open: what it writes there nobody reads.
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as begun:
+            with whole_file(path) as begun:
                 if num_bytes and path.exists():
                     with path.open("rb") as before:
                         _copy(before, begun, num_bytes)
-            partial.replace(path)
             self._file = path.open("ab", buffering=0)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise CampaignError(f"{path} cannot be written ({error.strerror}); free space or mend it.") from error
         self._lock = threading.Lock()
         self._waiting = bytearray()

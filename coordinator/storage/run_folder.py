@@ -7,9 +7,7 @@ says who runs there, ``.complete`` that the campaign is over and everything that
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from coordinator.storage.folder_lock import FolderLock
 from coordinator.storage.tensor_file import tensor_file_parts
 from fl_core.errors import CampaignError, SpecError
 from fl_core.program.crash_points import crash_point
+from fl_core.program.whole_file import whole_file
 from fl_core.vectors import Parameters
 from fl_core.vectors.layout import Layout
 
@@ -115,24 +114,12 @@ class RunFolder:
 
     def _replace(self, path: Path, parts: Iterable[bytes | memoryview], again: str = "go on with --resume") -> None:
         """Write a file whole or not at all, and durably."""
-        partial = path.with_name(f".{path.name}.partial")
         try:
-            with partial.open("wb", buffering=0) as file:
+            with whole_file(path, durable=True) as file:
                 for part in parts:
-                    left = memoryview(part).cast("B") if len(part) else memoryview(b"")
-                    while left:
-                        left = left[file.write(left) :]
-                os.fsync(file.fileno())
-            crash_point(f"before_{path.name}_counts")
-            partial.replace(path)
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+                    file.write(part)
+                crash_point(f"before_{path.name}_counts")
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise CampaignError(
                 f"{path} cannot be written ({error.strerror}); free space or mend it, and {again}."
             ) from error

@@ -7,7 +7,8 @@ WAIT_BOUNDS_MS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000,
 # The last waits themselves, newest first: so many characters of numbers and commas, which are a hundred or more.
 RECENT_WAITS_CHARACTERS = 600
 
-# The log of a campaign that the server does not know: its coordinator comes back sooner, or it was dropped for good.
+# The log of a campaign that the server does not know, and payloads that it names: the coordinator comes back sooner, or
+# the campaign was dropped for good.
 UNKNOWN_SECONDS = 24 * 3600
 
 # So many patches does a claim follow. Their bytes end a chain earlier; the bound is for a broken one, because nobody
@@ -99,7 +100,9 @@ if epoch == 'ended' then return 'over' end
 for i = 6, #ARGV do
   if redis.call('EXISTS', ARGV[i]) == 0 then return redis.error_reply('MISSINGCHUNK ' .. ARGV[i]) end
 end
-for i = 6, #ARGV do redis.call('PERSIST', ARGV[i]) end
+for i = 6, #ARGV do
+  if epoch then redis.call('PERSIST', ARGV[i]) else redis.call('EXPIRE', ARGV[i], UNKNOWN_SECONDS) end
+end
 local id
 if ARGV[5] == '' then id = redis.call('XADD', KEYS[1], '*', 'u', ARGV[4])
 else id = redis.call('XADD', KEYS[1], '*', 'u', ARGV[4], 'p', ARGV[5]) end

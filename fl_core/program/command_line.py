@@ -124,15 +124,19 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 def _warn_of_password(ctx: click.Context) -> None:
     """Everybody on a machine reads the command lines of all its programs."""
-    url = str(ctx.params.get("broker") or "")
     if ctx.command.name not in _LONG_LIVED:
         return
-    if ctx.get_parameter_source("broker") is click.core.ParameterSource.COMMANDLINE and redact(url) != url:
-        click.echo(
-            "Warning: others on this machine can read the broker's password in this command line; put the address into "
-            "FEDTIDE_BROKER.",
-            err=True,
-        )
+    for name, whose, variable in (
+        ("broker", "the broker's", "FEDTIDE_BROKER"),
+        ("checkpoint_url", "the checkpoint's", "FEDTIDE_CHECKPOINT_URL"),
+    ):
+        url = str(ctx.params.get(name) or "")
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and redact(url) != url:
+            click.echo(
+                f"Warning: others on this machine can read {whose} password in this command line; put the address into "
+                f"{variable}.",
+                err=True,
+            )
 
 
 def config_file(keys: Sequence[str]) -> Callable[[click.Context, click.Parameter, Path | None], None]:

@@ -10,18 +10,20 @@ LAST_PAUSE_SECONDS = 15.0
 
 
 class Restarts:
-    """Deaths in a row: one that comes after a minute of life begins a new row.
+    """Deaths in a row; a row ends when the child has lived for a while, or has done what it is there for.
 
     Args:
         most: so many in a row, and it is given up.
+        calm_seconds: a life of this length begins a new row; infinite for a child that is judged by its work alone.
 
     >>> restarts = Restarts(most=3)
     >>> [restarts.pause_after_death() for _ in range(3)]
     [0.2, 0.4, None]
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, calm_seconds: float = CALM_SECONDS) -> None:
         self._most = most
+        self._calm_seconds = calm_seconds
         self._started = time.monotonic()
         self.in_a_row = 0
 
@@ -29,9 +31,13 @@ class Restarts:
         """It lives again."""
         self._started = time.monotonic()
 
+    def note_work(self) -> None:
+        """It has done what it is there for: whatever it dies of next is something new."""
+        self.in_a_row = 0
+
     def pause_after_death(self) -> float | None:
         """Seconds to wait before it is started again; None when that is no use any more."""
-        if time.monotonic() - self._started > CALM_SECONDS:
+        if time.monotonic() - self._started > self._calm_seconds:
             self.in_a_row = 0
         self.in_a_row += 1
         if self.in_a_row >= self._most:

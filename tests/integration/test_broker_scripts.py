@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from fl_core.broker import keys
+from fl_core.broker import keys, scripts
 from fl_core.broker.bulk import blobs
 from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.keys import CampaignKeys
@@ -369,6 +369,7 @@ def _large(num_bytes: int) -> tuple[ModelUpdate, bytes]:
 
 def test_a_large_payload_travels_beside_the_log(client: redis.Redis, publish: Callable[..., Head]) -> None:
     """Its chunks lose their expiry in the same step in which the entry appears: it can no longer end by itself."""
+    client.set(KEYS.epoch, "now")
     broker = _claimed(client, publish)
     update, payload = _large(blobs.CHUNK_BYTES + 5)
     assert broker.deliver(update, payload)
@@ -377,6 +378,14 @@ def test_a_large_payload_travels_beside_the_log(client: redis.Redis, publish: Ca
     prefix = KEYS.blob(update.blob)
     assert [client.ttl(key) for key in blobs.chunk_keys(prefix, len(payload))] == [-1, -1]
     assert bytes(blobs.get(client, prefix, len(payload))) == payload
+
+
+def test_what_is_delivered_to_a_campaign_that_is_not_known_ends_by_itself(client: redis.Redis) -> None:
+    """Its coordinator comes back within a day, or nobody would ever drop the log and the chunks."""
+    update, payload = _large(blobs.CHUNK_BYTES + 5)
+    assert TaskBroker(client, "pi").deliver(update, payload)
+    held = [KEYS.log, *blobs.chunk_keys(KEYS.blob(update.blob), len(payload))]
+    assert all(UNCLAIMED_BLOB_SECONDS < client.ttl(key) <= scripts.UNKNOWN_SECONDS for key in held)
 
 
 def test_where_a_payload_travels() -> None:

@@ -54,7 +54,7 @@ def evaluator(
     """Makes an evaluator of a version that lies at the broker."""
     (tmp_path / "users_data.py").write_text(USERS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("coordinator.loop.evaluator.FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("fl_core.program.restarts.FIRST_PAUSE_SECONDS", 0.05)
     made: list[Evaluator] = []
 
     def make(data: str) -> Evaluator:

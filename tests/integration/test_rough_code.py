@@ -76,9 +76,9 @@ def test_what_training_does_below_python_is_told_in_words(lab: Lab) -> None:
     failed = [line for line in lab.history() if line.get("reason") == "failed"]
     assert {line["worker"] for line in failed} == {"rough"}
     assert [line["detail"] for line in failed] == [
-        "the training process was killed by signal 11 (SIGSEGV)",
-        "the training process ended itself with code 3",
-        "the training ended itself with code 4 (sys.exit)",
+        "the training process was killed by SIGSEGV, a crash below Python",
+        "the training process ended with code 3",
+        "the training ended with code 4 (sys.exit)",
         "the training raised KeyboardInterrupt",
         "the training did not finish within task_timeout_seconds = 3",
         "the training process did not finish within task_timeout_seconds = 3, was asked to stop, and was killed",
@@ -92,7 +92,7 @@ def test_data_that_crashes_the_process_ends_the_worker_with_the_reason(lab: Lab)
     coordinator = lab.run(lab.spec(dispatch={"concurrency": 1, "max_attempts": 1}, stop={"updates": 2}))
     worker = _loads_roughly(lab, "rough")
     assert worker.wait(60) == 2
-    assert_one_sentence(worker.output, "signal 11 (SIGSEGV)", "rough:shard", "3 times in a row")
+    assert_one_sentence(worker.output, "killed by SIGSEGV, a crash below Python", "rough:shard", "3 times in a row")
     assert "while it loaded data = 'rough:shard'" in coordinator.output
     lab.worker("smooth")
     assert coordinator.wait(60) == 0

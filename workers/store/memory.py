@@ -14,6 +14,7 @@ import numpy as np
 import structlog
 
 from fl_core.errors import DataError
+from fl_core.program.whole_file import whole_file
 from fl_core.vectors import FloatArray
 
 log = structlog.get_logger()
@@ -66,22 +67,18 @@ class DeviceMemory(MutableMapping[str, FloatArray]):
             DataError: the disk is full or read-only.
         """
         path = self._path(name)
-        partial = path.with_suffix(".partial")
         try:
             if not self.folder.is_dir():
                 self.folder.mkdir(parents=True)
                 self._forget_old()
-            with partial.open("wb") as file:
+            with whole_file(path) as file:
                 vector = np.asarray(values, np.float32)
                 np.save(file, vector, allow_pickle=False)
-            # It writes by a buffer of its own, and does not notice that the last of it finds the disk full.
-            if partial.stat().st_size <= vector.nbytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            partial.replace(path)
+                # It writes by a buffer of its own, and does not notice that the last of it finds the disk full.
+                if os.fstat(file.fileno()).st_size <= vector.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.utime(self.folder)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise DataError(
                 f"{path} cannot be written ({error.strerror}); give the worker a state_dir that it can write to."
             ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from fl_core.errors import RejectedUpdate
+from fl_core.program.whole_file import whole_file
 from fl_core.wire.messages import ModelUpdate
 
 log = structlog.get_logger()
@@ -34,17 +34,9 @@ class Outbox:
         self._folder.mkdir(parents=True, exist_ok=True)
         header = update.to_bytes()
         path = self._folder / f"{update.campaign}.{update.task_id}.{update.attempt}.update"
-        partial = path.with_suffix(".partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(_MAGIC + _LENGTH.pack(len(header)) + header)
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)  # what fits of it on a full disk is missed there by everybody
-            raise
+        with whole_file(path, durable=True) as file:
+            file.write(_MAGIC + _LENGTH.pack(len(header)) + header)
+            file.write(payload)
         return path
 
     def __iter__(self) -> Iterator[tuple[Path, ModelUpdate, bytes]]:

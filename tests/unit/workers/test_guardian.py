@@ -50,7 +50,7 @@ def pulse() -> Pulse:
 @pytest.fixture
 def guard(book: Book, pulse: Pulse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guardian:
     """One that waits for nothing."""
-    monkeypatch.setattr(guardian, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("fl_core.program.restarts.FIRST_PAUSE_SECONDS", 0.0)
     settings = WorkerSettings(broker="", data="a:b", name="pi", state_dir=tmp_path)
     return Guardian(settings, pulse, cast(TaskBroker, book), Breakers(), kill=book.kill, end=book.ended.append)
 
@@ -61,7 +61,7 @@ HOLDING = "digits-1/1-abc#2"
 @pytest.mark.parametrize(
     ("state", "outcome", "said"),
     [
-        ("training", "failed", "process ended itself with code 3"),
+        ("training", "failed", "process ended with code 3"),
         ("loading", "handed_back", "while it loaded data = 'a:b'"),
     ],
 )
@@ -95,7 +95,7 @@ def test_children_that_die_before_any_work_end_the_worker(
     for _ in range(2):
         guard.on_death(7, -11)
     [reason] = book.ended
-    assert "signal 11 (SIGSEGV)" in reason
+    assert "killed by SIGSEGV, a crash below Python" in reason
     assert "3 times in a row" in reason
 
 

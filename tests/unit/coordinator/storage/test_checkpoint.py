@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tomllib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.launch.assemble import without_credentials
 from coordinator.storage.checkpoint import CheckpointStore
-from fl_core.errors import CampaignError
+from fl_core.errors import CampaignError, SpecError
+from fl_core.spec import parse_spec, to_toml
 
 META: dict[str, Any] = {
     "position": "5-0",
@@ -254,3 +257,12 @@ def test_an_unknown_file_system_is_told() -> None:
     """A URL whose file system is not installed is refused when the store is made."""
     with pytest.raises(CampaignError, match="checkpoints cannot go to 'nosuchfs://a/b'"):
         CheckpointStore("nosuchfs://a/b")
+
+
+def test_a_url_from_which_the_password_was_left_out_is_refused() -> None:
+    """As it stands in a run's folder: the sentence says where the whole one goes."""
+    spec = parse_spec({"model": {"factory": "a:b"}, "checkpoint": {"url": "s3://me:pass@host/bucket"}})
+    kept = parse_spec(tomllib.loads(to_toml(without_credentials(spec))))
+    assert kept.checkpoint.url == "s3://me:***@host/bucket"
+    with pytest.raises(SpecError, match="give it whole in FEDTIDE_CHECKPOINT_URL"):
+        CheckpointStore(kept.checkpoint.url)
