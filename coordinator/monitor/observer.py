@@ -80,7 +80,8 @@ class Snapshot:
         sequence: rises with every poll.
         error: why the broker could not be read, or empty; the rest is then what was last seen.
         campaigns: id -> status, the newest first.
-        parked: id -> updates in quarantine.
+        live: queue -> live workers, counted by the server.
+        workers: those that were seen last, at most ``MAX_WORKERS``; the busy ones beat most often.
     """
 
     sequence: int = 0
@@ -90,6 +91,7 @@ class Snapshot:
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
     lengths: dict[str, Lengths] = field(default_factory=dict)
     queues: list[QueueState] = field(default_factory=list)
+    live: dict[str, int] = field(default_factory=dict)
     workers: list[Presence] = field(default_factory=list)
     workers_seen_at: float = 0.0
 
@@ -202,6 +204,7 @@ class Observer:
             campaigns=campaigns,
             lengths=lengths,
             queues=queues,
+            live=self._roster.count_live([queue.name for queue in queues]),
             workers=workers,
             workers_seen_at=seen_at,
         )

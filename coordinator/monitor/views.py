@@ -56,13 +56,11 @@ def worker_counts(workers: list[Presence]) -> dict[str, int]:
 
 
 def queue_rows(observer: Observer, seen: Snapshot) -> list[Row]:
-    """One row per queue; ``workers`` live ones serve it, ``busy`` of them have a task."""
-    live: Counter[str] = Counter()
+    """One row per queue: ``workers`` live ones serve it, and ``busy`` of those that are listed have a task."""
     busy: Counter[str] = Counter()
     for worker in seen.workers:
-        if worker.is_alive:
-            live.update(worker.beat.queues)
-            busy.update(worker.beat.queues if worker.beat.holding else ())
+        if worker.is_alive and worker.beat.holding:
+            busy.update(worker.beat.queues)
     rows = []
     with observer.lock:
         for queue in seen.queues:
@@ -77,7 +75,7 @@ def queue_rows(observer: Observer, seen: Snapshot) -> list[Row]:
                     "departures_per_second": round(departures, 2),
                     "wait_p50_seconds": queue.wait_quantile(0.5),
                     "wait_p95_seconds": queue.wait_quantile(0.95),
-                    "workers": live[queue.name],
+                    "workers": seen.live.get(queue.name, 0),
                     "busy": busy[queue.name],
                 }
             )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 
 import pytest
+import redis
 
+from coordinator.monitor import observer as observing
 from coordinator.monitor import views
 from coordinator.monitor.observer import Snapshot
 from coordinator.monitor.track import Track
 from coordinator.terminal.top import sparkline
-from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS, PATIENCE_SECONDS, Presence
+from fl_core.broker import keys
+from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS, PATIENCE_SECONDS, Presence, Roster
 from fl_core.wire.messages import Beat
 
 
@@ -78,3 +81,16 @@ def test_sparkline_shows_the_newest_value() -> None:
     """However long the curve, the last bar is the last value."""
     assert sparkline([0.0] * 99 + [1.0], 10)[-1] == "█"
     assert len(sparkline([float(n) for n in range(1000)], 10)) == 10
+
+
+def test_a_queue_counts_more_workers_than_are_listed(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server counts them: what is listed is a part of a large fleet."""
+    monkeypatch.setattr(observing, "MAX_WORKERS", 2)
+    client.hset(keys.QUEUE_COUNTS, "default:published", 1)
+    for number in range(5):
+        Roster(client).beat(_worker(f"w{number}").beat)
+    observer = observing.Observer(client)
+    seen = observer.poll()
+    (row,) = views.queue_rows(observer, seen)
+    assert len(seen.workers) == 2
+    assert (row["queue"], row["workers"], row["busy"]) == ("default", 5, 0)
