@@ -195,13 +195,12 @@ class Evaluator:
         self._process.join()
         self._connection.close()
         self.busy = False
-        self._deaths += 1
+        pause = self._restarts.pause_after_death()
         after = f"had no answer after {self._deadline_seconds:g} s"
-        if self._deaths >= MAX_DEATHS:
-            self.error = f"{self._deaths} evaluations in a row {after}; mend evaluation.data, or allow more."
+        if pause is None:
+            self.error = f"{self._restarts.in_a_row} evaluations in a row {after}; mend evaluation.data, or allow more."
             self.died = True
             return
-        pause = FIRST_PAUSE_SECONDS * 2**self._deaths
         log.warning(
             f"an evaluation {after}; its process was ended, and its version goes without scores",
             another_in_seconds=pause, remedy="see what evaluation.data waits for, or raise evaluation.timeout_seconds",
