@@ -115,8 +115,8 @@ def test_update_finished_without_a_broker_is_delivered_by_the_next_life_of_the_w
     """The broker vanishes during training: the update waits on disk, survives kill -9, and is merged later."""
     spec = lab.spec(dispatch={"concurrency": 1, "lease_seconds": 60.0}, stop={"updates": 1}, checkpoint=KEEP)
     coordinator = lab.run(spec)
-    worker = lab.worker("careful", delay=6.0)
-    until(lambda: any(row["state"] == "training" for row in lab.ask("workers")))
+    worker = lab.worker("careful", "--log-level", "debug", delay=3.0)
+    worker.wait_for('"event": "training"')  # the claim is made, and the version is there
     lab.server.kill()
     outbox = lab.folder / "state-careful" / "outbox"
     until(lambda: list(outbox.glob("*.update")))
