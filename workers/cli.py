@@ -6,13 +6,15 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fl_core.errors import SpecError
-from fl_core.program.command_line import FedtideCommand, config_file
+from fl_core.program.command_line import EXIT_BAD_INPUT, FedtideCommand, config_file
 
 _KEYS = (
     "broker", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir", "cache_bytes",
@@ -45,7 +47,7 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
     callback=config_file(_KEYS),
     help="TOML file with these settings; flags and environment come first.",
 )
-@click.option("--broker", metavar="URL", required=True, help="The Redis that coordinator and workers share.")
+@click.option("--broker", metavar="URL", help="The Redis that coordinator and workers share.  [required]")
 @click.option("--data", metavar="MODULE:CALLABLE", required=True, help="Factory of this device's training data.")
 @click.option("--data-args", type=_JsonMap(), default="{}", help="The factory's keyword arguments.")
 @click.option("--queue", metavar="NAME", multiple=True, default=("default",), help="Device class to serve; repeatable.")
@@ -94,12 +96,22 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
 @click.option("--metrics-host", default="127.0.0.1", help="Address of --metrics-port; 0.0.0.0 lets others read.")
 @click.option("--traces", is_flag=True, help="Tell OpenTelemetry each task's spans, as the OTEL_* variables say.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option("--check", is_flag=True, help="Try data, models and broker, say what was found, and end.")
+@click.option(
+    "--spec",
+    type=click.Path(path_type=Path),
+    help="With --check: a campaign to try, beside those that run on the broker; the broker may be left out.",
+)
 def worker(**options: Any) -> None:
     """Run a worker daemon: take tasks when free, train on local data, return updates. The data never leaves."""
     from fl_core.factory import add_working_directory, check_import_path
     from fl_core.program.extras import need
 
-    add_working_directory()
+    if options["spec"] is not None and not options["check"]:
+        raise SpecError("--spec belongs to --check: a worker learns of campaigns from the broker.")
+    if options["broker"] is None and not options["check"]:
+        raise click.MissingParameter(param_hint="'--broker'", param_type="option")
+    add_working_directory(*([options["spec"].parent] if options["spec"] else []))
     check_import_path(options["data"], "data")
     if options["model"]:
         check_import_path(options["model"], "model")
@@ -110,6 +122,8 @@ def worker(**options: Any) -> None:
 
         need_opentelemetry()
     settings = _settings(options)
+    if options["check"]:
+        return _check(settings, options)
     _make_state_dir(settings.state_dir)
 
     from fl_core.program.logs import configure_logs
@@ -122,7 +136,30 @@ def worker(**options: Any) -> None:
     structlog.get_logger().info("worker is starting", worker=settings.name, pid=os.getpid())
     from workers.daemon import Daemon
 
-    Daemon(settings).run()
+    return Daemon(settings).run()
+
+
+def _check(settings: Any, options: dict[str, Any]) -> None:
+    """Say what a task would meet here; exit code 2 where it would fail."""
+    from fl_core.findings import faults
+    from fl_core.program.logs import configure_logs
+    from fl_core.program.outside import try_outside
+    from fl_core.spec import load_spec
+
+    configure_logs(options["log_level"])
+    spec = load_spec(options["spec"]) if options["spec"] else None
+
+    findings = try_outside(partial(_steps, settings, spec), settings.load_seconds, "give it longer with --load-seconds")
+    for finding in findings:
+        click.echo(f"{finding.verdict:<8} {finding.name}: {finding.sentence}")
+    if faults(findings):
+        raise SystemExit(EXIT_BAD_INPUT)
+
+
+def _steps(settings: Any, spec: Any) -> Iterable[Any]:
+    from workers.child.trial import try_device  # torch, which only the child needs
+
+    return try_device(settings, spec)
 
 
 def _settings(options: dict[str, Any]) -> Any:
@@ -138,7 +175,7 @@ def _settings(options: dict[str, Any]) -> Any:
             raise SpecError(f"{key} = {value!r} is not a name; use letters, digits, '.', '_' and '-', at most 64.")
     AllowList(options["allow"])  # a wrong entry is told now
     return WorkerSettings(
-        broker=check_url(options["broker"]),
+        broker="" if options["broker"] is None else check_url(options["broker"]),
         data=options["data"],
         name=name,
         state_dir=options["state_dir"] or _state_home() / "fedtide" / name,

@@ -39,6 +39,14 @@ blobs_option = click.option(
 )
 
 
+trial_option = click.option(
+    "--trial-seconds",
+    envvar="FEDTIDE_TRIAL_SECONDS",
+    type=click.FloatRange(0),
+    default=120.0,
+    show_default=True,
+    help="How long model, data, loss, strategy and codec may be tried before the launch; 0 launches untried.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 

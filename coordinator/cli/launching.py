@@ -12,8 +12,40 @@ from fl_core.program.command_line import Setting
 from fl_core.program.streams import outlive_readers
 
 if TYPE_CHECKING:
-    pass
-from coordinator.cli.group import BROKER_HELP, EXIT_WITHOUT_RESULT, blobs_option, fedtide, json_option, print_json
+    from fl_core.spec import CampaignSpec
+from coordinator.cli.group import (
+    BROKER_HELP,
+    EXIT_WITHOUT_RESULT,
+    blobs_option,
+    fedtide,
+    json_option,
+    print_json,
+    trial_option,
+)
+
+
+def load_campaign(spec_path: Path, changes: dict[str, Any], *beside: Path) -> CampaignSpec:
+    """A spec's file, with the modules that it names findable.
+
+    Args:
+        spec_path: the file.
+        changes: values by dotted key, in the place of those in the file.
+        beside: folders of modules, beside the spec's own.
+
+    Raises:
+        SpecError: it is wrong, or names a package that is not installed.
+    """
+    from fl_core.factory import add_working_directory, check_import_path
+    from fl_core.spec import load_spec
+
+    spec = load_spec(spec_path, changes)
+    add_working_directory(spec_path.parent, *beside)
+    check_import_path(spec.model.factory, "model.factory")
+    if spec.evaluation.data is not None:
+        check_import_path(spec.evaluation.data, "evaluation.data")
+    if spec.evaluation.show is not None:
+        check_import_path(spec.evaluation.show, "evaluation.show")
+    return spec
 
 
 @fedtide.command()
@@ -78,6 +110,7 @@ from coordinator.cli.group import BROKER_HELP, EXIT_WITHOUT_RESULT, blobs_option
     is_flag=True,
     help="Take a broker whose maxmemory-policy evicts keys; it will lose work when it is full.",
 )
+@trial_option
 @click.option(
     "--log-level",
     envvar="FEDTIDE_LOG_LEVEL",
@@ -101,6 +134,7 @@ def run(
     metrics_host: str,
     traces: bool,
     allow_eviction: bool,
+    trial_seconds: float,
     log_level: str,
 ) -> None:
     """Launch a campaign in the foreground, with progress."""
@@ -110,28 +144,23 @@ def run(
     need("fedtide run", "rich", "safetensors")
     if metrics_port is not None:
         need("--metrics-port", "prometheus_client")
-    from coordinator.launch.fleet import load_fleet
+    from coordinator.launch.fleet import load_fleet, verify_queues
     from coordinator.launch.leavings import finish
     from coordinator.launch.resume import new_run, newest_run, occupied
     from coordinator.launch.run import RunOptions, run_campaign
     from coordinator.storage.run_folder import RunFolder
     from coordinator.terminal.progress import Display
-    from fl_core.factory import add_working_directory, check_import_path
     from fl_core.program.logs import configure_logs
-    from fl_core.spec import load_spec
 
-    spec = load_spec(spec_path, dict(settings) | ({"checkpoint.url": checkpoint_url} if checkpoint_url else {}))
+    changes = dict(settings) | ({"checkpoint.url": checkpoint_url} if checkpoint_url else {})
+    spec = load_campaign(spec_path, changes, *([fleet_path.parent] if fleet_path else []))
     if traces:
         from fl_core.program.tracing import need_opentelemetry
 
         need_opentelemetry()
-    add_working_directory(spec_path.parent, *([fleet_path.parent] if fleet_path else []))
-    check_import_path(spec.model.factory, "model.factory")
-    if spec.evaluation.data is not None:
-        check_import_path(spec.evaluation.data, "evaluation.data")
-    if spec.evaluation.show is not None:
-        check_import_path(spec.evaluation.show, "evaluation.show")
     fleet = tuple(load_fleet(fleet_path)) if fleet_path else ()
+    if fleet:
+        verify_queues(fleet, spec.dispatch.queues, alone=broker is None)
     path = out or (newest_run(spec.campaign.name) if resume else new_run(spec.campaign.name))
     folder = RunFolder(path)
     with occupied(spec, folder, broker, resume=resume, auto_resume=auto_resume) as going_on:
@@ -152,6 +181,7 @@ def run(
                     traces=traces,
                     blobs=blobs,
                     allow_eviction=allow_eviction,
+                    trial_seconds=trial_seconds,
                 ),
                 on_broker=display.show_broker,
                 on_launch=display.show_launch,

@@ -1,20 +1,16 @@
-"""Commands that watch a broker, or judge it: queues, workers, top, monitor, check."""
+"""Commands that watch a broker: queues, workers, top, monitor."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from coordinator.cli.group import broker_option, fedtide, json_option, print_json, registry_at
 from fl_core.program.streams import outlive_readers
-
-if TYPE_CHECKING:
-    from coordinator.launch.memory_need import MemoryNeed
-from coordinator.cli.group import blobs_option, broker_option, fedtide, json_option, print_json, registry_at
 
 
 def _watching(look: Callable[[], Any], show: Callable[[Any], None], watch: float | None) -> None:
@@ -105,47 +101,3 @@ def monitor(host: str, page_port: int, control: str | None, broker: str) -> None
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"monitor at http://{shown}:{page_port} (Ctrl-C ends it)", err=True)
     serve(broker, host=host, port=page_port, control=control)
-
-
-@fedtide.command()
-@broker_option
-@blobs_option
-@click.option("--spec", "spec_path", type=click.Path(path_type=Path), help="Compare memory with this campaign's need.")
-@json_option
-def check(broker: str, blobs: str, spec_path: Path | None, as_json: bool) -> None:
-    """Is the broker fit: version, persistence, eviction, memory, clock, latency? Exit code 1 if it is not.
-
-    With --blobs, the second server as well.
-    """
-    from dataclasses import asdict
-
-    from coordinator.terminal.tables import print_findings
-    from fl_core.broker.bulk.places import Places
-    from fl_core.broker.connection import connect
-    from fl_core.broker.server.fitness import check_blobs, check_broker
-
-    client = connect(broker, timeout_seconds=5)
-    second = Places(client, [blobs]).at(blobs) if blobs else None
-    need = _need(spec_path, blobs=bool(blobs)) if spec_path else None
-    findings = check_broker(client, need.broker if need else None, need.broker_alone if need else None)
-    if second is not None:
-        findings += check_blobs(second, client, need.blobs if need else None)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        print_findings(findings)
-    if any(finding.verdict == "fail" for finding in findings):
-        sys.exit(1)
-
-
-def _need(spec_path: Path, *, blobs: bool) -> MemoryNeed:
-    from coordinator.launch.memory_need import memory_need
-    from fl_core.factory import add_working_directory
-    from fl_core.models.build import build_model
-    from fl_core.spec import load_spec
-    from fl_core.vectors.layout import Layout
-
-    add_working_directory()
-    spec = load_spec(spec_path)
-    model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
-    return memory_need(spec, Layout.of(model, spec.model.buffers), blobs=blobs)

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from coordinator.campaign.identity import Identity
 from coordinator.campaign.state import CampaignState, Phase
 from coordinator.launch.lives import Life, choose_life, look_elsewhere
 from coordinator.launch.memory_need import memory_need
+from coordinator.launch.trial import LONGER, check_disk, refuse_faults, try_campaign, try_spec
 from coordinator.loop.coordinator import Coordinator
 from coordinator.loop.evaluator import Evaluator
 from coordinator.loop.lease_keeper import LEASE_SECONDS
@@ -34,16 +36,18 @@ from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.lease import Writer
-from fl_core.broker.server.fitness import BLOBS_REACHABLE, EVICTION, Finding, check_blobs, check_broker
+from fl_core.broker.server.fitness import BLOBS_REACHABLE, EVICTION, check_blobs, check_broker
 from fl_core.broker.url import public_url
 from fl_core.codecs import codec
 from fl_core.codecs.own_codec import verify_codec
 from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
+from fl_core.findings import Finding
 from fl_core.models.build import build_model
+from fl_core.program.outside import TRIAL_SECONDS, try_outside
 from fl_core.program.redaction import redact
 from fl_core.program.tracing import Tracer
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
-from fl_core.training.losses import Loss
+from fl_core.training.losses import resolve_loss
 from fl_core.training.method import verify_method
 from fl_core.vectors.layout import Layout
 
@@ -70,6 +74,7 @@ def coordinating(
     blobs_place: str = "",
     traces: bool = False,
     allow_eviction: bool = False,
+    trial_seconds: float = TRIAL_SECONDS,
     on_identity: Callable[[Identity, Layout, bool], None],
     on_progress: Callable[[Progress], None],
     look_after: Callable[[], None] = lambda: None,
@@ -84,6 +89,7 @@ def coordinating(
         blobs_place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
         traces: tell OpenTelemetry the spans of each task.
         allow_eviction: take a server that evicts keys when it is full.
+        trial_seconds: how long a new campaign may be tried before it is launched; 0 launches it untried.
         on_identity: told the campaign's identity and layout, and whether it is resumed, before anything is published.
         on_progress: told a few times a second how it goes.
         look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
@@ -108,10 +114,19 @@ def coordinating(
     initial = layout.flatten(model)
     traced: Traces | None = None
     # Forked before this process starts a thread or opens a connection.
-    evaluator = Evaluator(campaign, url, spec, model, layout, blobs_place) if spec.evaluation.data else None
+    trial = None if resume or not trial_seconds else try_campaign
+    evaluator = None
+    if spec.evaluation.data:
+        evaluator = Evaluator(campaign, url, spec, model, layout, blobs_place, trial)
+    elif trial is not None:
+        refuse_faults(try_outside(partial(try_spec, spec), trial_seconds, LONGER))
     try:
         client = connect(url)
         _check_fit(client, spec, layout, blobs_place, allow_eviction)
+        if evaluator is not None and trial is not None:
+            refuse_faults(evaluator.try_first(trial_seconds, LONGER))
+        if not resume and trial is None:
+            log.info("nothing was tried before the launch, as --trial-seconds 0 says")
         broker = CampaignBroker(client, campaign)
         if seen is not None:
             look_elsewhere(seen, url, broker)
@@ -129,11 +144,14 @@ def coordinating(
         strategy = build_strategy(spec, layout, initial)
         verify_method(spec.training, strategy.sends)
         if spec.evaluation.data:
-            Loss(spec.training)
+            resolve_loss(spec.training.loss)
         if ":" in spec.codec.name:
             verify_codec(spec.codec.name, codec(spec.codec.name, spec.codec.args), layout.num_elements)
         _verify_way_down(spec, strategy.sends)
-        if (num_vectors := getattr(strategy, "held_vectors", 1)) > 1:
+        num_vectors = getattr(strategy, "held_vectors", 1)
+        if seen is None and not spec.checkpoint.url:
+            check_disk(folder.path, layout, num_vectors)
+        if num_vectors > 1:
             log.info("memory of the strategy, at most", megabytes=round(num_vectors * layout.num_bytes / 1e6, 1))
         del model, initial  # the strategy has its own; this frame lives as long as the campaign
 

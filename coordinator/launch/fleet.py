@@ -101,6 +101,31 @@ def parse_fleet(document: Mapping[str, Any], source: str) -> list[FleetWorker]:
     return workers
 
 
+def verify_queues(workers: Sequence[FleetWorker], queues: Sequence[str], *, alone: bool) -> None:
+    """Refuse a trial on one machine in which nobody would ever take a task; a worker that gets none is told.
+
+    Args:
+        workers: the fleet.
+        queues: the campaign's, ``dispatch.queues``.
+        alone: no other worker can come, as the broker is the run's own.
+
+    Raises:
+        SpecError: no worker serves one of the queues.
+    """
+    idle = [worker for worker in workers if not set(worker.queue) & set(queues)]
+    served = ", ".join(sorted({queue for worker in workers for queue in worker.queue}))
+    if alone and len(idle) == len(workers):
+        raise SpecError(
+            f"dispatch.queues = {list(queues)!r} is served by no worker of the fleet, whose queues are {served}; "
+            "give a worker one of these queues, or the campaign one of theirs."
+        )
+    if idle:
+        log.warning(
+            "workers of the fleet get no task of this campaign", workers=[worker.name for worker in idle][:10],
+            served=served, queues=list(queues),
+        )  # fmt: skip
+
+
 def allowed_by(spec: CampaignSpec) -> list[str]:
     """What the spec's tasks name as code: whoever starts a trial on one machine has written both sides' words."""
     sections = (spec.model, spec.training, spec.codec)

@@ -21,6 +21,7 @@ from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.server.embedded_watch import EmbeddedWatch
 from fl_core.broker.url import public_url
 from fl_core.errors import BrokerError
+from fl_core.program.outside import TRIAL_SECONDS
 from fl_core.spec import CampaignSpec
 
 log = structlog.get_logger()
@@ -41,6 +42,7 @@ class RunOptions:
         blobs: the place of a second server, for versions (``fl_core/broker/bulk/places.py``); empty for none, or beside
             an embedded broker for another embedded one.
         allow_eviction: take a broker that evicts keys when it is full.
+        trial_seconds: how long a new campaign may be tried before it is launched; 0 launches it untried.
     """
 
     broker: str | None
@@ -52,6 +54,7 @@ class RunOptions:
     traces: bool = False
     blobs: str = ""
     allow_eviction: bool = False
+    trial_seconds: float = TRIAL_SECONDS
 
 
 @contextlib.contextmanager
@@ -203,7 +206,8 @@ def _run(
 
             return lead(
                 spec, local_url, folder, fleet, resume=options.resume, blobs_place=blobs_place, traces=options.traces,
-                allow_eviction=options.allow_eviction, on_launch=launched, on_progress=progress, watches=watches,
+                allow_eviction=options.allow_eviction, trial_seconds=options.trial_seconds, on_launch=launched,
+                on_progress=progress, watches=watches,
             )  # fmt: skip
 
 
@@ -217,6 +221,7 @@ def lead(
     blobs_place: str = "",
     traces: bool = False,
     allow_eviction: bool = False,
+    trial_seconds: float = TRIAL_SECONDS,
     on_launch: Callable[[str, int, bool], None],
     on_progress: Callable[[Any], None],
     watches: Sequence[EmbeddedWatch] = (),
@@ -232,6 +237,7 @@ def lead(
         blobs_place: the server for versions; empty for the broker itself.
         traces: tell OpenTelemetry the spans of each task.
         allow_eviction: take a broker that evicts keys when it is full.
+        trial_seconds: as in ``RunOptions``.
         on_launch: told the campaign's id, its number of parameters, and whether it was resumed.
         on_progress: told a few times a second how it goes.
         watches: of embedded servers, which are looked after while the campaign runs.
@@ -260,6 +266,7 @@ def lead(
             blobs_place=blobs_place,
             traces=traces,
             allow_eviction=allow_eviction,
+            trial_seconds=trial_seconds,
             on_identity=lambda identity, layout, resumed: on_launch(identity.campaign, layout.num_parameters, resumed),
             on_progress=on_progress,
             look_after=look_after,

@@ -16,13 +16,16 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 import torch
+from torch.utils.data import Dataset
 
 from coordinator.loop.outage import Outage
 from fl_core.broker.bulk import versions
@@ -31,10 +34,12 @@ from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.codecs import down_codec
 from fl_core.codecs.model_payload import decode_version
-from fl_core.errors import BrokerError, DataError, FedtideError, InvariantError, MissingBlob
+from fl_core.errors import BrokerError, FedtideError, InvariantError, MissingBlob
 from fl_core.factory import call
+from fl_core.findings import Finding, Step
 from fl_core.models.build import build_model
 from fl_core.program.logs import configure_logs
+from fl_core.program.outside import follow, send_findings
 from fl_core.program.process import end_with_parent, how_it_ended, without_main
 from fl_core.program.restarts import FIRST_PAUSE_SECONDS, Restarts
 from fl_core.spec import CampaignSpec
@@ -53,15 +58,16 @@ LEAST_DEADLINE_SECONDS = 600.0
 DEADLINE_FACTOR = 20
 """Without ``evaluation.timeout_seconds``: an hour for the first evaluation, which loads the data, and then so many
 times the longest one until now, but not less than ten minutes."""
+Trial: TypeAlias = Callable[[CampaignSpec, torch.nn.Module, Layout], Generator[Step, None, Dataset[Any] | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One version's scores; a number that cannot be had is None."""
+    """One version's scores; ``accuracy`` is None where the task has none."""
 
     version: int
     loss: float
-    metrics: dict[str, float | None]
+    accuracy: float | None
     num_examples: int
 
 
@@ -77,6 +83,8 @@ class Evaluator:
         blobs_place: the server for blobs, where they may be as well; empty for none.
         spec: the campaign's, with ``evaluation.data`` set.
         model, layout: the model, as built by the coordinator.
+        trial: what the first process tries before it evaluates; it gives the held-out data, loaded. ``try_first`` has
+            to be called then.
 
     Attributes:
         busy: a request is under way.
@@ -92,6 +100,7 @@ class Evaluator:
         model: torch.nn.Module,
         layout: Layout,
         blobs_place: str = "",
+        trial: Trial | None = None,
     ) -> None:
         self._campaign, self._url, self._spec, self._blobs_place = campaign, url, spec, blobs_place
         self._restarts = Restarts(MAX_DEATHS, calm_seconds=math.inf)
@@ -103,16 +112,24 @@ class Evaluator:
         self.died = False
         # A program with other threads may hold locks at this moment that a forked child would wait for in vain.
         if threading.active_count() == 1:
-            self._begin("fork", model, layout)
+            self._begin("fork", model, layout, trial)
         else:
-            self._begin("spawn")
+            self._begin("spawn", trial=trial)
 
-    def _begin(self, method: str, model: torch.nn.Module | None = None, layout: Layout | None = None) -> None:
+    def _begin(
+        self,
+        method: str,
+        model: torch.nn.Module | None = None,
+        layout: Layout | None = None,
+        trial: Trial | None = None,
+    ) -> None:
         context: Any = multiprocessing.get_context(method)
         self._connection, far = context.Pipe()
         # Only a forked child has our end of the pipe as well, and has to close it.
         ours = self._connection if method == "fork" else None
-        arguments = (far, ours, self._campaign, self._url, self._blobs_place, self._spec, model, layout, os.getpid())
+        arguments = (
+            far, ours, self._campaign, self._url, self._blobs_place, self._spec, model, layout, trial, os.getpid(),
+        )  # fmt: skip
         self._process: BaseProcess = context.Process(target=_serve, args=arguments, name="evaluator")
         with without_main():
             self._process.start()
@@ -124,6 +141,14 @@ class Evaluator:
     def pid(self) -> int:
         """The present process."""
         return self._process.pid or 0
+
+    def try_first(self, seconds: float, longer: str) -> list[Finding]:
+        """What the trial found; after a fault the process is of no use.
+
+        Args:
+            seconds, longer: as in ``follow``.
+        """
+        return follow(self._connection, self._process, seconds, longer)
 
     def request(self) -> None:
         """Ask for the scores of the newest version."""
@@ -246,9 +271,13 @@ def _serve(
     spec: CampaignSpec,
     model: torch.nn.Module | None,
     layout: Layout | None,
+    trial: Trial | None,
     parent: int,
 ) -> None:
-    """The process: answer each request with the newest version's scores, until the coordinator ends."""
+    """The process: try the campaign if asked to, then answer each request with the newest version's scores.
+
+    It goes on until the coordinator ends.
+    """
     end_with_parent(parent)
     if parents_end is not None:
         parents_end.close()
@@ -260,9 +289,14 @@ def _serve(
             configure_logs()
             torch.set_num_threads(1)
             model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
-            layout = Layout.of(model)
+            layout = Layout.of(model, spec.model.buffers)
+        dataset = None
+        if trial is not None:
+            dataset = _try(connection, partial(trial, spec, model, layout))
+            if dataset is None:
+                return
         places = Places(connect(url), [blobs_place])
-        _answer(connection, places, CampaignKeys(campaign), spec, model, layout)
+        _answer(connection, places, CampaignKeys(campaign), spec, model, layout, dataset)
     except (EOFError, BrokenPipeError):
         return
     except FedtideError as error:
@@ -272,6 +306,18 @@ def _serve(
         connection.send(("error", (said, frames(error))))
 
 
+def _try(
+    connection: Connection, trial: Callable[[], Generator[Step, None, Dataset[Any] | None]]
+) -> Dataset[Any] | None:
+    """The held-out data; None where something went wrong, which was told."""
+    held: list[Dataset[Any] | None] = []
+
+    def steps() -> Iterator[Step]:
+        held.append((yield from trial()))
+
+    return held[0] if send_findings(connection, steps()) else None
+
+
 def _answer(
     connection: Connection,
     places: Places,
@@ -279,13 +325,15 @@ def _answer(
     spec: CampaignSpec,
     model: torch.nn.Module,
     layout: Layout,
+    dataset: Dataset[Any] | None,
 ) -> None:
     from fl_core.training.device import pick_device
     from fl_core.training.evaluation import evaluate
 
     evaluation = spec.evaluation
     data = evaluation.data or ""
-    dataset = call(data, evaluation.data_args, "evaluation.data")
+    if dataset is None:
+        dataset = call(data, evaluation.data_args, "evaluation.data")
     device = pick_device()
     model.to(device)
     while True:
@@ -294,16 +342,10 @@ def _answer(
         parameters = Parameters(decode_version(down_codec(head.codec), layout, payload))
         layout.load_into(model, parameters)
         scores = evaluate(
-            model, dataset, spec.training, evaluation.batch_size, device,
-            metrics=None if spec.has_optional_metrics else spec.metrics,
+            model, dataset, spec.training.loss, evaluation.batch_size, device,
             factory=spec.model.factory, data=("evaluation.data", data),
         )  # fmt: skip
-        if scores.loss is None:
-            raise DataError(
-                f"evaluation.data = {data!r}: no target of its {scores.num_examples} examples counts; name held-out "
-                "data with labels."
-            )
-        connection.send(("scores", (head.version, scores.loss, scores.metrics, scores.num_examples)))
+        connection.send(("scores", (head.version, scores.loss, scores.accuracy, scores.num_examples)))
 
 
 def _newest(places: Places, keys: CampaignKeys) -> tuple[Any, memoryview]:

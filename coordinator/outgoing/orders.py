@@ -5,6 +5,7 @@ from __future__ import annotations
 from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.keys import CampaignKeys
 from fl_core.spec import CampaignSpec
+from fl_core.training.order import train_order
 from fl_core.training.schedule import plateau_factor
 from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TrainOrder
@@ -23,8 +24,6 @@ class Orders:
         self._spec = spec
         self._layout = layout
         self._sends = sends
-        # Without keys that are not set: a device of an earlier release knows fewer of them.
-        self._training = spec.training.model_dump(mode="json", exclude_none=True)
         self._written: int | None = None
 
     def forget(self) -> None:
@@ -49,17 +48,5 @@ class Orders:
 
     def order(self, num_plateaus: int) -> TrainOrder:
         """The order as it stands after so many plateaus."""
-        spec = self._spec
-        return TrainOrder(
-            campaign=self._keys.campaign,
-            timeout_seconds=spec.dispatch.task_timeout_seconds,
-            model_factory=spec.model.factory,
-            model_args=spec.model.args,
-            model_buffers=dict(spec.model.buffers),
-            layout_digest=self._layout.digest,
-            training=self._training,
-            learning_rate_factor=plateau_factor(spec.training, num_plateaus),
-            codec=spec.codec.name,
-            codec_args=spec.codec.args,
-            sends=self._sends,
-        )
+        factor = plateau_factor(self._spec.training, num_plateaus)
+        return train_order(self._keys.campaign, self._spec, self._layout, self._sends, factor)

@@ -35,7 +35,7 @@ def split_batch(batch: Any) -> tuple[Any, Tensor]:
     """A collated batch as (input, target).
 
     Raises:
-        DataError: it is none of the forms above, or the target is not a tensor.
+        DataError: it has neither of these forms, or the target is not a tensor.
     """
     if isinstance(batch, Mapping):
         found = [name for name in TARGETS if name in batch]
@@ -53,7 +53,7 @@ def split_batch(batch: Any) -> tuple[Any, Tensor]:
         raise DataError(f"The dataset's examples are {_examples(batch)}")
     if not isinstance(target, Tensor):
         raise DataError(
-            f"The dataset's target is {_form(target)}; return a tensor or a number, and parts of the input in the "
+            f"The dataset's target is {form(target)}; return a tensor or a number, and parts of the input in the "
             "first place of the pair."
         )
     return inputs, target
@@ -96,7 +96,7 @@ def _verify_call(model: nn.Module, inputs: Any, args: tuple[Any, ...], named: di
         signature.bind(*args, **named)
     except TypeError as error:
         raise DataError(
-            f"{type(model).__name__}.forward cannot be called with the dataset's inputs, {_form(inputs)}: {error}."
+            f"{type(model).__name__}.forward cannot be called with the dataset's inputs, {form(inputs)}: {error}."
         ) from None
 
 
@@ -126,7 +126,7 @@ def prediction(model: nn.Module, output: Any) -> Tensor:
     if isinstance(parts, (tuple, list)) and len(parts) == 1 and isinstance(parts[0], Tensor):
         return parts[0]
     raise DataError(
-        f"{type(model).__name__} returned {_form(output)}; return the one tensor that the loss compares with the "
+        f"{type(model).__name__} returned {form(output)}; return the one tensor that the loss compares with the "
         "target, or a mapping that has it under 'logits'. Where the model is somebody else's, a module around it does."
     )
 
@@ -146,19 +146,24 @@ def _names(forward: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
 def _examples(batch: Any) -> str:
     """What examples are that are neither pairs nor mappings, and what to do about it."""
     if isinstance(batch, Tensor):
-        shape = tuple(batch.shape[1:])
-        return f"single tensors of shape {shape}; return pairs (input, target), for an autoencoder (x, x)."
+        shape = f"{_dtype(batch)} of shape {tuple(batch.shape[1:])}"
+        return f"single tensors, {shape}; return pairs (input, target), for an autoencoder (x, x)."
     if isinstance(batch, (tuple, list)):
-        parts = ", ".join(_form(part) for part in batch[:8])
+        parts = ", ".join(form(part) for part in batch[:8])
         remedy = "several inputs go into a tuple or a dictionary: ((a, b), target)"
         return f"{len(batch)} parts ({parts}); return pairs (input, target), where {remedy}."
     return f"of type {type(batch).__name__}; return pairs (input, target)."
 
 
-def _form(value: Any) -> str:
-    """What something is, in few words: the shapes of tensors, and the parts of what has parts."""
+def form(value: Any) -> str:
+    """What something is, in few words: dtype and shape of a tensor, and the parts of what has parts.
+
+    >>> import torch
+    >>> form({"input_ids": torch.zeros(8, 6, dtype=torch.int64)})
+    'a dict of input_ids: int64 (8, 6)'
+    """
     if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
+        return f"{_dtype(value)} of shape {tuple(value.shape)}"
     kind = type(value).__name__
     if isinstance(value, Mapping):
         parts = ", ".join(f"{name}: {_brief(part)}" for name, part in list(value.items())[:8])
@@ -170,7 +175,11 @@ def _form(value: Any) -> str:
 
 
 def _brief(value: Any) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+    return f"{_dtype(value)} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _quoted(names: Any) -> str:

@@ -129,9 +129,10 @@ class Stage:
 
     def _run(self) -> None:
         try:
-            with coordinating(
-                self._spec, self.url, self._folder, resume=self._resume, on_identity=self._named, on_progress=self._told
-            ) as coordinator:
+            with coordinating(  # untried: beside this thread a trial would be a new interpreter
+                self._spec, self.url, self._folder, resume=self._resume, trial_seconds=0.0, on_identity=self._named,
+                on_progress=self._told,
+            ) as coordinator:  # fmt: skip
                 self.coordinator = coordinator
                 self._ready.set()
                 coordinator.run()

@@ -326,7 +326,7 @@ def test_the_command_looks_at_both(
 ) -> None:
     """`fedtide check --blobs` lists both servers, and ends with code 1 when the second one is not there."""
     spec = Path(__file__).parents[2] / "examples" / "digits" / "campaign.toml"
-    arguments = ["check", "--broker", shared.url, "--spec", str(spec), "--json", "--blobs"]
+    arguments = ["check", str(spec), "--broker", shared.url, "--json", "--blobs"]
     good = CliRunner().invoke(fedtide, [*arguments, f":{second.port}"])
     assert good.exit_code == 0, good.output
     assert [finding["name"] for finding in json.loads(good.stdout)] == [*NAMES, *BLOBS_NAMES]

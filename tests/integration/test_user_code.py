@@ -100,13 +100,20 @@ def held_out():
 
 
 def test_an_evaluation_that_crashes_ends_a_campaign_that_needs_it(lab: Lab) -> None:
-    """Below Python nothing can be raised: after three processes it is told in words, and goes on once it is mended."""
+    """Below Python nothing can be raised: a launch tries it first and refuses it.
+
+    A campaign that was launched untried ends after three processes, and goes on once it is mended.
+    """
     code = lab.folder / "users_data.py"
     code.write_text(DEADLY.format(deadly=True))
     spec = lab.spec(evaluation={"data": "users_data:held_out"}, stop={"updates": None, "accuracy": 0.12})
+    refused = lab.run(spec, name="refused")
+    assert refused.wait(60) == 2
+    assert_one_sentence(refused.output, "loading evaluation.data = 'users_data:held_out' ended its process", "SIGSEGV")
     lab.worker("one", delay=0.05)
-    first = lab.run(spec)
+    first = lab.run(spec, "--trial-seconds", "0")
     assert first.wait(120) == 2
+    assert "nothing was tried before the launch" in first.output
     words = ("died 3 times in a row", "SIGSEGV, a crash below Python", "stop.accuracy needs evaluations", "--resume")
     assert_one_sentence(first.output, *words)
     code.write_text(DEADLY.format(deadly=False))
@@ -133,5 +140,6 @@ SUMMARY_EXISTS = """
 from pathlib import Path
 
 def summary_exists():  # whether the campaign has ended
-    return '"end"' in Path("run/history.jsonl").read_text()
+    history = Path("run/history.jsonl")
+    return history.exists() and '"end"' in history.read_text()
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -12,8 +13,9 @@ from fl_core.broker import keys, rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.overview.status import read_status
 from fl_core.broker.scripts import RECENT_WAITS_CHARACTERS, WAIT_BOUNDS_MS
-from fl_core.errors import BrokerUnfit, CampaignError
+from fl_core.errors import BrokerUnfit, CampaignError, RejectedUpdate
 from fl_core.program.plain_text import shown
+from fl_core.wire.messages import TrainOrder
 
 Request = Literal["pause", "resume", "stop", "readmit"]
 MAX_CAMPAIGNS = 1000
@@ -104,6 +106,23 @@ class Registry:
                 raise error
         except BrokerUnfit as unfit:
             rows.tell(keys.CampaignKeys(campaign).status, str(unfit))
+
+    def orders(self, queues: Iterable[str]) -> list[TrainOrder]:
+        """How the tasks of the campaigns that run now on one of these queues are to be done, the newest first.
+
+        An order that this program cannot read is left out; a worker would be told so with its first task.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        wanted, found = set(queues), []
+        running = [name for name, status in self.campaigns() if _runs_on(status, wanted)]
+        for name in running:
+            with broker_errors("reading a campaign's order"):
+                packed = self._client.getrange(keys.CampaignKeys(name).order, 0, rows.MAX_STRING_BYTES)
+            with contextlib.suppress(RejectedUpdate):
+                found.append(TrainOrder.from_bytes(packed))
+        return found
 
     def find(self, wanted: str) -> str:
         """The one campaign that ``wanted`` means: its id, the beginning of its id, or ``latest``.
@@ -227,3 +246,7 @@ def _age_seconds(message: object, now_ms: float) -> float:
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0.0
     return max(0.0, now_ms - published_ms) / 1000 if published_ms > 0 else 0.0
+
+
+def _runs_on(status: Mapping[str, Any], queues: set[str]) -> bool:
+    return status.get("state") in ("running", "paused") and bool(queues & set(status.get("queues", ())))

@@ -10,9 +10,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import redis
+
+from fl_core.findings import Finding
 
 MINIMUM_VERSION = (7, 0)
 NUM_PINGS = 50
@@ -23,24 +25,6 @@ FREE_CONNECTIONS = 64
 """Room for about twenty more workers: each holds three connections."""
 
 _Info = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check saw.
-
-    Attributes:
-        name: the check, one or two words.
-        verdict: ``fail`` when a campaign must not start on this server, ``warning`` when it may but somebody should
-            look, ``ok`` otherwise.
-        detail: the value that was found.
-        remedy: what to do about it; empty when the verdict is ``ok``.
-    """
-
-    name: str
-    verdict: Literal["ok", "warning", "fail"]
-    detail: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def test_a_model_of_tokens_trains_on_mappings(target: str) -> None:
     model = _Classifier()
     settings = TrainingSection(local_steps=60, batch_size=8, learning_rate=1.0)
     done = train_locally(model, _Tokens(target), settings, seed=0, device=CPU)
-    scores = evaluate(model, _Tokens(target), settings, 3, CPU)
+    scores = evaluate(model, _Tokens(target), "cross_entropy", 3, CPU)
     assert scores.accuracy == 1.0
     assert scores.loss < done.metrics["first_batch_loss"] / 2
 
@@ -107,8 +107,8 @@ def test_the_target_of_a_batch(batch: Any, inputs: Any) -> None:
 @pytest.mark.parametrize(
     ("batch", "words"),
     [
-        (X, ("single tensors of shape (2,)", "(x, x)")),
-        ((X, X, Y), ("3 parts (a tensor of shape (3, 2), ", "((a, b), target)")),
+        (X, ("single tensors, float32 of shape (2,)", "(x, x)")),
+        ((X, X, Y), ("3 parts (float32 of shape (3, 2), ", "((a, b), target)")),
         ({"x": X, "y": Y}, ("mappings with 'x', 'y'", "labels or label or targets or target")),
         ({"x": X, "label": Y, "labels": Y}, ("must be there once",)),
         ({"label": Y}, ("beside the model's inputs",)),
@@ -136,7 +136,7 @@ def test_a_single_input_needs_no_name() -> None:
     [
         ({"input_ids": Y, "idx": Y}, ("_Classifier.forward has no argument 'idx'", "'input_ids', 'attention_mask'")),
         ({"attention_mask": Y}, ("cannot be called", "missing a required argument: 'input_ids'")),
-        ((Y, Y, Y, Y), ("cannot be called", "a tuple of (3,), (3,), (3,), (3,)", "too many positional arguments")),
+        ((Y, Y, Y, Y), ("cannot be called", "a tuple of int64 (3,), int64 (3,)", "too many positional arguments")),
     ],
 )
 def test_inputs_that_a_model_does_not_take_are_refused(inputs: Any, words: tuple[str, ...]) -> None:
@@ -163,9 +163,12 @@ def test_the_prediction_of_an_output(output: Any) -> None:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ((X, (X, Y)), "a tuple of (3, 2), tuple;"),
-        ((X, Y, Y), "a tuple of (3, 2), (3,), (3,);"),
-        (_Output(last_hidden_state=X, pooler_output=Y), "a _Output of last_hidden_state: (3, 2), pooler_output: (3,);"),
+        ((X, (X, Y)), "a tuple of float32 (3, 2), tuple;"),
+        ((X, Y, Y), "a tuple of float32 (3, 2), int64 (3,), int64 (3,);"),
+        (
+            _Output(last_hidden_state=X, pooler_output=Y),
+            "a _Output of last_hidden_state: float32 (3, 2), pooler_output: int64 (3,);",
+        ),
         ({"logits": None}, "a dict of logits: NoneType;"),
         (None, "a NoneType;"),
     ],

@@ -310,7 +310,7 @@ class Stream(IterableDataset[Any]):
         ("text and no dataset", "pairs|target"),
         (object(), "is not a dataset"),
         (TensorDataset(torch.zeros(3, 2)), "1 parts"),
-        (Pairs(1.0, 2.0), "single tensors of shape"),
+        (Pairs(1.0, 2.0), "single tensors, float64 of shape"),
         (Pairs((torch.zeros(2), "label")), "target is"),
     ],
 )

@@ -1,0 +1,31 @@
+"""From a spec to the order that its tasks carry: all that a device needs to know of a campaign."""
+
+from __future__ import annotations
+
+from fl_core.spec import CampaignSpec
+from fl_core.vectors.layout import Layout
+from fl_core.wire.messages import TrainOrder
+
+
+def train_order(campaign: str, spec: CampaignSpec, layout: Layout, sends: str, factor: float = 1.0) -> TrainOrder:
+    """How the tasks of a campaign are to be done.
+
+    Args:
+        campaign: its id.
+        spec, layout: the campaign's.
+        sends: what its strategy merges.
+        factor: of the learning rate, in (0, 1].
+    """
+    return TrainOrder(
+        campaign=campaign,
+        timeout_seconds=spec.dispatch.task_timeout_seconds,
+        model_factory=spec.model.factory,
+        model_args=spec.model.args,
+        model_buffers=dict(spec.model.buffers),
+        layout_digest=layout.digest,
+        training=spec.training.model_dump(mode="json"),
+        learning_rate_factor=factor,
+        codec=spec.codec.name,
+        codec_args=spec.codec.args,
+        sends=sends,
+    )
