@@ -21,6 +21,7 @@ import tomli_w
 from fl_core.broker.server.embedded import EmbeddedServer
 from tests.chaos.proxy import Proxy
 from tests.chaos.scene import Scene
+from tests.integration.warm import WarmProcess, start
 
 NUM_WORKERS = 8
 DELAYS = (0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.3, 0.6)
@@ -37,7 +38,7 @@ class Actor:
         self.log = folder / f"{name}.log"
         self._folder = folder
         self._command = command
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: WarmProcess | subprocess.Popen[bytes] | None = None
         self.starts = 0
 
     @property
@@ -47,15 +48,8 @@ class Actor:
     def start(self, *more: str) -> None:
         self.starts += 1
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", *self._command, *more],
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                start_new_session=True,
-            )
+            variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+            self.process = start([*self._command, *more], self._folder, output, output, variables)
 
     def children(self) -> list[int]:
         """Process ids of what it has started (Linux)."""
@@ -69,7 +63,7 @@ class Actor:
     def kill(self) -> bool:
         if not self.running or self.process is None:
             return False
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
         return True
 
