@@ -85,6 +85,10 @@ class Admission:
         chosen = codec(spec.codec.name, spec.codec.args)
         self._codec = OwnCodec(spec.codec.name, chosen) if ":" in spec.codec.name else chosen
 
+    def begin_life(self, secret: bytes) -> None:
+        """Task ids hang on another secret from now on."""
+        self._secret = secret
+
     def max_payload_bytes(self, strategy: Strategy, part: int) -> int:
         """No update of that part is longer; of an unknown part, none is longer than the whole."""
         size = update_elements(strategy, self._layout, part)

@@ -126,6 +126,11 @@ class CampaignState:
         self._buffered_workers: list[str] = []
         self._half_applied = ""
 
+    def begin_life(self, secret: bytes) -> None:
+        """The log goes on under another secret: what comes under the one before counts for nothing."""
+        self._secret = secret
+        self._admission.begin_life(secret)
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def moment(self, entry: LogEntry) -> int:

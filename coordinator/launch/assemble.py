@@ -27,6 +27,7 @@ from coordinator.loop.standby import LOOK_SECONDS, LeaseWatch
 from coordinator.outgoing.payloads import Payloads
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.holder import lives_here, this_process
+from coordinator.storage.last_commit import LastCommit
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.spool import Spool
 from coordinator.telemetry.spans import Traces
@@ -109,6 +110,7 @@ def coordinating(
         spec = parse_spec(seen["spec"], source="the checkpoint's spec")
     life = Life(new_identity(spec) if seen is None else Identity(*seen["identity"]))
     campaign = life.identity.campaign
+    last_commit = LastCommit(folder.last_commit)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
     layout = Layout.of(model, spec.model.buffers)
     initial = layout.flatten(model)
@@ -139,8 +141,11 @@ def coordinating(
         loaded = None if seen is None else store.load()
         if loaded is not None:
             over = Phase(loaded[1]["state"]["phase"]).is_over
-            life = choose_life(loaded[1], store.damaged, broker, folder.history, is_over=over)
-        identity = life.identity
+            life = choose_life(
+                loaded[1], store.damaged, broker, folder.history,
+                is_over=over, sent=last_commit.read(loaded[1]["identity"][2]), arrived=writer.commits,
+            )  # fmt: skip
+        identity, secret = life.identity, life.secret_before or life.identity.secret
         strategy = build_strategy(spec, layout, initial)
         verify_method(spec.training, strategy.sends)
         if spec.evaluation.data:
@@ -157,8 +162,8 @@ def coordinating(
 
         spool = Spool(folder.path / "spool")
         payloads = Payloads(client, broker, spool, "" if spec.checkpoint.keep_log else blobs_place)
-        admission = Admission(identity.campaign, spec, layout, identity.secret, payloads.fetch)
-        state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission, layout)
+        admission = Admission(identity.campaign, spec, layout, secret, payloads.fetch)
+        state = CampaignState(identity.campaign, spec, secret, strategy, admission, layout)
         history_bytes = commits = 0
         if loaded is not None:
             tensors, meta = loaded
@@ -190,12 +195,15 @@ def coordinating(
             look_after=look_after,
             blobs_place=blobs_place,
             traces=traced,
-            about={"broker": public_url(url), "replaces": life.replaces},
+            about={"broker": public_url(url), "replaces": life.replaces, "server": broker.server_run()},
+            last_commit=last_commit,
+            reads_life_before=bool(life.secret_before),
         )
-        if seen is None or life.replaces:
+        if seen is None or (life.replaces and not life.secret_before):
             coordinator.save_first()
         yield coordinator
     finally:
+        last_commit.close()
         if traced is not None:
             traced.close()
         if evaluator is not None:

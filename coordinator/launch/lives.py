@@ -3,6 +3,8 @@
 A campaign whose log is gone behind the checkpoint that is left (the newest one is damaged, or the broker has lost its
 data while no coordinator lived) goes on in a *new life*: with a new secret and a new epoch. So no task id of the life
 before is given out again, and whatever comes from it, an update for instance, is told apart and counts for nothing.
+So does one whose log may lack its end, because the server was rolled back while no coordinator lived: first all that
+is left of the log is applied, as it was.
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ class Life:
         identity: its own, or that of a new life.
         replaces: the epoch of the life before, until the broker knows this one; empty if there is none.
         position: up to where nothing in the log counts, in a new life; else empty.
+        secret_before: of the life before, of whose log the rest is to be read; empty where there is nothing to read.
     """
 
     identity: Identity
     replaces: str = ""
     position: str = ""
+    secret_before: bytes = b""
 
 
 def look_elsewhere(meta: Mapping[str, Any], url: str, here: CampaignBroker) -> None:
@@ -84,7 +88,14 @@ def look_elsewhere(meta: Mapping[str, Any], url: str, here: CampaignBroker) -> N
 
 
 def choose_life(
-    meta: Mapping[str, Any], damaged: Sequence[str], broker: CampaignBroker, history: Path, *, is_over: bool
+    meta: Mapping[str, Any],
+    damaged: Sequence[str],
+    broker: CampaignBroker,
+    history: Path,
+    *,
+    is_over: bool,
+    sent: int | None,
+    arrived: int,
 ) -> Life:
     """Whether the campaign goes on where the checkpoint stands, or has to begin a new life there. Says what is lost.
 
@@ -94,6 +105,8 @@ def choose_life(
         broker: the campaign at the broker that it goes on with.
         history: the run's ``history.jsonl``.
         is_over: the checkpoint is of the campaign's end.
+        sent: so many commits were sent in the checkpoint's epoch; None where nobody knows.
+        arrived: so many the broker knows of.
 
     Raises:
         CampaignError: the broker knows that the campaign went on, or ended, after this checkpoint.
@@ -119,10 +132,20 @@ def choose_life(
         return Life(identity, replaces, end)  # the coordinator died before it could tell the broker
     gone = known != identity.epoch and position != START
     gap = known == identity.epoch and order(broker.trimmed()) > order(position)
-    if not gone and not gap:
+    whole = gone or gap or _has_all(meta, broker, sent, arrived)
+    if not gone and not gap and whole:
         if damaged:
             log.warning("a checkpoint is damaged; the one before and the log have all of it", damaged=list(damaged))
         return Life(identity)
+    reborn = replace(identity, secret=secrets.token_bytes(32), epoch=secrets.token_hex(8))
+    if not whole:
+        log.warning(
+            "the broker was restarted, restored or rolled back while nobody coordinated, and may lack the end of the "
+            "campaign's log; going on from what it has, under new task ids",
+            commits_sent="unknown" if sent is None else sent, commits_there=arrived,
+            lost="what came after that, and updates that are on their way; their tasks are done again",
+        )  # fmt: skip
+        return Life(reborn, identity.epoch, secret_before=identity.secret)
     updates, newest = lost_merges(history, meta["history_bytes"])
     log.warning(
         "the newest checkpoint is damaged, and the log no longer goes back to the one before"
@@ -134,8 +157,17 @@ def choose_life(
         lost=f"{updates} merged updates, versions up to {newest}" if updates else "what came after that version",
         **({"damaged": list(damaged)} if damaged else {}),
     )
-    reborn = replace(identity, secret=secrets.token_bytes(32), epoch=secrets.token_hex(8))
     return Life(reborn, identity.epoch, end)
+
+
+def _has_all(meta: Mapping[str, Any], broker: CampaignBroker, sent: int | None, arrived: int) -> bool:
+    """Whether the broker has every commit that was sent to it: the last one may never have arrived."""
+    if "server" not in meta:
+        return True  # an earlier release's
+    if sent is not None and sent <= arrived:
+        return True
+    same_run = bool(meta["server"]) and meta["server"] == broker.server_run()
+    return same_run and (arrived >= meta.get("commits", 0) if sent is None else sent <= arrived + 1)
 
 
 def lost_merges(history: Path, num_bytes: int) -> tuple[int, int]:

@@ -41,6 +41,7 @@ from coordinator.outgoing.stalls import Stalls
 from coordinator.outgoing.transaction import Transaction
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.history import History
+from coordinator.storage.last_commit import LastCommit
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.saver import Saver
 from coordinator.telemetry.feed import Feed
@@ -96,6 +97,8 @@ class Coordinator:
         blobs_place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
         traces: where the tasks' spans are told; None for nowhere.
         about: what else each checkpoint tells a resume (``lives.py``).
+        last_commit: told of each commit before it is sent.
+        reads_life_before: the state is still that of the life before, and the rest of that one's log is to be read.
     """
 
     def __init__(
@@ -118,6 +121,8 @@ class Coordinator:
         blobs_place: str = "",
         traces: Traces | None = None,
         about: Mapping[str, str] | None = None,
+        last_commit: LastCommit | None = None,
+        reads_life_before: bool = False,
     ) -> None:
         self._client = client
         self._broker = broker = CampaignBroker(client, identity.campaign)
@@ -132,6 +137,7 @@ class Coordinator:
         self._behind, writer.commits = writer.commits < commits, max(writer.commits, commits)
         self._loss: LostData | None = None
         self._about = dict(about or {})
+        self._reads_life_before = reads_life_before
         self._evaluator = evaluator
         self._history = History(folder.history, history_bytes)
         self._roster = Roster(client)
@@ -141,7 +147,7 @@ class Coordinator:
         self._timing = timing = Timing()
         self._saver = Saver(store, writer, timing.add_checkpoint)
         self._feed = Feed(self._keys)
-        self._transaction = Transaction(broker, writer, identity, clock, traces)
+        self._transaction = Transaction(broker, writer, identity, clock, traces, last_commit)
         self._orders = Orders(self._keys, spec, layout, state.strategy.sends)
         self._payloads = payloads
         # A log that is kept has to have its payloads, so they are the broker's.
@@ -223,6 +229,8 @@ class Coordinator:
     def _begin(self) -> None:
         self._clock.read()
         self._timing.restore(self._broker.status().get("timing", {}))
+        if self._reads_life_before:
+            self._read_life_before()
         self._loss = self._loss or self._missing()
         try:
             self._recover()
@@ -230,6 +238,24 @@ class Coordinator:
             self._restore(loss)
         if self._state.num_entries:
             self._publisher.sweep()
+
+    def _read_life_before(self) -> None:
+        """What the log still has of the life before counts; then this one's first checkpoint covers it."""
+        self._read_feed()
+        self._payloads.recover()
+        self._note_covered()
+        self._replay()
+        state = self._state
+        state.begin_life(self._identity.secret)
+        state.position = max(state.position, self._broker.log_end(), key=order)
+        self._stalls.forget(state.position)
+        self._reads_life_before = False
+        self.save_first()
+
+    def _read_feed(self) -> None:
+        covered = feed.covered_position(self._client, self._keys)
+        latest = max(self._clock.server_ms(), order(self._state.position)[0]) + FUTURE_MS
+        self._feed.resume_after(covered if order(covered)[0] <= latest else START)
 
     def _missing(self) -> LostData | None:
         """What the server lacks of what the checkpoint proves that it had."""
@@ -246,9 +272,7 @@ class Coordinator:
         if self._loss is not None:
             self._register(self._loss)
         owners = self._broker.all_owners()  # before the log is read: who has answered by now is in it
-        covered = feed.covered_position(self._client, self._keys)
-        latest = max(self._clock.server_ms(), order(self._state.position)[0]) + FUTURE_MS
-        self._feed.resume_after(covered if order(covered)[0] <= latest else START)
+        self._read_feed()
         self._payloads.recover()
         self._note_covered()
         replayed = self._replay()
@@ -576,8 +600,14 @@ class Coordinator:
                 self._mend(error)
                 continue
             if outage is not None:
+                self._note_server()
                 self._log.info("the broker is back", away_seconds=round(outage.seconds, 1))
             return result
+
+    def _note_server(self) -> None:
+        """It may be another one, or have been started anew: what it has now it will have as long as it runs."""
+        with contextlib.suppress(BrokerUnavailable):  # then a resume takes it for restarted, which is never wrong
+            self._about["server"] = self._broker.server_run()
 
     def _wait_out(self, outage: Outage, error: BrokerUnavailable) -> None:
         if outage.is_worth_a_word():

@@ -8,6 +8,7 @@ from typing import Any
 
 from coordinator.campaign.identity import Identity
 from coordinator.campaign.ledger import OpenTask
+from coordinator.storage.last_commit import LastCommit
 from coordinator.telemetry.spans import Traces
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
@@ -32,6 +33,7 @@ class Transaction:
     Args:
         broker, writer, identity, clock: the campaign's.
         traces: where the tasks' spans are told; None for nowhere.
+        last_commit: told of each commit before it is sent; None for nobody.
 
     Attributes:
         sequence: of the last event that was added.
@@ -45,12 +47,14 @@ class Transaction:
         identity: Identity,
         clock: CampaignClock,
         traces: Traces | None = None,
+        last_commit: LastCommit | None = None,
     ) -> None:
         self._broker = broker
         self._writer = writer
         self._identity = identity
         self._clock = clock
         self._traces = traces
+        self._last_commit = last_commit
         self._commands: list[Command] = []
         self._unanswered: list[Command] = []
         self._to_close: list[int] = []
@@ -159,6 +163,8 @@ class Transaction:
     def _send(self, batch: list[Command], *, again: bool = False) -> None:
         self._unanswered = []
         crash_point("before_commit")
+        if self._last_commit is not None:
+            self._last_commit.note(self._identity.epoch, self._writer.commits + 1)
         try:
             self._writer.commit(self._identity.epoch, batch, again=again)
         except Unanswered:

@@ -2,7 +2,7 @@
 
 ``spec.toml``, ``history.jsonl``, ``summary.json``, ``model.safetensors``, ``curves.png``, ``checkpoint/``, and, for a
 trial on one machine, ``broker/`` (the embedded server's data) and ``workers/`` (the fleet's logs and state). ``.lock``
-says who runs there, ``.complete`` that the campaign is over and everything that it leaves behind is there.
+says who runs there, ``.last-commit`` what the broker has to know of at a resume, ``.complete`` that the campaign is over and everything that it leaves behind is there.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ class RunFolder:
     @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoint"
+
+    @property
+    def last_commit(self) -> Path:
+        return self.path / ".last-commit"
 
     @property
     def broker(self) -> Path:

@@ -22,6 +22,7 @@ from fl_core.broker.log import START, is_position
 from fl_core.broker.overview import feed
 from fl_core.broker.overview.status import read_status
 from fl_core.broker.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, _parked
+from fl_core.errors import BrokerRefused, BrokerUnfit
 from fl_core.wire.log_entry import event_mac, order
 
 # Redis' script engine takes a command of some thousand words.
@@ -61,6 +62,14 @@ class CampaignBroker:
         with broker_errors("reading the server's clock"):
             seconds, micros = self._client.time()
         return float(seconds * 1000 + micros / 1000)
+
+    def server_run(self) -> str:
+        """What the server drew when it was started, by which a restart is known; empty where it does not say."""
+        try:
+            with broker_errors("reading the server's run"):
+                return str(self._client.info("server").get("run_id", ""))[:100]
+        except (BrokerRefused, BrokerUnfit):
+            return ""  # INFO is not for everybody
 
     def epoch(self) -> str | None:
         """What was drawn at the campaign's launch; None if the server does not know the campaign (any more)."""

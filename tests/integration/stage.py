@@ -34,13 +34,18 @@ MODEL = {"factory": "fl_core.models:mlp", "args": {"inputs": 4, "hidden": [], "c
 
 
 class Device:
-    """Answers every task at once with a delta of zeros, in a thread; ``idle`` makes it leave doorbells alone."""
+    """Answers every task at once with a delta of zeros, in a thread; ``idle`` makes it leave doorbells alone.
+
+    Attributes:
+        taken: what it has answered.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self.idle = threading.Event()
+        self.taken: list[TaskCall] = []
         self._thread.start()
 
     def close(self) -> None:
@@ -55,7 +60,9 @@ class Device:
                 roster.beat(beat())
                 message = None if self.idle.is_set() else client.rpop(keys.train_queue("default"))
                 if message is not None:
-                    answer(broker, call_of(message))
+                    call = call_of(message)
+                    if answer(broker, call):
+                        self.taken.append(call)
             except (BrokerUnavailable, redis.RedisError):
                 self._ends.wait(0.1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.errors import CampaignError
 from tests.integration.lab import Lab, assert_identity, until
+from tests.integration.stage import Device, Snapshot, Stage
 
 IDENTITY = ["rel-1", b"s" * 32, "epoch-1", 1]
 
@@ -34,8 +36,11 @@ def broker(client: redis.Redis) -> CampaignBroker:
     return broker
 
 
-def choose(meta: dict[str, Any], broker: CampaignBroker, folder: Path, *damaged: str) -> Any:
-    return choose_life(meta, damaged, broker, folder / "history.jsonl", is_over=False)
+def choose(
+    meta: dict[str, Any], broker: CampaignBroker, folder: Path, *damaged: str, sent: int | None = None, arrived: int = 0
+) -> Any:
+    history = folder / "history.jsonl"
+    return choose_life(meta, damaged, broker, history, is_over=False, sent=sent, arrived=arrived)
 
 
 # -- which life ----------------------------------------------------------------------------------------------------
@@ -75,6 +80,72 @@ def test_a_new_life_whose_coordinator_died_before_the_broker_heard_of_it_is_begu
     reborn = {"identity": ["rel-1", b"t" * 32, "epoch-2", 1], "replaces": "epoch-1"}
     life = choose(meta() | reborn, broker, tmp_path)
     assert (life.identity.epoch, life.replaces) == ("epoch-2", "epoch-1")
+
+
+@pytest.mark.parametrize(
+    ("server", "sent", "arrived", "is_whole"),
+    [
+        ("same", 9, 9, True),
+        ("other", 9, 9, True),  # it was restarted, and has all the same
+        ("same", 9, 8, True),  # killed before the last one was sent
+        ("other", 9, 8, False),  # or it was lost: nobody can tell
+        ("same", 9, 7, False),  # restored under a server that ran on
+        ("other", None, 9, False),  # another machine, or this one had a power cut
+        ("same", None, 9, True),
+        ("same", None, 3, False),  # the checkpoint knows of more
+        ("silent", None, 9, False),  # INFO is not for everybody
+        (None, None, 3, True),  # an earlier release's checkpoint: as it was
+    ],
+)
+def test_a_broker_that_may_have_forgotten_commits_begins_a_new_life(
+    broker: CampaignBroker, tmp_path: Path, server: str | None, sent: int | None, arrived: int, is_whole: bool
+) -> None:
+    """What is left of its log counts, read under the secret that it was written under; then ids are new."""
+    known = {} if server is None else {"server": {"same": broker.server_run(), "silent": ""}.get(server, server)}
+    life = choose(meta(commits=5, **known), broker, tmp_path, sent=sent, arrived=arrived)
+    assert (life.identity == Identity(*IDENTITY)) == is_whole
+    assert life.secret_before == (b"" if is_whole else IDENTITY[1])
+    assert life.replaces == ("" if is_whole else "epoch-1")
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_no_id_is_given_out_twice_by_a_campaign_whose_server_was_rolled_back_while_nobody_coordinated(
+    broker_server: EmbeddedServer, client: redis.Redis, tmp_path: Path, crashed: bool
+) -> None:
+    """The coordinator dies behind its checkpoint, the server comes back older than that: what it still has of the log is
+    merged as it was, and all that is out later has ids that nobody has seen."""
+    folder, before = tmp_path / "run", tmp_path / "before"
+    device = Device(broker_server.url)
+    checkpoint = {"every_merges": 10**6, "every_seconds": 600.0}
+    try:
+        stage = Stage(broker_server.url, folder, checkpoint=checkpoint)
+        until(lambda: stage.merged > 20)
+        shutil.copytree(folder / "checkpoint", before)
+        snapshot, merged = Snapshot(client), stage.merged
+        until(lambda: stage.merged > merged + 20)
+        stage.interrupt()
+        if crashed:  # neither the last checkpoint nor what came since has been
+            shutil.rmtree(folder / "checkpoint")
+            before.rename(folder / "checkpoint")
+        device.idle.set()
+        snapshot.restore()
+        client.delete(stage.keys.writer)
+        seen = {call.task_id for call in device.taken}
+        device.taken.clear()
+        again = Stage(broker_server.url, folder, resume=True, checkpoint=checkpoint)
+        until(lambda: client.get(again.keys.epoch) == again.identity.epoch.encode())
+        device.idle.clear()
+        again.assert_alive()
+        assert again.merged > merged
+        summary = again.stop()
+    finally:
+        device.close()
+    assert again.identity.epoch != stage.identity.epoch
+    assert not seen & {call.task_id for call in device.taken}
+    assert_identity(summary)
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    tasks = [task for line in history if line["kind"] == "merge" for task in line["tasks"]]
+    assert len(set(tasks)) == len(tasks) == summary["merged"]
 
 
 @pytest.mark.parametrize(("epoch", "said"), [("ended", "has ended at this broker"), ("epoch-9", "in a later life")])
