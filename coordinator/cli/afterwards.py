@@ -10,21 +10,19 @@ import click
 
 if TYPE_CHECKING:
     pass
-from coordinator.cli.group import broker_option, fedtide, json_option, print_json
+from coordinator.cli.group import fedtide, json_option, print_json
 
 
 @fedtide.command()
 @click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
-@broker_option
 @json_option
-def replay(folder: Path, broker: str, as_json: bool) -> None:
+def replay(folder: Path, as_json: bool) -> None:
     """Merge a campaign's recorded log again from version 0 and compare. Needs `checkpoint.keep_log = true`."""
     from coordinator.report.replay import replay_run
-    from fl_core.broker.connection import connect
     from fl_core.factory import add_working_directory
 
     add_working_directory()
-    result = replay_run(folder, connect(broker))
+    result = replay_run(folder)
     if as_json:
         print_json(result)
     else:

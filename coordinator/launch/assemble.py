@@ -27,6 +27,7 @@ from coordinator.loop.standby import LOOK_SECONDS, LeaseWatch
 from coordinator.outgoing.payloads import Payloads
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.holder import lives_here, this_process
+from coordinator.storage.kept_log import Fetch, KeptLog
 from coordinator.storage.last_commit import LastCommit
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.spool import Spool
@@ -161,8 +162,14 @@ def coordinating(
         del model, initial  # the strategy has its own; this frame lives as long as the campaign
 
         spool = Spool(folder.path / "spool")
-        payloads = Payloads(client, broker, spool, "" if spec.checkpoint.keep_log else blobs_place)
-        admission = Admission(identity.campaign, spec, layout, secret, payloads.fetch)
+        payloads = Payloads(client, broker, spool, blobs_place)
+        fetch: Fetch = payloads.fetch
+        kept_log: KeptLog | None = None
+        if spec.checkpoint.keep_log:
+            before = [] if loaded is None else loaded[1].get("kept_log", [])
+            kept_log = KeptLog(folder.kept_log, before, writer.fence, secret)
+            fetch = kept_log.keeping(fetch)
+        admission = Admission(identity.campaign, spec, layout, secret, fetch)
         state = CampaignState(identity.campaign, spec, secret, strategy, admission, layout)
         history_bytes = commits = 0
         if loaded is not None:
@@ -197,6 +204,7 @@ def coordinating(
             traces=traced,
             about={"broker": public_url(url), "replaces": life.replaces, "server": broker.server_run()},
             last_commit=last_commit,
+            kept_log=kept_log,
             reads_life_before=bool(life.secret_before),
         )
         if seen is None or (life.replaces and not life.secret_before):

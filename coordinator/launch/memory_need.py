@@ -57,6 +57,4 @@ def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNee
     whole = max_version_bytes(codec("fp32" if spec.codec.down == "int8" else spec.codec.down), layout)
     if not blobs or whole <= INLINE_MODEL_BYTES:
         return MemoryNeed(everything, 0, everything)
-    if spec.checkpoint.keep_log:
-        return MemoryNeed(everything - versions, versions, everything)
     return MemoryNeed(updates(min(model, INLINE_BYTES)) + MAX_FEED_BYTES, updates(model) + versions, everything)

@@ -10,6 +10,7 @@ from coordinator.campaign.state import CampaignState
 from coordinator.outgoing.payloads import Payloads
 from coordinator.outgoing.transaction import Transaction
 from coordinator.storage.history import History
+from coordinator.storage.kept_log import KeptLog
 from coordinator.storage.saver import Saver
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.spans import Traces
@@ -30,6 +31,7 @@ class Consequences:
         broker, state, clock, timing: the campaign's.
         transaction, saver, history, feed, board, payloads: who is told.
         traces: where the tasks' spans are told; None for nowhere.
+        kept: the log that is kept; None where it is not.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Consequences:
         board: StatusBoard,
         payloads: Payloads,
         traces: Traces | None,
+        kept: KeptLog | None,
     ) -> None:
         self._broker = broker
         self._state = state
@@ -57,11 +60,14 @@ class Consequences:
         self._board = board
         self._payloads = payloads
         self._traces = traces
+        self._kept = kept
         self._log = log.bind(campaign=broker.keys.campaign)
 
     def carry(self, entry: LogEntry, effects: Effects) -> None:
         """All that follows from an entry, whether it is new or applied again after a crash."""
         self._saver.note(entry, effects.blob)
+        if self._kept is not None:
+            self._kept.note(entry)
         if effects.closed:
             self._transaction.close(effects.closed)
         if effects.reopened:

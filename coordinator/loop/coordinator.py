@@ -41,6 +41,7 @@ from coordinator.outgoing.stalls import Stalls
 from coordinator.outgoing.transaction import Transaction
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.history import History
+from coordinator.storage.kept_log import KeptLog
 from coordinator.storage.last_commit import LastCommit
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.saver import Saver
@@ -98,6 +99,7 @@ class Coordinator:
         traces: where the tasks' spans are told; None for nowhere.
         about: what else each checkpoint tells a resume (``lives.py``).
         last_commit: told of each commit before it is sent.
+        kept_log: where all that is applied is written down; None for nowhere.
         reads_life_before: the state is still that of the life before, and the rest of that one's log is to be read.
     """
 
@@ -123,6 +125,7 @@ class Coordinator:
         about: Mapping[str, str] | None = None,
         last_commit: LastCommit | None = None,
         reads_life_before: bool = False,
+        kept_log: KeptLog | None = None,
     ) -> None:
         self._client = client
         self._broker = broker = CampaignBroker(client, identity.campaign)
@@ -138,6 +141,7 @@ class Coordinator:
         self._loss: LostData | None = None
         self._about = dict(about or {})
         self._reads_life_before = reads_life_before
+        self._kept_log = kept_log
         self._evaluator = evaluator
         self._history = History(folder.history, history_bytes)
         self._roster = Roster(client)
@@ -150,16 +154,12 @@ class Coordinator:
         self._transaction = Transaction(broker, writer, identity, clock, traces, last_commit)
         self._orders = Orders(self._keys, spec, layout, state.strategy.sends)
         self._payloads = payloads
-        # A log that is kept has to have its payloads, so they are the broker's.
-        take_updates = not spec.checkpoint.keep_log
-        self._publisher = Publisher(
-            client, self._keys, layout, timing, blobs_place, take_updates=take_updates, codec_name=spec.codec.down
-        )
+        self._publisher = Publisher(client, self._keys, layout, timing, blobs_place, codec_name=spec.codec.down)
         self._board = StatusBoard(identity.campaign, spec, state, layout, timing, clock, on_progress)
         self._decisions = Decisions(broker, spec, state, self._transaction, evaluator, clock, timing)
         self._consequences = Consequences(
             broker, state, clock, timing, self._transaction, self._saver, self._history, self._feed, self._board,
-            payloads, traces,
+            payloads, traces, kept_log,
         )  # fmt: skip
         self._look_after = look_after
         self._left_out: list[str] = []
@@ -220,6 +220,8 @@ class Coordinator:
             self._payloads.close()
             self._saver.close()
             self._history.close()
+            if self._kept_log is not None:
+                self._kept_log.close()
 
     def _is_done(self) -> bool:
         # An event that was written but not read back may still change the phase: "resumed" does.
@@ -247,6 +249,8 @@ class Coordinator:
         self._replay()
         state = self._state
         state.begin_life(self._identity.secret)
+        if self._kept_log is not None:
+            self._kept_log.begin_life(self._identity.secret)
         state.position = max(state.position, self._broker.log_end(), key=order)
         self._stalls.forget(state.position)
         self._reads_life_before = False
@@ -305,7 +309,7 @@ class Coordinator:
 
     def _note_covered(self) -> None:
         """Learn what the log still holds of entries that the checkpoint covers: they and their payloads are to go."""
-        if self._covered_noted or self._spec.checkpoint.keep_log:
+        if self._covered_noted:
             return
         until, entries = order(self._state.position), scan(self._client, self._keys)
         rows = [
@@ -338,8 +342,6 @@ class Coordinator:
                 version=state.strategy.version,
                 lost="updates not yet read; their tasks are re-issued",
             )
-            if self._spec.checkpoint.keep_log:
-                self._log.warning("the log that is kept has a gap from here on; a replay will not be equal")
         self._broker.register(
             identity.created_ms, identity.epoch, redact(to_toml(self._spec)),
             position=state.position, control_position=state.control_position,
@@ -465,10 +467,9 @@ class Coordinator:
         if covered is None:
             return
         crash_point("before_trim")
-        if not self._spec.checkpoint.keep_log:
-            self._stalls.trimmed = covered.position
-            self._payloads.drop(covered.blobs, self._transaction)
-            self._transaction.add_in_front(self._broker.trim_commands(covered.position))
+        self._stalls.trimmed = covered.position
+        self._payloads.drop(covered.blobs, self._transaction)
+        self._transaction.add_in_front(self._broker.trim_commands(covered.position))
 
     def _save(self) -> None:
         tensors, meta = self._state.export()
@@ -481,8 +482,14 @@ class Coordinator:
             "history_bytes": self._history.num_bytes,
             "commits": self._writer.commits,
             **self._about,
+            **({} if self._kept_log is None else {"kept_log": self._kept_log.parts}),
         }
-        self._saver.save(tensors, whole, self._state.position, self._state.ledger.merged, before=self._history.sync)
+        self._saver.save(tensors, whole, self._state.position, self._state.ledger.merged, before=self._sync)
+
+    def _sync(self) -> None:
+        if self._kept_log is not None:
+            self._kept_log.sync()
+        self._history.sync()
 
     # -- monitors --------------------------------------------------------------------------------------------------
 
@@ -563,7 +570,7 @@ class Coordinator:
 
     def _clear_broker(self) -> None:
         """Leave nothing behind that others would pay for: doorbells, and after the end the campaign's bulky keys."""
-        dispatch, keep_log, transaction = self._spec.dispatch, self._spec.checkpoint.keep_log, self._transaction
+        dispatch, transaction = self._spec.dispatch, self._transaction
         self._trim()
         self._payloads.forget_all()  # the last checkpoint covers them
         crash_point("spool_removed")
@@ -574,11 +581,10 @@ class Coordinator:
         if self._state.phase.is_over:
             transaction.add(feed.expire_commands(self._keys))
             self._publisher.drop_old(transaction, kept=0)
-            self._publisher.drop_all(keep_payloads=keep_log)
+            self._publisher.drop_all()
             leftovers.forget_expired(self._client, self._broker.clock_ms() - feed.KEEP_SECONDS * 1000)
-            if not keep_log:
-                self._payloads.drop(self._saver.all_blobs(), transaction)
-            transaction.add(self._broker.end_commands(keep_log=keep_log))
+            self._payloads.drop(self._saver.all_blobs(), transaction)
+            transaction.add(self._broker.end_commands())
         crash_point("before_end_commit")
         self._commit()
         crash_point("before_release")

@@ -45,7 +45,6 @@ class Publisher:
         client: the broker's.
         keys, layout, timing: the campaign's.
         place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
-        take_updates: large updates go there as well.
         codec_name: how versions are written.
 
     Attributes:
@@ -60,7 +59,6 @@ class Publisher:
         timing: Timing,
         place: str = "",
         *,
-        take_updates: bool = False,
         codec_name: str = "fp32",
     ) -> None:
         self._client = client
@@ -72,7 +70,7 @@ class Publisher:
         # Patches go to devices that hold an earlier version; what is published whole beside them is fp32.
         self._view = DeviceView(layout) if codec_name == "int8" else None
         self._codec = codec("fp32" if self._view is not None else codec_name)
-        self._updates = place if take_updates else ""
+        self._updates = place
         self._head: Head | None = None
         self._doubted: tuple[Head | None, TrainOrder | None] | None = None
         self._since_drop = 0
@@ -208,7 +206,7 @@ class Publisher:
             if count:
                 log.info("dropped what an earlier coordinator had written and not published", chunks=count)
 
-    def drop_all(self, *, keep_payloads: bool) -> None:
+    def drop_all(self) -> None:
         """The campaign is over: drop everything bulky, also what a worker fetches and what nobody knows of.
 
         Raises:
@@ -216,7 +214,7 @@ class Publisher:
         """
         for place in {"", self._place}:
             try:
-                leftovers.drop_bulk(self._places.at(place), self._keys, keep_payloads=keep_payloads)
+                leftovers.drop_bulk(self._places.at(place), self._keys)
             except BrokerError as error:
                 if not place:
                     raise

@@ -14,30 +14,28 @@ from coordinator.campaign.state import CampaignState
 from coordinator.campaign.summary import summarise
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.history import read_history
+from coordinator.storage.kept_log import read_kept_log
 from coordinator.storage.run_folder import RunFolder
 from fl_core.aggregation import build_strategy
-from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.connection import Client
-from fl_core.broker.log import scan
-from fl_core.errors import CampaignError
+from fl_core.errors import CampaignError, MissingBlob, PayloadLost
 from fl_core.models.build import build_model
 from fl_core.spec import parse_spec
 from fl_core.vectors.layout import Layout
+from fl_core.wire.log_entry import LogEntry
 
 
-def replay_run(path: Path, client: Client) -> dict[str, Any]:
+def replay_run(path: Path) -> dict[str, Any]:
     """Apply the whole log again and compare with what the campaign's newest checkpoint and history say.
 
     Args:
         path: the run's folder.
-        client: the broker that still has the log.
 
     Returns:
         ``entries``, ``versions``, ``merged``, whether the ``model``, the ``history`` and the ``counts`` are equal, and
         ``equal`` for all three.
 
     Raises:
-        CampaignError: there is no checkpoint, or the log was not kept.
+        CampaignError: there is no checkpoint, or the log was not kept, or not all of it is there.
     """
     torch.set_num_threads(1)
     folder = RunFolder(path)
@@ -49,22 +47,35 @@ def replay_run(path: Path, client: Client) -> dict[str, Any]:
     if not spec.checkpoint.keep_log:
         raise CampaignError(f"{path} did not keep its log; set checkpoint.keep_log = true before the launch.")
     identity = Identity(*meta["identity"])
-    broker = CampaignBroker(client, identity.campaign)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
     layout = Layout.of(model, spec.model.buffers)
+    payloads = _Payloads()
 
     def state() -> CampaignState:
         strategy = build_strategy(spec, layout, layout.flatten(model))
-        admission = Admission(identity.campaign, spec, layout, identity.secret, broker.fetch_blob)
+        admission = Admission(identity.campaign, spec, layout, identity.secret, payloads.fetch)
         return CampaignState(identity.campaign, spec, identity.secret, strategy, admission, layout)
 
     saved, again = state(), state()
     saved.restore(tensors, meta["state"])
     history: list[dict[str, Any]] = []
-    for entry in scan(client, broker.keys):
-        if again.position == saved.position:
-            break
-        history += again.apply(entry).history
+    for kind, *rest in read_kept_log(folder.kept_log, meta.get("kept_log", [])):
+        match kind:
+            case "life":
+                again.begin_life(rest[0])
+            case "payload":
+                payloads.found[rest[0]] = rest[1]
+            case "lost":
+                payloads.lost.add(rest[0])
+            case "entry":
+                history += again.apply(LogEntry(*rest)).history
+                payloads.found.clear()
+                payloads.lost.clear()
+    if again.num_entries < saved.num_entries:
+        raise CampaignError(
+            f"the log in {folder.kept_log} lacks {saved.num_entries - again.num_entries} of {saved.num_entries} "
+            "entries: the campaign began with a release that kept it at the broker, or in another folder."
+        )
     same_model = np.array_equal(
         saved.strategy.parameters.values.view(np.uint32), again.strategy.parameters.values.view(np.uint32)
     )
@@ -80,3 +91,18 @@ def replay_run(path: Path, client: Client) -> dict[str, Any]:
         "counts": counts[0] == counts[1],
     }
     return {**result, "equal": result["model"] and result["history"] and result["counts"]}
+
+
+class _Payloads:
+    """What the next entry's payload was."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, bytes] = {}
+        self.lost: set[str] = set()
+
+    def fetch(self, name: str, num_bytes: int) -> memoryview:
+        if name in self.lost:
+            raise PayloadLost(name)
+        if name not in self.found:
+            raise MissingBlob(name)
+        return memoryview(self.found[name])

@@ -1,8 +1,9 @@
 """The folder of one campaign: what a run leaves behind, under names that do not change.
 
-``spec.toml``, ``history.jsonl``, ``summary.json``, ``model.safetensors``, ``curves.png``, ``checkpoint/``, and, for a
-trial on one machine, ``broker/`` (the embedded server's data) and ``workers/`` (the fleet's logs and state). ``.lock``
-says who runs there, ``.last-commit`` what the broker has to know of at a resume, ``.complete`` that the campaign is over and everything that it leaves behind is there.
+``spec.toml``, ``history.jsonl``, ``summary.json``, ``model.safetensors``, ``curves.png``, ``checkpoint/``, ``log/``
+where it is kept, and, for a trial on one machine, ``broker/`` (the embedded server's data) and ``workers/`` (the
+fleet's logs and state). ``.lock`` says who runs there, ``.last-commit`` what the broker has to know of at a resume, and
+``.complete`` that the campaign is over and everything that it leaves behind is there.
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class RunFolder:
     @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoint"
+
+    @property
+    def kept_log(self) -> Path:
+        return self.path / "log"
 
     @property
     def last_commit(self) -> Path:

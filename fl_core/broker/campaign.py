@@ -243,15 +243,13 @@ class CampaignBroker:
         """Take one out of quarantine."""
         return [["XDEL", self.keys.parked, position]]
 
-    def end_commands(self, *, keep_log: bool) -> list[Command]:
+    def end_commands(self) -> list[Command]:
         """Leave only what monitors show, for a month: nobody trains, delivers or coordinates here any more."""
         keys = self.keys
         gone = [keys.out, keys.order, keys.owners, keys.pins, keys.versions, keys.patches, keys.control, keys.lost]
-        gone += [keys.trimmed, keys.writer]
-        if not keep_log:
-            gone.append(keys.log)
-        told = [] if keep_log else [keys.epoch, keys.spec, keys.status, keys.head, keys.fence, keys.commits]
-        expiring = [["EXPIRE", key, str(feed.KEEP_SECONDS)] for key in (*told, keys.parked)]
+        gone += [keys.log, keys.trimmed, keys.writer]
+        told = [keys.epoch, keys.spec, keys.status, keys.head, keys.fence, keys.commits, keys.parked]
+        expiring = [["EXPIRE", key, str(feed.KEEP_SECONDS)] for key in told]
         return [["UNLINK", *gone], ["SET", keys.epoch, ENDED], *expiring]
 
     # -- writing outside the fence ---------------------------------------------------------------------------------

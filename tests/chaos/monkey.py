@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import redis
 
 from fl_core.models.build import build_model
 from fl_core.vectors.layout import Layout
@@ -105,7 +104,6 @@ def finish(theatre: Theatre) -> dict[str, Any]:
     summary_file = theatre.run_folder / "summary.json"
     if not summary_file.is_file():
         return {**calm, "ended": False, "lost": None, "doubled": None, "replay_equal": False}
-    theatre.serve_the_judge()
     summary = json.loads(summary_file.read_text())
     spec = theatre.scene.spec()
     model = build_model(spec["model"]["factory"], spec["model"]["args"], spec["campaign"]["seed"])
@@ -122,7 +120,6 @@ def finish(theatre: Theatre) -> dict[str, Any]:
         forgetful=theatre.scene.losing or "clock" in theatre.scene.faults,
     )
     verdict = judge(
-        redis.Redis.from_url(theatre.url),
         theatre.run_folder,
         [worker.log for worker in theatre.workers],
         initial,
@@ -160,11 +157,10 @@ def _kill_at_the_end(theatre: Theatre) -> None:
         theatre.coordinator.start("--auto-resume")
 
 
-def is_well(verdict: dict[str, Any], *, losing: bool) -> bool:
+def is_well(verdict: dict[str, Any]) -> bool:
     """Whether what was promised was kept."""
-    replayed = losing or verdict["replay_equal"]  # the log of a server that forgot entries has a gap
     kept = verdict["lost"] == verdict["doubled"] == 0 and verdict["identity"] and verdict["ended"]
-    return bool(replayed and kept and not verdict["stood_still"])
+    return bool(verdict["replay_equal"] and kept and not verdict["stood_still"])
 
 
 def main() -> int:
@@ -192,7 +188,7 @@ def main() -> int:
             perform(theatre, options.seconds, options.min_updates, rates)
             told = {"seed": options.seed, "seconds": options.seconds, "scene": scene.describe()}
             verdict = {**told, "skipped": theatre.skipped, **finish(theatre)}
-            well = verdict["ended"] and is_well(verdict, losing=scene.losing)
+            well = verdict["ended"] and is_well(verdict)
             if not well:
                 print(theatre.coordinator.log.read_text(errors="replace")[-6000:], file=sys.stderr)
         except BaseException:

@@ -1,7 +1,7 @@
 """The judge of a chaos run: independent of the ledger, of the state machine and of the product's arithmetic.
 
-It reads three things: each worker's own diary (the lines that it logged when a delivery was acknowledged), the recorded
-update log as raw Redis and msgpack, and what the campaign wrote into its folder.
+It reads three things: each worker's own diary (the lines that it logged when a delivery was acknowledged), the log
+that the coordinator has kept as raw msgpack, and what the campaign wrote into its folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 import msgpack
 import numpy as np
-import redis
 import safetensors.numpy
 
 
@@ -54,21 +53,25 @@ def read_diaries(files: Iterable[Path]) -> list[tuple[int, str, float]]:
     return deliveries
 
 
-def read_log(client: redis.Redis, campaign: str) -> list[tuple[str, dict[str, Any], bytes, int]]:
-    """(kind, decoded header, payload, milliseconds) of every log entry, in order."""
-    entries = []
-    prefix = f"fedtide:c:{{{campaign}}}"
-    last = "-"
-    while items := client.xrange(f"{prefix}:log", min=last, count=200):
-        for position, fields in items:
-            kind = next(name for name in ("u", "r", "e") if name.encode() in fields)
-            header = msgpack.unpackb(fields[kind.encode()], raw=False)
-            payload = fields.get(b"p", b"")
-            if kind == "u" and header["blob"]:
-                chunks = [client.get(f"{prefix}:blob:{header['blob']}:{i}") for i in range(header["num_chunks"])]
-                payload = b"".join(chunk or b"" for chunk in chunks)
-            entries.append((kind, header, payload, int(position.partition(b"-")[0])))
-            last = f"({position.decode()}"
+def read_log(folder: Path) -> list[tuple[str, dict[str, Any], bytes, int]]:
+    """(kind, decoded header, payload, milliseconds) of every entry of the log that was kept, in order."""
+    newest = max((folder / "checkpoint").glob("state-*.msgpack"))
+    record = msgpack.unpackb(newest.read_bytes(), strict_map_key=False)
+    parts = msgpack.unpackb(record["meta"], strict_map_key=False)["kept_log"]
+    entries, payloads = [], {}
+    for name, num_bytes in parts:
+        unpacker = msgpack.Unpacker(max_buffer_size=2**31 - 1)
+        unpacker.feed((folder / "log" / name).read_bytes()[:num_bytes])
+        for what, *rest in unpacker:
+            if what == "payload":
+                payloads[rest[0]] = rest[1]
+            elif what == "entry":
+                position, kind, packed, payload = rest
+                header = msgpack.unpackb(packed, raw=False)
+                if kind == "u" and header["blob"]:
+                    payload = payloads.get(header["blob"], b"")
+                entries.append((kind, header, payload, int(position.partition("-")[0])))
+                payloads.clear()
     return entries
 
 
@@ -110,9 +113,7 @@ def merge_again(
     return {"x": x, "version": version, "merged": merged, "answered": ended}
 
 
-def judge(
-    client: redis.Redis, folder: Path, diaries: Iterable[Path], initial: np.ndarray, names: list[str], rules: Rules
-) -> dict[str, Any]:
+def judge(folder: Path, diaries: Iterable[Path], initial: np.ndarray, names: list[str], rules: Rules) -> dict[str, Any]:
     """The verdict: what was lost, what counted twice, and whether the model is the log's.
 
     Args:
@@ -124,7 +125,7 @@ def judge(
     merges = Counter(task for line in lines if line["kind"] == "merge" for task in line["tasks"])
     refused = {int(line["task"].partition("-")[0]) for line in lines if line["kind"] == "rejection" and line["task"]}
     delivered = read_diaries(diaries)
-    entries = read_log(client, rules.campaign)
+    entries = read_log(folder)
     logged = {(int(h["task_id"].partition("-")[0]), h["payload_digest"]) for k, h, _, _ in entries if k == "u"}
     # What was delivered before the campaign was asked to stop must have been merged or refused by name. A task that was
     # out at that moment was cancelled, and an answer that comes later is late.

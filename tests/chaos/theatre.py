@@ -27,7 +27,7 @@ NUM_WORKERS = 8
 DELAYS = (0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.3, 0.6)
 TAIL_SECONDS = 1.0
 SNAPSHOT_SECONDS = 8.0
-DISK = "12m"
+DISK = "96m"
 
 
 class Actor:
@@ -301,7 +301,8 @@ class Theatre:
             self._start_server()
 
     def fedtide(self, *arguments: str) -> Any:
-        command = [sys.executable, "-P", "-m", "coordinator", *arguments, "--broker", self.url, "--json"]
+        broker = [] if arguments[0] == "replay" else ["--broker", self.url]
+        command = [sys.executable, "-P", "-m", "coordinator", *arguments, *broker, "--json"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
             return json.loads(done.stdout)
@@ -309,13 +310,6 @@ class Theatre:
             return {"error": "no answer within a minute"}
         except ValueError:
             return {"error": done.stderr.strip()}
-
-    def serve_the_judge(self) -> None:
-        """The coordinator's own server has ended with it; its data are read by another one."""
-        if self.scene.embedded:
-            self.server = EmbeddedServer(self.run_folder / "broker", persistent=True)
-            self.server.start()
-            self.url = self.server.url
 
     def close(self) -> None:
         for actor in [self.coordinator, *self.workers]:

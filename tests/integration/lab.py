@@ -117,7 +117,8 @@ class Lab:
 
     def ask(self, *arguments: str) -> Any:
         """Run a `fedtide` command that prints JSON."""
-        command = ["coordinator", *arguments, "--broker", self.url, "--json"]
+        broker = [] if arguments[0] == "replay" else ["--broker", self.url]
+        command = ["coordinator", *arguments, *broker, "--json"]
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             code = start(command, self.folder, output, errors, dict(os.environ)).wait(60)
             output.seek(0)

@@ -72,8 +72,8 @@ def test_what_an_ended_campaign_keeps_expires(client: redis.Redis) -> None:
     client.hset(keys.pins, "1-aa", "1")
     for command in [*broker.park_commands(PARKED), *broker.status_commands(b"\x80"), ["SET", keys.fence, "1"]]:
         client.execute_command(*command)
-    leftovers.drop_bulk(client, keys, keep_payloads=False)
-    for command in broker.end_commands(keep_log=False):
+    leftovers.drop_bulk(client, keys)
+    for command in broker.end_commands():
         client.execute_command(*command)
     assert held(client, keys) == {"epoch", "spec", "status", "head", "fence", "parked"}
     assert all(client.ttl(f"fedtide:c:{{a-1}}:{name}") > 0 for name in held(client, keys))
@@ -138,17 +138,3 @@ def test_a_coordinator_that_comes_meanwhile_keeps_its_campaign(client: redis.Red
     before = held(client, keys)
     assert not leftovers.drop_leftover(client, places, leftover)
     assert held(client, keys) == before
-
-
-def test_a_log_that_is_kept_is_dropped_only_by_name(client: redis.Redis) -> None:
-    """`checkpoint.keep_log` is for replays after the end."""
-    keys = campaign(client, "a-1", epoch="ended")
-    client.set(keys.spec, "[checkpoint]\nkeep_log = true\n")
-    client.xadd(keys.log, {"u": b"x"})
-    places = Places(client)
-    for leftover in leftovers.find_leftovers(client, places, (), ()):
-        assert leftovers.drop_leftover(client, places, leftover)
-    assert held(client, keys) == {"log", "spec", "epoch"}
-    (leftover,) = leftovers.find_leftovers(client, places, (), ["a-1"])
-    assert leftovers.drop_leftover(client, places, leftover)
-    assert not held(client, keys)

@@ -13,6 +13,7 @@ import redis
 
 from coordinator.campaign.identity import Identity
 from coordinator.launch.lives import choose_life, look_elsewhere
+from coordinator.report.replay import replay_run
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.errors import CampaignError
@@ -112,11 +113,11 @@ def test_a_broker_that_may_have_forgotten_commits_begins_a_new_life(
 def test_no_id_is_given_out_twice_by_a_campaign_whose_server_was_rolled_back_while_nobody_coordinated(
     broker_server: EmbeddedServer, client: redis.Redis, tmp_path: Path, crashed: bool
 ) -> None:
-    """The coordinator dies behind its checkpoint, the server comes back older than that: what it still has of the log is
-    merged as it was, and all that is out later has ids that nobody has seen."""
+    """The coordinator dies behind its checkpoint, the server comes back older than that: what it still has of the log
+    is merged as it was, and all that is out later has ids that nobody has seen."""
     folder, before = tmp_path / "run", tmp_path / "before"
     device = Device(broker_server.url)
-    checkpoint = {"every_merges": 10**6, "every_seconds": 600.0}
+    checkpoint = {"keep_log": True, "every_merges": 10**6, "every_seconds": 600.0}
     try:
         stage = Stage(broker_server.url, folder, checkpoint=checkpoint)
         until(lambda: stage.merged > 20)
@@ -146,6 +147,7 @@ def test_no_id_is_given_out_twice_by_a_campaign_whose_server_was_rolled_back_whi
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     tasks = [task for line in history if line["kind"] == "merge" for task in line["tasks"]]
     assert len(set(tasks)) == len(tasks) == summary["merged"]
+    assert replay_run(folder)["equal"]
 
 
 @pytest.mark.parametrize(("epoch", "said"), [("ended", "has ended at this broker"), ("epoch-9", "in a later life")])

@@ -67,7 +67,7 @@ def test_a_strategy_that_raises_is_mended_and_resumed(lab: Lab) -> None:
     summary = lab.summary()
     assert_identity(summary)
     assert (summary["state"], summary["merged"], summary["versions"]) == ("finished", 20, 20)
-    replay = lab.program("coordinator", "replay", "run", "--broker", lab.url, name="replay")
+    replay = lab.program("coordinator", "replay", "run", name="replay")
     assert replay.wait(60) == 0, replay.output
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -26,8 +25,6 @@ from fl_core.errors import BrokerError
 _KEY = re.compile(rb"fedtide:c:\{([^{}]{1,200})\}:(.+)", re.DOTALL)
 _CHUNK = re.compile(rb"model:([0-9]{1,18}):[0-9]+")
 _BULK = (b"model:", b"patch:", b"blob:")
-# What a replay of an ended campaign with a log that is kept needs.
-_KEPT_WITH_LOG = ("log", "blob", "spec", "epoch", "status")
 _PAGE = 500
 MAX_DOORBELLS = 10_000
 
@@ -45,10 +42,9 @@ def sweep(client: Client, keys: CampaignKeys, known: Collection[int]) -> int:
     return _drop_all(client, (key for key, chunk in _chunks(client, keys) if int(chunk[1]) not in known))
 
 
-def drop_bulk(client: Client, keys: CampaignKeys, *, keep_payloads: bool) -> int:
-    """Drop all versions, patches and, unless a log that is kept needs them, payloads of a campaign that is over."""
-    kinds = _BULK[:2] if keep_payloads else _BULK
-    return _drop_all(client, (key for key, rest in _scan(client, keys.campaign) if rest.startswith(kinds)))
+def drop_bulk(client: Client, keys: CampaignKeys) -> int:
+    """Drop all versions, patches and payloads of a campaign that is over."""
+    return _drop_all(client, (key for key, rest in _scan(client, keys.campaign) if rest.startswith(_BULK)))
 
 
 def _drop_all(client: Client, found: Iterable[bytes]) -> int:
@@ -116,7 +112,7 @@ def find_leftovers(
     Args:
         places: of the broker.
         more_places: servers for blobs that pointers need not name.
-        wanted: campaigns to look for; none looks for all. Of an ended one that is named, a log that is kept goes too.
+        wanted: campaigns to look for; none looks for all.
 
     Raises:
         BrokerUnavailable: unknown.
@@ -130,16 +126,13 @@ def find_leftovers(
     for campaign, held in found.items():
         keys = CampaignKeys(campaign)
         with broker_errors("looking at a campaign"):
-            epoch, writer, spec = client.mget([keys.epoch, keys.writer, keys.spec])
+            epoch, writer = client.mget([keys.epoch, keys.writer])
             others |= {value.decode(errors="replace") for value in client.hmget(keys.head, "place", "updates") if value}
         if writer is not None:
             continue
-        ended = epoch == ENDED.encode()
-        kept = _KEPT_WITH_LOG if ended and campaign not in wanted and _keeps_log(spec) else ()
-        gone = [key for key, rest in held if rest.partition(b":")[0].decode(errors="replace") not in kept]
+        why = "ended" if epoch == ENDED.encode() else "no coordinator"
         state = str(CampaignBroker(client, campaign).status().get("state", ""))
-        if gone:
-            leftovers[campaign] = Leftover(campaign, "ended" if ended else "no coordinator", state, keys={"": gone})
+        leftovers[campaign] = Leftover(campaign, why, state, keys={"": [key for key, _ in held]})
     for place in sorted(others):
         with contextlib.suppress(BrokerError):
             for campaign, key, rest in _scan_all(places.at(place)):
@@ -190,13 +183,6 @@ def forget_expired(client: Client, older_than_ms: float, limit: int = 100) -> No
                 keys = CampaignKeys(name.decode())
                 if not client.exists(keys.epoch, keys.writer, keys.spec):
                     client.zrem(broker_keys.CAMPAIGNS, name)
-
-
-def _keeps_log(spec: bytes | None) -> bool:
-    try:
-        return bool(tomllib.loads((spec or b"").decode())["checkpoint"]["keep_log"])
-    except (ValueError, KeyError, TypeError):
-        return False
 
 
 def _memory(client: Client, held: list[bytes]) -> int:

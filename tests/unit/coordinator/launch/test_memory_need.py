@@ -48,12 +48,6 @@ def test_a_large_model_fills_the_log_before_a_checkpoint() -> None:
     assert _need(100 * MIB)[1] == 8 * model + 8 * model + 15 * model + WINDOWS
 
 
-def test_a_recorded_log_stays_at_the_broker() -> None:
-    """With checkpoint.keep_log only versions go to the second server."""
-    broker, blobs, alone = _need(MIB, checkpoint={"keep_log": True})
-    assert (broker + blobs, blobs) == (alone, 15 * 4 * MIB + WINDOWS)
-
-
 @pytest.mark.parametrize(
     ("num_elements", "down", "used"),
     [(65_536, "fp32", False), (65_537, "fp32", True), (65_537, "bf16", False), (131_073, "bf16", True)],

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import structlog
 
-from coordinator.storage import history as history_module
+from coordinator.storage import patient_file
 from coordinator.storage import saver as saver_module
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.history import History, read_history
@@ -59,7 +59,7 @@ def test_the_history_waits_and_is_whole_in_the_end(tmp_path: Path, monkeypatch: 
     assert list(read_history(tmp_path / "history.jsonl")) == [LINE] * 21
     assert history.num_bytes == (tmp_path / "history.jsonl").stat().st_size
     assert [row["log_level"] for row in told] == ["error", "info"]
-    monkeypatch.setattr(history_module, "MAX_WAITING_BYTES", 50)
+    monkeypatch.setattr(patient_file, "MAX_WAITING_BYTES", 50)
     with structlog.testing.capture_logs(), full(100), pytest.raises(CampaignError, match="go on with --resume"):
         for _ in range(3):
             history.append([LINE])
