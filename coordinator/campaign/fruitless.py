@@ -2,7 +2,8 @@
 
 A stretch of failures is worth a word when there are ``limit`` of them. A campaign that has never merged anything is
 then ended, unless somebody may yet answer: tasks of a queue are taken in their order, and a device does one at a time.
-So a task that is older than what others had taken when each of the failing devices failed last is in other hands.
+So a task that is older than what others had taken when each of the failing devices failed last is in other hands. A
+device that failed and has not failed again in the time that it took before may have left: it may hold no task.
 Like everything in the campaign's state this is a function of the log: a replay comes to the same end at the same entry.
 """
 
@@ -12,6 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from coordinator.campaign.ledger import Ledger, OpenTask
@@ -28,9 +30,28 @@ MAX_WORKERS = 4096
 MAX_DETAILS = 64
 MAX_DETAIL_CHARACTERS = 300
 NAMED_WORKERS = 8
+# A device that is silent for so many times what it took from one failure to the next does not fail any more.
+SILENT_TIMES = 3
 
 Place: TypeAlias = tuple[int, int]
 """Milliseconds and number of a task's issue: where it stands among the tasks of its queue."""
+
+
+@dataclass(slots=True)
+class _Failing:
+    """A device's failures in this stretch: how many, the times of the first and the last one, and the queue of the last
+    with the newest task that anybody had taken of it by then."""
+
+    count: int
+    first_ms: int
+    last_ms: int
+    queue: str
+    place: Place
+
+    def may_hold_a_task(self, now_ms: int) -> bool:
+        usual = (self.last_ms - self.first_ms) / (self.count - 1) if self.count > 1 else -1.0
+        return usual >= 0 and now_ms - self.last_ms <= max(SILENT_TIMES * usual, LEAST_SECONDS * 1000)
+
 
 _NUMBER = re.compile(r"\d[\d.,e+-]*")
 
@@ -66,7 +87,7 @@ class Fruitless:
         self._details: dict[str, tuple[int, str, str]] = {}
         self._workers: Counter[str] = Counter()
         self._frontiers: dict[str, Place] = {}
-        self._seen: dict[str, tuple[str, Place]] = {}
+        self._seen: dict[str, _Failing] = {}
         self._spoilt = ""
 
     def end(self) -> None:
@@ -96,9 +117,9 @@ class Fruitless:
             self._details[key] = (count + 1, reason, first)
         if worker in self._workers or len(self._workers) < MAX_WORKERS:
             self._workers[worker] += 1
-            self._seen[worker] = taken
-            if worker:
-                self._seen[worker] = queue, self._frontiers[queue]
+            first_ms = self._seen[worker].first_ms if worker in self._seen else entry_ms
+            until = self._frontiers[queue] if worker else place
+            self._seen[worker] = _Failing(self._workers[worker], first_ms, entry_ms, queue, until)
         return self.failures == self.limit
 
     @property
@@ -122,8 +143,9 @@ class Fruitless:
             queue, place = place_of(task)
             oldest[queue] = min(place, oldest.get(queue, place))
         seen: dict[str, Place] = {}
-        for queue, place in self._seen.values():
-            seen[queue] = min(place, seen.get(queue, place))
+        for worker, one in self._seen.items():
+            if not worker or one.may_hold_a_task(now_ms):
+                seen[one.queue] = min(one.place, seen.get(one.queue, one.place))
         # Of a queue of which nobody has failed, everybody may yet answer.
         return all(queue in seen and place >= seen[queue] for queue, place in oldest.items())
 
@@ -203,7 +225,7 @@ class Fruitless:
             "details": {key: list(row) for key, row in self._details.items()},
             "workers": dict(self._workers),
             "frontiers": {queue: list(place) for queue, place in self._frontiers.items()},
-            "seen": {worker: [queue, *place] for worker, (queue, place) in self._seen.items()},
+            "seen": {name: [one.queue, *one.place, one.first_ms, one.last_ms] for name, one in self._seen.items()},
             "spoilt": self._spoilt,
         }
 
@@ -213,7 +235,9 @@ class Fruitless:
         self._reasons, self._workers = Counter(exported["reasons"]), Counter(exported["workers"])
         self._details = {key: (row[0], row[1], row[2]) for key, row in exported["details"].items()}
         self._frontiers = {queue: (row[0], row[1]) for queue, row in exported["frontiers"].items()}
-        self._seen = {worker: (row[0], (row[1], row[2])) for worker, row in exported["seen"].items()}
+        for worker, (queue, ms, number, *when) in exported["seen"].items():
+            first_ms, last_ms = when or (0, 0)  # an earlier release's: it counts when it fails again
+            self._seen[worker] = _Failing(self._workers[worker], first_ms, last_ms, queue, (ms, number))
         self._spoilt = exported["spoilt"]
 
 

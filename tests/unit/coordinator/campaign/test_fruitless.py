@@ -180,6 +180,25 @@ def test_a_slower_device_may_yet_answer(bench: Callable[..., Any]) -> None:
     assert campaign.state.stop_reason == "fruitless"
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_device_that_failed_and_left_holds_no_task(bench: Callable[..., Any], times: int) -> None:
+    """The oldest task is not in its hands but in those of one that may yet answer, and does."""
+    campaign = bench(**SMALL).open(times + 1)
+    for number in range(1, times + 1):
+        campaign.apply(campaign.update(number, values=NAN, worker="gone"))
+    campaign.milliseconds += 20_000
+    for _ in range(2 * LEAST_FAILURES):
+        campaign.milliseconds += 500
+        campaign.apply(campaign.issued(1))
+        campaign.apply(campaign.update(campaign.state.ledger.issued, values=NAN, worker="failing"))
+    assert campaign.state.phase == Phase.RUNNING
+    restored = campaign.new_state()
+    restored.restore(*campaign.state.export())
+    assert restored.fruitless.export() == campaign.state.fruitless.export()
+    campaign.apply(campaign.update(times + 1, worker="healthy"))
+    assert campaign.state.fruitless.failures == 0
+
+
 @pytest.mark.parametrize(("limit", "failures"), [(5, 5), (0, None), (None, 60)])
 def test_the_number_can_be_set(bench: Callable[..., Any], limit: int | None, failures: int | None) -> None:
     """A number of one's own, none at all, or by default twice the concurrency."""
