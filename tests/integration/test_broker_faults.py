@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 import redis
 
+from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.errors import SpecError
 from tests.chaos.proxy import Proxy
 from tests.integration.lab import Lab, until
+from tests.integration.stage import Stage
 
 FAULTS = {
     "out of memory": (
@@ -31,28 +34,44 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_campaign_waits_out_a_server_that_refuses_to_write(lab: Lab, fault: str) -> None:
-    """The coordinator says what is wrong, tries again, and ends with every update that was asked for."""
-    break_it, mend_it, sentence = FAULTS[fault]
-    coordinator = lab.run(lab.spec(stop={"updates": 50}, checkpoint={"keep_log": True}))
-    worker = lab.worker("steady", delay=0.05)
-    until(lambda: len(lab.history()) > 3)
+def test_a_campaign_waits_out_whatever_the_server_refuses(lab: Lab) -> None:
+    """One campaign through all of it, and then a stranger on the broker's port, a proxy's page in the place of replies:
+    coordinator and worker say what is wrong, try again, and every update that was asked for is merged."""
+    proxy = Proxy(("127.0.0.1", lab.server.port))
     client = redis.Redis.from_url(lab.url)
-    for command in break_it:
-        client.execute_command(*command)
-    coordinator.wait_for(sentence)
-    time.sleep(1.0)
-    merged = len(lab.history())
-    time.sleep(1.0)
-    assert len(lab.history()) <= merged + 1
-    for command in mend_it:
-        client.execute_command(*command)
-    assert coordinator.wait(60) == 0
-    summary = lab.summary()
-    assert summary["merged"] == 50
-    assert worker.process.poll() is None
-    assert lab.ask("replay", str(lab.folder / "run"))["equal"]
+    try:
+        lab.url = f"redis://127.0.0.1:{proxy.port}/0"
+        coordinator = lab.run(lab.spec(stop={"updates": 150}, checkpoint={"keep_log": True}))
+        worker = lab.worker("steady", delay=0.05)
+        for break_it, mend_it, sentence in FAULTS.values():
+            merged = len(lab.history())
+            until(lambda merged=merged: len(lab.history()) > merged + 3)
+            for command in break_it:
+                client.execute_command(*command)
+            coordinator.wait_for(sentence)
+            merged = len(lab.history())
+            with pytest.raises(AssertionError, match="not within"):
+                until(lambda merged=merged: len(lab.history()) > merged + 1, seconds=0.7)
+            for command in mend_it:
+                client.execute_command(*command)
+        merged = len(lab.history())
+        until(lambda: len(lab.history()) > merged + 3)
+        proxy.impersonate(3.0)
+        coordinator.wait_for("what answers at the broker's address does not speak as Redis does")
+        asked = subprocess.run(
+            [sys.executable, "-P", "-m", "coordinator", "status", "latest", "--broker", lab.url],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert asked.returncode == 2
+        assert "does not speak as Redis does" in asked.stderr
+        assert coordinator.wait(60) == 0
+        assert worker.process.poll() is None
+        assert lab.summary()["merged"] == 150
+        assert lab.ask("replay", str(lab.folder / "run"))["equal"]
+        for text in (coordinator.output, worker.output, asked.stderr):
+            assert "Traceback" not in text
+    finally:
+        proxy.close()
 
 
 @pytest.mark.parametrize(
@@ -63,42 +82,20 @@ def test_campaign_waits_out_a_server_that_refuses_to_write(lab: Lab, fault: str)
         ({"maxmemory": "3mb"}, "memory"),
     ],
 )
-def test_unfit_broker_is_refused_before_anything_is_launched(lab: Lab, settings: dict[str, str], words: str) -> None:
-    """A server that may drop keys, or is too small, is refused with the remedy, exit code 2, and nothing written."""
-    client = redis.Redis.from_url(lab.url)
-    for name, value in settings.items():
-        client.config_set(name, value)
-    program = lab.run(lab.spec())
-    assert program.wait() == 2
-    assert words in program.output
-    assert "Traceback" not in program.output
-    assert client.dbsize() == 0
-
-
-def test_campaign_waits_out_a_stranger_on_the_broker_s_port(lab: Lab) -> None:
-    """A proxy's page in the place of replies: coordinator and worker say so, and nothing is lost."""
-    proxy = Proxy(("127.0.0.1", lab.server.port))
+def test_unfit_broker_is_refused_before_anything_is_launched(
+    broker_server: EmbeddedServer, client: redis.Redis, tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    """A server that may drop keys, or is too small, is refused with the remedy, and nothing written."""
+    before = {name: client.config_get(name)[name] for name in settings}
     try:
-        lab.url = f"redis://127.0.0.1:{proxy.port}/0"
-        coordinator = lab.run(lab.spec(stop={"updates": 50}, checkpoint={"keep_log": True}))
-        worker = lab.worker("steady", delay=0.05)
-        until(lambda: len(lab.history()) > 3)
-        proxy.impersonate(3.0)
-        coordinator.wait_for("what answers at the broker's address does not speak as Redis does")
-        time.sleep(1.0)
-        asked = subprocess.run(
-            [sys.executable, "-P", "-m", "coordinator", "status", "latest", "--broker", lab.url],
-            capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
-        assert asked.returncode == 2
-        assert "does not speak as Redis does" in asked.stderr
-        assert coordinator.wait(60) == 0
-        assert worker.process.poll() is None
-        assert lab.summary()["merged"] == 50
-        for text in (coordinator.output, worker.output, asked.stderr):
-            assert "Traceback" not in text
+        for name, value in settings.items():
+            client.config_set(name, value)
+        with pytest.raises(SpecError, match=words):
+            Stage(broker_server.url, tmp_path / "run")
+        assert client.dbsize() == 0
     finally:
-        proxy.close()
+        for name, value in before.items():
+            client.config_set(name, value)
 
 
 def test_half_open_connection_of_a_worker_is_noticed(lab: Lab) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import redis
 from coordinator.campaign.identity import Identity
 from coordinator.launch.lives import choose_life, look_elsewhere
 from coordinator.report.replay import replay_run
+from coordinator.storage.history import read_history
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.errors import CampaignError
@@ -188,42 +188,42 @@ def damage_newest(folder: Path) -> None:
     newest.write_bytes(data)
 
 
-def merges(lab: Lab) -> dict[int, tuple[int, float]]:
+def merges(folder: Path) -> dict[int, tuple[int, float]]:
     """Task -> version and second of its merge."""
-    lines = [line for line in lab.history() if line["kind"] == "merge"]
+    lines = [line for line in read_history(folder / "history.jsonl") if line["kind"] == "merge"]
     rows = [(task, (line["version"], line["seconds"])) for line in lines for task in line["tasks"]]
     assert len(dict(rows)) == len(rows), "a task was merged twice"
     return dict(rows)
 
 
-def test_a_damaged_checkpoint_costs_nothing_while_the_log_is_there_and_is_told_where_it_is_not(lab: Lab) -> None:
-    """Twice killed with a damaged newest checkpoint: first the log has the rest, then the broker is empty as well."""
-    spec = lab.spec(stop={"updates": None}, checkpoint={"every_merges": 4, "every_seconds": 0.5})
-    first = lab.run(spec)
-    lab.worker("steady", delay=0.05)
-    until(lambda: len(merges(lab)) > 16)
-    first.send(signal.SIGKILL)
-    first.wait()
-    before = merges(lab)
-    damage_newest(lab.folder / "run")
-    second = lab.run(spec, "--resume", name="second")
-    until(lambda: len(merges(lab)) > len(before) + 8)
-    assert "a checkpoint is damaged; the one before and the log have all of it" in second.output
-    assert {task: merges(lab).get(task) for task in before} == before
-    second.send(signal.SIGKILL)
-    second.wait()
-    before = merges(lab)
-    damage_newest(lab.folder / "run")
-    redis.Redis.from_url(lab.url).flushall()
-    third = lab.run(spec, "--resume", name="third")
-    third.wait_for("and the log no longer goes back to the one before")
-    last = max(before)
-    until(lambda: max(merges(lab)) > last + 8)
-    assert lab.ask("stop", "trial")["state"] == "stopped"
-    assert third.wait() == 0
-    summary = lab.summary()
+def test_a_damaged_checkpoint_costs_nothing_while_the_log_is_there_and_is_told_where_it_is_not(
+    broker_server: EmbeddedServer, client: redis.Redis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twice ended with a damaged newest checkpoint: first the log has the rest, then the broker is empty as well."""
+    checkpoint = {"every_merges": 4, "every_seconds": 0.1}
+    device = Device(broker_server.url)
+    try:
+        stage = Stage(broker_server.url, tmp_path, checkpoint=checkpoint)
+        until(lambda: stage.merged > 16)
+        stage.interrupt()
+        before = merges(tmp_path)
+        damage_newest(tmp_path)
+        stage = Stage(broker_server.url, tmp_path, resume=True, checkpoint=checkpoint)
+        until(lambda: stage.merged > len(before) + 8)
+        assert "a checkpoint is damaged; the one before and the log have all of it" in capsys.readouterr().out
+        assert {task: merges(tmp_path).get(task) for task in before} == before
+        stage.interrupt()
+        last = max(merges(tmp_path))
+        damage_newest(tmp_path)
+        client.flushall()
+        stage = Stage(broker_server.url, tmp_path, resume=True, checkpoint=checkpoint)
+        assert "and the log no longer goes back to the one before" in capsys.readouterr().out
+        until(lambda: max(merges(tmp_path)) > last + 8)
+        summary = stage.stop()
+    finally:
+        device.close()
     assert_identity(summary)
-    assert summary["merged"] == len(merges(lab))
+    assert summary["merged"] == len(merges(tmp_path))
     assert not summary["rejected"]
 
 
@@ -236,12 +236,13 @@ def test_a_folder_in_use_is_refused_unless_to_stand_by(lab: Lab) -> None:
     assert occupant["broker"] == lab.url
     out = ["--out", str(lab.folder / "run")]
     other = lab.url[:-1] + "7"
-    for name, more in {
+    launches = {
         "again": ["--broker", lab.url],
         "moved": ["--broker", other, "--resume"],
         "own": ["--resume"],
-    }.items():
-        program = lab.program("coordinator", "run", str(spec), *out, *more, name=name)
+    }
+    programs = [lab.program("coordinator", "run", str(spec), *out, *more, name=name) for name, more in launches.items()]
+    for program in programs:
         assert program.wait() == 2
         assert f"run is in use by process {first.process.pid} on " in program.output
         assert "Traceback" not in program.output
