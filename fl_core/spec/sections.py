@@ -307,6 +307,8 @@ class EvaluationSection(Section):
     def _args_have_a_show(self) -> Self:
         if self.show_args and self.show is None:
             raise ValueError("show_args without show; name what is shown, such as show = 'fl_core.shows:sample'")
+        if self.data_args and self.data is None:
+            raise ValueError("data_args without data; name the factory of the held-out data that takes them")
         return self
 
 
@@ -392,6 +394,11 @@ class CampaignSpec(Section):
             )
         if (self.stop.accuracy is not None or self.stop.loss is not None) and self.evaluation.data is None:
             raise ValueError("stop.accuracy and stop.loss need evaluation.data; name held-out data or remove them")
+        if self.training.schedule == "plateau" and self.evaluation.data is None:
+            raise ValueError(
+                "training.schedule = 'plateau' counts evaluations, and there are none; name evaluation.data, or choose "
+                "another schedule"
+            )
         return self
 
     def digest(self) -> str:

@@ -76,7 +76,9 @@ def test_the_waiting_begins_with_the_first_of_the_buffer(bench: Callable[..., An
 
 def test_plateaus_are_counted(bench: Callable[..., Any]) -> None:
     """Three evaluations in a row without a new best loss are one; a new best begins the count anew; NaN is no best."""
-    campaign = bench(training={"schedule": "plateau", "schedule_period": 3}).open(1)
+    campaign = bench(
+        training={"schedule": "plateau", "schedule_period": 3}, evaluation={"data": "fl_core.data:digits"}
+    ).open(1)
     counts = []
     for loss in (1.0, 1.0, 1.1, 0.9, 0.95, 0.95, float("nan"), 0.9, 0.91, 0.92):
         _evaluate(campaign, loss)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.launch.fleet import Fleet, FleetWorker, allowed_by, load_fleet
+from coordinator.launch.fleet import Fleet, FleetWorker, allowed_by, load_fleet, verify_queues
 from fl_core.errors import SpecError
 from fl_core.spec import CampaignSpec
 
@@ -192,3 +192,14 @@ def test_a_trial_s_workers_allow_what_its_spec_names() -> None:
     }
     wanted = [f"mine:{name}" for name in ("Codec", "Method", "loss", "net", "part", "public")]
     assert allowed_by(CampaignSpec.model_validate(sections)) == ["fl_core.models:lora", *wanted]
+
+
+def test_a_fleet_that_serves_no_queue_is_refused() -> None:
+    """Unless others may come to the broker; it would wait for ever."""
+    workers = [FleetWorker(data="json:loads", name="one"), FleetWorker(data="json:loads", name="two", queue=("gpu",))]
+    verify_queues(workers, ("gpu",), alone=True)
+    verify_queues(workers, ("phone",), alone=False)
+    with pytest.raises(SpecError) as refused:
+        verify_queues(workers, ("phone", "watch"), alone=True)
+    assert "dispatch.queues = ['phone', 'watch'] is served by no worker" in str(refused.value)
+    assert "whose queues are default, gpu" in str(refused.value)

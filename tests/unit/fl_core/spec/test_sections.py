@@ -287,3 +287,15 @@ def test_a_spec_does_not_change() -> None:
         spec.stop = spec.stop
     with pytest.raises(ValidationError, match="frozen"):
         spec.training.batch_size = 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[evaluation]\ndata_args = { split = 'test' }\n", "data_args without data"),
+        ("[training]\nschedule = 'plateau'\n", "'plateau' counts evaluations, and there are none"),
+    ],
+)
+def test_what_needs_held_out_data_is_refused_without(tmp_path: Path, text: str, words: str) -> None:
+    """It would be silently without effect."""
+    assert words in _complaint(tmp_path, LEAST + text)
