@@ -47,9 +47,10 @@ chaos: install
 examples: install
 	$(BIN)/python -m pytest tests/examples/each_example.py -n 1
 
-# Hostile bytes against the decoder and admission: FUZZ_SECONDS, FUZZ_SEED.
+# Hostile bytes against admission, then against the readers of keys and queues: FUZZ_SECONDS for each, FUZZ_SEED.
 fuzz: install
 	$(BIN)/python -m tests.fuzz.fuzz_admission
+	$(BIN)/python -m tests.fuzz.fuzz_readers
 
 # Figures against the hardware's limit, with medians of three runs; about half an hour on a quiet machine.
 bench: install

@@ -318,3 +318,11 @@ def test_a_coordinator_lives_on_and_takes_its_keys_back(url: str, tmp_path: Path
     Registry(client).request(begun[0], "stop")
     thread.join(30)
     assert ended == ["stopped"]
+
+
+def test_no_bytes_break_a_reader() -> None:
+    """A second of the fuzzer: each reader gives plain values or refuses, and has seen some that it takes."""
+    from tests.fuzz.fuzz_readers import fuzz
+
+    given = fuzz(1.0, seed=1)
+    assert all(given.values()), given
