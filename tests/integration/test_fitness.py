@@ -322,14 +322,23 @@ def test_what_a_second_server_forbids_is_a_warning(
 
 
 def test_the_command_looks_at_both(
-    shared: EmbeddedServer, second: EmbeddedServer, client: redis.Redis, blobs: redis.Redis
+    shared: EmbeddedServer,
+    second: EmbeddedServer,
+    client: redis.Redis,
+    blobs: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`fedtide check --blobs` lists both servers, and ends with code 1 when the second one is not there."""
+    """`fedtide check SPEC --blobs` lists what it tried of the spec, then both servers.
+
+    It ends with code 1 when the second one is not there.
+    """
+    monkeypatch.setattr("fl_core.program.outside.threading.active_count", lambda: 1)  # the test program has threads
     spec = Path(__file__).parents[2] / "examples" / "digits" / "campaign.toml"
     arguments = ["check", str(spec), "--broker", shared.url, "--json", "--blobs"]
     good = CliRunner().invoke(fedtide, [*arguments, f":{second.port}"])
     assert good.exit_code == 0, good.output
-    assert [finding["name"] for finding in json.loads(good.stdout)] == [*NAMES, *BLOBS_NAMES]
+    tried = ["model", "codec", "strategy", "evaluation.data", "evaluation", "training"]
+    assert [finding["name"] for finding in json.loads(good.stdout)] == [*tried, *NAMES, *BLOBS_NAMES]
     bad = CliRunner().invoke(fedtide, [*arguments[:-1]], env={"FEDTIDE_BLOBS": "127.0.0.1:1"})
     assert bad.exit_code == 1
     last = json.loads(bad.stdout)[-1]
