@@ -278,9 +278,10 @@ class CampaignState:
             # Otherwise what waits is merged at the end. An interrupted campaign keeps its buffer for later, but half a
             # cohort has no later: its other tasks are cancelled.
             merge = self.strategy.flush(arrived / (arrived + len(cancelled)))
-            if merge is None:
-                raise InvariantError("a strategy with a filled buffer merged nothing")
-            self._record_merge(merge, entry, effects)
+            if merge is not None:
+                self._record_merge(merge, entry, effects)
+            else:  # too few to be trusted (strategy ``robust``)
+                self.ledger.cancel_buffered()
         self.fruitless.look_at(self.strategy, self._layout)
         self.phase = phase
         self.stop_reason = reason
@@ -477,9 +478,11 @@ class CampaignState:
         """What waits has waited long enough (``aggregation.max_wait_seconds``), unless a merge came first."""
         if self.strategy.version != version or self.strategy.barrier or not self.accepts:
             return
-        if (merge := self.strategy.flush()) is not None:
-            self._record_merge(merge, entry, effects)
-            self._check_limits(entry, effects)
+        if (merge := self.strategy.flush()) is None:
+            self.buffered_since_ms = self.moment(entry)  # it has to wait on: due again after as long
+            return
+        self._record_merge(merge, entry, effects)
+        self._check_limits(entry, effects)
 
     def _change_phase(self, to: Phase, origin: tuple[Phase, ...], entry: LogEntry, effects: Effects) -> None:
         if self.phase not in origin:

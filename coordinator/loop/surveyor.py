@@ -26,6 +26,7 @@ from fl_core.wire.log_entry import order
 # After the broker was away, workers need so long to come back to it.
 RETURN_SECONDS = 4.0
 MAX_NAMED_LOST = 20
+WORD_SECONDS = 60.0
 
 log = structlog.get_logger()
 
@@ -63,6 +64,7 @@ class Surveyor:
         self._stalls = stalls
         self._evictions = evictions
         self._judge_after = 0.0
+        self._next_word = 0.0
         self._log = log.bind(campaign=identity.campaign)
 
     def wait_for_beats(self, at_least_seconds: float = 0.0) -> None:
@@ -95,11 +97,21 @@ class Surveyor:
             caught_up=self._stalls.take_caught_up(),
         )
         self._board.claimed = survey.claimed
+        self._tell_what_waits()
         self._reissue(survey.lost)
         if survey.silent and self._state.phase == Phase.RUNNING:
             self._log.info("ringing again", tasks=len(survey.silent))
             self._stalls.look_at_rung(survey.silent, self._state)
             self._transaction.ring(survey.silent)
+
+    def _tell_what_waits(self) -> None:
+        """A full buffer that still lacks something is told once a minute."""
+        lacks = str(getattr(self._state.strategy, "waits_for", ""))
+        if not lacks or time.monotonic() < self._next_word:
+            return
+        self._next_word = time.monotonic() + WORD_SECONDS
+        since = self._state.seconds(self._clock.now_ms()) - self._state.seconds(self._state.buffered_since_ms)
+        self._log.warning(f"nothing is merged before there are {lacks}", since_seconds=round(since))
 
     def _correct_time(self) -> None:
         """Have the log's time follow, where a jump of the server's clock has taken it away from the campaign's."""

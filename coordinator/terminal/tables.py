@@ -115,6 +115,10 @@ def print_status(row: Row) -> None:
         from rich.text import Text
 
         table.add_row("nothing comes of it", Text(str(fruitless["sentence"])))
+    if lacks := row.get("waits_for"):
+        from rich.text import Text
+
+        table.add_row("nothing is merged before there are", Text(str(lacks)))
     table.add_row("bytes", f"{amount(row['bytes_up'])} up, {amount(row['bytes_down'])} down")
     table.add_row("checkpoint", f"{row.get('checkpoint_age_seconds', '–')} s old")
     console().print(table)

@@ -8,13 +8,12 @@ staleness, m stays within what devices have measured, and a variance never falls
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fl_core.aggregation.robust_rules import median
 from fl_core.codecs.model_payload import ModelState, write_state
 from fl_core.errors import CampaignError
 from fl_core.vectors import FloatArray
@@ -32,7 +31,7 @@ class Statistics:
 
     W begins at 0 where the model's statistics are those of a new layer, so that the first merge replaces what nobody
     has measured (as Adam's correction of the bias does), and at 1 where they are not, as in a model that was trained
-    before. With ``robust`` v is the median, element by element.
+    before.
 
     For the role ``latest`` a merge takes each tensor from the update with the smallest staleness among those that bring
     it, of equals from the last.
@@ -41,43 +40,41 @@ class Statistics:
         layout: the model's.
         values: float32 ``(num_elements,)``, the model's parameters; their state is changed in place.
         rate: a, in (0, 1].
-        robust: v is the median.
 
     >>> from fl_core.vectors.layout import TensorSpec
     >>> layout = Layout((TensorSpec("w", (1,)), TensorSpec("running_mean", (1,), role="mean")))
     >>> x = np.array([5.0, 0.0], np.float32)
     >>> statistics = Statistics(layout, x, rate=0.5)
     >>> for value in (4.0, 10.0):
-    ...     statistics.add(ModelState(np.array([value], np.float32), {}), weight=1.0, staleness=0)
+    ...     statistics.add(ModelState(np.array([value], np.float32), {}), worker="a", weight=1.0, staleness=0)
     ...     statistics.merge()
     ...     print(x.tolist())
     [5.0, 4.0]
     [5.0, 8.0]
     """
 
-    def __init__(self, layout: Layout, values: FloatArray, *, rate: float, robust: bool = False) -> None:
+    def __init__(self, layout: Layout, values: FloatArray, *, rate: float) -> None:
         self._layout = layout
         self._values = values
         self._rate = rate
-        self._robust = robust
-        self._measured = 0.0 if _is_new(layout, values) else 1.0
+        self._measured = measured_before(layout, values)
         self._rows: list[FloatArray] = []
         self._weights: list[float] = []
         self._latest: dict[int, tuple[int, FloatArray]] = {}
 
-    def add(self, state: ModelState, *, weight: float, staleness: int) -> None:
+    def add(self, state: ModelState, *, worker: str, weight: float, staleness: int) -> None:
         """Take one update's state in.
 
         Args:
             state: checked by ``unfit``; it is kept.
+            worker: whose it is; it makes no difference here.
             weight: s(τ), in (0, 1].
             staleness: τ.
         """
-        means = state.means
-        if self._robust or not self._rows:
-            self._rows.append(means * np.float32(1.0 if self._robust else weight))
+        if self._rows:
+            self._rows[0] += state.means * np.float32(weight)
         else:
-            self._rows[0] += means * np.float32(weight)
+            self._rows.append(state.means * np.float32(weight))
         self._weights.append(weight)
         for place, values in state.latest.items():
             if place not in self._latest or staleness <= self._latest[place][0]:
@@ -87,11 +84,8 @@ class Statistics:
         """Move the model's state towards what was taken in, and forget that."""
         mean = self._values[self._layout.means]
         if self._weights and mean.size:
-            rows, total = self._rows, np.float32(sum(self._weights))
-            value = median(np.stack(rows)) if self._robust else rows[0] / total
-            step = 1.0 - float(np.prod([1.0 - self._rate * weight for weight in self._weights]))
-            self._measured = (1.0 - step) * self._measured + step
-            mean += np.float32(step / self._measured) * (value - mean)
+            value = self._rows[0] / np.float32(sum(self._weights))
+            self._measured = move_towards(mean, value, self._measured, self._rate, self._weights)
         latest = {place: values for place, (_, values) in self._latest.items()}
         write_state(self._layout, ModelState(mean, latest), self._values)
         self.clear()
@@ -151,9 +145,27 @@ def unfit(layout: Layout, state: ModelState, present: FloatArray) -> str | None:
     return None
 
 
-def _is_new(layout: Layout, values: FloatArray) -> bool:
-    """Whether no statistic has been measured: means are 0 and variances 1, as in a new layer."""
+def move_towards(mean: FloatArray, value: FloatArray, measured: float, rate: float, weights: Sequence[float]) -> float:
+    """Move the model's means, in place, towards the devices'.
+
+    Args:
+        mean, value: m and v, float32 of one shape.
+        measured: W.
+        rate: a.
+        weights: s_i.
+
+    Returns:
+        The next W.
+    """
+    step = 1.0 - float(np.prod([1.0 - rate * weight for weight in weights]))
+    measured = (1.0 - step) * measured + step
+    mean += np.float32(step / measured) * (value - mean)
+    return measured
+
+
+def measured_before(layout: Layout, values: FloatArray) -> float:
+    """W at the beginning: 0 where nothing was measured (means are 0 and variances 1, as in a new layer), else 1."""
     expected = np.zeros(layout.num_elements, np.float32)
     for where in layout.variances:
         expected[where] = 1.0
-    return bool((values[layout.means] == expected[layout.means]).all())
+    return 0.0 if (values[layout.means] == expected[layout.means]).all() else 1.0

@@ -173,9 +173,11 @@ def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> S
     if whole:
         return strategy
     from fl_core.aggregation.statistics import Statistics
+    from fl_core.aggregation.voted_statistics import VotedStatistics
     from fl_core.aggregation.whole_model import WholeModel
 
-    statistics = Statistics(layout, values, rate=spec.aggregation.statistics_rate, robust=name == "robust")
+    kind = VotedStatistics if name == "robust" else Statistics
+    statistics = kind(layout, values, rate=spec.aggregation.statistics_rate)
     return WholeModel(strategy, layout, values, statistics, staleness_weight(spec.aggregation))
 
 

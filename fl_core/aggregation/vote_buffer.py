@@ -6,6 +6,7 @@ updates into one buffer: its row is their mean, so that it has one vote among th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ class VoteBuffer:
     def __init__(self, max_votes: int, num_elements: int) -> None:
         self._rows: FloatArray = np.empty((max_votes, num_elements), np.float32)
         self._updates: dict[str, int] = {}  # how many of each worker; its place is its row
+        self._weight_sums: list[float] = []  # by row
         self.staleness: list[int] = []
         self.weights: list[float] = []
 
@@ -55,11 +57,14 @@ class VoteBuffer:
             InvariantError: the delta has another size, or there is no row left.
         """
         if worker in self._updates:
-            add_scaled(self._rows[list(self._updates).index(worker)], delta.vector, 1.0)
+            place = list(self._updates).index(worker)
+            add_scaled(self._rows[place], delta.vector, 1.0)
+            self._weight_sums[place] += weight
         elif self.num_votes == len(self._rows):
             raise InvariantError(f"A vote of {worker!r} came into a full buffer.")
         else:
             scale_into(self._rows[self.num_votes], delta.vector, 1.0)
+            self._weight_sums.append(weight)
         self._updates[worker] = self._updates.get(worker, 0) + 1
         self.staleness.append(staleness)
         self.weights.append(weight)
@@ -70,9 +75,15 @@ class VoteBuffer:
             divide(row, num_updates)
         return self._rows[: self.num_votes]
 
+    def vote_weight(self) -> float:
+        """The mean over the votes of their s(τ); a vote's is the mean over its updates."""
+        counts = self._updates.values()
+        return math.fsum(total / count for total, count in zip(self._weight_sums, counts, strict=True)) / len(counts)
+
     def clear(self) -> None:
         """Empty it; the memory stays."""
         self._updates = {}
+        self._weight_sums = []
         self.staleness = []
         self.weights = []
 
@@ -84,6 +95,7 @@ class VoteBuffer:
             "num_updates": list(self._updates.values()),
             "staleness": list(self.staleness),
             "weights": list(self.weights),
+            "weight_sums": list(self._weight_sums),
         }
         return tensors, meta
 
@@ -96,5 +108,9 @@ class VoteBuffer:
         self._updates = dict(zip(meta["workers"], (int(number) for number in meta["num_updates"]), strict=True))
         self.staleness = [int(value) for value in meta["staleness"]]
         self.weights = [float(value) for value in meta["weights"]]
+        # A checkpoint of an earlier version does not say whose weights they are: their mean stands for each.
+        mean = math.fsum(self.weights) / len(self.weights) if self.weights else 0.0
+        sums = meta.get("weight_sums") or [mean * count for count in self._updates.values()]
+        self._weight_sums = [float(value) for value in sums]
         if self._updates:
             restore_vector(self._rows[: self.num_votes], tensors, "rows")

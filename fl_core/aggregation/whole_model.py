@@ -12,6 +12,7 @@ from fl_core.aggregation.buffered import restore_vector, with_prefix
 from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.statistics import Statistics
 from fl_core.aggregation.strategy import Merge, Strategy, Tensors
+from fl_core.aggregation.voted_statistics import VotedStatistics
 from fl_core.errors import CampaignError
 from fl_core.vectors import Parameters, Sends
 from fl_core.vectors.layout import Layout
@@ -39,7 +40,7 @@ class WholeModel:
         inner: Strategy,
         layout: Layout,
         values: npt.NDArray[np.float32],
-        statistics: Statistics,
+        statistics: Statistics | VotedStatistics,
         weight: Callable[[int], float],
     ) -> None:
         self.inner = inner
@@ -70,6 +71,11 @@ class WholeModel:
         """As the inner strategy's."""
         return self.inner.buffer_count
 
+    @property
+    def waits_for(self) -> str:
+        """As the inner strategy's: what a full buffer still lacks."""
+        return str(getattr(self.inner, "waits_for", ""))
+
     def update_elements(self, part: int) -> int | None:
         """How many elements of the weights an update of that part has; None for an unknown part."""
         own: Callable[[int], int | None] | None = getattr(self.inner, "update_elements", None)
@@ -81,7 +87,10 @@ class WholeModel:
         """Take one update in: its weights, and its state where it has one."""
         if contribution.state is not None:
             self._statistics.add(
-                contribution.state, weight=self._weight(contribution.staleness), staleness=contribution.staleness
+                contribution.state,
+                worker=contribution.worker,
+                weight=self._weight(contribution.staleness),
+                staleness=contribution.staleness,
             )
         return self._after(self.inner.offer(contribution))
 

@@ -335,6 +335,7 @@ class Campaign {
     }
     const refused = sum(Object.values(now.rejected)), ended = now.merged + refused;
     if (ended > 20 && refused > 0.1 * ended) findings.push([`${percent(refused / ended, 0)} of the updates are refused`, "warn"]);
+    if (now.waits_for && !over) findings.push([`nothing is merged before there are ${now.waits_for}`, "warn"]);
     if (now.fruitless?.sentence) findings.push([`nothing comes of it: ${now.fruitless.sentence}`, over ? "bad" : "warn"]);
     if (hole) findings.push([`the ledger does not add up: ${hole} tasks are missing`, "bad"]);
     if (!findings.length) findings.push([over ? `It is over: ${now.state}${now.stop_reason ? ` (${now.stop_reason})` : ""}.` : now.state === "paused" ? "Paused: no new tasks; late updates are still merged." : "Healthy: led, merging, the ledger adds up.", "good"]);

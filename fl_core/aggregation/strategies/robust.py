@@ -5,7 +5,6 @@ The rules and their papers are in ``robust_rules.py``.
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import Field
@@ -23,7 +22,10 @@ from fl_core.vectors.arithmetic import scale_into
 from fl_core.vectors.layout import Layout
 
 _PATIENCE = 4
-"""A buffer is also full with this many times K updates, where there are fewer than K workers."""
+"""With this many times K updates a buffer is also full where fewer than K workers have voted, if they are enough."""
+
+# Rules that look at each element by itself, or at the coordinate-wise median.
+_BY_COORDINATE = ("median", "trimmed_mean", "cosine")
 
 
 class RobustArgs(Section):
@@ -41,16 +43,18 @@ class Robust(BufferedStrategy):
 
     The rule sees the deltas as they are, since it judges an update by how it compares with the others, and one that was
     shortened for its staleness would look like an outlier among fresh ones. Staleness shortens the step instead: s̄ is
-    the mean of s(τ_i) over the buffer. Several updates of one worker are averaged into its one vote (see
-    ``vote_buffer.py``); where fewer than K workers are about, 4 K updates fill the buffer as well.
+    the mean over the votes of s(τ). Several updates of one worker are averaged into its one vote (see
+    ``vote_buffer.py``), so that nobody gains by being fast.
 
-    With v of K votes, then or in a flush, the step is shortened by v / K; and where v is too small for the rule, the
-    coordinate-wise median decides.
+    Nothing is merged without the votes of 2 f + 1 workers (2 f + 3 for Krum), f = ``num_byzantine``: with fewer, f
+    hostile ones may be the majority. With that many, 4 K updates fill the buffer as well where fewer than K workers are
+    about, and a flush merges; the step is then shortened by v / K for v votes.
 
     Memory is that of K + 1 models. Example weights are not used: a device may claim any number.
 
     Raises:
-        SpecError: ``aggregation.buffer_size`` is too small for the rule.
+        SpecError: ``aggregation.buffer_size`` is too small for the rule, or the codec leaves elements out and the rule
+            goes by coordinates.
     """
 
     name = "robust"
@@ -60,7 +64,13 @@ class Robust(BufferedStrategy):
         self._args = read_args(spec, RobustArgs)
         verify_unread(spec, "aggregation.example_weighting")
         size, args = spec.aggregation.buffer_size, self._args
-        if size < (needed := votes_needed(args)):
+        self._quorum = votes_needed(args)
+        if spec.codec.name == "topk" and args.rule in _BY_COORDINATE:
+            raise SpecError(
+                f"codec.name = 'topk' leaves most elements out, and rule = {args.rule!r} would take their zeros for "
+                "votes; use int8, or a rule that judges whole updates (krum, multi_krum, norm_clip)."
+            )
+        if size < (needed := self._quorum):
             raise SpecError(
                 f"aggregation.buffer_size = {size} is too small for rule = {args.rule!r} with num_byzantine = "
                 f"{args.num_byzantine}, which needs {needed}; raise it, or lower aggregation.args.num_byzantine."
@@ -91,10 +101,25 @@ class Robust(BufferedStrategy):
             return self.flush()
         return None
 
+    def flush(self, share: float = 1.0) -> Merge | None:
+        """Merge what waits; None, and it goes on waiting, where fewer workers have voted than the rule needs."""
+        return super().flush(share) if self._buffer.num_votes >= self._quorum else None
+
+    @property
+    def waits_for(self) -> str:
+        """What a full buffer still lacks; empty where it lacks nothing."""
+        buffer = self._buffer
+        if buffer.num_votes >= self._quorum or buffer.count < self._buffer_size:
+            return ""
+        return (
+            f"updates of {self._quorum} different workers, which rule = {self._args.rule!r} needs against "
+            f"num_byzantine = {self._args.num_byzantine}; {buffer.num_votes} have sent any"
+        )
+
     def _mean(self, share: float) -> Delta:
         buffer = self._buffer
         result = decide(buffer.votes(), self._args)
-        staleness_weight = math.fsum(buffer.weights) / buffer.count
+        staleness_weight = buffer.vote_weight()
         scale_into(result, result, staleness_weight * buffer.num_votes / self._buffer_size)
         return Delta(result)
 
@@ -102,18 +127,14 @@ class Robust(BufferedStrategy):
 def votes_needed(args: RobustArgs) -> int:
     """The least number of votes for which the rule holds against ``num_byzantine`` hostile ones."""
     match args.rule:
-        case "trimmed_mean":
-            return 2 * args.num_byzantine + 1
         case "krum" | "multi_krum":
             return 2 * args.num_byzantine + 3
         case _:
-            return 1
+            return 2 * args.num_byzantine + 1
 
 
 def decide(votes: FloatArray, args: RobustArgs) -> FloatArray:
-    """The rule's delta for these votes; the median's where they are too few for the rule."""
-    if len(votes) < votes_needed(args):
-        return robust_rules.median(votes)
+    """The rule's delta for these votes, at least ``votes_needed`` of them."""
     match args.rule:
         case "median":
             return robust_rules.median(votes)

@@ -30,7 +30,7 @@ _COUNTS = (
 )  # fmt: skip
 _NUMBERS = ("wall_seconds", "updates_per_second", "recent_updates_per_second", "checkpoint_age_seconds")
 _SCORES = ("final_accuracy", "best_accuracy", "final_loss", "best_loss")
-_TEXTS = ("name", "stop_reason", "strategy")
+_TEXTS = ("name", "stop_reason", "strategy", "waits_for")
 
 
 def read_status(packed: bytes | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_core.aggregation import Contribution, Merge, Strategy, build_strategy
-from fl_core.errors import InvariantError
+from fl_core.errors import InvariantError, SpecError
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, Parameters
 from fl_core.vectors.layout import Layout, TensorSpec
@@ -18,7 +18,9 @@ LAYOUT = Layout((TensorSpec("w", (SIZE,)),))
 
 
 def build(buffer_size: int, strategy: str = "robust", staleness: str = "polynomial", **args: Any) -> Strategy:
-    """A strategy that starts from zeros."""
+    """A strategy that starts from zeros; robust against as many hostile workers as its buffer allows."""
+    if strategy == "robust" and "krum" not in args["rule"]:
+        args.setdefault("num_byzantine", (buffer_size - 1) // 2)
     aggregation = {"strategy": strategy, "buffer_size": buffer_size, "staleness": staleness, "args": args}
     spec = parse_spec({"model": {"factory": "m:f"}, "aggregation": aggregation})
     return build_strategy(spec, LAYOUT, Parameters(np.zeros(SIZE, np.float32)))
@@ -79,21 +81,77 @@ def test_a_vote_is_the_mean_of_its_updates() -> None:
     assert strategy.parameters.values.tolist() == [4.0] * SIZE
 
 
-def test_fewer_workers_than_votes_do_not_stop_the_campaign() -> None:
-    """After 4 K updates the buffer is full all the same; the step is the part that the votes are of K."""
-    strategy = build(4, staleness="constant", rule="median")
+def test_fewer_workers_than_votes_are_enough_if_the_rule_says_so() -> None:
+    """After 4 K updates of 2 f + 1 workers the buffer is full all the same; the step is the part that they are of K."""
+    strategy = build(4, staleness="constant", rule="median", num_byzantine=0)
     merges = [strategy.offer(update(1.0, f"w{number % 2}")) for number in range(16)]
     assert [merge is not None for merge in merges] == [False] * 15 + [True]
     assert strategy.parameters.values.tolist() == [0.5] * SIZE
 
 
-def test_a_flush_with_too_few_votes_takes_their_median() -> None:
-    """Krum against two needs seven; of three votes the median decides, at three sevenths of a step."""
-    strategy = build(7, staleness="constant", rule="krum", num_byzantine=2)
-    for value, worker in ((1.0, "a"), (7.0, "b"), (900.0, "c")):
-        strategy.offer(update(value, worker))
-    assert strategy.flush() is not None
-    np.testing.assert_allclose(strategy.parameters.values, 3.0, rtol=1e-6)
+RULES = st.sampled_from(["median", "trimmed_mean", "krum", "multi_krum", "norm_clip", "cosine"])
+
+
+@given(
+    rule=RULES,
+    num_byzantine=st.integers(1, 2),
+    sent=st.lists(st.tuples(st.integers(0, 9), st.floats(1, 2, width=32)), max_size=80),
+    hostile=st.floats(-(2.0**90), 2.0**90, width=32),
+)
+def test_nothing_is_merged_without_the_votes_that_the_rule_needs(
+    rule: str, num_byzantine: int, sent: list[tuple[int, float]], hostile: float
+) -> None:
+    """However fast the f hostile workers are, by a full buffer or a flush: each merge has 2 f + 1 voters or more, and
+    with a rule by coordinates or by distances the model stays among what honest workers have sent."""
+    size = 2 * num_byzantine + 3
+    strategy = build(size, staleness="constant", rule=rule, num_byzantine=num_byzantine)
+    waiting: set[int] = set()
+    before = strategy.parameters.values.copy()
+    for worker, value in sent:
+        waiting.add(worker)
+        merge = strategy.offer(update(hostile if worker < num_byzantine else value, f"w{worker}"))
+        if merge is None and len(waiting) % 3 == 0:
+            merge = strategy.flush()
+        if merge is None:
+            np.testing.assert_array_equal(strategy.parameters.values, before)
+            continue
+        voters, waiting = len(waiting), set()
+        assert voters >= 2 * num_byzantine + 1
+        if rule in ("median", "trimmed_mean", "krum"):
+            step = (strategy.parameters.values - before) * (size / min(voters, size))
+            assert (step >= 1 - 1e-4).all()
+            assert (step <= 2 + 1e-4).all()
+        before = strategy.parameters.values.copy()
+
+
+def test_what_a_full_buffer_lacks_is_told() -> None:
+    """Two workers that are fast do not stand for five; the coordinator says so."""
+    strategy: Any = build(5, rule="median")
+    for number in range(50):
+        assert strategy.offer(update(1.0, f"w{number % 2}")) is None
+    assert strategy.flush() is None
+    assert strategy.waits_for.startswith("updates of 5 different workers")
+    assert strategy.waits_for.endswith("2 have sent any")
+    assert strategy.buffer_count == 50
+
+
+def test_staleness_counts_once_for_each_vote() -> None:
+    """A worker that floods the buffer with stale updates does not shorten the step by more than its one vote."""
+    strategy = build(3, rule="median")
+    for _ in range(9):
+        strategy.offer(update(1.0, "flood", staleness=3))
+    for worker in ("a", "b"):
+        strategy.offer(update(1.0, worker))
+    np.testing.assert_allclose(strategy.parameters.values, (0.5 + 1 + 1) / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed_mean", "cosine"])
+def test_rules_by_coordinate_refuse_a_codec_that_leaves_coordinates_out(rule: str) -> None:
+    """With topk nearly every coordinate's votes are zeros."""
+    aggregation = {"strategy": "robust", "args": {"rule": rule}}
+    spec = parse_spec({"model": {"factory": "m:f"}, "aggregation": aggregation, "codec": {"name": "topk"}})
+    with pytest.raises(SpecError, match="would take their zeros for votes"):
+        build_strategy(spec, LAYOUT, Parameters(np.zeros(SIZE, np.float32)))
 
 
 def test_parameters_are_refused() -> None:
