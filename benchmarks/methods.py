@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from collusion import Collusion
 from simulation import Device, Result, simulate
 from torch.utils.data import Subset, TensorDataset
 
@@ -37,6 +38,7 @@ Spec = dict[str, dict[str, Any]]
 
 MLP = {"factory": "fl_core.models:mlp", "args": {"inputs": 64, "hidden": [64], "classes": 10}}
 NUM_DEVICES = 10
+HOSTILE_SPEED = 16
 
 
 @dataclass(frozen=True)
@@ -447,7 +449,7 @@ def guard_table() -> Table:
 
 
 def byzantine_table() -> Table:
-    attacks = ("none", "sign_flip", "scale", "label_flip")
+    attacks = ("none", "sign_flip", "scale", "label_flip", "fast sign_flip", "alie", "inner_product")
 
     def row(strategy: str, **args: Any) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
@@ -458,8 +460,15 @@ def byzantine_table() -> Table:
                     if attack == "label_flip":
                         x, y = device.dataset.tensors  # type: ignore[attr-defined]
                         device.dataset = TensorDataset(x, 9 - y)
-                    elif attack != "none":
+                    elif attack in ("sign_flip", "scale"):
                         device.attack = attack  # type: ignore[assignment]
+                    elif attack == "fast sign_flip":
+                        device.attack, device.overhead_seconds = "sign_flip", device.overhead_seconds / HOSTILE_SPEED
+                    device.hostile = attack != "none"
+                if attack in ("alie", "inner_product"):
+                    plot = Collusion(attack)  # type: ignore[arg-type]
+                    for device in devices:
+                        device.collusion = plot
                 made = spec(
                     seed, aggregation={"strategy": strategy, "buffer_size": 7, "args": args}, guard={"enabled": False},
                     server_optimizer={"learning_rate": 1.0}, training={"local_epochs": 2},
@@ -471,17 +480,18 @@ def byzantine_table() -> Table:
         return figures
 
     rules = {
-        "coordinate-wise median": {"rule": "median"},
+        "coordinate-wise median": {"rule": "median", "num_byzantine": 2},
         "trimmed mean": {"rule": "trimmed_mean", "num_byzantine": 2},
         "Krum": {"rule": "krum", "num_byzantine": 2},
         "multi-Krum": {"rule": "multi_krum", "num_byzantine": 2},
-        "norm clipping": {"rule": "norm_clip"},
-        "cosine filter": {"rule": "cosine"},
+        "norm clipping": {"rule": "norm_clip", "num_byzantine": 2},
+        "cosine filter": {"rule": "cosine", "num_byzantine": 2},
     }
     return Table(
         "Hostile devices",
         "2 of 10 devices are hostile (which ones changes with the seed); K = 7, 2 epochs, Dirichlet 1.0, 1500 updates; "
-        "accuracy under each attack.",
+        f"accuracy under each attack. Fast devices work {HOSTILE_SPEED} times as fast; alie and inner_product know all honest "
+        "updates.",
         {"FedBuff": row("fedbuff"), **{name: row("robust", **args) for name, args in rules.items()}},
     )
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from collusion import Collusion
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -45,13 +46,19 @@ VECTORS: dict[str, Any] = {"delta": Delta, "parameters": Parameters, "soft_label
 
 @dataclass
 class Device:
-    """One simulated device: a task takes ``overhead_seconds`` and ``seconds_per_example`` for each example seen."""
+    """One simulated device: a task takes ``overhead_seconds`` and ``seconds_per_example`` for each example seen.
+
+    With a ``collusion`` that it shares with others, a hostile one sends what that forges and an honest one is listened
+    to.
+    """
 
     name: str
     dataset: Dataset[Any]
     seconds_per_example: float = 0.0
     overhead_seconds: float = 0.1
     attack: Literal["", "sign_flip", "scale"] = ""
+    collusion: Collusion | None = None
+    hostile: bool = False
     own_model: Callable[[], nn.Module] | None = None
     held: int = -1
     memory: dict[str, FloatArray] = field(default_factory=dict)
@@ -156,6 +163,10 @@ class _Campaign:
             sends = cast(Sends, self.strategy.sends)
             weights = base.values[self.layout.trainable]
             outcome = replace(outcome, values=corrupt(outcome.values, sends, weights, device.attack))
+        if device.collusion is not None and device.hostile:
+            outcome = replace(outcome, values=device.collusion.forge(outcome.values))
+        elif device.collusion is not None:
+            device.collusion.note(device.name, outcome.values)
         if self.strategy.sends != "soft_labels" and outcome.state is None:
             outcome = replace(outcome, state=self.layout.state_of(self.model))
         payload = self._encode(device, outcome)
