@@ -31,7 +31,7 @@ from fl_core.data import breast_cancer, digits, play
 from fl_core.models import cnn, mlp
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec, parse_spec
-from fl_core.training.batches import apply
+from fl_core.training.forward import apply
 
 Row = dict[str, float]
 Spec = dict[str, dict[str, Any]]

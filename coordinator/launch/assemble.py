@@ -51,6 +51,7 @@ from fl_core.program.tracing import Tracer
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
 from fl_core.training.losses import resolve_loss
 from fl_core.training.method import verify_method
+from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
 
 log = structlog.get_logger()
@@ -175,7 +176,7 @@ def coordinating(
         if loaded is not None:
             tensors, meta = loaded
             saved_layout = Layout.from_map(meta["layout"])
-            layout.verify_digest(saved_layout.digest, saved_layout)
+            verify_digest(layout, saved_layout.digest, saved_layout)
             state.restore(tensors, meta["state"])
             history_bytes, commits = meta["history_bytes"], meta.get("commits", 0)
             if life.position:

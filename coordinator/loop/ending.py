@@ -22,6 +22,7 @@ from fl_core.errors import MissingBlob
 from fl_core.models.build import build_model
 from fl_core.program.crash_points import crash_point
 from fl_core.spec import CampaignSpec, parse_spec
+from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
 
 log = structlog.get_logger()
@@ -71,8 +72,8 @@ def end_from_checkpoint(spec: CampaignSpec, folder: RunFolder, url: str | None) 
     spec = parse_spec(meta["spec"], source="the checkpoint's spec")
     identity = Identity(*meta["identity"])
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
-    layout = Layout.of(model)
-    layout.verify_digest(Layout.from_map(meta["layout"]).digest, Layout.from_map(meta["layout"]))
+    layout, saved_layout = Layout.of(model, spec.model.buffers), Layout.from_map(meta["layout"])
+    verify_digest(layout, saved_layout.digest, saved_layout)
     strategy = build_strategy(spec, layout, layout.flatten(model))
     admission = Admission(identity.campaign, spec, layout, identity.secret, _no_blob)
     state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission, layout)

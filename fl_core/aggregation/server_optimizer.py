@@ -30,7 +30,7 @@ class ServerOptimizer:
     Plain SGD, x <- x + η · mean, is done by the blocked kernel: it needs no state, no gradient vector and no torch, and
     it rounds the product before it adds, where ``torch.optim.SGD`` may fuse the two.
 
-    >>> from fl_core.vectors.layout import TensorSpec
+    >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> optimizer = ServerOptimizer(ServerOptimizerSection(learning_rate=0.5), Layout((TensorSpec("w", (1,)),)))
     >>> x = Parameters(np.array([1.0], np.float32))
     >>> optimizer.step(x, Delta(np.array([2.0], np.float32)))

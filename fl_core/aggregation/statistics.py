@@ -41,7 +41,7 @@ class Statistics:
         values: float32 ``(num_elements,)``, the model's parameters; their state is changed in place.
         rate: a, in (0, 1].
 
-    >>> from fl_core.vectors.layout import TensorSpec
+    >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> layout = Layout((TensorSpec("w", (1,)), TensorSpec("running_mean", (1,), role="mean")))
     >>> x = np.array([5.0, 0.0], np.float32)
     >>> statistics = Statistics(layout, x, rate=0.5)

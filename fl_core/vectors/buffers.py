@@ -9,7 +9,8 @@ role           what becomes of it
 ``weight``     a parameter with ``requires_grad``: devices train it, the strategy merges it
 ``mean``       devices send its value, and the model's moves towards theirs (``fl_core/aggregation/statistics.py``)
 ``latest``     a device on which it has changed sends it, and the model takes the freshest device's, whole
-``constant``   the coordinator's is everybody's; it travels down, is not sent back and never moves
+``constant``   the coordinator's is everybody's and never moves: no version carries it. A device whose model was built
+               with other values fetches it once
 ``local``      it never travels: at every task it begins as the model's factory makes it
 =============  =======================================================================================================
 
@@ -22,7 +23,8 @@ Which one a buffer gets without a word of the author's:
 - ``local``: integer, boolean and non-persistent buffers, so counters, seeds and caches.
 - ``constant``: frozen parameters, and what an author says is one.
 
-The author of a spec says otherwise with ``model.buffers``, which maps patterns of names to roles.
+The author of a spec says otherwise with ``model.buffers``, which maps patterns of names to roles; a frozen parameter
+that moves all the same, as a teacher's that follows the trained ones, gets its role there too.
 """
 
 from __future__ import annotations
@@ -53,13 +55,13 @@ def is_variance(name: str) -> bool:
 
 
 def buffer_roles(module: torch.nn.Module, said: Mapping[str, BufferRole]) -> dict[str, BufferRole]:
-    """The role of every floating-point buffer that the ``state_dict`` has, by name.
+    """The role of every floating-point buffer and frozen parameter, by name.
 
     Args:
         said: what the author of the spec says: patterns of names, such as ``"*.codebook"``; the first that fits counts.
 
     Raises:
-        LayoutError: a pattern fits no such buffer.
+        LayoutError: a pattern fits none of them.
 
     >>> import torch
     >>> buffer_roles(torch.nn.BatchNorm1d(2), {})
@@ -71,14 +73,16 @@ def buffer_roles(module: torch.nn.Module, said: Mapping[str, BufferRole]) -> dic
         for name, buffer in owner.named_buffers(recurse=False):
             if not buffer.is_floating_point():
                 continue
-            whole = f"{prefix}.{name}" if prefix else name
-            fitting = [pattern for pattern in said if fnmatchcase(whole, pattern)]
-            unused -= set(fitting)
-            roles[whole] = said[fitting[0]] if fitting else _usual_role(owner, name)
+            roles[f"{prefix}.{name}" if prefix else name] = _usual_role(owner, name)
+    frozen = [n for n, each in module.named_parameters() if not each.requires_grad and each.is_floating_point()]
+    for whole in [*roles, *frozen]:
+        fitting = [pattern for pattern in said if fnmatchcase(whole, pattern)]
+        unused -= set(fitting)
+        roles[whole] = said[fitting[0]] if fitting else roles.get(whole, "constant")
     for pattern in sorted(unused):
         names = ", ".join(map(repr, roles)) or "none"
         raise LayoutError(
-            f"model.buffers: {pattern!r} fits no floating-point buffer of the model; it has {names:.300}."
+            f"model.buffers: {pattern!r} fits no floating-point buffer or frozen parameter; the model has {names:.300}."
         )
     return roles
 
@@ -92,7 +96,7 @@ def _usual_role(owner: torch.nn.Module, name: str) -> BufferRole:
 
 
 class LocalTensors:
-    """What a model holds beside its layout, as its factory made it: integer buffers, and those that never travel.
+    """What a model holds beside its layout, as its factory made it: integer buffers, and what never travels.
 
     One model serves task after task on a device. Without this, a counter or a cache of an earlier task would go into
     the next one.
@@ -103,7 +107,10 @@ class LocalTensors:
     """
 
     def __init__(self, module: torch.nn.Module, carried: set[str]) -> None:
-        self._kept = {name: tensor.detach().clone() for name, tensor in module.named_buffers() if name not in carried}
+        frozen = ((name, each) for name, each in module.named_parameters() if not each.requires_grad)
+        self._kept = {
+            name: tensor.detach().clone() for name, tensor in (*module.named_buffers(), *frozen) if name not in carried
+        }
 
     @property
     def num_bytes(self) -> int:
@@ -115,11 +122,12 @@ class LocalTensors:
         import torch
 
         with torch.no_grad():
-            for name, tensor in module.named_buffers():
+            for name, tensor in (*module.named_buffers(), *module.named_parameters()):
                 kept = self._kept.get(name)
                 if kept is None:
                     continue
-                if tensor.shape == kept.shape and tensor.dtype == kept.dtype:
+                same_form = tensor.shape == kept.shape and tensor.dtype == kept.dtype
+                if same_form or isinstance(tensor, torch.nn.Parameter):
                     tensor.copy_(kept)
                 else:
                     owner, _, last = name.rpartition(".")

@@ -3,7 +3,7 @@
 The vector holds every floating-point tensor of the ``state_dict`` that travels, by role
 (``fl_core/vectors/buffers.py``) and within a role in ``state_dict`` order: first the *weights*, which devices train and
 strategies merge; then the *state*, buffers that devices change and whose values they send; then the *constants*, which
-only travel down. Each third is contiguous.
+devices have from their own model or fetch once per campaign. Each third is contiguous.
 
 What is trained and what is carried is the same set, or there is no layout: a parameter outside the ``state_dict`` would
 be trained and never sent. Not carried: integer and boolean buffers, non-persistent ones, and a module's extra state. A
@@ -16,11 +16,9 @@ rounded.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -28,43 +26,12 @@ import numpy as np
 
 from fl_core.errors import LayoutError
 from fl_core.vectors import FloatArray, Parameters
-from fl_core.vectors.buffers import ROLES, BufferRole, Role, buffer_roles, is_variance
+from fl_core.vectors.buffers import ROLES, BufferRole, buffer_roles, is_variance
+from fl_core.vectors.module_tensors import carried_tensors, spec_of, verify_same_model
+from fl_core.vectors.tensor_spec import TensorSpec, spec_from_row
 
 if TYPE_CHECKING:
     import torch
-
-_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
-_MAX_DIMENSIONS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One tensor of the layout.
-
-    Attributes:
-        name: its key in the ``state_dict``.
-        shape: its dimensions; ``()`` is a scalar.
-        dtype: the model's own, ``"float32"`` for instance; the vector is float32 in any case.
-        role: what becomes of it, see ``fl_core/vectors/buffers.py``.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    role: Role = "weight"
-
-    @property
-    def trainable(self) -> bool:
-        """Whether devices train it."""
-        return self.role == "weight"
-
-    @property
-    def num_elements(self) -> int:
-        """The product of the dimensions."""
-        return math.prod(self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.name!r} {list(self.shape)} {self.dtype} ({self.role})"
 
 
 @dataclass(frozen=True)
@@ -107,9 +74,9 @@ class Layout:
                 the ``state_dict``.
         """
         roles = buffer_roles(module, buffers or {})
-        carried = list(_carried(module))
-        _verify_same_model(module, carried)
-        specs = [_spec_of(name, tensor, roles) for name, tensor in carried if roles.get(name) != "local"]
+        carried = list(carried_tensors(module))
+        verify_same_model(module, carried)
+        specs = [spec_of(name, tensor, roles) for name, tensor in carried if roles.get(name) != "local"]
         return cls(tuple(sorted(specs, key=lambda spec: ROLES.index(spec.role))))  # sorting is stable
 
     @cached_property
@@ -121,6 +88,16 @@ class Layout:
     def num_parameters(self) -> int:
         """How many elements devices train."""
         return sum(spec.num_elements for spec in self.tensors if spec.trainable)
+
+    @property
+    def moving(self) -> slice:
+        """Where the weights and the state lie: what can change, and so what a version carries."""
+        return slice(0, self.num_parameters + self.num_state)
+
+    @property
+    def constants(self) -> slice:
+        """Where the rest lies, which is the same on all devices from the first version to the last."""
+        return slice(self.num_parameters + self.num_state, self.num_elements)
 
     @cached_property
     def num_elements(self) -> int:
@@ -269,52 +246,13 @@ class Layout:
                     torch.from_numpy(values[where].reshape(spec.shape)).copy_(tensor)
         return values
 
-    def verify_constants(self, module: torch.nn.Module, base: Parameters) -> None:
-        """Refuse a model whose training has changed a buffer that the spec's author calls constant.
-
-        Args:
-            module: after local training from ``base``.
-
-        Raises:
-            LayoutError: it names the buffer.
-        """
-        buffers = dict(module.named_buffers())
-        for spec, where in zip(self.tensors, self.slices, strict=True):
-            if spec.role != "constant" or (buffer := buffers.get(spec.name)) is None:
-                continue
-            values = buffer.detach().float().cpu().numpy().reshape(-1)
-            if not np.array_equal(values, base.values[where], equal_nan=True):
-                raise LayoutError(
-                    f"Training changes the buffer {spec.name!r}, which model.buffers calls constant; call it latest, "
-                    "or local if each task shall begin anew."
-                )
-
-    def verify_digest(self, expected: str, other: Layout | None = None) -> None:
-        """Refuse to go on when this layout is not the expected one.
-
-        Args:
-            expected: the digest that this layout should have.
-            other: the layout that belongs to ``expected``, where it is known, so that the error can name the tensor.
-
-        Raises:
-            LayoutError: the digests differ.
-        """
-        if self.digest == expected:
-            return
-        difference = _first_difference(other, self) if other is not None else None
-        if difference is None:
-            difference = f"the campaign's layout is {expected}, this model's is {self.digest}"
-        raise LayoutError(
-            f"The model built here is not the campaign's: {difference}; install the same model code on both sides."
-        )
-
     def to_map(self) -> dict[str, Any]:
         """Plain lists and strings for msgpack; ``from_map`` is the inverse.
 
         >>> Layout((TensorSpec("weight", (2, 3)),)).to_map()
         {'tensors': [['weight', [2, 3], 'float32', 'weight']]}
         """
-        return {"tensors": [[s.name, list(s.shape), s.dtype, s.role] for s in self.tensors]}
+        return {"tensors": [spec.to_row() for spec in self.tensors]}
 
     @classmethod
     def from_map(cls, document: object) -> Layout:
@@ -328,14 +266,14 @@ class Layout:
         rows = document["tensors"]
         if not isinstance(rows, list | tuple):
             raise LayoutError(f"The layout's 'tensors' is a {type(rows).__name__}; it must be a list.")
-        return cls(tuple(_spec_from_row(number, row) for number, row in enumerate(rows)))
+        return cls(tuple(spec_from_row(number, row) for number, row in enumerate(rows)))
 
     def _pairs(self, values: FloatArray, module: torch.nn.Module) -> Iterator[tuple[FloatArray, torch.Tensor]]:
         for spec, where, tensor in self._tensors_of(module):
             yield values[where].reshape(spec.shape), tensor
 
     def _tensors_of(self, module: torch.nn.Module) -> list[tuple[TensorSpec, slice, torch.Tensor]]:
-        tensors = dict(_carried(module))
+        tensors = dict(carried_tensors(module))
         found = []
         for spec, where in zip(self.tensors, self.slices, strict=True):
             tensor = tensors.get(spec.name)
@@ -353,85 +291,3 @@ class Layout:
             raise LayoutError(
                 f"A vector of shape {list(values.shape)} does not fit a layout of {self.num_elements} elements."
             )
-
-
-def _carried(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The floating tensors of the ``state_dict``, each once even where several modules share it."""
-    import torch
-
-    seen: set[int] = set()
-    for name, tensor in _state_dict(module).items():
-        if not isinstance(tensor, torch.Tensor) or id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        if tensor.is_complex():
-            raise LayoutError(f"The tensor {name!r} is complex; hold its real and imaginary parts as two tensors.")
-        if tensor.is_floating_point():
-            yield name, tensor
-
-
-def _state_dict(module: torch.nn.Module) -> dict[str, Any]:
-    try:
-        return module.state_dict(keep_vars=True)
-    except TypeError as error:
-        raise LayoutError(
-            f"{type(module).__name__}.state_dict cannot be called as torch's is ({error}); give it the arguments of "
-            "torch.nn.Module.state_dict, keep_vars among them."
-        ) from error
-
-
-def _verify_same_model(module: torch.nn.Module, carried: list[tuple[str, torch.Tensor]]) -> None:
-    """What devices train and what travels has to be the same set."""
-    sent = {id(tensor) for _, tensor in carried}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad and id(parameter) not in sent:
-            raise LayoutError(
-                f"The parameter {name!r} would be trained and never sent: the model's state_dict does not have it; add "
-                "it there, or freeze it with requires_grad_(False)."
-            )
-
-
-def _spec_of(name: str, tensor: torch.Tensor, roles: Mapping[str, BufferRole]) -> TensorSpec:
-    import torch
-
-    if torch.nn.parameter.is_lazy(tensor):
-        raise LayoutError(f"The tensor {name!r} has no shape yet; give the lazy module its sizes, or run it once.")
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype not in _DTYPES:
-        raise LayoutError(f"The tensor {name!r:.80} is {dtype}; a layout carries {', '.join(sorted(_DTYPES))}.")
-    if isinstance(tensor, torch.nn.Parameter):
-        return TensorSpec(name, tuple(tensor.shape), dtype, "weight" if tensor.requires_grad else "constant")
-    role = roles.get(name, "constant")
-    return TensorSpec(name, tuple(tensor.shape), dtype, "constant" if role == "local" else role)
-
-
-def _spec_from_row(number: int, row: object) -> TensorSpec:
-    if not isinstance(row, list | tuple) or len(row) != 4:
-        raise LayoutError(f"Tensor {number} of the layout is {row!r:.80}; it must be [name, shape, dtype, role].")
-    name, shape, dtype, role = row
-    if not isinstance(name, str) or not name:
-        raise LayoutError(f"The name of tensor {number} of the layout is {name!r:.80}; it must be text.")
-    if not isinstance(shape, list | tuple) or len(shape) > _MAX_DIMENSIONS:
-        raise LayoutError(
-            f"The shape of {name!r:.80} is {shape!r:.80}; it must be a list of at most {_MAX_DIMENSIONS}."
-        )
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise LayoutError(f"The shape of {name!r:.80} is {shape!r:.80}; each dimension must be a number from 0.")
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise LayoutError(
-            f"The dtype of {name!r:.80} is {dtype!r:.80}; it must be one of {', '.join(sorted(_DTYPES))}."
-        )
-    if isinstance(role, bool):
-        raise LayoutError(
-            "The layout was written by a version of fedtide that took buffers for weights; launch the campaign anew."
-        )
-    if role not in ROLES:
-        raise LayoutError(f"The role of {name!r:.80} is {role!r:.80}; it must be one of {', '.join(ROLES)}.")
-    return TensorSpec(name, tuple(shape), dtype, role)
-
-
-def _first_difference(expected: Layout, actual: Layout) -> str | None:
-    for number, (wanted, found) in enumerate(zip_longest(expected.tensors, actual.tensors)):
-        if wanted != found:
-            return f"tensor {number} should be {wanted or 'absent'} and is {found or 'absent'}"
-    return None

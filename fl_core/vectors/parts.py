@@ -26,7 +26,7 @@ class Parts:
     Raises:
         SpecError: a group has no trainable tensor.
 
-    >>> from fl_core.vectors.layout import TensorSpec
+    >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> tensors = TensorSpec("body.weight", (2, 2)), TensorSpec("head.weight", (2,)), TensorSpec("head.bias", ())
     >>> layout = Layout(tensors)
     >>> parts = Parts(layout, [["body."], ["head."]])
@@ -57,7 +57,7 @@ class Parts:
         Raises:
             SpecError: there are fewer tensors than parts.
 
-        >>> from fl_core.vectors.layout import TensorSpec
+        >>> from fl_core.vectors.tensor_spec import TensorSpec
         >>> layout = Layout(tuple(TensorSpec(f"{i}.weight", (size,)) for i, size in enumerate((4, 1, 1, 2))))
         >>> [Parts.even(layout, 2).num_elements(part) for part in (1, 2)]
         [4, 4]

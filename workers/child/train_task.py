@@ -44,6 +44,7 @@ from fl_core.training.method import DeviceTask, Outcome
 from fl_core.training.pace import fit_work
 from fl_core.training.schedule import version_factor
 from fl_core.vectors import FloatArray, Sends
+from fl_core.vectors.agreement import verify_constants
 from fl_core.wire.checks import MAX_DETAIL_CHARACTERS, MAX_MEASURE
 from fl_core.wire.digest import digest
 from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainTask, holding_name
@@ -322,7 +323,7 @@ class Trainer:
         if not memory.keep(outcome.values):
             log.warning("what this task came to is not finite; the device remembers nothing of it")
         if task.sends != "soft_labels":
-            model.layout.verify_constants(model.module, base)
+            verify_constants(model.layout, model.module, base)
             state = outcome.state if outcome.state is not None else model.layout.state_of(model.module)
             outcome = replace(outcome, state=state)
         self._speed.note(task.campaign, outcome.training)

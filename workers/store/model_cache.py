@@ -21,6 +21,7 @@ from fl_core.models.build import build_model
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.method import Method, build_method
 from fl_core.vectors import FloatArray, Parameters
+from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.arithmetic import add_scaled
 from fl_core.vectors.buffers import BufferRole, LocalTensors
 from fl_core.vectors.layout import Layout
@@ -168,7 +169,7 @@ class ModelCache:
         if model is None or model.key != key:
             module = build_model(task.model_factory, dict(task.model_args), seed=0)
             layout = Layout.of(module, cast(Mapping[str, BufferRole], task.model_buffers))
-            layout.verify_digest(task.layout_digest)
+            verify_digest(layout, task.layout_digest)
             built = CachedModel(module.to(self._device), layout, *_method(task))
             built.key, built.training = key, dict(task.training)
             if model is not None:

@@ -31,7 +31,7 @@ class FedAsync:
         SpecError: ``server_optimizer`` is not the default, or ``aggregation.example_weighting`` is set.
 
     >>> import numpy as np
-    >>> from fl_core.vectors.layout import TensorSpec
+    >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> spec = CampaignSpec.model_validate({"model": {"factory": "a:b"}, "aggregation": {"strategy": "fedasync"}})
     >>> strategy = FedAsync(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
     >>> strategy.offer(Contribution(Parameters(np.array([10.0], np.float32)), 1, 3, "worker"))

@@ -24,7 +24,7 @@ class FedAvg(BufferedStrategy):
     ``share`` below 1 shortens the step by as much.
 
     >>> import numpy as np
-    >>> from fl_core.vectors.layout import TensorSpec
+    >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> from fl_core.vectors import Delta
     >>> spec = CampaignSpec.model_validate({"model": {"factory": "a:b"}, "aggregation": {"strategy": "fedavg"}})
     >>> strategy = FedAvg(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))

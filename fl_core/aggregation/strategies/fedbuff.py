@@ -38,7 +38,7 @@ class FedBuff(BufferedStrategy):
     With ``fairness`` each s(τ_i) is multiplied by the worker's weight of ``Participation``, which is not in the paper.
 
     >>> import numpy as np
-    >>> from fl_core.vectors.layout import TensorSpec
+    >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> from fl_core.vectors import Delta
     >>> spec = CampaignSpec.model_validate({"model": {"factory": "a:b"}, "aggregation": {"buffer_size": 2}})
     >>> strategy = FedBuff(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))

@@ -18,7 +18,8 @@ from fl_core.aggregation import build_strategy
 from fl_core.errors import MissingBlob
 from fl_core.spec import parse_spec
 from fl_core.vectors import Parameters
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 from fl_core.wire.digest import digest
 from fl_core.wire.events import CampaignEvent
 from fl_core.wire.log_entry import LogEntry, event_mac

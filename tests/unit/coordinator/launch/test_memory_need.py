@@ -9,7 +9,8 @@ import pytest
 from coordinator.launch.memory_need import memory_need
 from fl_core.broker.overview import feed
 from fl_core.spec import parse_spec
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 MIB = 2**20
 # What eight workers have asked for and not taken yet.

@@ -13,7 +13,8 @@ from coordinator.outgoing.device_view import DeviceView
 from fl_core.codecs import codec
 from fl_core.codecs.model_payload import decode_update, write_state
 from fl_core.vectors.arithmetic import add_scaled
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 vectors = arrays(np.float32, st.integers(1, 3000), elements=st.floats(-100, 100, width=32))
 BLOCK_SIZE = 1024

@@ -25,7 +25,8 @@ from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.saver import Saver
 from fl_core.errors import CampaignError, DataError
 from fl_core.vectors import Parameters
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 from fl_core.wire.log_entry import LogEntry
 from workers.store.memory import DeviceMemory
 

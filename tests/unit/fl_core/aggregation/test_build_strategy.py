@@ -13,7 +13,8 @@ from fl_core.aggregation.strategy import BUILT_IN
 from fl_core.errors import LayoutError, SpecError
 from fl_core.spec import STRATEGIES, CampaignSpec, parse_spec
 from fl_core.vectors import Parameters
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 LAYOUT = Layout((TensorSpec("w", (3,)),))
 NAMES = sorted(set(BUILT_IN) - {"partial", "distillation"})  # these two go with a method of the device's

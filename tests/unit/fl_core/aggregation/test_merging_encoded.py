@@ -19,7 +19,8 @@ from fl_core.errors import InvariantError, SpecError
 from fl_core.spec import CampaignSpec, parse_spec
 from fl_core.vectors import Delta, Parameters, Vector, read_all
 from fl_core.vectors.arithmetic import BLOCK, add_scaled, mix, norm_and_finite, peak, scale_into
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 CODECS: list[tuple[str, dict[str, Any]]] = [
     ("fp32", {}), ("fp16", {}), ("bf16", {}), ("int8", {"block_size": 64}), ("topk", {"fraction": 0.2}),

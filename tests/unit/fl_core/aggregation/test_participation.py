@@ -9,7 +9,8 @@ from fl_core.aggregation import Contribution, build_strategy
 from fl_core.aggregation.participation import Participation
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, Parameters
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 arrivals = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=60)
 

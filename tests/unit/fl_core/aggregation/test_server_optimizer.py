@@ -13,7 +13,8 @@ from fl_core.aggregation.server_optimizer import ServerOptimizer
 from fl_core.errors import CampaignError
 from fl_core.spec import ServerOptimizerSection
 from fl_core.vectors import Delta, Parameters
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 SIZE, STEPS = 11, 6
 LAYOUT = Layout((TensorSpec("w", (SIZE,)),))
@@ -113,7 +114,8 @@ def test_plain_sgd_does_not_import_torch() -> None:
     code = """
 import sys, numpy as np
 from fl_core.aggregation.server_optimizer import ServerOptimizer
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 from fl_core.spec import ServerOptimizerSection
 from fl_core.vectors import Delta, Parameters
 optimizer = ServerOptimizer(ServerOptimizerSection(), Layout((TensorSpec("w", (2,)),)))

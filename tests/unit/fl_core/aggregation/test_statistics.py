@@ -15,7 +15,8 @@ from fl_core.codecs.model_payload import ModelState
 from fl_core.errors import CampaignError
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, FloatArray, Parameters
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 LAYOUT = Layout(
     (

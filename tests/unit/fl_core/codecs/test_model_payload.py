@@ -21,7 +21,8 @@ from fl_core.codecs.model_payload import (
 )
 from fl_core.errors import RejectedUpdate
 from fl_core.vectors import read_all
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 LAYOUT = Layout(
     (

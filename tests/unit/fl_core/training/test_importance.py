@@ -16,7 +16,8 @@ from hypothesis.extra.numpy import arrays
 from fl_core.codecs import ErrorFeedback, codec
 from fl_core.training.importance import accumulated, score
 from fl_core.vectors import read_all
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 LAYOUT = Layout((TensorSpec("a", (2, 3)), TensorSpec("b", (4,)), TensorSpec("c", (2,))))
 RNG = np.random.default_rng(4)

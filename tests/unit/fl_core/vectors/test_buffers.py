@@ -11,6 +11,7 @@ from torch import nn
 
 from fl_core.errors import LayoutError
 from fl_core.vectors import Parameters
+from fl_core.vectors.agreement import verify_constants
 from fl_core.vectors.buffers import LocalTensors, buffer_roles
 from fl_core.vectors.layout import Layout
 
@@ -49,6 +50,36 @@ class OwnNorm(FrozenBatchNorm2d):
     """An author's own normalisation."""
 
 
+class Codebook(nn.Module):
+    """A vector quantiser whose codebook follows the data by moving averages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.register_buffer("codebook", torch.ones(4, 2))
+        self.register_buffer("cluster_size", torch.zeros(4))
+        self.register_buffer("running_total", torch.ones(4, 2))
+
+
+def _causal_lm() -> nn.Module:
+    """As GPT-2 has it: a boolean mask of its own, which the state_dict leaves out, and nothing else."""
+    layer = nn.Linear(2, 2)
+    layer.register_buffer("bias_mask", torch.ones(1, 1, 4, 4, dtype=torch.bool).tril(), persistent=False)
+    layer.register_buffer("masked_bias", torch.tensor(-1e4), persistent=False)
+    return layer
+
+
+def _fake_quantised() -> nn.Module:
+    from torch.ao.quantization import FakeQuantize, MovingAverageMinMaxObserver
+
+    return nn.Sequential(nn.Linear(2, 2), FakeQuantize(observer=MovingAverageMinMaxObserver))
+
+
+def _teacher_and_student() -> nn.Module:
+    teacher = nn.Linear(2, 2).requires_grad_(False)
+    return nn.ModuleDict({"student": nn.Linear(2, 2), "teacher": teacher})
+
+
 @pytest.mark.parametrize(
     ("build", "expected"),
     [
@@ -65,7 +96,18 @@ class OwnNorm(FrozenBatchNorm2d):
             lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2)),
             {"parametrizations.weight.0._u": "latest", "parametrizations.weight.0._v": "latest"},
         ),
-        (Many, {"frozen": "constant", "mask": "latest", "codebook": "latest"}),
+        (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), {}),
+        (lambda: nn.LayerNorm(2), {}),
+        (lambda: nn.BatchNorm1d(2, momentum=None), {"running_mean": "mean", "running_var": "mean"}),
+        (Codebook, {"codebook": "latest", "cluster_size": "latest", "running_total": "latest"}),
+        (_causal_lm, {}),
+        (
+            _fake_quantised,
+            {"1.scale": "latest", "1.activation_post_process.eps": "latest",
+             "1.activation_post_process.min_val": "latest", "1.activation_post_process.max_val": "latest"},
+        ),
+        (_teacher_and_student, {"teacher.weight": "constant", "teacher.bias": "constant"}),
+        (Many, {"mask": "latest", "codebook": "latest", "frozen": "constant"}),
     ],
 )
 def test_usual_models_need_no_word(build: Callable[[], nn.Module], expected: dict[str, str]) -> None:
@@ -79,7 +121,15 @@ def test_the_author_says_otherwise() -> None:
     assert _roles(Many(), codebook="constant")["codebook"] == "constant"
     assert _roles(Many(), **{"c*": "mean", "codebook": "latest"})["codebook"] == "mean"
     assert "codebook" not in _roles(Many(), codebook="local")
-    with pytest.raises(LayoutError, match=r"'codeboook' fits no floating-point buffer .* it has 'mask', 'codebook'"):
+    assert _roles(_teacher_and_student(), **{"teacher.*": "mean"})["teacher.weight"] == "mean"
+    model = Many()
+    local = LocalTensors(model, {spec.name for spec in Layout.of(model, {"frozen": "local"}).tensors})
+    with torch.no_grad():
+        model.frozen.add_(1)
+    local.restore(model)
+    assert model.frozen.tolist() == [1.0, 1.0, 1.0]
+    nothing = r"'codeboook' fits no floating-point buffer or frozen .* has 'mask', 'codebook', 'cache', 'frozen'"
+    with pytest.raises(LayoutError, match=nothing):
         buffer_roles(Many(), {"codeboook": "mean"})
 
 
@@ -89,10 +139,16 @@ def test_a_constant_that_training_changes_is_named() -> None:
     model.mask[0, 0] = torch.nan  # type: ignore[index,operator]
     layout = Layout.of(model, {"*": "constant"})
     base = Parameters(layout.flatten(model).values.copy())
-    layout.verify_constants(model, base)
+    verify_constants(layout, model, base)
+    with torch.no_grad():
+        model.frozen.add_(1)
+    with pytest.raises(LayoutError, match=r"changes the frozen parameter 'frozen', .* say what becomes of it"):
+        verify_constants(layout, model, base)
+    with torch.no_grad():
+        model.frozen.sub_(1)
     model.codebook.add_(1)  # type: ignore[operator]
     with pytest.raises(LayoutError, match=r"changes the buffer 'codebook', which model\.buffers calls constant"):
-        layout.verify_constants(model, base)
+        verify_constants(layout, model, base)
 
 
 def test_what_does_not_travel_begins_anew() -> None:

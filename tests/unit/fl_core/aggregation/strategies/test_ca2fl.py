@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from fl_core.aggregation import Contribution, Strategy, build_strategy
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, Parameters
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 LAYOUT = Layout((TensorSpec("w", (4,)),))
 RATE = 0.5

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fl_core.aggregation import Contribution, Strategy, build_strategy
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, Parameters
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 LAYOUT = Layout((TensorSpec("w", (5,)), TensorSpec("v", (2,))))
 RATE, BETA1, BETA2, EPSILON = 0.02, 0.8, 0.95, 1e-6

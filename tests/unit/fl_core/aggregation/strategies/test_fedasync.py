@@ -11,7 +11,8 @@ from fl_core.aggregation import Contribution, Merge, Strategy, build_strategy
 from fl_core.errors import InvariantError, SpecError
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, Parameters
-from fl_core.vectors.layout import Layout, TensorSpec
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 LAYOUT = Layout((TensorSpec("w", (3,)), TensorSpec("v", (2,))))
 SIZE = LAYOUT.num_elements

@@ -1,0 +1,68 @@
+"""Which tensors of a module a layout carries, and that they are the ones that are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fl_core.errors import LayoutError
+from fl_core.vectors.buffers import BufferRole
+from fl_core.vectors.tensor_spec import DTYPES, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+def carried_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The floating tensors of the ``state_dict``, each once even where several modules share it."""
+    import torch
+
+    seen: set[int] = set()
+    for name, tensor in _state_dict(module).items():
+        if not isinstance(tensor, torch.Tensor) or id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        if tensor.is_complex():
+            raise LayoutError(f"The tensor {name!r} is complex; hold its real and imaginary parts as two tensors.")
+        if tensor.is_floating_point():
+            yield name, tensor
+
+
+def _state_dict(module: torch.nn.Module) -> dict[str, Any]:
+    try:
+        return module.state_dict(keep_vars=True)
+    except TypeError as error:
+        raise LayoutError(
+            f"{type(module).__name__}.state_dict cannot be called as torch's is ({error}); give it the arguments of "
+            "torch.nn.Module.state_dict, keep_vars among them."
+        ) from error
+
+
+def verify_same_model(module: torch.nn.Module, carried: list[tuple[str, torch.Tensor]]) -> None:
+    """What devices train and what travels has to be the same set."""
+    sent = {id(tensor) for _, tensor in carried}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and id(parameter) not in sent:
+            raise LayoutError(
+                f"The parameter {name!r} would be trained and never sent: the model's state_dict does not have it; add "
+                "it there, or freeze it with requires_grad_(False)."
+            )
+
+
+def spec_of(name: str, tensor: torch.Tensor, roles: Mapping[str, BufferRole]) -> TensorSpec:
+    """A tensor's row of the layout.
+
+    Raises:
+        LayoutError: it has no shape yet, or a dtype that no layout carries.
+    """
+    import torch
+
+    if torch.nn.parameter.is_lazy(tensor):
+        raise LayoutError(f"The tensor {name!r} has no shape yet; give the lazy module its sizes, or run it once.")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise LayoutError(f"The tensor {name!r:.80} is {dtype}; a layout carries {', '.join(sorted(DTYPES))}.")
+    if tensor.requires_grad and isinstance(tensor, torch.nn.Parameter):
+        return TensorSpec(name, tuple(tensor.shape), dtype)
+    role = roles.get(name, "constant")
+    return TensorSpec(name, tuple(tensor.shape), dtype, "constant" if role == "local" else role)
