@@ -35,6 +35,7 @@ from fl_core.training.method import DeviceTask, build_method
 from fl_core.training.order import train_order
 from fl_core.training.trial import describe_model, few, judge_training, load_data, noted_gradients, tried, try_codec
 from fl_core.vectors import Sends
+from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.buffers import BufferRole
 from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TrainOrder
@@ -105,7 +106,7 @@ def _try_order(
         yield Doing(name, f"building model.factory = {order.model_factory!r} of {name}")
         model = build_model(order.model_factory, dict(order.model_args), seed=0)
         layout = Layout.of(model, cast(dict[str, BufferRole], dict(order.model_buffers)))
-        layout.verify_digest(order.layout_digest)
+        verify_digest(layout, order.layout_digest)
         yield describe_model(order.model_factory, model, layout)
         model.to(device)
         training = parse_section(TrainingSection, dict(order.training), "training")

@@ -13,8 +13,8 @@ from torch import nn
 
 from fl_core.errors import LayoutError
 from fl_core.vectors import Parameters
-from fl_core.vectors.buffers import ROLES
 from fl_core.vectors.agreement import verify_digest
+from fl_core.vectors.buffers import ROLES
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.tensor_spec import TensorSpec
 
