@@ -254,7 +254,7 @@ class _Campaign:
     def evaluate(self, now: float) -> None:
         """Score the present version; the guard may go back."""
         self.layout.load_into(self.model, self.strategy.parameters)
-        scores = evaluate(self.model, self.held_out, self.spec.training.loss, 1024, CPU)
+        scores = evaluate(self.model, self.held_out, self.spec.training, 1024, CPU)
         merged = len(self.result.staleness)
         accuracy = scores.accuracy if scores.accuracy is not None else float("nan")
         self.result.curve.append((now, merged, self.strategy.version, scores.loss, accuracy))

@@ -30,7 +30,7 @@ from fl_core.aggregation import Contribution, build_strategy
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.data import digits
 from fl_core.models.build import build_model
-from fl_core.spec import CampaignSpec, parse_spec
+from fl_core.spec import CampaignSpec, TrainingSection, parse_spec
 from fl_core.training.evaluation import evaluate
 from fl_core.training.local import train_locally
 from fl_core.vectors import Delta
@@ -151,7 +151,7 @@ def floors(spec: CampaignSpec, delays: list[float]) -> dict[str, Any]:
             strategy.offer(Contribution(delta, done.num_examples, 0, workers[index].name))
         strategy.flush()
         layout.load_into(model, strategy.parameters)
-        accuracy = evaluate(model, test, "cross_entropy", 1024, CPU).accuracy or 0.0
+        accuracy = evaluate(model, test, TrainingSection(), 1024, CPU).accuracy or 0.0
         for target in TARGETS:
             if accuracy >= target:
                 reached.setdefault(target, version + 1)

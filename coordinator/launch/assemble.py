@@ -49,7 +49,7 @@ from fl_core.program.outside import TRIAL_SECONDS, try_outside
 from fl_core.program.redaction import redact
 from fl_core.program.tracing import Tracer
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
-from fl_core.training.losses import resolve_loss
+from fl_core.training.losses import Loss
 from fl_core.training.method import verify_method
 from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
@@ -151,7 +151,7 @@ def coordinating(
         strategy = build_strategy(spec, layout, initial)
         verify_method(spec.training, strategy.sends)
         if spec.evaluation.data:
-            resolve_loss(spec.training.loss)
+            Loss(spec.training)
         if ":" in spec.codec.name:
             verify_codec(spec.codec.name, codec(spec.codec.name, spec.codec.args), layout.num_elements)
         _verify_way_down(spec, strategy.sends)

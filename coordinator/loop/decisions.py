@@ -104,7 +104,7 @@ class Decisions:
         if self._evaluator is not None:
             for result in self._evaluator.take_results():
                 self._timing.add_evaluation(time.monotonic() - self._evaluation_asked)
-                body = {"version": result.version, "loss": result.loss, "accuracy": result.accuracy}
+                body = {"version": result.version, "loss": result.loss, "accuracy": result.metrics.get("accuracy")}
                 self._transaction.append("evaluated", {**body, "num_examples": result.num_examples})
             if self._evaluator.error is not None and not self._without_evaluation:
                 self._do_without_evaluation(self._evaluator.error, died=self._evaluator.died)

@@ -34,7 +34,7 @@ from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.codecs import down_codec
 from fl_core.codecs.model_payload import decode_version
-from fl_core.errors import BrokerError, FedtideError, InvariantError, MissingBlob
+from fl_core.errors import BrokerError, DataError, FedtideError, InvariantError, MissingBlob
 from fl_core.factory import call
 from fl_core.findings import Finding, Step
 from fl_core.models.build import build_model
@@ -63,11 +63,11 @@ Trial: TypeAlias = Callable[[CampaignSpec, torch.nn.Module, Layout], Generator[S
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One version's scores; ``accuracy`` is None where the task has none."""
+    """One version's scores; a number that cannot be had is None."""
 
     version: int
     loss: float
-    accuracy: float | None
+    metrics: dict[str, float | None]
     num_examples: int
 
 
@@ -342,10 +342,16 @@ def _answer(
         parameters = Parameters(decode_version(down_codec(head.codec), layout, payload))
         layout.load_into(model, parameters)
         scores = evaluate(
-            model, dataset, spec.training.loss, evaluation.batch_size, device,
+            model, dataset, spec.training, evaluation.batch_size, device,
+            metrics=None if spec.has_optional_metrics else spec.metrics,
             factory=spec.model.factory, data=("evaluation.data", data),
         )  # fmt: skip
-        connection.send(("scores", (head.version, scores.loss, scores.accuracy, scores.num_examples)))
+        if scores.loss is None:
+            raise DataError(
+                f"evaluation.data = {data!r}: no target of its {scores.num_examples} examples counts; name held-out "
+                "data with labels."
+            )
+        connection.send(("scores", (head.version, scores.loss, scores.metrics, scores.num_examples)))
 
 
 def _newest(places: Places, keys: CampaignKeys) -> tuple[Any, memoryview]:

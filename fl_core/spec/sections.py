@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from fl_core.metrics import names as metric_names
 from fl_core.vectors.buffers import BufferRole
 
 METHODS = ("local", "personal", "per_fedavg", "distillation", "partial")
@@ -105,12 +106,16 @@ class TrainingSection(Section):
 
     ``method`` is a built-in name or an import path (``fl_core.training.method``). ``schedule`` moves the learning rate
     over versions, ``local_schedule`` over the steps of one task. With ``pace_seconds`` each device fits its work to
-    that time, at the speed that it has measured.
+    that time, at the speed that it has measured. What the loss is the mean over: ``fl_core/training/losses.py``.
     """
 
     method: str = "local"
     method_args: Arguments = Field(default_factory=dict)
     loss: str = "cross_entropy"
+    loss_average: Literal["element", "example"] | None = None
+    ignore_index: int | None = None
+    class_dim: Literal[1, -1] | None = None
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.05, gt=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
@@ -139,6 +144,19 @@ class TrainingSection(Section):
     @classmethod
     def _known_method(cls, value: str) -> str:
         return _name_or_import_path(value, METHODS)
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _list_is_fine(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _class_weights_have_classes(self) -> Self:
+        if self.class_weights is not None and self.loss != "cross_entropy":
+            raise ValueError(f"class_weights belongs to loss = 'cross_entropy'; remove it for {self.loss!r}")
+        if self.class_weights is not None and not any(self.class_weights):
+            raise ValueError("class_weights are all 0; give a class that counts a weight above 0")
+        return self
 
     @model_validator(mode="after")
     def _pace_has_room(self) -> Self:
@@ -288,11 +306,60 @@ class CodecSection(Section):
                 return {}
 
 
+class MetricSection(Section):
+    """One of ``evaluation.metrics``: a built-in name (``fl_core/metrics/names.py``), or a ``factory`` of one's own.
+
+    ``name`` is what it is called everywhere. ``args`` go to the factory, or to torchmetrics' class behind a built-in
+    name. ``higher_is_better`` belongs to an own one, where it is true unless something else is said.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,47}$")]
+    factory: ImportPath | None = None
+    args: Arguments = Field(default_factory=dict)
+    higher_is_better: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_or_path_alone_is_fine(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"factory": value} if ":" in value else {"name": value}
+        if isinstance(value, dict) and "name" not in value and isinstance(factory := value.get("factory"), str):
+            value = {"name": factory.rpartition(":")[2], **value}
+        return value
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if self.factory is None and not metric_names.is_built_in(self.name):
+            nearest = difflib.get_close_matches(self.name, metric_names.METRICS, n=1)
+            known = ", ".join((*metric_names.METRICS, "top_<k>_accuracy"))
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {known}, or 'package.module:metric'"
+            raise ValueError(f"metric {self.name!r} is not known; {hint}")
+        if self.factory is None and self.higher_is_better is not None:
+            raise ValueError(f"higher_is_better belongs to a metric of your own; remove it for {self.name!r}")
+        if self.factory is not None and (metric_names.is_built_in(self.name) or self.name in metric_names.RESERVED):
+            raise ValueError(f"metric {self.factory!r} cannot be called {self.name!r}; give it another name")
+        if self.args and self.factory is None and not metric_names.needs_torchmetrics(self.name):
+            raise ValueError(f"args are not read by {self.name!r}; remove them")
+        return self
+
+    @property
+    def is_higher_better(self) -> bool:
+        """Its direction."""
+        if self.factory is None:
+            return self.name not in metric_names.LOWER_IS_BETTER
+        return self.higher_is_better is not False
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 class EvaluationSection(Section):
     """Held-out data on the coordinator's side. Without ``data`` nothing is evaluated.
 
-    An evaluation without an answer after ``timeout_seconds`` is ended; if not set, earlier ones give the time.
-    ``show`` is called with the last version at the campaign's end, and what it says is printed (``fl_core.shows``).
+    ``metrics`` names what is reckoned beside the loss: by default accuracy, where the loss is over classes. An
+    evaluation without an answer after ``timeout_seconds`` is ended; if not set, earlier ones give the time. ``show`` is
+    called with the last version at the campaign's end, and what it says is printed (``fl_core.shows``).
     """
 
     data: ImportPath | None = None
@@ -300,8 +367,22 @@ class EvaluationSection(Section):
     every_versions: int = Field(default=1, ge=1)
     batch_size: int = Field(default=1024, ge=1)
     timeout_seconds: float | None = Field(default=None, gt=0)
+    metrics: Annotated[tuple[MetricSection, ...], Field(max_length=32)] | None = None
     show: ImportPath | None = None
     show_args: Arguments = Field(default_factory=dict)
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _list_is_fine(cls, value: Any) -> Any:
+        return _as_tuple(value)
+
+    @field_validator("metrics")
+    @classmethod
+    def _no_metric_twice(cls, value: tuple[MetricSection, ...] | None) -> tuple[MetricSection, ...] | None:
+        names = [each.name for each in value or ()]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"metric {twice!r} is there twice; give one of them another name, with its factory")
+        return value
 
     @model_validator(mode="after")
     def _args_have_a_show(self) -> Self:
@@ -313,9 +394,13 @@ class EvaluationSection(Section):
 
 
 class GuardSection(Section):
-    """When a campaign has diverged, and what is done: back to the last good version, at a smaller server rate."""
+    """When a campaign has diverged, and what is done: back to the last good version, at a smaller server rate.
+
+    ``metric`` is what tells it: one of ``evaluation.metrics``, or the loss where it is not set.
+    """
 
     enabled: bool = True
+    metric: str | None = None
     factor: float = Field(default=3.0, gt=1)
     rate_factor: float = Field(default=0.5, gt=0, lt=1)
     max_rollbacks: int = Field(default=8, ge=0, le=100)
@@ -336,10 +421,37 @@ class CheckpointSection(Section):
     every_log_bytes: int = Field(default=256 * 2**20, ge=2**20)
 
 
+class StopMetric(Section):
+    """A target of ``stop.metric``: the number, and from which side it is reached."""
+
+    name: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"give {self.name!r} one of at_least and at_most")
+        return self
+
+    @property
+    def bound(self) -> float:
+        """The number."""
+        return self.at_most if self.at_least is None else self.at_least  # type: ignore[return-value]
+
+    def is_met_by(self, value: float | None) -> bool:
+        """Whether a score is on the right side; one that is absent is not."""
+        if value is None:
+            return False
+        return value >= self.bound if self.at_least is not None else value <= self.bound
+
+
 class StopSection(Section):
     """The first condition that holds ends the campaign. With none, it runs until it is stopped.
 
-    ``failures_without_merge`` ends one of which nothing comes (``coordinator/campaign/fruitless.py``); 0 never does.
+    ``accuracy``, ``loss`` and ``metric`` (a table, or a list of them) are targets: the version that met one is what is
+    delivered. ``failures_without_merge`` ends one of which nothing comes (``coordinator/campaign/fruitless.py``);
+    0 never does.
     """
 
     updates: int | None = Field(default=None, ge=1)
@@ -348,6 +460,19 @@ class StopSection(Section):
     accuracy: float | None = Field(default=None, gt=0, le=1)
     loss: float | None = Field(default=None)
     failures_without_merge: int | None = Field(default=None, ge=0)
+    metric: tuple[StopMetric, ...] = ()
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _one_is_fine(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, dict) else _as_tuple(value)
+
+    @property
+    def targets(self) -> tuple[StopMetric, ...]:
+        """All targets of scores, in the order in which they are looked at."""
+        accuracy = () if self.accuracy is None else (StopMetric(name="accuracy", at_least=self.accuracy),)
+        loss = () if self.loss is None else (StopMetric(name="loss", at_most=self.loss),)
+        return (*accuracy, *loss, *self.metric)
 
 
 class CampaignSpec(Section):
@@ -392,14 +517,66 @@ class CampaignSpec(Section):
                 f"aggregation.max_wait_seconds is for strategies with a buffer, and {self.aggregation.strategy} has "
                 "none that could wait; remove it"
             )
-        if (self.stop.accuracy is not None or self.stop.loss is not None) and self.evaluation.data is None:
-            raise ValueError("stop.accuracy and stop.loss need evaluation.data; name held-out data or remove them")
         if self.training.schedule == "plateau" and self.evaluation.data is None:
             raise ValueError(
                 "training.schedule = 'plateau' counts evaluations, and there are none; name evaluation.data, or choose "
                 "another schedule"
             )
         return self
+
+    @model_validator(mode="after")
+    def _scores_are_known(self) -> Self:
+        wanted = [(f"stop.{name}", name) for name in ("accuracy", "loss") if getattr(self.stop, name) is not None]
+        wanted += [("stop.metric", each.name) for each in self.stop.metric]
+        wanted += [("guard.metric", self.guard.metric)] if self.guard.metric is not None else []
+        if wanted and self.evaluation.data is None:
+            key = wanted[0][0]
+            needing = f"{key} needs" if key.endswith("metric") else "stop.accuracy and stop.loss need"
+            raise ValueError(f"{needing} evaluation.data; name held-out data or remove them")
+        own = {each.name for each in self.evaluation.metrics or () if each.factory is not None}
+        for key, name in wanted:
+            if name != "loss" and name not in own and not metric_names.is_built_in(name):
+                raise ValueError(f"{key} names {name!r}, which is no metric; see evaluation.metrics")
+        for each in self.stop.metric:
+            side, other = ("at_least", "at_most") if self.is_higher_better(each.name) else ("at_most", "at_least")
+            if getattr(each, side) is None:
+                better = "higher" if side == "at_least" else "lower"
+                raise ValueError(f"stop.metric {each.name!r} is the better the {better}; write {side} for {other}")
+        built_in = {"mse": "numbers", "l1": "numbers", "cross_entropy": "classes", "bce_with_logits": "classes"}
+        of = built_in.get(self.training.loss)
+        for metric in self.metrics if of is not None else ():
+            if metric.factory is None and metric_names.kind_of(metric.name) != of:
+                raise ValueError(
+                    f"metric {metric.name!r} is of {metric_names.kind_of(metric.name)}, and training.loss = "
+                    f"{self.training.loss!r} is over {of}; remove one of them"
+                )
+        return self
+
+    @property
+    def metrics(self) -> tuple[MetricSection, ...]:
+        """What evaluations reckon beside the loss: ``evaluation.metrics``, and what ``stop`` and ``guard`` name.
+
+        Without ``evaluation.metrics`` accuracy, where the loss is over classes by its name. The first one is what
+        curves and pages show first.
+        """
+        named = self.evaluation.metrics
+        default = self.training.loss in ("cross_entropy", "bce_with_logits")
+        found = list(named if named is not None else (MetricSection(name="accuracy"),) if default else ())
+        asked = [each.name for each in self.stop.targets] + ([self.guard.metric] if self.guard.metric else [])
+        for name in asked:
+            if name != "loss" and all(each.name != name for each in found):
+                found.append(MetricSection(name=name))
+        return tuple(found)
+
+    @property
+    def has_optional_metrics(self) -> bool:
+        """Whether it is left to the targets what is reckoned: an own loss, and no metric named."""
+        return ":" in self.training.loss and self.evaluation.metrics is None and not self.metrics
+
+    def is_higher_better(self, name: str) -> bool:
+        """The direction of ``"loss"`` or of one of ``metrics``."""
+        named = next((each for each in self.evaluation.metrics or () if each.name == name), None)
+        return named.is_higher_better if named is not None else name not in metric_names.LOWER_IS_BETTER
 
     def digest(self) -> str:
         """A name for exactly this spec: 32 hex characters."""

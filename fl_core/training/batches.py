@@ -73,6 +73,12 @@ def iterate(
         yield _prepare(item, device, dtype)
 
 
+def known_targets(dataset: Dataset[Any]) -> Tensor | None:
+    """All targets of a dataset of tensors; None where they are only had example by example."""
+    tensors = _as_tensors(dataset)
+    return tensors[1] if tensors is not None and len(tensors) == 2 else None
+
+
 def floating_dtype(model: nn.Module) -> torch.dtype:
     """The dtype of the model's first floating-point parameter; float32 where it has none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

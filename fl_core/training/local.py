@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
+import structlog
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,14 +18,16 @@ from torch.utils.data import Dataset
 
 from fl_core.errors import DataError, SpecError, TrainingStopped
 from fl_core.spec import TrainingSection
-from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
+from fl_core.training.batches import count_examples, floating_dtype, iterate, known_targets, split_order
 from fl_core.training.device import autocast, seeded
 from fl_core.training.forward import apply
 from fl_core.training.importance import GradientAverages
 from fl_core.training.local_optimizer import LocalOptimizer
-from fl_core.training.losses import resolve_loss
+from fl_core.training.losses import Loss, mean_of
 from fl_core.training.methods.distill import Teacher
 from fl_core.training.schedule import step_factor
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,14 @@ class LocalTraining:
     """What local training reports beside the parameters, which are in the model.
 
     Attributes:
-        num_examples: size of the device's dataset, not the number of examples seen.
+        num_examples: size of the device's dataset, not the number of examples seen. Where targets do not all count, so
+            many of it as of the examples seen had one that does.
         num_steps: optimizer steps taken.
         loss: mean training loss over the last epoch (the last epoch's worth of steps, or all where fewer were taken),
-            without the proximal term. Each batch's loss is taken before its step. It may be infinite or NaN.
-        metrics: ``loss``, and ``first_batch_loss``, the base version's loss on the first batch.
+            without the proximal term, over what ``fl_core/training/losses.py`` says. Each batch's loss is taken before
+            its step. It may be infinite or NaN.
+        metrics: ``loss``; ``first_batch_loss``, the base version's loss on the first batch; and where there were any,
+            ``unlabelled_batches``, which took no step.
         seconds: wall-clock time of training.
         num_seen: examples that the steps went through.
         importance: by parameter name, what ``importance`` asked for; empty where it did not.
@@ -77,7 +83,8 @@ def train_locally(
     ‖ p) of the outputs softened at ``distillation_temperature`` T (``fl_core/training/methods/distill.py``). The
     learning rate follows ``settings.local_schedule``; the schedule over versions is the caller's.
 
-    A loss that is not finite does not end training: the update says so itself, and the coordinator rejects it.
+    A loss that is not finite does not end training: the update says so itself, and the coordinator rejects it. A batch
+    in which no target counts has no loss: it takes no step.
 
     Args:
         model: moved to ``device``, set to training mode, and left so.
@@ -93,12 +100,13 @@ def train_locally(
 
     Raises:
         TrainingStopped: ``should_stop()`` was true; the model is then somewhere between.
-        DataError: the dataset is empty, not map-style, or its examples are not pairs.
+        DataError: the dataset is empty, not map-style, or its examples are not pairs; or no target counts.
         SpecError: the loss is unknown or returns no scalar, or batches of one meet batch normalisation.
     """
     started = time.perf_counter()
     num_examples = count_examples(dataset)
-    loss_function = resolve_loss(settings.loss)
+    loss_function = Loss(settings)
+    labels = _Labels(loss_function, dataset, settings)
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
     if has_batch_norm:
         _verify_batch_norm(num_examples, settings.batch_size)
@@ -123,17 +131,21 @@ def train_locally(
 
     first_epoch = epoch()
     num_steps = settings.local_steps or settings.epochs * len(first_epoch)
-    losses: deque[tuple[Tensor, int]] = deque(maxlen=len(first_epoch))
+    losses: deque[tuple[Tensor, Tensor | float]] = deque(maxlen=len(first_epoch))
     first_loss: Tensor | None = None
-    num_seen = 0
+    num_seen = num_taken = 0
     with seeded(seed, device, *{parameter.device for parameter in parameters}):
         for step, (inputs, target) in enumerate(islice(endless(), num_steps)):
             if should_stop is not None and should_stop():
                 raise TrainingStopped("Local training was stopped before its end; the task's work is dropped.")
+            if labels.skip(target):
+                continue
             with autocast(device, settings.precision):
                 output = apply(model, inputs)
-                loss = _scalar(loss_function(output, target), settings.loss)
-                whole = loss if teacher is None else loss + teacher.loss(inputs, output)
+                loss, weight = loss_function(output, target)
+                if labels.skip_loss(weight):
+                    continue
+                whole = loss if teacher is None else loss + teacher.loss(inputs, output, target)
             whole.backward()  # type: ignore[no-untyped-call]
             if averages is not None:
                 averages.add()
@@ -142,18 +154,24 @@ def train_locally(
             if settings.max_gradient_norm is not None:
                 clip_grad_norm_(parameters, settings.max_gradient_norm)
             optimizer.step(step_factor(settings, step, num_steps))
+            num_taken += 1
             num_seen += _batch_size(target)
             if emulate_example_seconds:
                 time.sleep(emulate_example_seconds * _batch_size(target))
             # Kept as tensors: reading a number would wait for the accelerator at every step.
-            losses.append((loss.detach(), _batch_size(target)))
+            losses.append((loss.detach(), weight))
             first_loss = losses[0][0] if first_loss is None else first_loss
-    mean_loss = _weighted_mean(losses)
+    mean_loss = mean_of(list(losses))
+    if mean_loss is None or first_loss is None:
+        raise DataError(
+            f"None of the targets that this task drew counts (all are {labels.mark}), of a dataset of {num_examples} "
+            "examples; give this device labelled data or take it out of the fleet."
+        )
     return LocalTraining(
-        num_examples=num_examples,
-        num_steps=num_steps,
+        num_examples=labels.count(num_examples),
+        num_steps=num_taken,
         loss=mean_loss,
-        metrics={"loss": mean_loss, **({} if first_loss is None else {"first_batch_loss": float(first_loss)})},
+        metrics={"loss": mean_loss, "first_batch_loss": float(first_loss), **labels.report()},
         seconds=time.perf_counter() - started,
         num_seen=num_seen,
         importance={} if averages is None else averages.means(),
@@ -175,19 +193,53 @@ def _verify_batch_norm(num_examples: int, batch_size: int) -> None:
         raise DataError("The dataset holds 1 example, and batch normalisation needs 2; give this device more data.")
 
 
-def _scalar(loss: Any, name: str) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.ndim != 0:
-        kind = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise SpecError(f"training.loss = {name!r} returned {kind}; return a scalar tensor, such as the batch's mean.")
-    return loss
-
-
 def _batch_size(target: Tensor) -> int:
     return target.shape[0] if target.ndim else 1
 
 
-def _weighted_mean(losses: deque[tuple[Tensor, int]]) -> float:
-    """The mean over examples of the batches' mean losses, in float64."""
-    values = torch.stack([loss for loss, _ in losses]).double().cpu()
-    sizes = torch.tensor([size for _, size in losses], dtype=torch.float64)
-    return float((values * sizes).sum() / sizes.sum())
+class _Labels:
+    """Which batches have nothing to learn from, and how many examples have.
+
+    Where the dataset's targets are tensors that all count, no batch is looked at: that would wait for the accelerator.
+    """
+
+    def __init__(self, loss: Loss, dataset: Dataset[Any], settings: TrainingSection) -> None:
+        self._loss = loss
+        known = known_targets(dataset)
+        self._looks = known is None or not _all_count(loss, known)
+        self._looks_at_loss = loss.is_own or 0.0 in (settings.class_weights or ())
+        self._seen = self._labelled = self._skipped = 0
+        self.mark = -100 if settings.ignore_index is None else settings.ignore_index
+
+    def skip(self, target: Tensor) -> bool:
+        """Whether no target of this batch counts."""
+        if not self._looks or (labelled := self._loss.labelled(target)) is None:
+            return False
+        num = int(labelled.sum())
+        self._seen += len(labelled)
+        self._labelled += num
+        self._skipped += not num
+        return not num
+
+    def skip_loss(self, weight: Tensor | float) -> bool:
+        """Whether this batch's loss is the mean over nothing."""
+        if not self._looks_at_loss or float(weight) > 0:
+            return False
+        self._skipped += 1
+        return True
+
+    def count(self, num_examples: int) -> int:
+        """How many of the dataset's examples have a target that counts, as far as has been seen."""
+        return max(1, round(num_examples * self._labelled / self._seen)) if self._seen else num_examples
+
+    def report(self) -> dict[str, float]:
+        """What is told of it."""
+        if not self._skipped:
+            return {}
+        log.warning("batches without a target that counts took no step", batches=self._skipped, mark=self.mark)
+        return {"unlabelled_batches": float(self._skipped)}
+
+
+def _all_count(loss: Loss, target: Tensor) -> bool:
+    ignored = loss.ignored(target)
+    return ignored is None or not bool((target == ignored).any())

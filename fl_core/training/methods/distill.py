@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fl_core.errors import SpecError
 from fl_core.spec import TrainingSection
 from fl_core.training.forward import apply
+from fl_core.training.targets import class_axis, class_targets
 
 
 def soft_cross_entropy(logits: Tensor, teacher_log_probabilities: Tensor, temperature: float) -> Tensor:
@@ -39,26 +40,31 @@ class Teacher:
     """A frozen copy of a model as it is now, and the weight of its word.
 
     Args:
-        model: classes in the last dimension of its output.
-        settings: ``distillation_weight`` and ``distillation_temperature``.
+        model: with classes in its output, where ``training.class_dim`` or the shapes say.
+        settings: ``distillation_weight``, ``distillation_temperature`` and ``class_dim``.
     """
 
     def __init__(self, model: nn.Module, settings: TrainingSection) -> None:
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
         self._weight = settings.distillation_weight
         self._temperature = settings.distillation_temperature
+        self._class_dim = settings.class_dim
 
-    def loss(self, inputs: Any, output: Tensor) -> Tensor:
+    def loss(self, inputs: Any, output: Tensor, target: Tensor) -> Tensor:
         """The weighted term for one batch.
 
         Raises:
-            SpecError: the output has no classes to compare.
+            SpecError: the output has no classes to compare, or it is open where they are.
         """
-        if output.ndim < 2 or output.shape[-1] < 2:
+        axis = -1
+        if output.ndim > 2:
+            axis = self._class_dim or class_axis(output, class_targets(output, target), None)
+        if output.ndim < 2 or output.shape[axis] < 2:
             raise SpecError(
                 f"training.distillation_weight = {self._weight} needs an output of (batch, classes); this model gives "
                 f"{tuple(output.shape)}: remove it."
             )
         with torch.no_grad():
-            teacher = F.log_softmax(apply(self._model, inputs) / self._temperature, dim=-1)
-        return self._weight * soft_cross_entropy(output, teacher, self._temperature)
+            taught = apply(self._model, inputs).movedim(axis, -1)
+            teacher = F.log_softmax(taught / self._temperature, dim=-1)
+        return self._weight * soft_cross_entropy(output.movedim(axis, -1), teacher, self._temperature)

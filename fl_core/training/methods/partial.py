@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from fl_core.spec import Section, TrainingSection
 from fl_core.training.batches import count_examples, floating_dtype, iterate
 from fl_core.training.forward import apply
-from fl_core.training.losses import resolve_loss
+from fl_core.training.losses import Loss
 from fl_core.training.method import DeviceTask, Outcome, read_method_args
 from fl_core.vectors import Sends
 from fl_core.vectors.layout import Layout
@@ -119,7 +119,7 @@ def _squared_gradients(task: DeviceTask) -> Sequence[float]:
     order = torch.randperm(count_examples(task.dataset), generator=generator)[: task.settings.batch_size]
     task.model.eval()  # a look, not a step: running statistics stay
     inputs, target = next(iterate(task.dataset, [order], task.device, floating_dtype(task.model)))
-    loss = resolve_loss(task.settings.loss)(apply(task.model, inputs), target)
+    loss = Loss(task.settings)(apply(task.model, inputs), target).mean
     named = {name: p for name, p in task.model.named_parameters() if p.requires_grad}
     gradients = dict(zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True), strict=True))
     squares = {name: 0.0 if g is None else float(g.square().sum()) for name, g in gradients.items()}

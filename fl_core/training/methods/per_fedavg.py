@@ -24,7 +24,7 @@ from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import Dataset
 
-from fl_core.errors import SpecError, TrainingStopped
+from fl_core.errors import DataError, SpecError, TrainingStopped
 from fl_core.spec import Section, TrainingSection
 from fl_core.training.batches import floating_dtype, iterate, split_order
 from fl_core.training.device import seeded
@@ -32,7 +32,7 @@ from fl_core.training.forward import arguments, prediction
 from fl_core.training.holdout import split_private
 from fl_core.training.local import LocalTraining
 from fl_core.training.local_optimizer import LocalOptimizer
-from fl_core.training.losses import resolve_loss
+from fl_core.training.losses import BatchLoss, Loss, mean_of
 from fl_core.training.method import DeviceTask, Outcome, read_method_args
 from fl_core.training.methods.personal import scores_on
 from fl_core.training.schedule import step_factor
@@ -74,20 +74,21 @@ class PerFedAvg:
         model.train()
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         optimizer = LocalOptimizer(list(parameters.values()), settings)
-        total, num_seen = torch.zeros(()), 0
+        losses: list[tuple[Tensor, Tensor | float]] = []
+        num_seen = 0
         with seeded(task.seed, task.device):
             for step in range(num_steps):
                 if task.should_stop is not None and task.should_stop():
                     raise TrainingStopped("Local training was stopped before its end; the task's work is dropped.")
                 first, second = batches.draw(), batches.draw()
-                loss = _loss(task, self._adapt(task, parameters, first, keep_graph=True), second)
+                loss, weight = _loss(task, self._adapt(task, parameters, first, keep_graph=True), second)
                 gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
                 for parameter, gradient in zip(parameters.values(), gradients, strict=True):
                     parameter.grad = gradient
                 if settings.max_gradient_norm is not None:
                     clip_grad_norm_(list(parameters.values()), settings.max_gradient_norm)
                 optimizer.step(step_factor(settings, step, num_steps))
-                total += loss.detach().cpu()
+                losses.append((loss.detach(), weight))
                 num_examples = len(first[1]) + len(second[1])
                 num_seen += num_examples
                 if task.emulate_example_seconds:
@@ -99,7 +100,9 @@ class PerFedAvg:
             for name, parameter in parameters.items():
                 parameter.copy_(adapted[name])
         metrics |= scores_on(task, test, "personal")
-        mean_loss = float(total) / num_steps
+        mean_loss = mean_of(losses)
+        if mean_loss is None:
+            raise DataError("None of the targets that this task drew counts; give this device labelled data.")
         done = LocalTraining(
             num_examples=len(training),
             num_steps=num_steps,
@@ -114,7 +117,7 @@ class PerFedAvg:
         self, task: DeviceTask, parameters: Mapping[str, Tensor], batch: tuple[Any, Tensor], *, keep_graph: bool
     ) -> dict[str, Tensor]:
         """w - α ∇f(w; batch)."""
-        loss = _loss(task, parameters, batch)
+        loss = _loss(task, parameters, batch).mean
         exact = keep_graph and not self._args.first_order
         gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=exact, allow_unused=True)
         return {
@@ -129,11 +132,23 @@ class _Batches:
     def __init__(self, task: DeviceTask, dataset: Dataset[Any]) -> None:
         self._task = task
         self._dataset = dataset
+        self._loss = Loss(task.settings)
+        # Two epochs: in each, an order of its own, and the first of the two may be half over.
+        self._num_batches = 2 * -(-len(dataset) // task.settings.batch_size)  # type: ignore[arg-type]
         self._stream = self._endless()
 
     def draw(self) -> tuple[Any, Tensor]:
-        batch: tuple[Any, Tensor] = next(self._stream)
-        return batch
+        """The next one in which a target counts.
+
+        Raises:
+            DataError: a whole epoch has none.
+        """
+        for _ in range(self._num_batches):
+            batch: tuple[Any, Tensor] = next(self._stream)
+            labelled = self._loss.labelled(batch[1])
+            if labelled is None or bool(labelled.any()):
+                return batch
+        raise DataError("No target of this device's dataset counts; give it labelled data.")
 
     def _endless(self) -> Any:
         generator = torch.Generator().manual_seed(self._task.seed)
@@ -144,8 +159,8 @@ class _Batches:
             yield from iterate(self._dataset, batches, self._task.device, floating_dtype(self._task.model))
 
 
-def _loss(task: DeviceTask, parameters: Mapping[str, Tensor], batch: tuple[Any, Tensor]) -> Tensor:
+def _loss(task: DeviceTask, parameters: Mapping[str, Tensor], batch: tuple[Any, Tensor]) -> BatchLoss:
     inputs, target = batch
     args, named = arguments(task.model, inputs)
     output = prediction(task.model, functional_call(task.model, dict(parameters), args, named))
-    return resolve_loss(task.settings.loss)(output, target)
+    return Loss(task.settings)(output, target)

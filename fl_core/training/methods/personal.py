@@ -34,7 +34,7 @@ from fl_core.training.batches import count_examples, floating_dtype, iterate, sp
 from fl_core.training.evaluation import evaluate
 from fl_core.training.forward import apply
 from fl_core.training.holdout import split_private
-from fl_core.training.losses import resolve_loss
+from fl_core.training.losses import Loss
 from fl_core.training.method import DeviceTask, Outcome, read_method_args
 from fl_core.vectors import FloatArray, Parameters, Sends
 
@@ -120,10 +120,13 @@ class Personal:
 
 
 def scores_on(task: DeviceTask, dataset: Dataset[Any], name: str) -> dict[str, float]:
-    """Loss, and accuracy where targets are classes, of the model as it is now: ``NAME_loss``, ``NAME_accuracy``."""
-    scores = evaluate(task.model, dataset, task.settings.loss, 1024, task.device)
-    accuracy = {} if scores.accuracy is None else {f"{name}_accuracy": scores.accuracy}
-    return {f"{name}_loss": scores.loss, **accuracy}
+    """Loss, and accuracy where targets are classes, of the model as it is now: ``NAME_loss``, ``NAME_accuracy``.
+
+    What is absent, as where none of these examples has a label, is left out.
+    """
+    scores = evaluate(task.model, dataset, task.settings, 1024, task.device)
+    found = {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _gradient(task: DeviceTask, at: FloatArray, dataset: Dataset[Any]) -> FloatArray:
@@ -131,18 +134,18 @@ def _gradient(task: DeviceTask, at: FloatArray, dataset: Dataset[Any]) -> FloatA
     model, settings = task.model, task.settings
     task.layout.load_into(model, Parameters(at))
     model.eval()  # running statistics are those of the parameters that were trained
-    loss_function, num_examples = resolve_loss(settings.loss), count_examples(dataset)
-    batches = split_order(torch.arange(num_examples), settings.batch_size)
-    for indices, (inputs, target) in zip(
-        batches, iterate(dataset, batches, task.device, floating_dtype(model)), strict=True
-    ):
-        share = len(indices) / num_examples
-        (loss_function(apply(model, inputs), target) * share).backward()  # type: ignore[no-untyped-call]
+    loss_function, total = Loss(settings), 0.0
+    batches = split_order(torch.arange(count_examples(dataset)), settings.batch_size)
+    for inputs, target in iterate(dataset, batches, task.device, floating_dtype(model)):
+        mean, weight = loss_function(apply(model, inputs), target)
+        if (share := float(weight)) > 0:
+            (mean * share).backward()  # type: ignore[no-untyped-call]
+            total += share
     named = dict(model.named_parameters())
     flat: FloatArray = np.zeros(task.layout.num_parameters, np.float32)
     for spec, where in zip(task.layout.tensors, task.layout.slices, strict=True):
         if spec.trainable and (gradient := named[spec.name].grad) is not None:
-            flat[where] = gradient.detach().float().cpu().numpy().reshape(-1)
+            flat[where] = gradient.detach().float().cpu().numpy().reshape(-1) / np.float32(total or 1.0)
     for parameter in model.parameters():
         parameter.grad = None
     return flat

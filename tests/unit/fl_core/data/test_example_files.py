@@ -31,7 +31,7 @@ def test_each_example_can_start(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert spec.dispatch.concurrency == len(workers)
     for worker in workers:
         dataset = call(worker.data, worker.data_args, "data")
-        scores = evaluate(model, Subset(dataset, [0, 1]), spec.training.loss, 2, torch.device("cpu"))
+        scores = evaluate(model, Subset(dataset, [0, 1]), spec.training, 2, torch.device("cpu"))
         assert math.isfinite(scores.loss)
     if spec.evaluation.show is not None:
         assert callable(resolve(spec.evaluation.show, "evaluation.show"))

@@ -89,7 +89,7 @@ def test_a_language_model_learns_to_repeat() -> None:
     settings = TrainingSection(optimizer="adam", learning_rate=0.01, local_steps=40, batch_size=16)
     dataset = TensorDataset(tokens[:, :-1], tokens[:, 1:])
     train_locally(model, dataset, settings, seed=0, device=CPU)
-    scores = evaluate(model, dataset, "cross_entropy", 64, CPU)
+    scores = evaluate(model, dataset, settings, 64, CPU)
     assert scores.accuracy is not None
     assert scores.accuracy > 0.99
     model.eval()

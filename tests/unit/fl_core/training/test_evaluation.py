@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from fl_core.errors import DataError, UserCodeError
+from fl_core.errors import DataError, SpecError, UserCodeError
+from fl_core.spec import TrainingSection
 from fl_core.training.evaluation import Scores, evaluate
 
 CPU = torch.device("cpu")
@@ -22,7 +23,7 @@ RNG = np.random.default_rng(8)
 def score(output: Any, target: Any, loss: str, batch_size: int = 4) -> Scores:
     """Score a model whose outputs are given: an identity."""
     dataset = TensorDataset(torch.as_tensor(output), torch.as_tensor(target))
-    return evaluate(nn.Identity(), dataset, loss, batch_size, CPU)
+    return evaluate(nn.Identity(), dataset, TrainingSection(loss=loss), batch_size, CPU)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 1000])
@@ -78,13 +79,13 @@ def test_modes_are_put_back_as_they_were() -> None:
     norm.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     dataset = TensorDataset(torch.randn(8, 2), torch.zeros(8, dtype=torch.int64))
-    first, second = (evaluate(model, dataset, "cross_entropy", 3, CPU) for _ in range(2))
+    first, second = (evaluate(model, dataset, TrainingSection(loss="cross_entropy"), 3, CPU) for _ in range(2))
     assert first == second, "dropout was off"
     assert (model.training, norm.training, dropout.training) == (True, False, True)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     failing = Failing().train()
     with pytest.raises(UserCodeError):
-        evaluate(failing, dataset, "cross_entropy", 3, CPU)
+        evaluate(failing, dataset, TrainingSection(loss="cross_entropy"), 3, CPU)
     assert failing.training
 
 
@@ -109,13 +110,20 @@ def test_whoever_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserCodeError, match=r"model.factory = 'tests:net': the forward pass raised RuntimeError: no \("
     ):
-        evaluate(Failing(), fine, "cross_entropy", 3, CPU, factory="tests:net")
-    with pytest.raises(UserCodeError, match=r"training.loss = 'users:two_losses': loss\(output, target\) raised "):
-        evaluate(nn.Identity(), fine, "users:two_losses", 3, CPU)
+        evaluate(Failing(), fine, TrainingSection(loss="cross_entropy"), 3, CPU, factory="tests:net")
+    with pytest.raises(SpecError, match=r"training.loss = 'users:two_losses' returned a tensor of shape \(2,\); "):
+        evaluate(nn.Identity(), fine, TrainingSection(loss="users:two_losses"), 3, CPU)
     with pytest.raises(
         UserCodeError, match=r"^evaluation.data = 'a:b': reading a batch raised OSError: the disk is gone"
     ):
-        evaluate(nn.Identity(), Unreadable(torch.zeros(4)), "mse", 3, CPU, data=("evaluation.data", "a:b"))
+        evaluate(
+            nn.Identity(),
+            Unreadable(torch.zeros(4)),
+            TrainingSection(loss="mse"),
+            3,
+            CPU,
+            data=("evaluation.data", "a:b"),
+        )
 
 
 def test_no_examples_are_a_data_error() -> None:

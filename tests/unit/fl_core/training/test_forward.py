@@ -82,7 +82,7 @@ def test_a_model_of_tokens_trains_on_mappings(target: str) -> None:
     model = _Classifier()
     settings = TrainingSection(local_steps=60, batch_size=8, learning_rate=1.0)
     done = train_locally(model, _Tokens(target), settings, seed=0, device=CPU)
-    scores = evaluate(model, _Tokens(target), "cross_entropy", 3, CPU)
+    scores = evaluate(model, _Tokens(target), settings, 3, CPU)
     assert scores.accuracy == 1.0
     assert scores.loss < done.metrics["first_batch_loss"] / 2
 
