@@ -26,6 +26,7 @@ class Effects:
         blob: the payload's blob, to be dropped once a checkpoint covers the entry.
         admitted: the entry was an update, and it passed.
         lost: the entry was an update whose payload is lost; nothing else has changed.
+        pinned: the version that is to be evaluated now, before the model moves on.
         fruitless: for long nothing but failures has come in, in one sentence.
     """
 
@@ -39,4 +40,5 @@ class Effects:
     blob: tuple[str, int] | None = None
     admitted: Admitted | None = None
     lost: Lost | None = None
+    pinned: int | None = None
     fruitless: str = ""

@@ -33,20 +33,25 @@ class Guard:
     """Judges evaluations.
 
     A version has diverged when its loss is not finite, or above l + (``factor`` - 1) |l|, with l the loss of the first
-    evaluation; where losses are positive that is ``factor`` · l.
+    evaluation; where losses are positive that is ``factor`` · l. With ``guard.metric``, that metric takes the place of
+    the loss; if higher is better, it has diverged below b - (1 - 1 / ``factor``) |b|, with b the best of all, which is
+    b / ``factor`` where it is positive. A version without that metric is judged by its loss being finite alone.
 
     Args:
         settings: the spec's ``[guard]``.
         evaluated: whether the campaign evaluates at all; without evaluations nothing is kept.
+        higher: ``guard.metric`` is one of which higher is better.
 
     Attributes:
         num_rollbacks: how often the model went back; each time the server's rate shrinks by ``rate_factor``.
         refused: spans (good version, restart): updates from versions between the two come from a diverged model.
     """
 
-    def __init__(self, settings: GuardSection, *, evaluated: bool) -> None:
+    def __init__(self, settings: GuardSection, *, evaluated: bool, higher: bool = False) -> None:
         self._settings = settings
         self._active = settings.enabled and evaluated
+        self._higher = higher
+        # The first loss, or with a metric the first or the best of it.
         self._first_loss: float | None = None
         self._good: tuple[int, Kept] | None = None
         self._candidate: tuple[int, Kept] | None = None
@@ -58,35 +63,41 @@ class Guard:
         if self._active:
             self._good = (strategy.version, _keep(strategy))
 
-    def judge(self, version: int, loss: float, strategy: Strategy) -> Verdict:
+    def judge(self, version: int, loss: float, strategy: Strategy, metric: float | None = None) -> Verdict:
         """Take an evaluation in.
 
         Args:
             version: what was evaluated.
             loss: its loss; it may be NaN or infinite.
             strategy: as it stands now, some versions later.
+            metric: its ``guard.metric``, if there is one and it could be had.
 
         Returns:
             ``"diverged"``: go back; ``"hopeless"``: that has been done too often, end the campaign.
         """
         if self._good is None or self.is_refused(version):
             return "fine"
-        if math.isfinite(loss) and loss <= self._limit():
-            self._accept(version, loss, strategy)
+        value = loss if self._settings.metric is None else metric
+        if math.isfinite(loss) and (value is None or self._is_good(value)):
+            self._accept(version, value, strategy)
             return "fine"
         return "diverged" if self.num_rollbacks < self._settings.max_rollbacks else "hopeless"
 
-    def _limit(self) -> float:
-        first = self._first_loss
-        return math.inf if first is None else first + (self._settings.factor - 1) * abs(first)
+    def _is_good(self, value: float) -> bool:
+        first, factor = self._first_loss, self._settings.factor
+        if first is None:
+            return True
+        if self._higher:
+            return value >= first - (1 - 1 / factor) * abs(first)
+        return value <= first + (factor - 1) * abs(first)
 
     def is_refused(self, base_version: int) -> bool:
         """Whether a version was dropped by going back."""
         return any(good < base_version < restart for good, restart in self.refused)
 
-    def _accept(self, version: int, loss: float, strategy: Strategy) -> None:
-        if self._first_loss is None:
-            self._first_loss = loss
+    def _accept(self, version: int, value: float | None, strategy: Strategy) -> None:
+        if value is not None and (self._first_loss is None or (self._higher and value > self._first_loss)):
+            self._first_loss = value
         if self._candidate is not None and version >= self._candidate[0]:
             self._good, self._candidate = self._candidate, None
         if self._candidate is None:

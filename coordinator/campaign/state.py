@@ -11,7 +11,9 @@ opened         spec: digest of the spec; layout: digest of the model's layout
 issued         queues: one name per new task
 reissued       task, attempt (the one given up), queue, reason (``lost``, ``deadline``, ``no_answer``,
                ``no_worker``, ``payload_lost``)
-evaluated      version, loss, accuracy (or nil), num_examples
+evaluating     nothing: what the model is now is going to be evaluated, and may be what is delivered
+evaluated      version, loss, metrics: name -> number or nil, num_examples; an earlier release wrote accuracy (or nil)
+               in the place of metrics
 paused, resumed, interrupted   control: position of the operator's request, or empty
 stopped        reason, control
 clock          shift_ms: add this to the positions' times from here on (``fl_core/broker/clock.py``)
@@ -23,16 +25,17 @@ readmitted     control, task, reason (of its rejection), header, payload: an upd
 from __future__ import annotations
 
 import enum
-import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from coordinator.campaign.admission import Admission, Lost, Refused
+from coordinator.campaign.delivery import Delivery
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.fruitless import Fruitless, Place, place_of
 from coordinator.campaign.guard import Guard
 from coordinator.campaign.ledger import Ledger, OpenTask, task_number
-from coordinator.campaign.scores import Scores
+from coordinator.campaign.scores import Scores, finite
 from fl_core.aggregation import Contribution, Merge, Strategy
 from fl_core.aggregation.buffered import with_prefix
 from fl_core.errors import BrokerUnavailable, InvariantError, Reason, RejectedUpdate
@@ -101,11 +104,17 @@ class CampaignState:
         self._secret = secret
         self._admission = admission
         self._layout = layout
-        self.guard = Guard(spec.guard, evaluated=spec.evaluation.data is not None)
+        self.guard = Guard(
+            spec.guard,
+            evaluated=spec.evaluation.data is not None,
+            higher=spec.guard.metric is not None and spec.is_higher_better(spec.guard.metric),
+        )
+        self.delivery = Delivery()
         self.strategy = strategy
         self.ledger = Ledger()
         self.phase = Phase.RUNNING
         self.stop_reason = ""
+        self.stop_target = ""
         self.position = "0-0"
         self.sequence = 0
         self.control_position = "0-0"
@@ -271,7 +280,7 @@ class CampaignState:
         cancelled, arrived = self.ledger.cancel_open(), self.strategy.buffer_count
         effects.closed += cancelled
         effects.reopened.clear()
-        if reason in ("accuracy", "loss"):
+        if self.stop_target:
             # A version has met the target: it stands, and what waited for the next one does not move it any more.
             self.ledger.cancel_buffered()
         elif (phase.is_over or self.strategy.barrier) and arrived:
@@ -409,6 +418,9 @@ class CampaignState:
                 self._apply_issued(body["queues"], entry, effects)
             case "reissued":
                 self._apply_reissued(body, entry, effects)
+            case "evaluating" if self.accepts:
+                self.delivery.pin(self.strategy)
+                effects.pinned = self.strategy.version
             case "evaluated":
                 self._apply_evaluated(body, entry, effects)
             case "clock":
@@ -493,11 +505,15 @@ class CampaignState:
 
     def _apply_evaluated(self, body: Any, entry: LogEntry, effects: Effects) -> None:
         seconds = self.seconds(self.moment(entry))
-        version, loss, accuracy = body["version"], body["loss"], body["accuracy"]
+        version, is_of_old = body["version"], "metrics" not in body
+        metrics = {"accuracy": body["accuracy"]} if is_of_old else body["metrics"]
+        metrics = {name: finite(value) for name, value in metrics.items()}
         dropped = self.guard.is_refused(version)
-        verdict = self.guard.judge(version, loss, self.strategy) if self.accepts and not dropped else "fine"
-        if not math.isfinite(loss):
-            loss = None  # a diverged model has no loss; JSON has no word for NaN
+        verdict = "fine"
+        if self.accepts and not dropped:
+            score = metrics.get(self._spec.guard.metric or "")
+            verdict = self.guard.judge(version, body["loss"], self.strategy, score)
+        loss = finite(body["loss"])
         effects.history.append(
             {
                 "kind": "evaluation",
@@ -505,24 +521,39 @@ class CampaignState:
                 "version": version,
                 "merged": self.ledger.merged,
                 "loss": loss,
-                "accuracy": accuracy,
+                "accuracy": metrics.get("accuracy"),
+                **({} if is_of_old else {"metrics": metrics}),
             }
         )
         if dropped:
+            self.delivery.release()
             return  # nobody has this version any more: it sets no record and meets no target
-        self._note_scores(version, loss, accuracy, seconds)
-        stop = self._spec.stop
-        if stop.accuracy is not None and accuracy is not None and accuracy >= stop.accuracy:
-            self._end(Phase.FINISHED, "accuracy", entry, effects)
-        elif stop.loss is not None and loss is not None and loss <= stop.loss:
-            self._end(Phase.FINISHED, "loss", entry, effects)
-        elif verdict != "fine":
+        self._note_scores(version, loss, metrics, seconds)
+        if self._meets_target(version, {"loss": loss, **metrics}, is_of_old=is_of_old):
+            self._end(Phase.FINISHED, self.stop_target, entry, effects)
+            return
+        self.delivery.release()
+        if verdict != "fine":
             self._roll_back(entry, effects)
             if verdict == "hopeless":
                 self._end(Phase.STOPPED, "diverged", entry, effects)  # what is delivered is the last good version
 
-    def _note_scores(self, version: int, loss: float | None, accuracy: float | None, seconds: float) -> None:
-        if self.scores.note(version, loss, accuracy, seconds):
+    def _meets_target(self, version: int, scores: Mapping[str, float | None], *, is_of_old: bool) -> bool:
+        """Whether a version met a target of ``stop`` and is what the campaign delivers, if it was not over before."""
+        for target in self._spec.stop.targets if self.accepts else ():
+            value = scores.get(target.name)
+            if value is None or not target.is_met_by(value):
+                continue
+            # An earlier release ended here, and delivered what the model was by now: its log says the same again.
+            if self.delivery.meet(version, target, value, self.strategy) or is_of_old:
+                self.stop_target = target.name
+                return True
+        return False
+
+    def _note_scores(
+        self, version: int, loss: float | None, metrics: Mapping[str, float | None], seconds: float
+    ) -> None:
+        if self.scores.note(version, loss, metrics, seconds, self._spec.is_higher_better):
             self._flat_evaluations = 0
             return
         self._flat_evaluations += 1
@@ -534,6 +565,7 @@ class CampaignState:
         """Go on from the last good version; what waited in the buffer came from the diverged model."""
         self.ledger.cancel_buffered()
         self._buffered_workers.clear()
+        self.delivery.release()
         self.strategy, good = self.guard.roll_back(self._spec, self._layout, self.strategy)
         effects.history.append(
             {
@@ -553,7 +585,8 @@ class CampaignState:
         tensors, strategy_meta = self.strategy.export_state()
         guard_tensors, guard_meta = self.guard.export()
         tensors = tensors | {f"guard.{name}": array for name, array in guard_tensors.items()}
-        scores = self.scores
+        delivery_tensors, delivery_meta = self.delivery.export()
+        tensors = tensors | {f"delivery.{name}": array for name, array in delivery_tensors.items()}
         return tensors, {
             "guard": guard_meta,
             "buffered_since_ms": self.buffered_since_ms,
@@ -567,7 +600,8 @@ class CampaignState:
             "clock_shift_ms": self.clock_shift_ms,
             "opened_ms": self.opened_ms,
             "ended_ms": self.ended_ms,
-            "scores": {**{n: getattr(scores, n) for n in scores.__slots__}, "seconds_to": dict(scores.seconds_to)},
+            "scores": self.scores.export(),
+            "delivery": delivery_meta,
             "staleness": sorted(self.staleness.items()),
             "merged_by_worker": dict(self.merged_by_worker),
             "bytes_up": self.bytes_up,
@@ -590,11 +624,13 @@ class CampaignState:
         self.guard.restore(with_prefix(tensors, prefix), meta["guard"])
         if self.guard.num_rollbacks:
             self.strategy = self.guard.strategy(self._spec, self._layout, self.strategy.parameters)
-        own = {name: array for name, array in tensors.items() if not name.startswith(prefix)}
+        if "delivery" in meta:  # else an earlier release wrote it
+            self.delivery.restore(with_prefix(tensors, "delivery."), meta["delivery"])
+        own = {name: array for name, array in tensors.items() if not name.startswith((prefix, "delivery."))}
         self.strategy.restore_state(own, meta["strategy"])
         self.ledger = Ledger.restore(meta["ledger"])
         self.phase = Phase(meta["phase"])
-        self.scores = Scores(**meta["scores"])
+        self.scores = Scores.restore(meta["scores"])
         self.staleness = Counter(dict(meta["staleness"]))
         self.merged_by_worker = Counter(meta["merged_by_worker"])
         self._buffered_workers = list(meta["buffered_workers"])

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from coordinator.campaign.scores import Scores
 from coordinator.campaign.state import CampaignState
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
@@ -39,6 +40,7 @@ def summarise(
         updates that answered no open task and is no part of it.
     """
     ledger, scores = state.ledger, state.scores
+    delivered = state.delivery.parameters(state.strategy)
     ended = state.phase.is_over or state.phase == "interrupted"
     wall_seconds = state.seconds(state.ended_ms if ended else now_ms)
     return {
@@ -59,6 +61,9 @@ def summarise(
         "wall_seconds": wall_seconds,
         "updates_per_second": round(ledger.merged / wall_seconds, 3) if wall_seconds else 0.0,
         "staleness": describe_staleness(state.staleness),
+        "delivered_version": state.delivery.version(state.strategy),
+        "target_met": state.delivery.met,
+        "metrics": _describe_metrics(spec, scores),
         "final_accuracy": scores.accuracy,
         "best_accuracy": scores.best_accuracy,
         "final_loss": scores.loss,
@@ -70,7 +75,23 @@ def summarise(
         "bytes_down": state.bytes_down,
         **_fruitless(state),
         **(describe_devices(state, max_workers) if devices is None else devices),
-        **({"model_digest": digest(state.strategy.parameters.values.view("u1").data)} if with_digest else {}),
+        **({"model_digest": digest(delivered.values.view("u1").data)} if with_digest else {}),
+    }
+
+
+def _describe_metrics(spec: CampaignSpec, scores: Scores) -> dict[str, dict[str, Any]]:
+    """The newest and the best of each metric, and its direction."""
+    names = (
+        dict.fromkeys([*(each.name for each in spec.metrics), *scores.metrics]) if scores.version is not None else {}
+    )
+    return {
+        name: {
+            "final": scores.metrics.get(name),
+            "best": scores.best.get(name),
+            "higher_is_better": spec.is_higher_better(name),
+        }
+        for name in names
+        if scores.version is not None
     }
 
 

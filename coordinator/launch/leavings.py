@@ -46,10 +46,13 @@ def leave_pictures(folder: RunFolder, summary: dict[str, Any], title: str) -> No
     """``curves.png`` and ``report.html``."""
     from coordinator.report.curves import draw_curves
     from coordinator.report.page import write_report
+    from coordinator.report.series import lower_is_better
 
     again = f"fedtide report {folder.path}"
     crash_point("before_curves")
-    attempt(summary, folder.curves.name, again, lambda: draw_curves(folder.history, folder.curves, title=title))
+    lower = lower_is_better(summary)
+    curves = folder.curves
+    attempt(summary, curves.name, again, lambda: draw_curves(folder.history, curves, title=title, lower=lower))
     crash_point("before_report")
     attempt(summary, "report.html", again, lambda: write_report(folder.path))
 

@@ -360,18 +360,15 @@ class Coordinator:
             self._read_ahead(entries[index : index + 2])
             effects = self._apply(entry)
             self._consequences.time(entry, effects, time.perf_counter() - started)
+            if effects.pinned is not None:
+                self._publish()
+                self._decisions.evaluate_pinned(effects.pinned, self._publisher.head)
         self._stalls.caught_up |= caught_up
         self._payloads.settle(self._transaction)
         for position, fields in requests:
             self._decisions.take_request(position, fields)
         self._decisions.take()
-        if self._state.strategy.version != self._publisher.published:
-            crash_point("between_merge_and_publish")
-            if self._layout.num_bytes >= WORTH_A_THREAD_BYTES and (waiting := self._reader.peek()) is not None:
-                self._read_ahead([waiting])  # beside the publishing
-            self._publisher.publish(self._state.strategy, self._transaction)
-            if self._publisher.is_crowded:
-                self._publisher.drop_old(self._transaction)
+        self._publish()
         self._transaction.add(self._orders.commands(self._state.num_plateaus))
         self._issue()
         now = time.monotonic()
@@ -391,6 +388,16 @@ class Coordinator:
             took = time.monotonic() - now
             self._next_survey = now + max(SURVEY_SECONDS, took / MAX_SURVEY_SHARE)
         self._decisions.ask_for_evaluation(self._publisher.published)
+
+    def _publish(self) -> None:
+        if self._state.strategy.version == self._publisher.published:
+            return
+        crash_point("between_merge_and_publish")
+        if self._layout.num_bytes >= WORTH_A_THREAD_BYTES and (waiting := self._reader.peek()) is not None:
+            self._read_ahead([waiting])  # beside the publishing
+        self._publisher.publish(self._state.strategy, self._transaction)
+        if self._publisher.is_crowded:
+            self._publisher.drop_old(self._transaction)
 
     def _read_ahead(self, entries: list[LogEntry]) -> None:
         if self._layout.num_bytes >= WORTH_A_THREAD_BYTES:
@@ -555,7 +562,7 @@ class Coordinator:
         if evaluator is None:
             return
         asked = False
-        while self._state.scores.version != self._state.strategy.version:
+        while self._state.scores.version != self._state.delivery.version(self._state.strategy):
             if evaluator.error is not None or time.monotonic() > deadline:
                 reason = evaluator.error or f"it took longer than {FINAL_EVALUATION_SECONDS:.0f} s"
                 self._log.warning("the last version was not evaluated", reason=reason)
@@ -566,7 +573,7 @@ class Coordinator:
                 self._decisions.evaluate_now(evaluator)
             self._patiently(self._turn)
             if asked and not evaluator.busy and self._transaction.is_empty:
-                asked = self._state.scores.version == self._state.strategy.version
+                asked = self._state.scores.version == self._state.delivery.version(self._state.strategy)
 
     def _clear_broker(self) -> None:
         """Leave nothing behind that others would pay for: doorbells, and after the end the campaign's bulky keys."""

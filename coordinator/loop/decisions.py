@@ -15,6 +15,7 @@ from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
+from fl_core.broker.tasks import Head
 from fl_core.errors import CampaignError
 from fl_core.program.plain_text import shown
 from fl_core.spec import CampaignSpec
@@ -55,6 +56,7 @@ class Decisions:
         self._evaluated = -1
         self._evaluation_asked = 0.0
         self._merge_asked = -1
+        self._pin_asked = False
         self._without_evaluation = False
         self._log = log.bind(campaign=broker.keys.campaign)
         self.interrupted = threading.Event()
@@ -64,6 +66,7 @@ class Decisions:
         """What was asked for did not reach the log: ask again."""
         self.stop_asked = False
         self._merge_asked = -1
+        self._pin_asked = False
 
     # -- operators -------------------------------------------------------------------------------------------------
 
@@ -104,7 +107,7 @@ class Decisions:
         if self._evaluator is not None:
             for result in self._evaluator.take_results():
                 self._timing.add_evaluation(time.monotonic() - self._evaluation_asked)
-                body = {"version": result.version, "loss": result.loss, "accuracy": result.metrics.get("accuracy")}
+                body = {"version": result.version, "loss": result.loss, "metrics": result.metrics}
                 self._transaction.append("evaluated", {**body, "num_examples": result.num_examples})
             if self._evaluator.error is not None and not self._without_evaluation:
                 self._do_without_evaluation(self._evaluator.error, died=self._evaluator.died)
@@ -127,8 +130,14 @@ class Decisions:
         stop = self._spec.stop
         if not died:
             raise CampaignError(reason)
-        if stop.accuracy is not None or stop.loss is not None:
-            key = "stop.accuracy" if stop.accuracy is not None else "stop.loss"
+        if stop.targets:
+            key = (
+                "stop.accuracy"
+                if stop.accuracy is not None
+                else "stop.loss"
+                if stop.loss is not None
+                else "stop.metric"
+            )
             raise CampaignError(f"{reason} {key} needs evaluations; mend the cause and go on with --resume.")
         self._without_evaluation = True
         self._log.warning("going on without evaluations, and without the guard that needs them", reason=reason)
@@ -145,14 +154,32 @@ class Decisions:
     # -- evaluation ------------------------------------------------------------------------------------------------
 
     def ask_for_evaluation(self, published: int) -> None:
-        """Have the newest version scored, if it is time and the evaluator is free."""
+        """Have the newest version scored, if it is time and the evaluator is free.
+
+        Where a target may end the campaign, the log says first which version that is (``coordinator/campaign/
+        delivery.py``), and the evaluator is asked when that has been read.
+        """
         if self._evaluator is None or self._evaluator.busy or self._state.phase not in (Phase.RUNNING, Phase.PAUSED):
+            return
+        if self._pin_asked or self._without_evaluation:
             return
         if self._evaluated < 0 or published >= self._evaluated + self._spec.evaluation.every_versions:
             self._evaluated = published
-            self.evaluate_now(self._evaluator)
+            if self._spec.stop.targets:
+                self._pin_asked = True
+                self._transaction.append("evaluating", {})
+            else:
+                self.evaluate_now(self._evaluator)
 
-    def evaluate_now(self, evaluator: Evaluator) -> None:
-        """Have the newest version scored."""
+    def evaluate_pinned(self, version: int, head: Head | None) -> None:
+        """The log has said that this version, which was published there, is to be scored."""
+        self._pin_asked = False
+        if self._evaluator is None or self._evaluator.busy:
+            return
+        self._evaluated = version
+        self.evaluate_now(self._evaluator, head)
+
+    def evaluate_now(self, evaluator: Evaluator, head: Head | None = None) -> None:
+        """Have the newest version scored, or one that was published before."""
         self._evaluation_asked = time.monotonic()
-        evaluator.request()
+        evaluator.request(head)

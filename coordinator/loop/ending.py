@@ -36,8 +36,8 @@ def write_results(
     Raises:
         CampaignError: they cannot be written.
     """
-    values = state.strategy.parameters
-    metadata = {"campaign": identity.campaign, "version": str(state.strategy.version)}
+    values = state.delivery.parameters(state.strategy)
+    metadata = {"campaign": identity.campaign, "version": str(state.delivery.version(state.strategy))}
     crash_point("before_model")
     folder.write_model(values, layout, {**metadata, "digest": summary["model_digest"]})
     crash_point("before_summary")
@@ -84,7 +84,7 @@ def end_from_checkpoint(spec: CampaignSpec, folder: RunFolder, url: str | None) 
             "the broker does not answer: what the campaign left there stays",
             drop_it_later=f"fedtide campaigns --clean {identity.campaign}",
         )
-        if spec.evaluation.data is not None and state.scores.version != state.strategy.version:
+        if spec.evaluation.data is not None and state.scores.version != state.delivery.version(state.strategy):
             log.warning("the last version was not evaluated", reason="the broker does not answer")
     summary = summarise(identity.campaign, spec, state, layout)
     write_results(folder, identity, state, layout, summary)

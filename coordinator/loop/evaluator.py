@@ -32,6 +32,7 @@ from fl_core.broker.bulk import versions
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.tasks import Head
 from fl_core.codecs import down_codec
 from fl_core.codecs.model_payload import decode_version
 from fl_core.errors import BrokerError, DataError, FedtideError, InvariantError, MissingBlob
@@ -107,6 +108,7 @@ class Evaluator:
         self._again_at: float | None = None
         self._asked_at = self._next_word = 0.0
         self._longest_seconds = 0.0
+        self._wanted: Head | None = None
         self.busy = False
         self.error: str | None = None
         self.died = False
@@ -150,18 +152,19 @@ class Evaluator:
         """
         return follow(self._connection, self._process, seconds, longer)
 
-    def request(self) -> None:
-        """Ask for the scores of the newest version."""
+    def request(self, head: Head | None = None) -> None:
+        """Ask for the scores of a version that was published, or if it is gone, or None, of the newest."""
         if self.busy:
             raise InvariantError("an evaluation was asked for while another was under way")
         self.busy = True
+        self._wanted = head
         self._ask()
 
     def _ask(self) -> None:
         self._asked_at = time.monotonic()
         self._next_word = self._asked_at + FIRST_WORD_SECONDS
         with contextlib.suppress(OSError):  # it has died, which is seen next
-            self._connection.send("newest")
+            self._connection.send(self._wanted)
 
     def take_results(self) -> list[Evaluation]:
         """The evaluations that were finished since the last call; looks after the process as well."""
@@ -337,8 +340,7 @@ def _answer(
     device = pick_device()
     model.to(device)
     while True:
-        connection.recv()
-        head, payload = _newest(places, keys)
+        head, payload = _fetch(places, keys, connection.recv())
         parameters = Parameters(decode_version(down_codec(head.codec), layout, payload))
         layout.load_into(model, parameters)
         scores = evaluate(
@@ -354,10 +356,12 @@ def _answer(
         connection.send(("scores", (head.version, scores.loss, scores.metrics, scores.num_examples)))
 
 
-def _newest(places: Places, keys: CampaignKeys) -> tuple[Any, memoryview]:
+def _fetch(places: Places, keys: CampaignKeys, wanted: Head | None) -> tuple[Head, memoryview]:
     outage = Outage()
     while True:
         try:
+            if wanted is not None and (payload := versions.read_version(places, keys, wanted)) is not None:
+                return wanted, payload
             return versions.read_newest(places, keys)
         except (BrokerError, MissingBlob) as error:
             if outage.is_worth_a_word():

@@ -153,6 +153,14 @@ def _gauges(shown: Mapping[str, Status], seen: Snapshot) -> Iterator[Metric]:
             if status.get(key) is not None:
                 family.add_metric([name], float(status[key]))
         yield family
+    scores = GaugeMetricFamily(
+        "fedtide_campaign_metric", "Metrics of the newest version that was evaluated.", labels=["campaign", "metric"]
+    )
+    for name, status in shown.items():
+        for metric_name, row in status.get("metrics", {}).items():
+            if row.get("final") is not None:
+                scores.add_metric([name, metric_name], float(row["final"]))
+    yield scores
     state = GaugeMetricFamily("fedtide_campaign_state", "1 for the state it is in.", labels=["campaign", "state"])
     led = GaugeMetricFamily("fedtide_coordinator_up", "1 if a coordinator holds the lease.", labels=["campaign"])
     age = GaugeMetricFamily("fedtide_status_age_seconds", "Since the coordinator's last word.", labels=["campaign"])

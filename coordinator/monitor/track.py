@@ -16,6 +16,7 @@ MAX_EVENTS = 200
 MAX_WORKERS = 20_000
 NUM_SPARKS = 24
 MAX_REASONS = 64
+MAX_METRICS = 64
 # A campaign of thirty thousand years.
 MAX_SECONDS = 1e12
 
@@ -54,7 +55,7 @@ class Track:
     """Takes feed lines in order and keeps series for charts.
 
     Attributes:
-        evaluations: [seconds, version, merged, loss, accuracy] each.
+        evaluations: [seconds, version, merged, loss, accuracy, metrics by name] each.
         intervals: merges over time.
         events: lines that people read, the newest last, each with a number ``n`` that rises.
         workers: by name.
@@ -63,7 +64,7 @@ class Track:
     """
 
     def __init__(self) -> None:
-        self.evaluations: list[tuple[float, int, int, float | None, float | None]] = []
+        self.evaluations: list[tuple[float, int, int, float | None, float | None, dict[str, float | None]]] = []
         self.intervals: list[Interval] = []
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self.workers: dict[str, WorkerPast] = {}
@@ -83,7 +84,8 @@ class Track:
                 continue
             match line["kind"]:
                 case "evaluation":
-                    if _are_counts(line, "version", "merged") and _are_scores(line, "loss", "accuracy"):
+                    scored = _are_scores(line, "loss", "accuracy") and _are_metrics(line.get("metrics", {}))
+                    if scored and _are_counts(line, "version", "merged"):
                         self._add_evaluation(line)
                 case "merges":
                     if _are_counts(line, "version", "merged", "updates") and _are_merges(line):
@@ -102,7 +104,8 @@ class Track:
     # -- kinds -----------------------------------------------------------------------------------------------------
 
     def _add_evaluation(self, line: Mapping[str, Any]) -> None:
-        row = (line["seconds"], line["version"], line["merged"], line["loss"], line["accuracy"])
+        metrics = line.get("metrics", {"accuracy": line["accuracy"]})
+        row = (line["seconds"], line["version"], line["merged"], line["loss"], line["accuracy"], metrics)
         self.evaluations.append(row)
         if len(self.evaluations) > 2 * MAX_POINTS:
             self.evaluations = thin_evaluations(self.evaluations)
@@ -165,7 +168,7 @@ class Track:
         return {
             "generation": self.generation,
             "bounds": list(STALENESS_BOUNDS),
-            "evaluations": [[*e[:3], None if e[3] is None else round(e[3], 6), e[4]] for e in self.evaluations],
+            "evaluations": [[*e[:3], None if e[3] is None else round(e[3], 6), *e[4:]] for e in self.evaluations],
             "intervals": [[i.seconds, i.version, i.merged, i.updates, i.buckets] for i in self.intervals],
             "events": list(self.events),
         }
@@ -185,6 +188,14 @@ def _are_counts(line: Mapping[str, Any], *names: str) -> bool:
 
 def _are_scores(line: Mapping[str, Any], *names: str) -> bool:
     return all(name in line and (line[name] is None or _is_number(line[name])) for name in names)
+
+
+def _are_metrics(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= MAX_METRICS
+        and all(is_identifier(name) and (each is None or _is_number(each)) for name, each in value.items())
+    )
 
 
 def _are_counters(line: Mapping[str, Any], *names: str) -> bool:

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 # An overview's columns: what a list of a hundred campaigns needs of each status.
 _OVERVIEW = (
     "state", "stop_reason", "strategy", "versions", "issued", "merged", "rejected", "expired", "cancelled", "out",
-    "final_accuracy", "best_accuracy", "final_loss", "recent_updates_per_second", "live_workers", "claimed",
+    "final_accuracy", "best_accuracy", "final_loss", "metrics", "recent_updates_per_second", "live_workers", "claimed",
     "concurrency", "wall_seconds", "writer", "name",
 )  # fmt: skip
 

@@ -78,6 +78,11 @@ class Publisher:
         self._pause = FIRST_PAUSE_SECONDS
         self.published = -1
 
+    @property
+    def head(self) -> Head | None:
+        """Where the newest version that was published lies; None before the first."""
+        return self._head
+
     def publish(self, strategy: Strategy, transaction: Transaction, *, exact: bool = False) -> None:
         """Publish the version that the strategy stands at.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import structlog
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 from coordinator.report.series import Series, first_at_least, read_series, running_median, speed
+from fl_core.metrics import names as metric_names
 from fl_core.program.whole_file import whole_file
 
 log = structlog.get_logger()
@@ -46,13 +47,14 @@ MAX_DOTS = 20_000
 STALENESS_TICKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def draw_curves(history: Path, path: Path, title: str) -> bool:
-    """Draw accuracy (loss, where there is no accuracy), staleness and speed of one campaign over time.
+def draw_curves(history: Path, path: Path, title: str, lower: Collection[str] = metric_names.LOWER_IS_BETTER) -> bool:
+    """Draw the first metric (loss, where there is none), staleness and speed of one campaign over time.
 
     Args:
         history: the campaign's ``history.jsonl``.
         path: the picture to write, PNG.
         title: stands above it.
+        lower: the scores of which lower is better.
 
     Returns:
         False when matplotlib is not installed, or nothing has happened that could be drawn.
@@ -60,7 +62,7 @@ def draw_curves(history: Path, path: Path, title: str) -> bool:
     if not _can_draw():
         return False
     series = read_series(history)
-    scores = series.accuracies or series.losses
+    scores = series.main_score
     panels = [draw for draw, has_data in ((_draw_scores, scores), (_draw_staleness, series.update_seconds),
                                           (_draw_speed, series.update_seconds)) if has_data]  # fmt: skip
     if not panels:
@@ -68,7 +70,7 @@ def draw_curves(history: Path, path: Path, title: str) -> bool:
     heights = [1.7 if draw is _draw_scores else 1.0 for draw in panels]
     with _figure(path, len(panels), heights, height=0.9 + 1.45 * sum(heights)) as axes:
         for axis, draw in zip(axes, panels, strict=True):
-            draw(axis, series)
+            draw(axis, series, lower)
         axes[0].set_title(title, loc="left", fontweight="bold", fontsize=10, pad=10)
         axes[-1].set_xlabel("seconds since launch")
         axes[-1].set_xlim(left=0)
@@ -91,7 +93,7 @@ def draw_comparison(histories: Mapping[str, Path], path: Path, title: str, targe
     """
     if not _can_draw():
         return False
-    curves = {label: read_series(history).accuracies for label, history in histories.items()}
+    curves = {label: read_series(history).points("accuracy") for label, history in histories.items()}
     curves = {label: [(s, a) for s, a in points if s > 0] for label, points in curves.items()}
     curves = {label: points for label, points in curves.items() if points}
     if not curves:
@@ -124,10 +126,9 @@ def draw_comparison(histories: Mapping[str, Path], path: Path, title: str, targe
     return True
 
 
-def _draw_scores(axis: Axes, series: Series) -> None:
-    points, name, best = series.accuracies, "held-out accuracy", max
-    if not points:
-        points, name, best = series.losses, "held-out loss", min
+def _draw_scores(axis: Axes, series: Series, lower: Collection[str]) -> None:
+    score = series.main_score or "loss"
+    points, best = series.points(score), min if score in lower else max
     seconds, values = zip(*points, strict=True)
     axis.plot(seconds, values, color=BLUE, linewidth=1.6)
     where = values.index(best(values))
@@ -142,12 +143,12 @@ def _draw_scores(axis: Axes, series: Series) -> None:
         va="bottom" if best is max else "top",
         color=BLUE,
     )
-    axis.set_ylabel(name)
-    if best is max:
+    axis.set_ylabel(f"held-out {score.replace('_', ' ')}")
+    if score in metric_names.SHARES:
         axis.set_ylim(min(0.0, *values), 1.0)
 
 
-def _draw_staleness(axis: Axes, series: Series) -> None:
+def _draw_staleness(axis: Axes, series: Series, _: Collection[str]) -> None:
     seconds, staleness = series.update_seconds, series.update_staleness
     step = -(-len(seconds) // MAX_DOTS)
     axis.plot(
@@ -184,8 +185,8 @@ def _draw_staleness(axis: Axes, series: Series) -> None:
     )
 
 
-def _draw_speed(axis: Axes, series: Series) -> None:
-    ends = [series.update_seconds[-1], *(seconds for seconds, _, _ in series.evaluations[-1:])]
+def _draw_speed(axis: Axes, series: Series, _: Collection[str]) -> None:
+    ends = [series.update_seconds[-1], *(seconds for seconds, _ in series.evaluations[-1:])]
     times, rates = speed(series.update_seconds, max(ends))
     axis.fill_between(times, rates, color=GREEN, alpha=0.3, linewidth=0)
     axis.plot(times, rates, color=GREEN, linewidth=1.4)

@@ -15,10 +15,11 @@ from typing import Any
 
 from coordinator.report import svg
 from coordinator.report.series import speed
-from coordinator.storage.history import read_history
+from coordinator.storage.history import read_history, scores_of
 from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, staleness_buckets
 from coordinator.telemetry.units import amount
 from fl_core.errors import SpecError
+from fl_core.metrics import names as metric_names
 from fl_core.program.redaction import redact
 from fl_core.program.whole_file import whole_file
 
@@ -122,7 +123,7 @@ def _report(run: Run) -> Iterable[str]:
     yield f"<h1>{escape(run.name)}</h1>"
     yield f"<p class=quiet>{escape(summary['state'] + reason)}, {escape(summary['strategy'])}</p>"
     yield _facts([run])
-    yield "<h2>Accuracy and loss</h2>"
+    yield "<h2>Scores</h2>"
     if run.evaluations:
         yield _scores([run], "seconds")
         yield _scores([run], "merged")
@@ -148,11 +149,11 @@ def _facts(runs: Sequence[Run]) -> str:
         ("state", [f"{r.summary['state']} {r.summary.get('stop_reason', '')}" for r in runs]),
         ("seconds", [f"{r.summary['wall_seconds']:.1f}" for r in runs]),
         ("versions", [str(r.summary["versions"]) for r in runs]),
+        ("version delivered", [str(r.summary.get("delivered_version", r.summary["versions"])) for r in runs]),
         ("updates merged", [str(r.summary["merged"]) for r in runs]),
         ("merged per second", [f"{r.summary['updates_per_second']:.2f}" for r in runs]),
         ("staleness mean / p95 / max", [_three(r.summary["staleness"]) for r in runs]),
-        ("accuracy, final", [_score(r.summary["final_accuracy"]) for r in runs]),
-        ("accuracy, best", [_score(r.summary["best_accuracy"]) for r in runs]),
+        *_metric_rows(runs),
         ("loss, final", [_score(r.summary["final_loss"]) for r in runs]),
         ("seconds to 50 / 80 / 90 %", [_reached(r.summary.get("seconds_to", {})) for r in runs]),
         ("rejected / expired / re-issued", [_lost(r.summary) for r in runs]),
@@ -198,19 +199,35 @@ def _contributions(run: Run) -> list[int]:
 
 
 def _scores(runs: Sequence[Run], over: str) -> str:
-    """Accuracy where there is one, else loss."""
-    accurate = any(e["accuracy"] is not None for run in runs for e in run.evaluations)
-    key, limits = ("accuracy", (0.0, 1.0)) if accurate else ("loss", None)
+    """Each metric, and the loss; over merged updates and for several runs the first of them alone."""
+    scores = [[(e, scores_of(e)) for e in run.evaluations] for run in runs]
+    names = dict.fromkeys(
+        name for rows in scores for _, row in rows for name, value in row.items() if value is not None
+    )
+    main = next(iter(names), "loss")
+    shown = dict.fromkeys([main, *names, "loss"]) if len(runs) == 1 and over == "seconds" else [main]
     label = {"seconds": "seconds", "merged": "updates merged"}[over]
-    lines = [
-        svg.Line(run.name, [(float(e[over]), e[key]) for e in run.evaluations if e[key] is not None]) for run in runs
-    ]
-    chart = svg.line_chart(lines, x_label=label, y_label=key, y_range=limits)
-    if len(runs) == 1 and accurate and over == "seconds":
-        points = [(e["seconds"], e["loss"]) for e in runs[0].evaluations if e["loss"] is not None]
-        losses = [svg.Line("loss", points)]
-        chart += svg.line_chart(losses, x_label=label, y_label="loss")
+    chart = ""
+    for name in shown:
+        lines = [
+            svg.Line(run.name, [(float(e[over]), value) for e, row in rows if (value := row.get(name)) is not None])
+            for run, rows in zip(runs, scores, strict=True)
+        ]
+        limits = (0.0, 1.0) if name in metric_names.SHARES else None
+        chart += svg.line_chart(lines, x_label=label, y_label=name.replace("_", " "), y_range=limits)
     return chart
+
+
+def _metric_rows(runs: Sequence[Run]) -> Iterable[tuple[str, list[str]]]:
+    """Final and best of each metric that one of the runs has; an earlier release's summary has accuracy alone."""
+    found = [r.summary.get("metrics") or _accuracy_of(r.summary) for r in runs]
+    for name in dict.fromkeys(name for metrics in found for name in metrics):
+        for kind in ("final", "best"):
+            yield f"{name.replace('_', ' ')}, {kind}", [_score(metrics.get(name, {}).get(kind)) for metrics in found]
+
+
+def _accuracy_of(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"accuracy": {"final": summary["final_accuracy"], "best": summary["best_accuracy"]}}
 
 
 def _speeds(runs: Sequence[Run]) -> str:

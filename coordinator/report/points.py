@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from coordinator.storage.history import scores_of
+
 MIN_INTERVAL_SECONDS = 0.5
 
 
@@ -69,5 +71,5 @@ def points(lines: Iterable[Line]) -> Iterator[Point]:
             case "reissue":
                 reissued += 1
             case "evaluation":
-                scores = {"evaluation/loss": line["loss"], "evaluation/accuracy": line["accuracy"]}
+                scores = {f"evaluation/{name}": value for name, value in scores_of(line).items()}
                 yield Point(seconds, line["version"], {k: v for k, v in scores.items() if v is not None})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.storage.history import read_history
+from coordinator.storage.history import read_history, scores_of
+from fl_core.metrics import names as metric_names
 
 if TYPE_CHECKING:
     pass
@@ -29,23 +30,30 @@ class Series:
     """A history by column; times in seconds since the campaign was opened.
 
     Attributes:
-        evaluations: (seconds, accuracy or None, loss or None) of each; a diverged model has no loss.
+        evaluations: (seconds, loss and metrics by name) of each; a number that could not be had is None.
         update_seconds, update_staleness: of each merged update.
     """
 
-    evaluations: list[tuple[float, float | None, float | None]] = field(default_factory=list)
+    evaluations: list[tuple[float, dict[str, float | None]]] = field(default_factory=list)
     update_seconds: list[float] = field(default_factory=list)
     update_staleness: list[int] = field(default_factory=list)
 
-    @property
-    def accuracies(self) -> list[tuple[float, float]]:
-        """(seconds, accuracy) of the evaluations that have one."""
-        return [(seconds, accuracy) for seconds, accuracy, _ in self.evaluations if accuracy is not None]
+    def points(self, name: str) -> list[tuple[float, float]]:
+        """(seconds, score) of the evaluations that have this one."""
+        found = [(seconds, scores.get(name)) for seconds, scores in self.evaluations]
+        return [(seconds, value) for seconds, value in found if value is not None]
 
     @property
-    def losses(self) -> list[tuple[float, float]]:
-        """(seconds, loss) of the evaluations that have one."""
-        return [(seconds, loss) for seconds, _, loss in self.evaluations if loss is not None]
+    def main_score(self) -> str | None:
+        """The first metric that the spec names of those that were ever had, or the loss; None where nothing was."""
+        names = dict.fromkeys(name for _, scores in self.evaluations for name in scores if name != "loss")
+        return next((name for name in [*names, "loss"] if self.points(name)), None)
+
+
+def lower_is_better(summary: Mapping[str, Any]) -> frozenset[str]:
+    """The scores of a run of which lower is better."""
+    own = {name for name, row in summary.get("metrics", {}).items() if not row["higher_is_better"]}
+    return metric_names.LOWER_IS_BETTER | own
 
 
 def read_series(history: Path) -> Series:
@@ -53,7 +61,7 @@ def read_series(history: Path) -> Series:
     series = Series()
     for line in read_history(history):
         if line["kind"] == "evaluation":
-            series.evaluations.append((line["seconds"], line["accuracy"], line["loss"]))
+            series.evaluations.append((line["seconds"], scores_of(line)))
         elif line["kind"] == "merge":
             series.update_seconds += [line["seconds"]] * len(line["staleness"])
             series.update_staleness += line["staleness"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,6 +71,15 @@ def _copy(source: BinaryIO, target: BinaryIO, num_bytes: int) -> None:
     while num_bytes > 0 and (block := source.read(min(num_bytes, 2**20))):
         target.write(block)
         num_bytes -= len(block)
+
+
+def scores_of(line: Mapping[str, Any]) -> dict[str, float | None]:
+    """Loss and metrics of an evaluation's line, by name: those that the spec names first come first, the loss is last.
+
+    A number that could not be had is None. An earlier release's lines have accuracy alone.
+    """
+    metrics = line.get("metrics")
+    return {**({"accuracy": line["accuracy"]} if metrics is None else metrics), "loss": line["loss"]}
 
 
 def read_history(path: Path, skip_bytes: int = 0) -> Iterator[dict[str, Any]]:

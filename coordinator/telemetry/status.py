@@ -118,7 +118,8 @@ class StatusBoard:
             "written_ms": self._clock.server_ms(),
             "queues": list(self._spec.dispatch.queues),
             "concurrency": self._spec.dispatch.concurrency,
-            "stop": self._spec.stop.model_dump(mode="json", exclude_none=True),
+            "stop": self._spec.stop.model_dump(mode="json", exclude_none=True, exclude={"metric"}),
+            "targets": {target.name: target.bound for target in self._spec.stop.targets},
             "staleness_histogram": staleness_histogram(self._state.staleness.items()),
             "timing": self._timing.export(),
         }

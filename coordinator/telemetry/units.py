@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+from collections.abc import Mapping
+from typing import Any
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -24,6 +22,22 @@ def amount(num_bytes: float) -> str:
             return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} TB"
+
+
+def main_score(summary: Mapping[str, Any]) -> tuple[str, float | None, float | None]:
+    """What is shown first of a campaign's scores: name, newest and best.
+
+    The first metric of the spec that was ever had, or the loss.
+
+    >>> main_score({"metrics": {"auc": {"final": None, "best": 0.9}}, "final_loss": 1.0, "best_loss": 0.5})
+    ('auc', None, 0.9)
+    """
+    for name, row in summary.get("metrics", {}).items():
+        if row["best"] is not None:
+            return name, row["final"], row["best"]
+    if summary.get("best_accuracy") is not None:  # an earlier release wrote it
+        return "accuracy", summary["final_accuracy"], summary["best_accuracy"]
+    return "loss", summary.get("final_loss"), summary.get("best_loss")
 
 
 def duration(seconds: float | None) -> str:

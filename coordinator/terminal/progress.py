@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.telemetry.units import amount, number
+from coordinator.telemetry.units import amount, main_score, number
 from coordinator.terminal import tables
 from coordinator.terminal.tables import ledger_sentence, new_table
 from fl_core.broker.url import public_url
@@ -98,8 +98,9 @@ class Display:
         """Called a few times a second."""
         self._watch_for_workers(progress.live_workers)
         summary = progress.summary
-        if summary["final_accuracy"] is not None and summary["versions"] != self._last_version:
-            self._curve.append(summary["final_accuracy"])
+        name, score, _ = main_score(summary)
+        if score is not None and summary["versions"] != self._last_version:
+            self._curve.append(score)
             self._last_version = summary["versions"]
         if self._live is not None:
             self._live.update(self._render(progress))
@@ -111,7 +112,7 @@ class Display:
                 version=summary["versions"],
                 merged=summary["merged"],
                 out=summary["out"],
-                accuracy=summary["final_accuracy"],
+                **{name: score},
                 workers=progress.live_workers,
                 updates_per_second=round(progress.updates_per_second, 1),
             )
@@ -149,7 +150,8 @@ class Display:
         table.add_row("staleness", f"mean {staleness['mean']:.1f}  p95 {staleness['p95']}  max {staleness['max']}")
         refused = sum(summary["rejected"].values())
         table.add_row("lost", f"{summary['reissued']} re-issued  {refused} rejected  {summary['expired']} expired")
-        table.add_row("accuracy", f"{number(summary['final_accuracy'])}  {_sparkline(self._curve)}")
+        name, score, _ = main_score(summary)
+        table.add_row(name.replace("_", " "), f"{number(score)}  {_sparkline(self._curve)}")
         if fruitless := summary.get("fruitless"):
             table.add_row("failing", Text(fruitless["sentence"]))
         goal = self._goal(summary)
@@ -202,7 +204,11 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     table.add_row("updates merged", str(summary["merged"]))
     table.add_row("merged per second", f"{summary['updates_per_second']:.1f}")
     table.add_row("staleness p50 / p95 / max", f"{staleness['p50']} / {staleness['p95']} / {staleness['max']}")
-    table.add_row("accuracy, final / best", f"{number(summary['final_accuracy'])} / {number(summary['best_accuracy'])}")
+    for name, row in summary["metrics"].items():
+        table.add_row(f"{name.replace('_', ' ')}, final / best", f"{number(row['final'])} / {number(row['best'])}")
+    if (met := summary["target_met"]) is not None:
+        delivered = f"{summary['delivered_version']}, {met['metric']} {number(met['value'])}"
+        table.add_row("version delivered", delivered)
     table.add_row("loss, final", number(summary["final_loss"]))
     for name, mean in summary.get("device_means", {}).items():
         table.add_row(f"on the devices, mean {name.replace('_', ' ')}", number(mean))

@@ -103,7 +103,8 @@ def print_status(row: Row) -> None:
     table.add_row("strategy", f"{row['strategy']}, {row['num_parameters']:,} parameters")
     table.add_row("version", f"{row['versions']}, {row.get('buffered', 0)} of {row.get('buffer_size', '–')} buffered")
     table.add_row("ledger", ledger_sentence(row))
-    table.add_row("accuracy", f"{number(row['final_accuracy'])}, best {number(row['best_accuracy'])}")
+    for name, score in row.get("metrics", {}).items():
+        table.add_row(name.replace("_", " "), f"{number(score['final'])}, best {number(score['best'])}")
     table.add_row("loss", f"{number(row['final_loss'])}, best {number(row['best_loss'])}")
     table.add_row("staleness", f"mean {staleness['mean']}, p95 {staleness['p95']}, max {staleness['max']}")
     table.add_row(

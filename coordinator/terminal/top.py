@@ -18,7 +18,7 @@ from rich.text import Text
 from coordinator.monitor import views
 from coordinator.monitor.observer import OVER, POLL_SECONDS, Observer, Snapshot
 from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS
-from coordinator.telemetry.units import amount, duration, number
+from coordinator.telemetry.units import amount, duration, main_score, number
 from coordinator.terminal.tables import STATE_STYLES, ledger_sentence, new_table
 from fl_core.errors import BrokerError
 
@@ -50,7 +50,9 @@ def gather(observer: Observer, campaign: str | None) -> Row:
         row["campaign"] = views.campaign_now(seen, campaign)
     with observer.lock:
         if track is not None:
-            row["accuracy"] = [e[4] for e in track.evaluations if e[4] is not None]
+            name = main_score(row["campaign"] or {})[0]
+            scores = [e[3] if name == "loss" else e[5].get(name) for e in track.evaluations]
+            row["scores"] = [score for score in scores if score is not None]
             row["events"] = list(track.events)[-8:]
         queues = None if row["campaign"] is None else row["campaign"].get("queues")
         row["worker_table"] = views.worker_page(
@@ -130,9 +132,9 @@ def _facts(row: Row, campaign: Row, width: int) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
-    accuracy = row.get("accuracy", [])
-    curve = sparkline(accuracy, max(10, min(40, width // 3)))
-    grid.add_row("accuracy", f"{number(campaign['final_accuracy'])}  {curve}")
+    name, score, _ = main_score(campaign)
+    curve = sparkline(row.get("scores", []), max(10, min(40, width // 3)))
+    grid.add_row(name.replace("_", " "), f"{number(score)}  {curve}")
     rate = campaign.get("recent_updates_per_second", 0)
     grid.add_row("version", f"{campaign['versions']}, {campaign['merged']} merged, {rate:.1f} per second")
     buffered, size = campaign.get("buffered", 0), campaign.get("buffer_size", 0)

@@ -15,6 +15,9 @@ METRICS = (*CLASSES, *NUMBERS)
 
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "mae", "rmse"})
 
+SHARES = frozenset({"accuracy", "balanced_accuracy", "auc", "average_precision", "f1", "mean_iou"})
+"""Those that lie in [0, 1]."""
+
 # These are sums that are ours; the others are torchmetrics'.
 WITHOUT_TORCHMETRICS = frozenset({"accuracy", "balanced_accuracy"})
 

@@ -24,6 +24,7 @@ EventKind = Literal[
     "resumed",
     "interrupted",
     "stopped",
+    "evaluating",
     "evaluated",
     "readmitted",
     "merge_due",

@@ -163,6 +163,19 @@ def read_head(client: Client, keys: CampaignKeys) -> Head | None:
     return found[0] if found else None
 
 
+def read_version(places: Places, keys: CampaignKeys, head: Head) -> memoryview | None:
+    """The bytes of one version; None where they have been dropped.
+
+    Raises:
+        BrokerUnavailable: ask again.
+    """
+    try:
+        payload = blobs.get(places.at(head.place), keys.version(head.version), head.num_bytes)
+    except MissingBlob:
+        return None
+    return payload if digest(payload) == head.digest else None
+
+
 def read_newest(places: Places, keys: CampaignKeys, *, attempts: int = 20) -> tuple[Head, memoryview]:
     """The newest version and its bytes. A version that is dropped meanwhile is followed by a newer one.
 
@@ -174,10 +187,6 @@ def read_newest(places: Places, keys: CampaignKeys, *, attempts: int = 20) -> tu
         head = read_head(places.at(""), keys)
         if head is None:
             break
-        try:
-            payload = blobs.get(places.at(head.place), keys.version(head.version), head.num_bytes)
-        except MissingBlob:
-            continue
-        if digest(payload) == head.digest:
+        if (payload := read_version(places, keys, head)) is not None:
             return head, payload
     raise MissingBlob(f"campaign {keys.campaign} has no complete version")

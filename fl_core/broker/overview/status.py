@@ -20,12 +20,14 @@ STATES = ("running", "paused", "interrupted", FAILED, "finished", "stopped")
 MAX_TEXT = 500
 MAX_NAMES = 10_000
 MAX_QUEUES = 64
+MAX_METRICS = 64
 _MAX_BOUNDS = 64
 _MAX_HISTOGRAMS = 32
 _REASONS = frozenset(reason.value for reason in Reason)
 
 _COUNTS = (
     "versions", "issued", "merged", "expired", "cancelled", "out", "reissued", "rollbacks", "num_parameters",
+    "delivered_version",
     "bytes_up", "bytes_down", "num_workers", "live_workers", "claimed", "buffered", "buffer_size", "concurrency",
 )  # fmt: skip
 _NUMBERS = ("wall_seconds", "updates_per_second", "recent_updates_per_second", "checkpoint_age_seconds")
@@ -135,6 +137,20 @@ def _are_scores(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_are_numbers, value.values()))
 
 
+def _are_metrics(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) <= MAX_METRICS and all(map(_is_metric, value.items()))
+
+
+def _is_metric(item: tuple[Any, Any]) -> bool:
+    name, row = item
+    return (
+        is_identifier(name)
+        and isinstance(row, dict)
+        and all(row.get(key) is None or _is_number(row[key]) for key in ("final", "best"))
+        and type(row.get("higher_is_better")) is bool
+    )
+
+
 def _is_told(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("sentence"), str)
 
@@ -144,6 +160,8 @@ _OPTIONAL: Mapping[str, Callable[[Any], bool]] = {
     "written_ms": _is_count,
     "queues": _are_queues,
     "stop": _are_numbers,
+    "targets": _are_numbers,
+    "metrics": _are_metrics,
     "seconds_to": _are_numbers,
     "staleness_histogram": _is_histogram,
     "timing": _is_timing,

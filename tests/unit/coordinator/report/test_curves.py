@@ -72,7 +72,7 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     history = write(tmp_path / "history.jsonl", *SCORES, merge(1.0, 3, 4), tail='{"kind":"mer')
     series = read_series(history)
     assert (series.update_seconds, series.update_staleness) == ([1.0, 1.0], [3, 4])
-    assert len(series.accuracies) == len(SCORES)
+    assert len(series.points("accuracy")) == len(SCORES)
 
 
 def test_without_matplotlib_there_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

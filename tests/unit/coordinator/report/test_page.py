@@ -46,7 +46,7 @@ def _run(folder: Path, **changes: Any) -> Path:
 def test_report_is_one_safe_page(tmp_path: Path) -> None:
     """It has every section, asks no other host for anything, and runs no script, whatever a worker is called."""
     page = write_report(_run(tmp_path / "run")).read_text()
-    for section in ("Accuracy", "Staleness", "Workers", "Ledger", "Faults", "Spec"):
+    for section in ("Scores", "Staleness", "Workers", "Ledger", "Faults", "Spec"):
         assert re.search(f"<h2>{section}", page), section
     assert "<script" not in page
     assert not re.search(r"""(?:src|href|url)\s*[=(]""", page)
