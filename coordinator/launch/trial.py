@@ -152,9 +152,13 @@ def _try_evaluation(spec: CampaignSpec, model: nn.Module, dataset: Dataset[Any])
     data = str(spec.evaluation.data)
     yield Doing("evaluation", f"evaluating a batch of evaluation.data = {data!r}")
     scores = evaluate(
-        model, dataset, spec.training.loss, spec.evaluation.batch_size, pick_device(),
+        model, dataset, spec.training, spec.evaluation.batch_size, pick_device(),
+        metrics=None if spec.has_optional_metrics else spec.metrics,
         factory=spec.model.factory, data=("evaluation.data", data),
     )  # fmt: skip
+    if scores.loss is None:
+        yield Finding("evaluation", "warning", "no target of the first batch counts", "see that later ones have labels")
+        return
     accuracy = "no accuracy" if scores.accuracy is None else f"accuracy {scores.accuracy:.3g}"
     yield Finding("evaluation", "ok", f"{spec.training.loss} {scores.loss:.4g} and {accuracy} at version 0")
     yield from _judge_stop(spec, scores)
@@ -170,6 +174,8 @@ def _judge_stop(spec: CampaignSpec, scores: Scores) -> Iterator[Finding]:
     elif stop.accuracy is not None and scores.accuracy is not None and scores.accuracy >= stop.accuracy:
         detail = f"version 0 has an accuracy of {scores.accuracy:.3g} on the first examples, and stop.accuracy = "
         yield Finding("stop", "warning", f"{detail}{stop.accuracy:g} may be met at once", "raise it")
+    if scores.loss is None:
+        return
     if stop.loss is not None and scores.loss <= stop.loss:
         detail = f"version 0 has a loss of {scores.loss:.4g} on the first examples, and stop.loss = {stop.loss:g} "
         yield Finding("stop", "warning", detail + "may be met at once", "lower it")

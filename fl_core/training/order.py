@@ -23,7 +23,8 @@ def train_order(campaign: str, spec: CampaignSpec, layout: Layout, sends: str, f
         model_args=spec.model.args,
         model_buffers=dict(spec.model.buffers),
         layout_digest=layout.digest,
-        training=spec.training.model_dump(mode="json"),
+        # Without keys that are not set: a device of an earlier release knows fewer of them.
+        training=spec.training.model_dump(mode="json", exclude_none=True),
         learning_rate_factor=factor,
         codec=spec.codec.name,
         codec_args=spec.codec.args,
