@@ -490,8 +490,8 @@ def byzantine_table() -> Table:
     return Table(
         "Hostile devices",
         "2 of 10 devices are hostile (which ones changes with the seed); K = 7, 2 epochs, Dirichlet 1.0, 1500 updates; "
-        f"accuracy under each attack. Fast devices work {HOSTILE_SPEED} times as fast; alie and inner_product know all honest "
-        "updates.",
+        f"accuracy under each attack. Fast ones work {HOSTILE_SPEED} times as fast; alie and inner_product know all "
+        "honest updates.",
         {"FedBuff": row("fedbuff"), **{name: row("robust", **args) for name, args in rules.items()}},
     )
 
