@@ -18,6 +18,9 @@ def build_model(factory: str, args: Mapping[str, Any], seed: int) -> nn.Module:
 
     Only torch's CPU generator is seeded: a factory that draws from elsewhere differs from one machine to the next.
 
+    Embeddings with ``sparse = True`` are made to give dense gradients, which are the same numbers: what a device sends
+    is dense anyway, and weight decay, clipping, proximal terms and second derivatives are not defined for sparse ones.
+
     Args:
         factory: import path, ``"package.module:callable"``.
         args: its keyword arguments.
@@ -40,4 +43,7 @@ def build_model(factory: str, args: Mapping[str, Any], seed: int) -> nn.Module:
         raise SpecError(
             f"model.factory = {factory!r} returned a model without trainable parameters; nothing can be trained."
         )
+    for module in model.modules():
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            module.sparse = False
     return model

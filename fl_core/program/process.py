@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, also when the parent is killed."""
+"""Child processes that end with their parent, also when the parent is killed, and with them what they have started."""
 
 from __future__ import annotations
 
@@ -24,6 +24,22 @@ def end_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signum))
         if os.getppid() != parent:
             os.kill(os.getpid(), signum)
+
+
+def lead_group() -> None:
+    """Called in a child: it and the processes that it will start form a group, which ``end_group`` can end."""
+    os.setpgid(0, 0)
+
+
+def end_group(leader: int) -> None:
+    """End what a child that called ``lead_group`` has started and left behind, and the child too, at once.
+
+    Args:
+        leader: its process id; it need not live any more. Nothing happens where nobody is left.
+    """
+    if leader > 1:  # others mean our own group, or everybody
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
 
 
 def how_it_ended(code: int | None) -> str:

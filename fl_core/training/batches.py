@@ -40,10 +40,11 @@ def split_order(order: Tensor, batch_size: int, join_single: bool = False) -> li
         order: int64 ``(num_examples,)``.
         batch_size: >= 1.
         join_single: let a last batch of a single example join the one before, which then has ``batch_size + 1``:
-            batch normalisation cannot train on one example, and dropping it would never show it to the model.
+            batch normalisation over vectors cannot train on one example, and dropping it would never show it to the
+            model. Where all batches are of one, they are meant so.
     """
     batches = list(torch.split(order, batch_size))
-    if join_single and len(batches) > 1 and len(batches[-1]) == 1:
+    if join_single and batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [order[-(batch_size + 1) :]]
     return batches
 

@@ -29,6 +29,7 @@ TARGETS = ("labels", "label", "targets", "target")
 """What the target of a batch that is a mapping may be called."""
 PREDICTIONS = ("logits", "out")
 """What the prediction may be called in an output that has several parts."""
+_ONE_VALUE = "Expected more than 1 value per channel"
 
 
 def split_batch(batch: Any) -> tuple[Any, Tensor]:
@@ -104,10 +105,21 @@ def apply(model: nn.Module, inputs: Any) -> Tensor:
     """Call a model with a batch's inputs, and take the prediction out of what it returns.
 
     Raises:
-        DataError: the inputs are no arguments of it, or the output has no prediction.
+        DataError: the inputs are no arguments of it, or the output has no prediction; or batch normalisation meets one
+            value per channel.
     """
     args, named = arguments(model, inputs)
-    return prediction(model, model(*args, **named))
+    try:
+        output = model(*args, **named)
+    except ValueError as error:
+        if not str(error).startswith(_ONE_VALUE):
+            raise
+        raise DataError(
+            f"Batch normalisation cannot train on one value per channel, which a batch of one came to ({error}); "
+            "use training.batch_size of 2 or more and give each device at least 2 examples, or keep such layers in "
+            "evaluation mode."
+        ) from None
+    return prediction(model, output)
 
 
 def prediction(model: nn.Module, output: Any) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import Dataset
 
-from fl_core.errors import DataError, SpecError, TrainingStopped
+from fl_core.errors import DataError, TrainingStopped
 from fl_core.spec import TrainingSection
 from fl_core.training.batches import count_examples, floating_dtype, iterate, known_targets, split_order
 from fl_core.training.device import autocast, seeded
@@ -75,8 +75,9 @@ def train_locally(
     1903.03934). Its gradient μ (w - w_base) is added to the loss's. The gradient is clipped after that, so that
     ``max_gradient_norm`` bounds what the optimizer sees.
 
-    The order of the examples is drawn anew for each epoch. The last batch of an epoch may be smaller; in a model with
-    batch normalisation a last batch of one example joins the one before, as statistics of one example do not exist.
+    The order of the examples is drawn anew for each epoch. The last batch of an epoch may be smaller; in a model that
+    trains with batch normalisation a last batch of one example joins the one before, as over vectors statistics of one
+    example do not exist. Batches of one image or volume are as good as any.
     ``local_steps`` goes on into further epochs as often as needed. Optimizer state starts from nothing in each task.
 
     With ``settings.distillation_weight`` λ > 0 the base version, held fixed, teaches beside the labels: λ T² KL(p_base
@@ -100,17 +101,17 @@ def train_locally(
 
     Raises:
         TrainingStopped: ``should_stop()`` was true; the model is then somewhere between.
-        DataError: the dataset is empty, not map-style, or its examples are not pairs; or no target counts.
-        SpecError: the loss is unknown or returns no scalar, or batches of one meet batch normalisation.
+        DataError: the dataset is empty, not map-style, or its examples are not pairs; no target counts; or batch
+            normalisation meets one value per channel.
+        SpecError: the loss is unknown or returns no scalar.
     """
     started = time.perf_counter()
     num_examples = count_examples(dataset)
     loss_function = Loss(settings)
     labels = _Labels(loss_function, dataset, settings)
-    has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
-    if has_batch_norm:
-        _verify_batch_norm(num_examples, settings.batch_size)
     model.to(device).train()
+    # Statistics that its author has frozen, in ``train``, need no batch at all.
+    normalises = any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     base = [parameter.detach().clone() for parameter in parameters] if settings.proximal_weight else None
     optimizer = LocalOptimizer(parameters, settings)
@@ -121,7 +122,7 @@ def train_locally(
 
     def epoch() -> list[Tensor]:
         order = torch.randperm(num_examples, generator=generator)
-        return split_order(order, settings.batch_size, join_single=has_batch_norm)
+        return split_order(order, settings.batch_size, join_single=normalises)
 
     def endless() -> Iterator[tuple[Any, Tensor]]:
         batches = first_epoch
@@ -147,6 +148,7 @@ def train_locally(
                     continue
                 whole = loss if teacher is None else loss + teacher.loss(inputs, output, target)
             whole.backward()  # type: ignore[no-untyped-call]
+            _make_dense(parameters)
             if averages is not None:
                 averages.add()
             if base is not None:
@@ -178,19 +180,19 @@ def train_locally(
     )
 
 
+def _make_dense(parameters: Sequence[Tensor]) -> None:
+    """Give sparse gradients, of ``F.embedding(..., sparse=True)``, the form that everything after them takes."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()
+
+
 @torch.no_grad()
 def _add_proximal_gradient(parameters: Sequence[Tensor], base: Sequence[Tensor], weight: float) -> None:
     """Add μ (w - w_base) to the gradients, in place. Where there is no gradient, w has not moved: nothing to add."""
     for parameter, start in zip(parameters, base, strict=True):
         if parameter.grad is not None:
             parameter.grad.add_(parameter - start, alpha=weight)
-
-
-def _verify_batch_norm(num_examples: int, batch_size: int) -> None:
-    if batch_size == 1:
-        raise SpecError("training.batch_size = 1 cannot train a model with batch normalisation; use 2 or more.")
-    if num_examples == 1:
-        raise DataError("The dataset holds 1 example, and batch normalisation needs 2; give this device more data.")
 
 
 def _batch_size(target: Tensor) -> int:

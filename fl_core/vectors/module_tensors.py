@@ -59,6 +59,11 @@ def spec_of(name: str, tensor: torch.Tensor, roles: Mapping[str, BufferRole]) ->
 
     if torch.nn.parameter.is_lazy(tensor):
         raise LayoutError(f"The tensor {name!r} has no shape yet; give the lazy module its sizes, or run it once.")
+    if tensor.layout != torch.strided:
+        kind = str(tensor.layout).removeprefix("torch.")
+        raise LayoutError(
+            f"The tensor {name!r:.80} is stored as {kind}; a layout carries dense tensors: use to_dense()."
+        )
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise LayoutError(f"The tensor {name!r:.80} is {dtype}; a layout carries {', '.join(sorted(DTYPES))}.")

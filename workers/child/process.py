@@ -20,7 +20,7 @@ import structlog
 from fl_core.broker.connection import connect
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, RejectedUpdate, SpecError
-from fl_core.program.process import end_with_parent
+from fl_core.program.process import end_with_parent, lead_group
 from fl_core.program.redaction import redact
 from fl_core.wire.messages import TaskCall, TaskReport, holding_name
 from workers.breaker import Breakers
@@ -60,6 +60,7 @@ class Child:
     def begin(self) -> None:
         """First thing in the child."""
         end_with_parent(self._parent)
+        lead_group()
         # Where memory runs out, the kernel shall take this process: its parent can still say so.
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("500")

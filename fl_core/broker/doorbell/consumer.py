@@ -8,6 +8,8 @@ finish its task within a grace period or hand it back, not wait without limit an
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import time
@@ -27,6 +29,7 @@ from fl_core.broker.doorbell.app import make_app
 from fl_core.broker.doorbell.intake import answer_questions_only, use_intake
 from fl_core.broker.doorbell.message import TRAIN
 from fl_core.broker.keys import train_queue
+from fl_core.program.process import end_group
 
 log = structlog.get_logger()
 
@@ -39,7 +42,7 @@ class Consumer:
         worker: this worker's name.
         queues: the device classes that it serves.
         execute: called in the child with the bytes of one ``TrainTask``; it must not raise.
-        on_child: called in the child when it starts.
+        on_child: called in the child when it starts; it makes the child lead a group of processes, which ends with it.
         on_child_end: called in the child when it ends, unless it is killed.
         on_child_death: called in the parent when a child has ended that was not told to, with its id and exit status
             (negative: the signal), before another one is started.
@@ -85,7 +88,12 @@ class Consumer:
         def quiet(**_: Any) -> None:
             """Celery configures no logging when somebody listens here: ours stays as it is."""
 
+        own_process = multiprocessing.current_process()
+
         def child(**_: Any) -> None:
+            # billiard calls itself the child's process in the standard library too, and a daemonic one: a data factory
+            # could not start a DataLoader's workers, or any pool. To the standard library this is a program like any.
+            multiprocessing.process._current_process = own_process  # type: ignore[attr-defined]
             # The parent decides when to stop; a Ctrl-C in the terminal reaches the whole process group.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             on_child()
@@ -97,9 +105,10 @@ class Consumer:
         signals.setup_logging.connect(quiet, weak=False)
         signals.worker_process_init.connect(child, weak=False)
         signals.worker_process_shutdown.connect(child_end, weak=False)
+        self._pool_class = _pool_class(on_child_death)
         self._controller = _Controller(
             app=self._app,
-            pool_cls=_pool_class(on_child_death),
+            pool_cls=self._pool_class,
             concurrency=1,
             hostname=f"fedtide@{worker}",
             queues=[train_queue(queue) for queue in queues],
@@ -118,7 +127,10 @@ class Consumer:
         """
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
-        self._controller.start()
+        try:
+            self._controller.start()
+        finally:
+            end_group(self._pool_class.Pool.newest)  # a child that ends in peace leaves its own children behind
         if self._controller.failure is not None:
             raise self._controller.failure
 
@@ -127,10 +139,11 @@ class Consumer:
         celery_state.should_stop = 0
 
     def kill_child(self) -> None:
-        """End the training process now, whatever it does; what it was doing is lost."""
+        """End the training process now, whatever it and its children do; what it was doing is lost."""
         pool = getattr(self._controller.pool, "_pool", None)
         for process in list(pool._pool) if pool is not None else []:
             os.kill(process.pid, signal.SIGKILL)
+            end_group(process.pid)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if not self._stopping:
@@ -165,6 +178,13 @@ def _pool_class(on_death: Callable[[int, int], None]) -> type[TaskPool]:
     """Celery's pool of processes, which tells of each one that died before it starts the next."""
 
     class Pool(AsynPool):  # type: ignore[misc]
+        newest = 0
+
+        def _create_worker_process(self, i: int) -> Any:
+            process = super()._create_worker_process(i)
+            Pool.newest = process.pid
+            return process
+
         def _event_process_exit(self, hub: Any, process: Any) -> None:
             # The pipe that tells of an end is closed a moment before the kernel has the exit status. Without it the
             # pool would look again after 5 s.
@@ -183,7 +203,9 @@ def _pool_class(on_death: Callable[[int, int], None]) -> type[TaskPool]:
             finally:
                 left = {process.pid for process in self._pool}
                 for process in before:
-                    if process.pid not in left and not shutdown:
-                        on_death(process.pid, process.exitcode or 0)
+                    if process.pid not in left:
+                        end_group(process.pid)
+                        if not shutdown:
+                            on_death(process.pid, process.exitcode or 0)
 
     return type("_TaskPool", (TaskPool,), {"Pool": Pool})

@@ -62,3 +62,15 @@ def test_what_cannot_be_trained_is_refused(returned: object, sentence: str, monk
     monkeypatch.setitem(sys.modules, "users_models", module)
     with pytest.raises(SpecError, match=sentence):
         build_model("users_models:make", {}, 0)
+
+
+def test_embeddings_with_sparse_gradients_are_made_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proximal term, clipping and second derivatives are not defined for sparse gradients."""
+    module = ModuleType("shop_model")
+    made = nn.ModuleDict({"a": nn.Embedding(3, 2, sparse=True), "b": nn.EmbeddingBag(3, 2, sparse=True)})
+    module.make = lambda: made  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "shop_model", module)
+    model = build_model("shop_model:make", {}, 0)
+    model["a"](torch.tensor([1])).sum().backward()  # type: ignore[index, operator]
+    model["b"](torch.tensor([[1]])).sum().backward()  # type: ignore[index, operator]
+    assert all(p.grad is not None and not p.grad.is_sparse for p in model.parameters())

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from fl_core.errors import DataError, SpecError, TrainingStopped
+from fl_core.errors import DataError, TrainingStopped
 from fl_core.spec import TrainingSection
+from fl_core.training.batches import split_order
 from fl_core.training.local import LocalTraining, train_locally
 
 CPU = torch.device("cpu")
@@ -254,11 +255,85 @@ def test_batch_norm_never_meets_a_single_example(num_examples: int, sizes: list[
 
 
 def test_batch_norm_with_nothing_but_single_examples_is_refused() -> None:
-    """Batches of one, and data of one, are said to be the reason."""
-    with pytest.raises(SpecError, match="batch_size = 1"):
-        train(Normalised(), numbered(8), batch_size=1)
-    with pytest.raises(DataError, match="1 example"):
-        train(Normalised(), numbered(1))
+    """Batches of one, and data of one, are said to be the reason: one value has no statistics."""
+    for dataset, batch_size in ((numbered(8), 1), (numbered(1), 4)):
+        with pytest.raises(DataError, match=r"one value per channel.*batch_size of 2 or more.*at least 2 examples"):
+            train(Normalised(), dataset, batch_size=batch_size)
+
+
+class Volumes(nn.Module):
+    """Batch normalisation over volumes, whose statistics its author may freeze."""
+
+    def __init__(self, frozen: bool) -> None:
+        super().__init__()
+        self.norm, self.layer, self.frozen = nn.BatchNorm3d(1), nn.Conv3d(1, 2, 1), frozen
+        self.sizes: list[int] = []
+
+    def train(self, mode: bool = True) -> Volumes:
+        super().train(mode)
+        self.norm.train(mode and not self.frozen)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        return self.layer(self.norm(x)).mean((2, 3, 4))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(("num_examples", "batch_size"), [(3, 1), (1, 2), (5, 2)])
+def test_batch_norm_over_volumes_trains_as_in_plain_torch(num_examples: int, batch_size: int, frozen: bool) -> None:
+    """One volume has many values per channel, and frozen statistics need none: same batches, same parameters."""
+    x = torch.randn(num_examples, 1, 2, 2, 2, generator=torch.Generator().manual_seed(1))
+    dataset, model, plain = TensorDataset(x, torch.arange(num_examples) % 2), Volumes(frozen), Volumes(frozen).train()
+    plain.load_state_dict(model.state_dict())
+    train(model, dataset, loss="cross_entropy", batch_size=batch_size, learning_rate=0.1, seed=5)
+    optimizer = torch.optim.SGD(plain.parameters(), 0.1)
+    order = torch.randperm(num_examples, generator=torch.Generator().manual_seed(5))
+    for batch in split_order(order, batch_size, join_single=not frozen):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(plain(x[batch]), dataset.tensors[1][batch]).backward()
+        optimizer.step()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, plain.state_dict()[name], msg=name)
+    assert sum(model.sizes) == num_examples
+
+
+class Ratings(nn.Module):
+    """Matrix factorisation as recommenders have it: only the rows that a batch names have a gradient."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.user, self.item = (nn.Embedding(6, 3, sparse=how == "layer") for _ in range(2))
+        self.offset = nn.Parameter(torch.zeros(()))
+
+    def forward(self, pair: Tensor) -> Tensor:
+        if self.how != "function":
+            return (self.user(pair[:, 0]) * self.item(pair[:, 1])).sum(-1) + self.offset  # type: ignore[no-any-return]
+        user = nn.functional.embedding(pair[:, 0], self.user.weight, sparse=True)
+        item = nn.functional.embedding(pair[:, 1], self.item.weight, sparse=True)
+        return (user * item).sum(-1) + self.offset
+
+
+@pytest.mark.parametrize("how", ["layer", "function"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"momentum": 0.9}, {"proximal_weight": 0.5}, {"max_gradient_norm": 0.01}, {"weight_decay": 0.1},
+     {"optimizer": "adamw", "learning_rate": 0.01}, {"importance": "fisher"}],
+)  # fmt: skip
+def test_sparse_gradients_train_as_dense_ones(how: str, options: dict[str, Any]) -> None:
+    """Whatever is added to them, clipped or remembered."""
+    pairs = torch.randint(0, 6, (40, 2), generator=torch.Generator().manual_seed(2))
+    dataset, models, results = TensorDataset(pairs, pairs.sum(1) / 5), [Ratings(""), Ratings(how)], []
+    models[1].load_state_dict(models[0].state_dict())
+    importance = options.pop("importance", "")
+    for model in models:
+        section = TrainingSection(**{"loss": "mse", "learning_rate": 0.2, "batch_size": 8, **options})
+        results.append(train_locally(model, dataset, section, seed=3, device=CPU, importance=importance))
+    for name, tensor in models[0].state_dict().items():
+        torch.testing.assert_close(models[1].state_dict()[name], tensor, msg=name)
+    for name, tensor in results[0].importance.items():
+        torch.testing.assert_close(results[1].importance[name], tensor, msg=name)
 
 
 def test_a_loss_that_is_not_finite_is_reported_not_hidden() -> None:
