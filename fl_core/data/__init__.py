@@ -6,8 +6,9 @@ devices in a simulation.
 """
 
 from fl_core.data.bundled import breast_cancer, digits
-from fl_core.data.files import csv, npz
+from fl_core.data.files import npz
 from fl_core.data.numerals import numerals
+from fl_core.data.tables import csv, parquet
 from fl_core.data.text import play
 
-__all__ = ["breast_cancer", "csv", "digits", "npz", "numerals", "play"]
+__all__ = ["breast_cancer", "csv", "digits", "npz", "numerals", "parquet", "play"]

@@ -19,6 +19,7 @@ EXTRAS = {
     "matplotlib": ("matplotlib", "plots"),
     "sklearn": ("scikit-learn", "examples"),
     "torchmetrics": ("torchmetrics", "evaluation"),
+    "pyarrow": ("pyarrow", "tables"),
     "starlette": ("starlette", "monitor"),
     "uvicorn": ("uvicorn", "monitor"),
     "prometheus_client": ("prometheus-client", "metrics"),
