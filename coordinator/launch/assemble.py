@@ -115,7 +115,7 @@ def coordinating(
     last_commit = LastCommit(folder.last_commit)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
     layout = Layout.of(model, spec.model.buffers)
-    initial = layout.flatten(model)
+    initial, beside = layout.flatten(model), layout.beside(model)
     traced: Traces | None = None
     # Forked before this process starts a thread or opens a connection.
     trial = None if resume or not trial_seconds else try_campaign
@@ -194,6 +194,7 @@ def coordinating(
             spec=spec,
             state=state,
             layout=layout,
+            beside=beside,
             payloads=payloads,
             writer=writer,
             evaluator=evaluator,

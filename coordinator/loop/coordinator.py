@@ -43,7 +43,7 @@ from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.history import History
 from coordinator.storage.kept_log import KeptLog
 from coordinator.storage.last_commit import LastCommit
-from coordinator.storage.run_folder import RunFolder
+from coordinator.storage.run_folder import Beside, RunFolder
 from coordinator.storage.saver import Saver
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.spans import Traces
@@ -89,6 +89,7 @@ class Coordinator:
         folder: where the run's files go.
         store: where checkpoints go.
         identity, spec, state, layout, payloads: the campaign.
+        beside: what the layout leaves out of the model (``Layout.beside``).
         writer: the lease, already held.
         evaluator: None when the spec names no evaluation data.
         history_bytes: where the history stood when ``state`` was saved.
@@ -113,6 +114,7 @@ class Coordinator:
         spec: CampaignSpec,
         state: CampaignState,
         layout: Layout,
+        beside: Beside,
         payloads: Payloads,
         writer: Writer,
         evaluator: Evaluator | None,
@@ -134,7 +136,7 @@ class Coordinator:
         self._identity = identity
         self._spec = spec
         self._state = state
-        self._layout = layout
+        self._layout, self._beside = layout, beside
         self._store = store
         self._writer = writer
         self._behind, writer.commits = writer.commits < commits, max(writer.commits, commits)
@@ -542,7 +544,7 @@ class Coordinator:
         summary = self._board.summarise()
         if self._left_out:
             summary["left_out"] = self._left_out
-        write_results(self._folder, self._identity, state, self._layout, summary)
+        write_results(self._folder, self._identity, state, self._layout, self._beside, summary)
         self._patiently(self._clear_broker)
         return summary
 

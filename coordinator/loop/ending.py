@@ -13,7 +13,7 @@ from coordinator.campaign.identity import Identity
 from coordinator.campaign.state import CampaignState, Phase
 from coordinator.campaign.summary import Summary, summarise
 from coordinator.storage.checkpoint import CheckpointStore
-from coordinator.storage.run_folder import RunFolder
+from coordinator.storage.run_folder import Beside, RunFolder
 from coordinator.storage.spool import Spool
 from fl_core.aggregation import build_strategy
 from fl_core.broker.campaign import ENDED, CampaignBroker
@@ -29,9 +29,12 @@ log = structlog.get_logger()
 
 
 def write_results(
-    folder: RunFolder, identity: Identity, state: CampaignState, layout: Layout, summary: Summary
+    folder: RunFolder, identity: Identity, state: CampaignState, layout: Layout, beside: Beside, summary: Summary
 ) -> None:
     """Write the model, then the summary that has its digest.
+
+    Args:
+        beside: what the layout leaves out of the model (``Layout.beside``).
 
     Raises:
         CampaignError: they cannot be written.
@@ -39,7 +42,7 @@ def write_results(
     values = state.delivery.parameters(state.strategy)
     metadata = {"campaign": identity.campaign, "version": str(state.delivery.version(state.strategy))}
     crash_point("before_model")
-    folder.write_model(values, layout, {**metadata, "digest": summary["model_digest"]})
+    folder.write_model(values, layout, {**metadata, "digest": summary["model_digest"]}, beside)
     crash_point("before_summary")
     folder.write_summary(summary)
     crash_point("after_summary")
@@ -87,7 +90,7 @@ def end_from_checkpoint(spec: CampaignSpec, folder: RunFolder, url: str | None) 
         if spec.evaluation.data is not None and state.scores.version != state.delivery.version(state.strategy):
             log.warning("the last version was not evaluated", reason="the broker does not answer")
     summary = summarise(identity.campaign, spec, state, layout)
-    write_results(folder, identity, state, layout, summary)
+    write_results(folder, identity, state, layout, layout.beside(model), summary)
     Spool(folder.path / "spool").remove()
     return summary
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
 
 from coordinator.storage.folder_lock import FolderLock
 from coordinator.storage.tensor_file import tensor_file_parts
@@ -22,6 +24,8 @@ from fl_core.vectors import Parameters
 from fl_core.vectors.layout import Layout
 
 COMPLETE = ".complete"
+Beside: TypeAlias = Mapping[str, str | npt.NDArray[Any]]
+"""Tensors by name: another name of one of the layout's, or values."""
 
 
 class RunFolder:
@@ -97,13 +101,21 @@ class RunFolder:
         """
         self._replace(self.spec, [toml.encode()], again="start again")
 
-    def write_model(self, parameters: Parameters, layout: Layout, metadata: Mapping[str, str]) -> None:
+    def write_model(
+        self, parameters: Parameters, layout: Layout, metadata: Mapping[str, str], beside: Beside | None = None
+    ) -> None:
         """Write the model's tensors under their names, in float32, from where they lie.
+
+        Args:
+            beside: what else the model's ``state_dict`` has (``Layout.beside``), so that torch loads the file strictly.
 
         Raises:
             CampaignError: they cannot be written.
         """
-        self._replace(self.model, tensor_file_parts(layout.to_named(parameters), metadata))
+        named: dict[str, Any] = dict(layout.to_named(parameters))
+        for name, other in (beside or {}).items():
+            named[name] = named[other] if isinstance(other, str) else other
+        self._replace(self.model, tensor_file_parts(named, metadata))
 
     def mark_complete(self, campaign: str) -> None:
         """The campaign is over, and everything that it leaves behind is there.

@@ -18,7 +18,7 @@ def carried_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor
     import torch
 
     seen: set[int] = set()
-    for name, tensor in _state_dict(module).items():
+    for name, tensor in state_dict_of(module).items():
         if not isinstance(tensor, torch.Tensor) or id(tensor) in seen:
             continue
         seen.add(id(tensor))
@@ -28,7 +28,7 @@ def carried_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor
             yield name, tensor
 
 
-def _state_dict(module: torch.nn.Module) -> dict[str, Any]:
+def state_dict_of(module: torch.nn.Module) -> dict[str, Any]:
     try:
         return module.state_dict(keep_vars=True)
     except TypeError as error:

@@ -68,9 +68,7 @@ def spec_from_row(number: int, row: object) -> TensorSpec:
     if not all(type(size) is int and size >= 0 for size in shape):
         raise LayoutError(f"The shape of {name!r:.80} is {shape!r:.80}; each dimension must be a number from 0.")
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise LayoutError(
-            f"The dtype of {name!r:.80} is {dtype!r:.80}; it must be one of {', '.join(sorted(DTYPES))}."
-        )
+        raise LayoutError(f"The dtype of {name!r:.80} is {dtype!r:.80}; it must be one of {', '.join(sorted(DTYPES))}.")
     if isinstance(role, bool):
         raise LayoutError(
             "The layout was written by a version of fedtide that took buffers for weights; launch the campaign anew."

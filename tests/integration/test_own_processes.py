@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.integration.lab import Lab, until
 
 # Each way in which people start processes, in the factory; one pool stays, and so does a program that would never end.
@@ -57,6 +59,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
+@pytest.mark.timeout(400)  # two children load torch, in turns with whoever else does
 def test_a_data_factory_starts_processes_and_none_outlives_the_training_child(lab: Lab) -> None:
     """Loaders, pools and programs work as in a script; they go when the child is killed, and when the worker ends."""
     (lab.folder / "forks.py").write_text(FORKS)
@@ -68,7 +71,7 @@ def test_a_data_factory_starts_processes_and_none_outlives_the_training_child(la
     def merged() -> int:
         return sum(line["kind"] == "merge" for line in lab.history())
 
-    until(lambda: merged() >= 2)
+    until(lambda: merged() >= 2, 150)
     first = [int(pid) for pid in pids.read_text().split()]
     assert len(first) == 3
     assert all(map(_lives, first))
@@ -76,11 +79,11 @@ def test_a_data_factory_starts_processes_and_none_outlives_the_training_child(la
     os.kill(child, signal.SIGKILL)
     until(lambda: not any(map(_lives, first)), 20)
     before = merged()
-    until(lambda: merged() > before)
+    until(lambda: merged() > before, 150)
     second = [int(pid) for pid in pids.read_text().split()[3:]]
     assert len(second) == 3
     worker.send(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
     assert not any(map(_lives, second))
     coordinator.send(signal.SIGINT)
     coordinator.wait(20)

@@ -103,8 +103,12 @@ def _teacher_and_student() -> nn.Module:
         (_causal_lm, {}),
         (
             _fake_quantised,
-            {"1.scale": "latest", "1.activation_post_process.eps": "latest",
-             "1.activation_post_process.min_val": "latest", "1.activation_post_process.max_val": "latest"},
+            {
+                "1.scale": "latest",
+                "1.activation_post_process.eps": "latest",
+                "1.activation_post_process.min_val": "latest",
+                "1.activation_post_process.max_val": "latest",
+            },
         ),
         (_teacher_and_student, {"teacher.weight": "constant", "teacher.bias": "constant"}),
         (Many, {"mask": "latest", "codebook": "latest", "frozen": "constant"}),
