@@ -22,12 +22,17 @@ from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.arithmetic import add_scaled, norm_and_finite
 from fl_core.vectors.layout import Layout
 
+_MAX_KEPT = 1000
+
 
 class AsyncFedEDArgs(Section):
-    """``[aggregation.args]``: ε, and how many old versions are kept, in as many vectors of the model's size."""
+    """``[aggregation.args]``: ε, and how many old versions are kept, in as many vectors of the model's size.
+
+    Without ``kept_versions`` as many are kept as tasks are out at a time, ``dispatch.concurrency``, and at most 1000.
+    """
 
     epsilon: float = Field(default=1.0, gt=0)
-    kept_versions: int = Field(default=8, ge=1, le=1000)
+    kept_versions: int | None = Field(default=None, ge=1, le=_MAX_KEPT)
 
 
 class AsyncFedED:
@@ -67,8 +72,11 @@ class AsyncFedED:
         )
         self._mixing = spec.aggregation.mixing
         self._epsilon = args.epsilon
-        self._old: deque[FloatArray] = deque(maxlen=args.kept_versions)  # the newest at the right end
-        self.held_vectors = args.kept_versions
+        # With equal devices an update is concurrency - 1 versions old: below that most bases would be stand-ins.
+        self._given = args.kept_versions
+        num_kept = args.kept_versions or min(spec.dispatch.concurrency, _MAX_KEPT)
+        self._old: deque[FloatArray] = deque(maxlen=num_kept)  # the newest at the right end
+        self.held_vectors = num_kept
         self.parameters = initial
         self.version = 0
 
@@ -108,7 +116,12 @@ class AsyncFedED:
         """All state; the arrays are views."""
         tensors: Tensors = {"parameters": self.parameters.values}
         tensors |= {f"old.{place}": array for place, array in enumerate(self._old)}
-        return tensors, {"strategy": self.name, "version": self.version, "num_old": len(self._old)}
+        return tensors, {
+            "strategy": self.name,
+            "version": self.version,
+            "num_old": len(self._old),
+            "kept": self._old.maxlen,
+        }
 
     def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Go on where ``export_state`` stood, to the same bits.
@@ -118,7 +131,8 @@ class AsyncFedED:
         """
         verify_strategy(self.name, meta)
         restore_vector(self.parameters.values, tensors, "parameters")
-        self._old.clear()
+        # A state without the number was written when the default was 8: what its log says goes on to the same bits.
+        self._old = deque(maxlen=int(meta.get("kept", self._given or 8)))
         for place in range(int(meta["num_old"])):
             memory = np.empty_like(self.parameters.values)
             restore_vector(memory, tensors, f"old.{place}")

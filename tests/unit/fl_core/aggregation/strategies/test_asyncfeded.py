@@ -49,6 +49,35 @@ def test_every_update_is_added_at_its_own_rate(lags: list[int], kept: int, seed:
     np.testing.assert_allclose(strategy.parameters.values, versions[-1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("concurrency", "kept"), [(1, 1), (30, 30), (5000, 1000)])
+def test_as_many_versions_are_kept_as_tasks_are_out(concurrency: int, kept: int) -> None:
+    """The default covers the staleness that equal devices have; a base that is not kept makes γ too small."""
+    aggregation = {"strategy": "asyncfeded"}
+    dispatch = {"concurrency": concurrency}
+    spec = parse_spec({"model": {"factory": "m:f"}, "aggregation": aggregation, "dispatch": dispatch})
+    strategy = build_strategy(spec, LAYOUT, Parameters(np.zeros(6, np.float32)))
+    assert getattr(strategy, "held_vectors", None) == kept
+
+
+def test_a_state_without_its_number_of_versions_goes_on_with_eight() -> None:
+    """It was written when eight was the default; more would merge the rest of its log to other bits."""
+    strategy, again = build(), build()
+    for _ in range(20):
+        strategy.offer(update_of_ones())
+    tensors, meta = strategy.export_state()
+    assert meta.pop("kept") == 10
+    old = {name: array for name, array in tensors.items() if name not in ("old.0", "old.1")}
+    old = {f"old.{int(name[4:]) - 2}" if name.startswith("old.") else name: array for name, array in old.items()}
+    again.restore_state(old, meta | {"num_old": 8})
+    again.offer(update_of_ones())
+    assert again.export_state()[1]["num_old"] == 8
+
+
+def update_of_ones() -> Contribution:
+    """A fresh update of ones."""
+    return Contribution(Delta(np.ones(6, np.float32)), 1, 0, "w")
+
+
 def test_versions_that_did_not_move_the_model_cost_nothing() -> None:
     """Staleness in versions plays no part: after ten empty updates an old one still counts in full."""
     strategy = build()
