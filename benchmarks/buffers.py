@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from fl_core.data import digits, play
+from fl_core.metrics.evaluation import evaluate
 from fl_core.models.build import build_model
-from fl_core.training.evaluation import evaluate
 from fl_core.training.local import train_locally
 
 # torchvision's compiled operators, which no classifier needs: where they do not load beside this torch, their names

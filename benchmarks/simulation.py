@@ -27,10 +27,10 @@ from fl_core.aggregation.strategy import update_elements
 from fl_core.codecs import ErrorFeedback, codec
 from fl_core.codecs.model_payload import append_state, decode_update, decode_version, encode_version, max_version_bytes
 from fl_core.errors import RejectedUpdate
+from fl_core.metrics.evaluation import evaluate
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec
 from fl_core.training.attacks import corrupt
-from fl_core.training.evaluation import evaluate
 from fl_core.training.importance import accumulated, score
 from fl_core.training.method import DeviceTask, Method, build_method
 from fl_core.training.pace import fit_work

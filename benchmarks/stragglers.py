@@ -29,9 +29,9 @@ from coordinator.launch.fleet import Fleet, load_fleet
 from fl_core.aggregation import Contribution, build_strategy
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.data import digits
+from fl_core.metrics.evaluation import evaluate
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec, TrainingSection, parse_spec
-from fl_core.training.evaluation import evaluate
 from fl_core.training.local import train_locally
 from fl_core.vectors import Delta
 from fl_core.vectors.layout import Layout

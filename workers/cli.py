@@ -141,10 +141,10 @@ def worker(**options: Any) -> None:
 
 def _check(settings: Any, options: dict[str, Any]) -> None:
     """Say what a task would meet here; exit code 2 where it would fail."""
-    from fl_core.findings import faults
     from fl_core.program.logs import configure_logs
     from fl_core.program.outside import try_outside
     from fl_core.spec import load_spec
+    from fl_core.trial.findings import faults
 
     configure_logs(options["log_level"])
     spec = load_spec(options["spec"]) if options["spec"] else None

@@ -17,8 +17,8 @@ from fl_core.program.command_line import EXIT_BAD_INPUT, Setting
 
 if TYPE_CHECKING:
     from coordinator.launch.memory_need import MemoryNeed
-    from fl_core.findings import Finding
     from fl_core.spec import CampaignSpec
+    from fl_core.trial.findings import Finding
 
 
 @fedtide.command()

@@ -43,7 +43,6 @@ from fl_core.broker.url import public_url
 from fl_core.codecs import codec
 from fl_core.codecs.own_codec import verify_codec
 from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
-from fl_core.findings import Finding
 from fl_core.models.build import build_model
 from fl_core.program.outside import TRIAL_SECONDS, try_outside
 from fl_core.program.redaction import redact
@@ -51,6 +50,7 @@ from fl_core.program.tracing import Tracer
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
 from fl_core.training.losses import Loss
 from fl_core.training.method import verify_method
+from fl_core.trial.findings import Finding
 from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
 

@@ -26,14 +26,14 @@ from fl_core.codecs import codec
 from fl_core.codecs.own_codec import verify_codec
 from fl_core.errors import SpecError
 from fl_core.factory import resolve
-from fl_core.findings import Doing, Finding, Step, faults
+from fl_core.metrics.evaluation import Scores, evaluate
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec
 from fl_core.training.device import pick_device
-from fl_core.training.evaluation import Scores, evaluate
 from fl_core.training.local import train_locally
 from fl_core.training.method import verify_method
-from fl_core.training.trial import describe_model, few, judge_training, load_data, noted_gradients, tried, try_codec
+from fl_core.trial.attempts import describe_model, few, judge_training, load_data, noted_gradients, tried, try_codec
+from fl_core.trial.findings import Doing, Finding, Step, faults
 from fl_core.vectors import Delta, Parameters, SoftLabels
 from fl_core.vectors.buffers import LocalTensors
 from fl_core.vectors.layout import Layout

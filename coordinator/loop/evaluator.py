@@ -37,13 +37,13 @@ from fl_core.codecs import down_codec
 from fl_core.codecs.model_payload import decode_version
 from fl_core.errors import BrokerError, DataError, FedtideError, InvariantError, MissingBlob
 from fl_core.factory import call
-from fl_core.findings import Finding, Step
 from fl_core.models.build import build_model
 from fl_core.program.logs import configure_logs
 from fl_core.program.outside import follow, send_findings
 from fl_core.program.process import end_with_parent, how_it_ended, without_main
 from fl_core.program.restarts import FIRST_PAUSE_SECONDS, Restarts
 from fl_core.spec import CampaignSpec
+from fl_core.trial.findings import Finding, Step
 from fl_core.user_code import RAISED, describe, frames
 from fl_core.vectors import Parameters
 from fl_core.vectors.layout import Layout
@@ -330,8 +330,8 @@ def _answer(
     layout: Layout,
     dataset: Dataset[Any] | None,
 ) -> None:
+    from fl_core.metrics.evaluation import evaluate
     from fl_core.training.device import pick_device
-    from fl_core.training.evaluation import evaluate
 
     evaluation = spec.evaluation
     data = evaluation.data or ""

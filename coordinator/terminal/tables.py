@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fl_core.findings import Finding
+from fl_core.trial.findings import Finding
 
 if TYPE_CHECKING:
     from rich.console import Console

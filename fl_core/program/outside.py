@@ -19,8 +19,8 @@ from typing import Any
 import structlog
 
 from fl_core.errors import FedtideError
-from fl_core.findings import Doing, Finding, Step
 from fl_core.program.process import end_with_parent, how_it_ended, without_main
+from fl_core.trial.findings import Doing, Finding, Step
 from fl_core.user_code import RAISED, describe, frames
 
 log = structlog.get_logger()

@@ -24,7 +24,6 @@ from fl_core.broker.url import public_url
 from fl_core.codecs import codec
 from fl_core.errors import DataError, FedtideError
 from fl_core.factory import gate
-from fl_core.findings import Doing, Finding, Step, faults
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec, TrainingSection, parse_section
 from fl_core.training.batches import count_examples
@@ -33,7 +32,8 @@ from fl_core.training.importance import accumulated, score
 from fl_core.training.local import LocalTraining
 from fl_core.training.method import DeviceTask, build_method
 from fl_core.training.order import train_order
-from fl_core.training.trial import describe_model, few, judge_training, load_data, noted_gradients, tried, try_codec
+from fl_core.trial.attempts import describe_model, few, judge_training, load_data, noted_gradients, tried, try_codec
+from fl_core.trial.findings import Doing, Finding, Step, faults
 from fl_core.vectors import Sends
 from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.buffers import BufferRole

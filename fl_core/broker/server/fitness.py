@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import redis
 
-from fl_core.findings import Finding
+from fl_core.trial.findings import Finding
 
 MINIMUM_VERSION = (7, 0)
 NUM_PINGS = 50

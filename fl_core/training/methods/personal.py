@@ -29,9 +29,9 @@ import torch
 from pydantic import Field
 from torch.utils.data import Dataset
 
+from fl_core.metrics.evaluation import evaluate
 from fl_core.spec import Section, TrainingSection
 from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
-from fl_core.training.evaluation import evaluate
 from fl_core.training.forward import apply
 from fl_core.training.holdout import split_private
 from fl_core.training.losses import Loss

@@ -15,10 +15,10 @@ from torch.utils.data import Dataset, TensorDataset
 
 from coordinator.launch.trial import check_disk, refuse_faults, try_campaign, try_spec
 from fl_core.errors import SpecError
-from fl_core.findings import Doing, Finding, faults
 from fl_core.models.build import build_model
 from fl_core.program.outside import send_findings
 from fl_core.spec import CampaignSpec, parse_spec
+from fl_core.trial.findings import Doing, Finding, faults
 from fl_core.vectors.layout import Layout
 
 MINE = __name__

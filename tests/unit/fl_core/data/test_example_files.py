@@ -13,10 +13,10 @@ from torch.utils.data import Subset
 
 from coordinator.launch.fleet import load_fleet
 from fl_core.factory import call, resolve
+from fl_core.metrics.evaluation import evaluate
 from fl_core.models.build import build_model
 from fl_core.program.toml_file import read_toml
 from fl_core.spec import load_spec
-from fl_core.training.evaluation import evaluate
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 

@@ -19,10 +19,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from fl_core.errors import SpecError
+from fl_core.metrics.evaluation import evaluate
 from fl_core.metrics.names import METRICS
 from fl_core.metrics.scorers import Scorers
 from fl_core.spec import MetricSection, TrainingSection
-from fl_core.training.evaluation import evaluate
 from fl_core.training.losses import Loss
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")

@@ -10,11 +10,11 @@ import torch
 from torch.utils.data import TensorDataset
 
 from fl_core.errors import SpecError
+from fl_core.metrics.evaluation import evaluate
 from fl_core.models import encoder_decoder, language_model
 from fl_core.models.generate import continue_text, translate
 from fl_core.models.transformer import Block, TokenEmbedding
 from fl_core.spec import TrainingSection
-from fl_core.training.evaluation import evaluate
 from fl_core.training.local import train_locally
 
 CPU = torch.device("cpu")

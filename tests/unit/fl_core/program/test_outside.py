@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from fl_core.errors import SpecError
-from fl_core.findings import Doing, Finding, Step
 from fl_core.program import outside
 from fl_core.program.outside import try_outside
+from fl_core.trial.findings import Doing, Finding, Step
 
 FIRST = Finding("first", "ok", "all is well")
 

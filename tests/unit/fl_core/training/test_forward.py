@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from fl_core.errors import DataError
+from fl_core.metrics.evaluation import evaluate
 from fl_core.spec import TrainingSection
-from fl_core.training.evaluation import evaluate
 from fl_core.training.forward import apply, arguments, split_batch
 from fl_core.training.local import train_locally
 

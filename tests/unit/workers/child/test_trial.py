@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from fl_core.findings import Finding, faults
 from fl_core.models.build import build_model
 from fl_core.program.outside import send_findings
 from fl_core.spec import CampaignSpec, parse_spec
 from fl_core.training.order import train_order
+from fl_core.trial.findings import Finding, faults
 from fl_core.vectors.layout import Layout
 from workers.child import trial
 from workers.child.trial import try_device

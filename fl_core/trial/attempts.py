@@ -1,7 +1,7 @@
 """What of data, model, loss, method and codec can be tried before a campaign depends on it.
 
-Each function yields what it does and what it finds (``fl_core/findings.py``), and raises what it cannot go on after.
-The coordinator tries held-out data (``coordinator/launch/trial.py``), a device its own (``workers/check.py``).
+Each function yields what it does and what it finds (``fl_core/trial/findings.py``), and raises what it cannot go on
+after. The coordinator tries held-out data (``coordinator/launch/trial.py``), a device its own (``workers/check.py``).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch.utils.data import Dataset, Subset
 from fl_core.codecs import Codec, ErrorFeedback
 from fl_core.errors import DataError
 from fl_core.factory import call
-from fl_core.findings import Doing, Finding, Step
 from fl_core.spec import TrainingSection
 from fl_core.training.batches import count_examples, iterate
 from fl_core.training.forward import form
 from fl_core.training.importance import Score
 from fl_core.training.local import LocalTraining
+from fl_core.trial.findings import Doing, Finding, Step
 from fl_core.user_code import running
 from fl_core.vectors import FloatArray, read_all
 from fl_core.vectors.layout import Layout

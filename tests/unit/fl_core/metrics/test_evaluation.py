@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from fl_core.errors import DataError, SpecError, UserCodeError
+from fl_core.metrics.evaluation import Scores, evaluate
 from fl_core.spec import TrainingSection
-from fl_core.training.evaluation import Scores, evaluate
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(8)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fl_core.training.buffer_watch import BufferFinding, BufferWatch
+from fl_core.trial.buffer_watch import BufferFinding, BufferWatch
 from fl_core.vectors.layout import Layout
 
 
