@@ -18,6 +18,7 @@ from typing import Any
 
 from fl_core.allowance import AllowList
 from fl_core.errors import SpecError
+from fl_core.program.extras import EXTRAS, need
 from fl_core.user_code import RAISED, describe, log_traceback, was_entered
 
 INHERITED = "FEDTIDE_FOLDERS"
@@ -84,6 +85,8 @@ def check_import_path(path: str, key: str) -> None:
     module, _ = split_import_path(path, key)
     package = module.partition(".")[0]
     # The module that was started as the program is another one on every machine, so it cannot be named.
+    if package in EXTRAS:
+        need(f"{key} = {path!r}", package)
     if package == "__main__" or importlib.util.find_spec(package) is None:
         raise SpecError(
             f"{key} = {path!r}: there is no module {package!r} here; install it or start where it can be imported."

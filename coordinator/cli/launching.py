@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,16 +37,34 @@ def load_campaign(spec_path: Path, changes: dict[str, Any], *beside: Path) -> Ca
         SpecError: it is wrong, or names a package that is not installed.
     """
     from fl_core.factory import add_working_directory, check_import_path
+    from fl_core.metrics.names import verify_installed
     from fl_core.spec import load_spec
 
     spec = load_spec(spec_path, changes)
     add_working_directory(spec_path.parent, *beside)
-    check_import_path(spec.model.factory, "model.factory")
+    for key, path in _own_code(spec):
+        check_import_path(path, key)
     if spec.evaluation.data is not None:
-        check_import_path(spec.evaluation.data, "evaluation.data")
-    if spec.evaluation.show is not None:
-        check_import_path(spec.evaluation.show, "evaluation.show")
+        verify_installed(metric.name for metric in spec.metrics if metric.factory is None)
     return spec
+
+
+def _own_code(spec: CampaignSpec) -> Iterator[tuple[str, str]]:
+    """The import paths that a coordinator follows, by the keys that name them."""
+    from fl_core.metrics.names import KEY
+
+    named = [
+        ("model.factory", spec.model.factory),
+        ("training.method", spec.training.method),
+        ("aggregation.strategy", spec.aggregation.strategy),
+        ("codec.name", spec.codec.name),
+    ]
+    if spec.evaluation.data is not None:
+        named += [("evaluation.data", spec.evaluation.data), ("training.loss", spec.training.loss)]
+        named += [(KEY, metric.factory) for metric in spec.metrics if metric.factory is not None]
+    if spec.evaluation.show is not None:
+        named.append(("evaluation.show", spec.evaluation.show))
+    return ((key, path) for key, path in named if ":" in path or key == "model.factory")
 
 
 @fedtide.command()

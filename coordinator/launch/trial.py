@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from coordinator.telemetry.units import number
 from fl_core.aggregation import Contribution, build_strategy
 from fl_core.aggregation.strategy import Strategy, update_elements
 from fl_core.codecs import codec
@@ -28,11 +29,21 @@ from fl_core.errors import SpecError
 from fl_core.factory import resolve
 from fl_core.metrics.evaluation import Scores, evaluate
 from fl_core.models.build import build_model
-from fl_core.spec import CampaignSpec
+from fl_core.spec import CampaignSpec, StopMetric
 from fl_core.training.device import pick_device
 from fl_core.training.local import train_locally
 from fl_core.training.method import verify_method
-from fl_core.trial.attempts import describe_model, few, judge_training, load_data, noted_gradients, tried, try_codec
+from fl_core.trial.attempts import (
+    describe_model,
+    few,
+    judge_buffers,
+    judge_training,
+    load_data,
+    noted_gradients,
+    tried,
+    try_codec,
+)
+from fl_core.trial.buffer_watch import BufferWatch
 from fl_core.trial.findings import Doing, Finding, Step, faults
 from fl_core.vectors import Delta, Parameters, SoftLabels
 from fl_core.vectors.buffers import LocalTensors
@@ -159,38 +170,46 @@ def _try_evaluation(spec: CampaignSpec, model: nn.Module, dataset: Dataset[Any])
     if scores.loss is None:
         yield Finding("evaluation", "warning", "no target of the first batch counts", "see that later ones have labels")
         return
-    accuracy = "no accuracy" if scores.accuracy is None else f"accuracy {scores.accuracy:.3g}"
-    yield Finding("evaluation", "ok", f"{spec.training.loss} {scores.loss:.4g} and {accuracy} at version 0")
+    named = "".join(f", {name.replace('_', ' ')} {number(value, 3)}" for name, value in scores.metrics.items())
+    detail = f"version 0: {spec.training.loss} {scores.loss:.4g}{named or ', no metric'}"
+    yield Finding("evaluation", "ok", detail)
     yield from _judge_stop(spec, scores)
 
 
 def _judge_stop(spec: CampaignSpec, scores: Scores) -> Iterator[Finding]:
-    """Whether the conditions under which the campaign ends can be met at all."""
-    stop = spec.stop
-    if stop.accuracy is not None and scores.accuracy is None:
-        detail = f"stop.accuracy = {stop.accuracy:g} can never be met: with training.loss = {spec.training.loss!r} "
-        detail += f"the targets of evaluation.data = {spec.evaluation.data!r} are no classes, and there is no accuracy"
-        yield Finding("stop", "fail", detail, "use stop.loss, or give integer targets")
-    elif stop.accuracy is not None and scores.accuracy is not None and scores.accuracy >= stop.accuracy:
-        detail = f"version 0 has an accuracy of {scores.accuracy:.3g} on the first examples, and stop.accuracy = "
-        yield Finding("stop", "warning", f"{detail}{stop.accuracy:g} may be met at once", "raise it")
-    if scores.loss is None:
-        return
-    if stop.loss is not None and scores.loss <= stop.loss:
-        detail = f"version 0 has a loss of {scores.loss:.4g} on the first examples, and stop.loss = {stop.loss:g} "
-        yield Finding("stop", "warning", detail + "may be met at once", "lower it")
-    if not np.isfinite(scores.loss):
+    """What the first examples say of the targets at which the campaign ends."""
+    if scores.loss is not None and not np.isfinite(scores.loss):
         detail = f"the loss of version 0 on the first examples of evaluation.data is {scores.loss:g}"
         yield Finding("evaluation", "warning", detail, "look for targets that are all ignored and inputs not finite")
+    for target in spec.stop.targets:
+        value = scores.loss if target.name == "loss" else scores.metrics.get(target.name)
+        if value is None:
+            detail = f"the first examples of evaluation.data = {spec.evaluation.data!r} give no {target.name}, and "
+            detail += f"{_stop_key(spec, target)} is never met while there is none"
+            yield Finding("stop", "warning", detail, "see that the model's output is finite and that all classes occur")
+        elif target.is_met_by(value):
+            detail = f"version 0 has {target.name} {value:.4g} on the first examples, and {_stop_key(spec, target)} "
+            remedy = "lower it" if target.at_least is None else "raise it"
+            yield Finding("stop", "warning", detail + "may be met at once", remedy)
+
+
+def _stop_key(spec: CampaignSpec, target: StopMetric) -> str:
+    """The key of a target, as it was written."""
+    if target not in spec.stop.metric:
+        return f"stop.{target.name} = {target.bound:g}"
+    return f"stop.metric {target.name!r} {'at_most' if target.at_least is None else 'at_least'} {target.bound:g}"
 
 
 def _try_training(spec: CampaignSpec, model: nn.Module, layout: Layout, dataset: Dataset[Any]) -> Iterator[Step]:
     """Two steps as on a device: an optimizer or a batch normalisation that cannot work is seen here."""
     yield Doing("training", f"training model.factory = {spec.model.factory!r} on a batch of evaluation.data")
-    settings = tried(spec.training)
+    settings, watch = tried(spec.training), BufferWatch(model, layout)
     with noted_gradients(model) as reached:
         done = train_locally(model, dataset, settings, seed=0, device=pick_device())
-    yield from judge_training(layout, layout.flatten(model).values, reached, done, settings)
+    judged = list(judge_training(layout, layout.flatten(model).values, reached, done, settings))
+    yield from judged
+    if not faults(judged):
+        yield from judge_buffers(watch.findings(model))
 
 
 def check_disk(folder: Path, layout: Layout, held_vectors: int) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
+
+from fl_core.program.extras import need
+
+KEY = "evaluation.metrics"
 
 Kind = Literal["classes", "numbers", "any"]
 
@@ -47,6 +52,27 @@ def kind_of(name: str) -> Kind:
     return "numbers" if name in NUMBERS else "classes"
 
 
+def best_possible(name: str) -> float | None:
+    """What a built-in metric cannot be better than; None for other names.
+
+    >>> best_possible("auc"), best_possible("rmse"), best_possible("loss")
+    (1.0, 0.0, None)
+    """
+    if name in SHARES or name == "r2" or top_k(name) is not None:
+        return 1.0
+    return {"mae": 0.0, "rmse": 0.0, "perplexity": 1.0}.get(name)
+
+
 def needs_torchmetrics(name: str) -> bool:
     """Whether a built-in metric is torchmetrics'."""
     return name not in WITHOUT_TORCHMETRICS and top_k(name) is None
+
+
+def verify_installed(names: Iterable[str]) -> None:
+    """Refuse built-in metrics whose package is missing.
+
+    Raises:
+        SpecError: it names them and the extra.
+    """
+    if needing := [name for name in names if needs_torchmetrics(name)]:
+        need(f"{KEY} = {needing!r}", "torchmetrics")

@@ -25,13 +25,10 @@ from torch import Tensor
 from fl_core.errors import SpecError
 from fl_core.factory import call
 from fl_core.metrics.counted import Counted, counted, probabilities
-from fl_core.metrics.names import needs_torchmetrics, top_k
-from fl_core.program.extras import need
+from fl_core.metrics.names import KEY, top_k, verify_installed
 from fl_core.spec import MetricSection
 from fl_core.training.losses import Loss
 from fl_core.user_code import running, verify_members
-
-KEY = "evaluation.metrics"
 
 
 class Metric(Protocol):
@@ -73,7 +70,7 @@ class Scorers:
         self._optional = sections is None
         if sections is None:
             sections = () if loss.name in ("mse", "l1") else (MetricSection(name="accuracy"),)
-        verify_installed(sections)
+        verify_installed(each.name for each in sections if each.factory is None)
         self._built_in = {each.name: _built_in(each) for each in sections if each.factory is None}
         self._own = {each.name: (each.factory, _own(each, device)) for each in sections if each.factory is not None}
         self._order = [each.name for each in sections]
@@ -131,16 +128,6 @@ class Scorers:
                     value = metric.compute()
                 found[name] = _finite(_number(value, path))
         return found
-
-
-def verify_installed(sections: Sequence[MetricSection]) -> None:
-    """Refuse metrics whose package is missing.
-
-    Raises:
-        SpecError: it names them and the extra.
-    """
-    if names := [each.name for each in sections if each.factory is None and needs_torchmetrics(each.name)]:
-        need(f"{KEY} = {names!r}", "torchmetrics")
 
 
 def _number(value: Any, path: str) -> float | None:

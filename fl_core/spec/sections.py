@@ -542,6 +542,11 @@ class CampaignSpec(Section):
             if getattr(each, side) is None:
                 better = "higher" if side == "at_least" else "lower"
                 raise ValueError(f"stop.metric {each.name!r} is the better the {better}; write {side} for {other}")
+            best = metric_names.best_possible(each.name)
+            if best is not None and not each.is_met_by(best):
+                raise ValueError(
+                    f"stop.metric {each.name!r} {side} {each.bound:g} can never be met, since the best is {best:g}"
+                )
         built_in = {"mse": "numbers", "l1": "numbers", "cross_entropy": "classes", "bce_with_logits": "classes"}
         of = built_in.get(self.training.loss)
         for metric in self.metrics if of is not None else ():

@@ -1,14 +1,16 @@
 """What of data, model, loss, method and codec can be tried before a campaign depends on it.
 
 Each function yields what it does and what it finds (``fl_core/trial/findings.py``), and raises what it cannot go on
-after. The coordinator tries held-out data (``coordinator/launch/trial.py``), a device its own (``workers/check.py``).
+after. The coordinator tries held-out data (``coordinator/launch/trial.py``), a device its own
+(``workers/child/trial.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Mapping, Set
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Set
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,7 @@ from fl_core.training.batches import count_examples, iterate
 from fl_core.training.forward import form
 from fl_core.training.importance import Score
 from fl_core.training.local import LocalTraining
+from fl_core.trial.buffer_watch import BufferFinding
 from fl_core.trial.findings import Doing, Finding, Step
 from fl_core.user_code import running
 from fl_core.vectors import FloatArray, read_all
@@ -140,6 +143,24 @@ def judge_training(
             "training", "warning", f"{len(still)} of the trainable tensors got no gradient: {names}",
             "see whether the prediction depends on them, and freeze them (requires_grad = False) otherwise",
         )  # fmt: skip
+
+
+def judge_buffers(found: Iterable[BufferFinding]) -> Iterator[Finding]:
+    """Whether the tensors that nobody trains can be merged as ``model.buffers`` and the model's modules say.
+
+    Args:
+        found: what ``BufferWatch`` saw of a few steps of training.
+    """
+    found = list(found)
+    for each in found:
+        if each.problem:
+            yield Finding("buffers", "fail", each.problem, each.remedy)
+    if (moved := [each for each in found if each.changed]) and not any(each.problem for each in found):
+        roles = Counter(each.role for each in moved)
+        listed = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
+        yield Finding(
+            "buffers", "ok", f"training changes {len(moved)} of {len(found)} tensors without gradient: {listed}"
+        )
 
 
 def try_codec(codec: Codec, values: FloatArray, ranks: Score | None = None) -> Iterator[Step]:

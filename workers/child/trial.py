@@ -32,7 +32,17 @@ from fl_core.training.importance import accumulated, score
 from fl_core.training.local import LocalTraining
 from fl_core.training.method import DeviceTask, build_method
 from fl_core.training.order import train_order
-from fl_core.trial.attempts import describe_model, few, judge_training, load_data, noted_gradients, tried, try_codec
+from fl_core.trial.attempts import (
+    describe_model,
+    few,
+    judge_buffers,
+    judge_training,
+    load_data,
+    noted_gradients,
+    tried,
+    try_codec,
+)
+from fl_core.trial.buffer_watch import BufferWatch
 from fl_core.trial.findings import Doing, Finding, Step, faults
 from fl_core.vectors import Sends
 from fl_core.vectors.agreement import verify_digest
@@ -129,8 +139,10 @@ def _try_order(
             importance=importance,
         )
         try:
+            watch = BufferWatch(model, layout)
             method.train(task)  # the first time takes longer; the second one meets what a device remembers
             layout.load_into(model, task.base)
+            moved = watch.findings(model)
             with noted_gradients(model) as reached:
                 outcome = method.train(task)
         except DataError as error:
@@ -141,6 +153,7 @@ def _try_order(
         yield from judged
         if faults(judged):
             return
+        yield from judge_buffers(moved)
         yield from _judge_time(count_examples(dataset), training, outcome.training, order.timeout_seconds)
         ranks = score(order.codec_args.get("importance", ""), layout.weights, outcome.training.importance)
         yield from try_codec(codec(order.codec, order.codec_args), outcome.values, ranks if outcome.part == 0 else None)

@@ -45,7 +45,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "fl_core.models.lora:lora",
         "fl_core.data:digits",
         "fl_core.training.methods.personal:Personal",
-        "fl_core.training.losses:mse",
+        "fl_core.training.losses:Loss",
         "fl_core.codecs:Fp32",
     ],
 )

@@ -154,6 +154,28 @@ def two_outputs() -> nn.Module:
     return _Pair()
 
 
+class _Follower(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+        self.teacher = nn.Linear(4, 3).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.teacher.weight.data.mul_(0.9).add_(self.head.weight.data, alpha=0.1)
+        return self.head(x) + self.teacher(x)  # type: ignore[no-any-return]
+
+
+def follower() -> nn.Module:
+    """A frozen teacher that follows what is trained."""
+    return _Follower()
+
+
+def one_class() -> TensorDataset:
+    """No AUC can be had of these."""
+    return TensorDataset(X, torch.zeros(40, dtype=torch.int64))
+
+
 def vector_loss(output: Tensor, target: Tensor) -> Tensor:
     """Not reduced."""
     return nn.functional.cross_entropy(output, target, reduction="none")
@@ -204,9 +226,9 @@ def test_a_sound_campaign_has_no_fault(
             model={"args": {"inputs": 4, "hidden": [5], "classes": 3, "batch_norm": batch_norm}},
         )
     )
-    assert [finding.verdict for finding in findings if finding.name != "pictures"] == ["ok"] * 6
+    assert [finding.verdict for finding in findings if finding.name != "pictures"] == ["ok"] * (6 + batch_norm)
     told = " ".join(finding.sentence for finding in findings)
-    for words in ("trainable parameters", "40 examples", "float32 of shape (40, 4)", "accuracy 0", codec, strategy):
+    for words in ("trainable parameters", "40 examples", "float32 of shape (40, 4)", ", accuracy 0.", codec, strategy):
         assert words in told
 
 
@@ -232,11 +254,15 @@ def test_a_sound_campaign_has_no_fault(
                 "training": {"batch_size": 1},
                 "model": {"args": {"inputs": 4, "hidden": [5], "classes": 3, "batch_norm": True}},
             },
-            ("training.batch_size = 1 cannot train",),
+            ("one value per channel", "use training.batch_size of 2 or more"),
         ),
         ({"aggregation": {"strategy": "users:strategy"}}, ("'users:strategy'", "ZeroDivisionError")),
         ({"evaluation": {"show": "users:show"}}, ("missing a required argument: 'prompt'",)),
         ({"codec": {"name": "users:three_classes"}}, ("codec.name = 'users:three_classes'",)),
+        (
+            {"model": {"factory": "users:follower", "args": {}}},
+            ("changes the frozen parameter 'teacher.weight'", '"teacher.weight" = "mean"'),
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -263,6 +289,16 @@ def test_a_fault_is_told_in_a_sentence(
         ),
         ({"stop": {"loss": 50.0}}, "stop", "stop.loss = 50 may be met at once"),
         ({"stop": {"accuracy": 0.01}}, "stop", "stop.accuracy = 0.01 may be met at once"),
+        (
+            {"stop": {"metric": {"name": "top_2_accuracy", "at_least": 0.01}}},
+            "stop",
+            "stop.metric 'top_2_accuracy' at_least 0.01 may be met at once",
+        ),
+        (
+            {"evaluation": {"data": "users:one_class"}, "stop": {"metric": {"name": "auc", "at_least": 0.9}}},
+            "stop",
+            "give no auc, and stop.metric 'auc' at_least 0.9 is never met",
+        ),
     ],
 )
 def test_what_may_be_meant_is_a_warning(
@@ -281,6 +317,15 @@ def test_a_loss_that_is_not_a_number_is_a_fault(spec: Callable[..., CampaignSpec
     wrong = faults(_found(spec(evaluation={"data": "users:ignored"})))
     assert wrong
     assert "None of the targets" in wrong[0].sentence
+
+
+def test_roles_that_the_author_gives_are_respected(spec: Callable[..., CampaignSpec]) -> None:
+    """The same model goes through once somebody has said what becomes of its teacher."""
+    model = {"factory": "users:follower", "args": {}, "buffers": {"teacher.*": "mean"}}
+    findings = _found(spec(model=model))
+    assert not faults(findings)
+    [told] = [finding for finding in findings if finding.name == "buffers"]
+    assert "training changes 1 of 2 tensors without gradient: 1 mean" in told.detail
 
 
 def test_without_held_out_data_less_is_tried(spec: Callable[..., CampaignSpec]) -> None:

@@ -106,7 +106,7 @@ def test_a_device_that_can(tmp_path: Path, sections: dict[str, dict[str, Any]]) 
     [
         ({"data": "device_users:none"}, {}, ("has no callable 'none'",)),
         ({"data_args": {"path": "x"}}, {}, ("unexpected keyword argument 'path'",)),
-        ({"data": "device_users:floats"}, {}, ("training a few batches of data = 'device_users:floats'",)),
+        ({"data": "device_users:floats"}, {}, ("data = 'device_users:floats': The target is float32",)),
         ({"data": "device_users:few_examples"}, {"training": {"method": "personal"}}, ("2 examples", "need one each")),
         ({}, {"model": {"factory": "device_users:net", "args": {}}}, ("not allowed", "--allow device_users:net")),
         ({}, {"training": {"loss": "cross_entropi"}}, ("did you mean 'cross_entropy'?",)),
