@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -170,6 +171,28 @@ def verify_strategy(name: str, meta: Mapping[str, Any]) -> None:
             f"The checkpoint is of aggregation.strategy = {meta['strategy']!r}, the spec says {name!r}; "
             "resume with the spec that wrote it."
         )
+
+
+def verify_defaults(name: str, meta: Mapping[str, Any], args: Mapping[str, Any], given: AbstractSet[str]) -> None:
+    """Refuse a checkpoint that was made under other defaults: applying the log's rest would give other versions.
+
+    Args:
+        name: the strategy's.
+        meta: the checkpoint's plain values; ``"args"`` has the settings that it came under. What it does not say was
+            the spec's, or a default of before.
+        args: these settings as they are now.
+        given: which of all settings the spec gives itself.
+
+    Raises:
+        CampaignError: it was.
+    """
+    before = meta.get("args", {})
+    for key, value in args.items():
+        if before.get(key, value if key in given else None) != value:
+            raise CampaignError(
+                f"The checkpoint was written by a version of fedtide whose strategy {name!r} had another default of "
+                f"aggregation.args.{key}; resume with that version, or launch the campaign anew."
+            )
 
 
 def with_prefix(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> Tensors:

@@ -1,9 +1,11 @@
 """The server optimizer: the rule that applies a mean delta to the parameters.
 
 Reddi et al., "Adaptive Federated Optimization", 2021, arXiv 2003.00295: minus the mean delta is a pseudo-gradient, and
-any first-order optimizer can follow it. Their algorithm 2 has no bias correction and starts v at τ² or above; Adam and
-Adagrad here are torch's own, with Adam's bias correction and v starting at 0, so that a first step of Adam has length
-η rather than η (1 - β1) / √(1 - β2) (with the default betas the two are equal). Yogi is that of algorithm 2.
+any first-order optimizer can follow it. ``fedadam``, ``fedadagrad`` and ``yogi`` are those of their algorithm 2
+(``fl_core/aggregation/fedopt.py``). ``adam`` and ``adagrad`` are torch's own: v starts at 0 rather than at ε², Adam
+corrects the bias of both moments, and Adagrad has no first moment. Where a delta is long beside ε, a first step of
+``adam`` has length η in each element, and one of ``fedadam`` η (1 - β1) / √(1 - β2), which with the default betas is η
+too.
 """
 
 from __future__ import annotations
@@ -124,6 +126,6 @@ def _torch_optimizer(spec: ServerOptimizerSection, parameter: torch.nn.Parameter
         )
     if spec.name == "adagrad":
         return torch.optim.Adagrad([parameter], lr=spec.learning_rate, eps=spec.epsilon, foreach=False)
-    from fl_core.aggregation.yogi import Yogi
+    from fl_core.aggregation.fedopt import FedOpt
 
-    return Yogi([parameter], lr=spec.learning_rate, betas=betas, eps=spec.epsilon)
+    return FedOpt([parameter], rule=spec.name, lr=spec.learning_rate, betas=betas, eps=spec.epsilon)

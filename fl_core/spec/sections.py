@@ -213,10 +213,20 @@ class AggregationSection(Section):
         return _name_or_import_path(value, STRATEGIES)
 
 
+_OPTIMIZER_KEYS = {
+    "momentum": ("sgd",),
+    "beta1": ("adam", "fedadam", "fedadagrad", "yogi"),
+    "beta2": ("adam", "fedadam", "yogi"),
+    "epsilon": ("adam", "adagrad", "fedadam", "fedadagrad", "yogi"),
+    "amsgrad": ("adam",),
+}
+"""Which rules read a key of ``[server_optimizer]``; all of them read the learning rate."""
+
+
 class ServerOptimizerSection(Section):
     """The rule that applies a pseudo-gradient (Reddi et al. 2021, arXiv 2003.00295)."""
 
-    name: Literal["sgd", "adam", "yogi", "adagrad"] = "sgd"
+    name: Literal["sgd", "adam", "adagrad", "fedadam", "fedadagrad", "yogi"] = "sgd"
     learning_rate: float = Field(default=1.0, gt=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -225,11 +235,13 @@ class ServerOptimizerSection(Section):
     amsgrad: bool = False
 
     @model_validator(mode="after")
-    def _momentum_is_for_sgd(self) -> Self:
-        if self.momentum and self.name != "sgd":
-            raise ValueError(f"momentum = {self.momentum} belongs to name = 'sgd'; remove it for {self.name!r}")
-        if self.amsgrad and self.name != "adam":
-            raise ValueError(f"amsgrad = true belongs to name = 'adam'; remove it for {self.name!r}")
+    def _nothing_unread(self) -> Self:
+        for key, names in _OPTIMIZER_KEYS.items():
+            value = getattr(self, key)
+            if value != type(self).model_fields[key].default and self.name not in names:
+                shown = "true" if value is True else value
+                belongs = " or ".join(repr(name) for name in names)
+                raise ValueError(f"{key} = {shown} belongs to name = {belongs}; remove it for {self.name!r}")
         return self
 
 

@@ -5,6 +5,7 @@ Wang, Wang, Lu and Chen, "FADAS: Towards Federated Adaptive Asynchronous Optimiz
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,23 +14,27 @@ import numpy.typing as npt
 from pydantic import Field
 
 from fl_core.aggregation.buffer import Buffer
-from fl_core.aggregation.buffered import BufferedStrategy, restore_vector
+from fl_core.aggregation.buffered import BufferedStrategy, restore_vector, verify_defaults, verify_strategy
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.strategy import Merge, read_args, verify_unread
+from fl_core.aggregation.strategy import Merge, Tensors, read_args, verify_unread
 from fl_core.errors import SpecError
 from fl_core.spec import CampaignSpec, Section
 from fl_core.vectors import BLOCK, Delta, FloatArray, Parameters
 from fl_core.vectors.layout import Layout
 
+_ONCE_OTHERS = ("delay_threshold", "delay_rule")
+"""Settings whose defaults were others in a release whose checkpoints do not say what they were."""
+
 
 class FadasArgs(Section):
-    """``[aggregation.args]``."""
+    """``[aggregation.args]``; the defaults are those of the authors' program, but for the bias correction."""
 
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)
-    delay_threshold: int = Field(default=10, ge=1)
-    delay_rule: Literal["proportional", "paper", "off"] = "proportional"
+    delay_threshold: int = Field(default=1, ge=1)
+    delay_rule: Literal["inverse", "proportional", "paper", "off"] = "inverse"
+    bias_correction: bool = False
 
 
 class Fadas(BufferedStrategy):
@@ -41,11 +46,14 @@ class Fadas(BufferedStrategy):
         v̂ <- max(v̂, v)
         x <- x + η_τ m / (√v̂ + ε)
 
-    There is neither a bias correction nor a staleness weight, as published: m, v and v̂ start at 0. The rate looks at
-    τ_max, the largest staleness in the buffer. Up to the threshold τ_c it is η, ``server_optimizer.learning_rate``, and
-    beyond it ``delay_rule`` decides. ``proportional``: η τ_c / τ_max, continuous in τ_max. ``paper``: min(η, 1/τ_max);
-    it changes nothing where η is as small as such a rate usually is, and the authors' program has η / τ_max in its
-    place, which is ``proportional`` with τ_c = 1. ``off``: η.
+    m, v and v̂ start at 0. There is no staleness weight, and as in the paper's algorithm no bias correction; the
+    authors' program (github.com/yujiaw98/FADAS) has one, that of torch's AMSGrad, and ``bias_correction`` adds it: at
+    the t-th step m / (1 - β1^t) and √v̂ / √(1 - β2^t) stand in their places.
+
+    The rate looks at τ_max, the largest staleness in the buffer. Up to the threshold τ_c it is η,
+    ``server_optimizer.learning_rate``, and beyond it ``delay_rule`` decides. ``inverse``: η / τ_max, with τ_c = 1 as in
+    the authors' program. ``paper``: min(η, 1 / τ_max), which changes nothing where η is as small as such a rate usually
+    is. ``proportional``: η τ_c / τ_max, which has no jump at τ_c. ``off``: η.
 
     Raises:
         SpecError: ``server_optimizer.learning_rate`` is 1 or more, or another key of that section is set.
@@ -67,7 +75,9 @@ class Fadas(BufferedStrategy):
                 f"server_optimizer.learning_rate = {self._rate} would move each parameter by about that much per merge "
                 "in strategy 'fadas'; set it to 0.01, for instance."
             )
-        self._moments = Moments(layout.num_parameters, self._args.beta1, self._args.beta2, self._args.epsilon)
+        self._moments = Moments(
+            layout.num_parameters, self._args.beta1, self._args.beta2, self._args.epsilon, self._args.bias_correction
+        )
         super().__init__(spec, layout, initial, Buffer(layout.num_elements), moments=self._moments)
         self.held_vectors = 4
 
@@ -89,27 +99,48 @@ class Fadas(BufferedStrategy):
         rate = delayed_rate(self._rate, max(self._buffer.staleness), self._args)
         self._moments.step(self.parameters.values, mean.values, rate)
 
+    def export_state(self) -> tuple[Tensors, dict[str, Any]]:
+        """All state, and the settings it came under; the arrays are views."""
+        tensors, meta = super().export_state()
+        return tensors, {**meta, "args": {key: getattr(self._args, key) for key in _ONCE_OTHERS}}
+
+    def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Go on where ``export_state`` stood, to the same bits.
+
+        Raises:
+            CampaignError: the state is of another strategy or model, or was made under other defaults.
+        """
+        verify_strategy(self.name, meta)
+        given = {key: getattr(self._args, key) for key in _ONCE_OTHERS}
+        verify_defaults(self.name, meta, given, self._args.model_fields_set)
+        super().restore_state(tensors, meta)
+
 
 def delayed_rate(rate: float, staleness: int, args: FadasArgs) -> float:
     """η_τ for the largest staleness in a buffer.
 
-    >>> [delayed_rate(0.1, staleness, FadasArgs(delay_threshold=5)) for staleness in (0, 5, 10)]
-    [0.1, 0.1, 0.05]
+    >>> [delayed_rate(0.1, staleness, FadasArgs()) for staleness in (0, 1, 2, 10)]
+    [0.1, 0.1, 0.05, 0.01]
     """
     if args.delay_rule == "off" or staleness <= args.delay_threshold:
         return rate
     if args.delay_rule == "paper":
         return min(rate, 1.0 / staleness)
-    return rate * args.delay_threshold / staleness
+    return rate * (args.delay_threshold if args.delay_rule == "proportional" else 1) / staleness
 
 
 class Moments:
-    """AMSGrad's m, v and v̂, float32 of shape ``(num_parameters,)`` each."""
+    """AMSGrad's m, v and v̂, float32 of shape ``(num_parameters,)`` each, and how many steps they have seen."""
 
-    def __init__(self, num_parameters: int, beta1: float, beta2: float, epsilon: float) -> None:
+    def __init__(
+        self, num_parameters: int, beta1: float, beta2: float, epsilon: float, bias_correction: bool = False
+    ) -> None:
+        self._exact = beta1, beta2
         self._betas = np.float32(beta1), np.float32(beta2)
         self._rests = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
         self._epsilon = np.float32(epsilon)
+        self._bias_correction = bias_correction
+        self._num_steps = 0
         self._state: dict[str, FloatArray] = {
             name: np.zeros(num_parameters, np.float32) for name in ("first", "second", "largest_second")
         }
@@ -117,6 +148,12 @@ class Moments:
     def step(self, parameters: FloatArray, delta: FloatArray, rate: float) -> None:
         """x <- x + rate · m / (√v̂ + ε), in place, after the moments have taken the delta in."""
         (beta1, beta2), (rest1, rest2) = self._betas, self._rests
+        self._num_steps += 1
+        root_correction = np.float32(1.0)
+        if self._bias_correction:
+            first_left, second_left = (beta**self._num_steps for beta in self._exact)
+            rate /= 1.0 - first_left
+            root_correction = np.float32(math.sqrt(1.0 - second_left))
         with np.errstate(all="ignore"):
             for start in range(0, parameters.size, BLOCK):
                 where = slice(start, start + BLOCK)
@@ -127,11 +164,12 @@ class Moments:
                 np.multiply(second, beta2, out=second)
                 np.add(second, rest2 * (block * block), out=second)
                 np.maximum(largest, second, out=largest)
-                parameters[where] += np.float32(rate) * (first / (np.sqrt(largest) + self._epsilon))
+                root = np.sqrt(largest) / root_correction
+                parameters[where] += np.float32(rate) * (first / (root + self._epsilon))
 
     def export_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        """The three vectors, as views."""
-        return dict(self._state), {}
+        """The three vectors, as views, and the number of steps."""
+        return dict(self._state), {"num_steps": self._num_steps}
 
     def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Go on where ``export_state`` stood, to the same bits.
@@ -141,3 +179,4 @@ class Moments:
         """
         for name, array in self._state.items():
             restore_vector(array, tensors, name)
+        self._num_steps = int(meta.get("num_steps", 0))  # an earlier release had no use for it and wrote none

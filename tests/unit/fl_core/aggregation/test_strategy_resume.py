@@ -27,8 +27,13 @@ SPECS: dict[str, dict[str, Any]] = {
     "fedbuff adam": {"aggregation": {"buffer_size": 3}, "server_optimizer": {"name": "adam", "amsgrad": True}},
     "fedbuff adagrad": {"aggregation": {"buffer_size": 2}, "server_optimizer": {"name": "adagrad"}},
     "fedavg yogi": {"aggregation": {"strategy": "fedavg"}, "server_optimizer": {"name": "yogi"}},
+    "fedbuff fedadam": {"aggregation": {"buffer_size": 3}, "server_optimizer": {"name": "fedadam"}},
     "fedbuff fair": {"aggregation": {"buffer_size": 3, "args": {"fairness": 1.0, "fairness_window": 4}}},
     "fadas": {"aggregation": {"strategy": "fadas", "buffer_size": 3}, "server_optimizer": {"learning_rate": 0.01}},
+    "fadas corrected": {
+        "aggregation": {"strategy": "fadas", "buffer_size": 3, "args": {"bias_correction": True}},
+        "server_optimizer": {"learning_rate": 0.01},
+    },
     "ca2fl": {"aggregation": {"strategy": "ca2fl", "buffer_size": 3}},
     "ca2fl forgetting": {"aggregation": {"strategy": "ca2fl", "buffer_size": 2, "args": {"max_cached": 2}}},
     "asyncfeded": {"aggregation": {"strategy": "asyncfeded", "args": {"kept_versions": 3}}},

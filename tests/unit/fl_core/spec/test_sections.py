@@ -137,6 +137,9 @@ def test_the_examples_of_the_project_are_valid() -> None:
         ),
         ("[server_optimizer]\nname = 'yogi'\nmomentum = 0.9", "momentum = 0.9 belongs to name = 'sgd'; remove it for"),
         ("[server_optimizer]\namsgrad = true", "amsgrad = true belongs to name = 'adam'; remove it for 'sgd'."),
+        ("[server_optimizer]\nname = 'fedadam'\namsgrad = true", "belongs to name = 'adam'; remove it for 'fedadam'."),
+        ("[server_optimizer]\nepsilon = 0.1", "epsilon = 0.1 belongs to name = 'adam' or 'adagrad' or 'fedadam' or"),
+        ("[server_optimizer]\nname = 'adagrad'\nbeta1 = 0.0", "beta1 = 0.0 belongs to name = 'adam' or 'fedadam'"),
         (
             "[aggregation]\nbuffer_size = 10_001",
             "aggregation.buffer_size = 10001 is far above dispatch.concurrency = 10;",

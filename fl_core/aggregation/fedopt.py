@@ -1,29 +1,35 @@
-"""Yogi (Zaheer et al., "Adaptive Methods for Nonconvex Optimization", NeurIPS 2018), which torch does not have.
-
-The form is that of FedYogi: Reddi et al., "Adaptive Federated Optimization", 2021, arXiv 2003.00295, algorithm 2.
-"""
+"""FedAdagrad, FedAdam and FedYogi as published: Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithm 2
+(arXiv 2003.00295), which torch does not have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+Rule = Literal["fedadagrad", "fedadam", "yogi"]
 
-class Yogi(torch.optim.Optimizer):
-    """One step on the gradient g, with v starting at ε²::
+
+class FedOpt(torch.optim.Optimizer):
+    """One step on the gradient g = -Δ, with m starting at 0 and v at ε²; the paper's τ is our ε, and it asks for
+    v >= τ² at the start::
 
         m <- β1 m + (1 - β1) g
-        v <- v - (1 - β2) g² sign(v - g²)
+        v <- v + g²                            (fedadagrad)
+             β2 v + (1 - β2) g²                (fedadam)
+             v - (1 - β2) g² sign(v - g²)      (yogi)
         x <- x - η m / (√v + ε)
 
-    There is no bias correction, as in algorithm 2 of Reddi et al., whose τ is our ε and which asks for v >= τ² at the
-    start. Where Adam's v forgets geometrically, this one moves by at most (1 - β2) g² per step.
+    There is no bias correction. Where Adam's v forgets geometrically, Yogi's moves by at most (1 - β2) g² per step
+    (Zaheer et al., "Adaptive Methods for Nonconvex Optimization", NeurIPS 2018).
     """
 
-    def __init__(self, params: Iterable[torch.Tensor], *, lr: float, betas: tuple[float, float], eps: float) -> None:
+    def __init__(
+        self, params: Iterable[torch.Tensor], *, rule: Rule, lr: float, betas: tuple[float, float], eps: float
+    ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        self._rule = rule
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -43,5 +49,10 @@ class Yogi(torch.optim.Optimizer):
         first, second = state["exp_avg"], state["exp_avg_sq"]
         first.mul_(beta1).add_(gradient, alpha=1.0 - beta1)
         square = gradient * gradient
-        second.sub_((second - square).sign_().mul_(square).mul_(1.0 - beta2))
+        if self._rule == "fedadagrad":
+            second.add_(square)
+        elif self._rule == "fedadam":
+            second.mul_(beta2).add_(square.mul_(1.0 - beta2))
+        else:
+            second.sub_((second - square).sign_().mul_(square).mul_(1.0 - beta2))
         parameter.addcdiv_(first, second.sqrt().add_(epsilon), value=-group["lr"])
