@@ -10,7 +10,7 @@ from coordinator.campaign.guard import Guard
 from coordinator.campaign.ledger import Ledger, OpenTask, task_number
 from fl_core.aggregation import Contribution, Strategy
 from fl_core.aggregation.statistics import unfit
-from fl_core.aggregation.strategy import update_elements
+from fl_core.aggregation.strategy import base_weights, update_elements
 from fl_core.codecs import codec
 from fl_core.codecs.model_payload import ModelState, decode_update, max_state_bytes
 from fl_core.codecs.own_codec import OwnCodec
@@ -117,7 +117,7 @@ class Admission:
                 values, state = self._decode(update, entry, strategy)
             except PayloadLost:
                 raise Lost(task, update.attempt, update.blob) from None
-            self._check_values(values, strategy)
+            self._check_values(values, strategy, staleness)
             self._check_state(state, strategy)
         except RejectedUpdate as error:
             raise Refused(error, task, update) from None
@@ -241,7 +241,7 @@ class Admission:
         if state is not None and (why := unfit(self._layout, state, strategy.parameters.values)) is not None:
             raise RejectedUpdate(Reason.NOT_FINITE, f"{why}; lower the learning rate on the device")
 
-    def _check_values(self, values: Vector, strategy: Strategy) -> None:
+    def _check_values(self, values: Vector, strategy: Strategy, staleness: int) -> None:
         highest = peak(values)
         if not math.isfinite(highest):
             raise RejectedUpdate(
@@ -253,7 +253,7 @@ class Admission:
         bound = self._spec.aggregation.max_update_norm
         if bound is None:
             return
-        base = strategy.parameters.values[self._layout.trainable] if strategy.sends == "parameters" else None
+        base = base_weights(strategy, self._layout, staleness) if strategy.sends == "parameters" else None
         if (norm := norm_and_finite(values, minus=base)) > bound:
             raise RejectedUpdate(
                 Reason.NORM_EXCEEDED, f"its norm is {norm:.4g}, aggregation.max_update_norm is {bound:g}"

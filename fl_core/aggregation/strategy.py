@@ -24,7 +24,7 @@ from fl_core.errors import LayoutError, SpecError
 from fl_core.factory import resolve
 from fl_core.spec import CampaignSpec, Section, parse_section
 from fl_core.user_code import build
-from fl_core.vectors import Parameters, Sends
+from fl_core.vectors import FloatArray, Parameters, Sends
 from fl_core.vectors.layout import Layout
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -215,3 +215,14 @@ def verify_unread(spec: CampaignSpec, *keys: str) -> None:
         value = getattr(section, name)
         if value != type(section).model_fields[name].get_default(call_default_factory=True):
             raise SpecError(f"{key} = {value!r} is not read by strategy {spec.aggregation.strategy!r}; remove it.")
+
+
+def base_weights(strategy: Strategy, layout: Layout, staleness: int) -> FloatArray:
+    """The weights, float32 ``(num_parameters,)``, from which an update of parameters is measured: its base version's.
+
+    FedAsync keeps them where there is a bound to measure (its method ``base``); of a strategy that does not, they are
+    the present version's.
+    """
+    base: Callable[[int], FloatArray | None] | None = getattr(getattr(strategy, "inner", strategy), "base", None)
+    kept = None if base is None else base(staleness)
+    return strategy.parameters.values[layout.trainable] if kept is None else kept

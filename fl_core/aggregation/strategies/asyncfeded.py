@@ -6,23 +6,20 @@ Aggregation", 2022, arXiv 2205.13797.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from fl_core.aggregation.buffered import restore_vector, verify_strategy
 from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.memory.old_versions import MAX_KEPT, OldVersions, versions_in_flight
 from fl_core.aggregation.strategy import Merge, Tensors, read_args, verify_unread
 from fl_core.spec import CampaignSpec, Section
-from fl_core.vectors import FloatArray, Parameters
+from fl_core.vectors import Parameters
 from fl_core.vectors.arithmetic import add_scaled, norm_and_finite
 from fl_core.vectors.layout import Layout
-
-_MAX_KEPT = 1000
 
 
 class AsyncFedEDArgs(Section):
@@ -32,7 +29,7 @@ class AsyncFedEDArgs(Section):
     """
 
     epsilon: float = Field(default=1.0, gt=0)
-    kept_versions: int | None = Field(default=None, ge=1, le=_MAX_KEPT)
+    kept_versions: int | None = Field(default=None, ge=1, le=MAX_KEPT)
 
 
 class AsyncFedED:
@@ -74,9 +71,8 @@ class AsyncFedED:
         self._epsilon = args.epsilon
         # With equal devices an update is concurrency - 1 versions old: below that most bases would be stand-ins.
         self._given = args.kept_versions
-        num_kept = args.kept_versions or min(spec.dispatch.concurrency, _MAX_KEPT)
-        self._old: deque[FloatArray] = deque(maxlen=num_kept)  # the newest at the right end
-        self.held_vectors = num_kept
+        self.held_vectors = args.kept_versions or versions_in_flight(spec)
+        self._old = OldVersions(self.held_vectors)
         self.parameters = initial
         self.version = 0
 
@@ -88,25 +84,17 @@ class AsyncFedED:
         """
         delta, values = contribution.delta.vector, self.parameters.values
         rate = self._mixing / (self._distance(contribution.staleness, norm_and_finite(delta)) + self._epsilon)
-        self._keep(values)
+        self._old.keep(values)
         add_scaled(values, delta, rate)
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (rate,))
 
     def _distance(self, staleness: int, length: float) -> float:
         """γ; 0 for an update of length 0, which moves nothing at any rate."""
-        if staleness == 0 or length == 0 or not self._old:
+        base = self._old.base(staleness)
+        if base is None or length == 0:
             return 0.0
-        base = self._old[-min(staleness, len(self._old))]
         return norm_and_finite(self.parameters.values, minus=base) / length
-
-    def _keep(self, values: FloatArray) -> None:
-        if len(self._old) == self._old.maxlen:
-            memory = self._old.popleft()
-            np.copyto(memory, values)
-        else:
-            memory = values.copy()
-        self._old.append(memory)
 
     def flush(self, share: float = 1.0) -> Merge | None:
         """Nothing ever waits: None."""
@@ -114,14 +102,9 @@ class AsyncFedED:
 
     def export_state(self) -> tuple[Tensors, dict[str, Any]]:
         """All state; the arrays are views."""
-        tensors: Tensors = {"parameters": self.parameters.values}
-        tensors |= {f"old.{place}": array for place, array in enumerate(self._old)}
-        return tensors, {
-            "strategy": self.name,
-            "version": self.version,
-            "num_old": len(self._old),
-            "kept": self._old.maxlen,
-        }
+        tensors, meta = self._old.export_state()
+        tensors["parameters"] = self.parameters.values
+        return tensors, {"strategy": self.name, "version": self.version, **meta}
 
     def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Go on where ``export_state`` stood, to the same bits.
@@ -132,9 +115,5 @@ class AsyncFedED:
         verify_strategy(self.name, meta)
         restore_vector(self.parameters.values, tensors, "parameters")
         # A state without the number was written when the default was 8: what its log says goes on to the same bits.
-        self._old = deque(maxlen=int(meta.get("kept", self._given or 8)))
-        for place in range(int(meta["num_old"])):
-            memory = np.empty_like(self.parameters.values)
-            restore_vector(memory, tensors, f"old.{place}")
-            self._old.append(memory)
+        self._old.restore_state(tensors, meta, like=self.parameters.values, num_kept=self._given or 8)
         self.version = int(meta["version"])

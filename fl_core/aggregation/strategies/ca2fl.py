@@ -11,8 +11,8 @@ from pydantic import Field
 from fl_core.aggregation.buffer import Buffer
 from fl_core.aggregation.buffered import BufferedStrategy
 from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.memory.update_cache import UpdateCache
 from fl_core.aggregation.strategy import Merge, read_args, verify_unread
-from fl_core.aggregation.update_cache import UpdateCache
 from fl_core.errors import SpecError
 from fl_core.spec import CampaignSpec, Section
 from fl_core.vectors import Delta, Parameters

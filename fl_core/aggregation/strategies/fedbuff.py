@@ -10,7 +10,7 @@ from pydantic import Field
 from fl_core.aggregation.buffer import Buffer
 from fl_core.aggregation.buffered import BufferedStrategy
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.participation import Participation
+from fl_core.aggregation.memory.participation import Participation
 from fl_core.aggregation.staleness import staleness_weight
 from fl_core.aggregation.strategy import Merge, read_args
 from fl_core.spec import CampaignSpec, Section

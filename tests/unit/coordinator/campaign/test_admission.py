@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordinator.campaign.admission import Admission, Admitted, Refused
 from coordinator.campaign.ledger import task_id
@@ -165,7 +167,51 @@ def test_without_a_bound_any_age_and_length_is_admitted(bench: Callable[..., Any
     assert _admit(campaign, campaign.update(57, base_version=0, values=LONG * 1e6)).contribution.staleness == 55
 
 
-def test_parameters_are_measured_from_the_current_version(bench: Callable[..., Any]) -> None:
+@given(
+    concurrency=st.integers(1, 6),
+    mixing=st.floats(0.1, 1.0),
+    lags=st.lists(st.integers(0, 8), min_size=1, max_size=14),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_parameters_are_measured_from_the_version_that_they_started_from(
+    bench: Callable[..., Any], concurrency: int, mixing: float, lags: list[int], seed: int
+) -> None:
+    """Against float64: the bound is on the way from an update's own base, or from the oldest version that is kept."""
+    random, bound = np.random.default_rng(seed), 5.0
+    aggregation = {"strategy": "fedasync", "mixing": mixing, "max_update_norm": bound, "staleness": "constant"}
+    campaign = bench(aggregation=aggregation, dispatch={"concurrency": concurrency}).open(len(lags))
+    versions = [np.zeros(NUM_ELEMENTS)]
+    for number, lag in enumerate(lags, start=1):
+        staleness = min(lag, len(versions) - 1)
+        base = versions[-1 - staleness]
+        step = random.normal(size=NUM_ELEMENTS)
+        values = (base + step * random.choice([0.9, 1.1]) * bound / np.linalg.norm(step)).astype(np.float32)
+        measured_from = versions[-1 - min(staleness, concurrency)]
+        fits = np.linalg.norm(values - measured_from) <= bound
+        entry = campaign.update(number, values=values, base_version=len(versions) - 1 - staleness)
+        campaign.apply(entry)
+        assert (campaign.state.strategy.version == len(versions)) == fits
+        if fits:
+            versions.append((1 - mixing) * versions[-1] + mixing * values.astype(np.float64))
+    np.testing.assert_allclose(campaign.state.strategy.parameters.values, versions[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_what_parameters_are_measured_from_outlives_a_checkpoint(bench: Callable[..., Any]) -> None:
+    """The old versions are state: a resumed campaign measures the same update as the one that was not stopped."""
+    sections = {"aggregation": {"strategy": "fedasync", "mixing": 1.0, "max_update_norm": 5.0}}
+    campaign = bench(**sections).open(5)
+    for number in (1, 2, 3):
+        campaign.apply(campaign.update(number, values=LONG * 0.5 * number))  # each goes 4 on, to a norm of 12
+    tensors, meta = campaign.state.export()
+    resumed = campaign.new_state()
+    resumed.restore({name: np.array(array) for name, array in tensors.items()}, meta)
+    far = campaign.update(4, values=LONG * 0.4, base_version=0)  # 3.2 from where it began, 8.8 from the present model
+    for state in (campaign.state, resumed):
+        admitted = campaign.admission.admit(far, state.ledger, state.strategy, state.guard)
+        assert admitted.contribution.staleness == 3
+
+
+def test_a_way_from_parameters_is_no_length_of_the_model(bench: Callable[..., Any]) -> None:
     """For a strategy that sends parameters the norm is of the way they have moved, not of the model."""
     campaign = bench(aggregation={"strategy": "fedasync", "mixing": 1.0, "max_update_norm": 5.0}).open(5)
     campaign.apply(campaign.update(1, values=LONG * 0.5))  # the norm of the way from zero is 4

@@ -21,6 +21,10 @@ LAYOUT = Layout((TensorSpec("w", (40_000,)), TensorSpec("v", (3,))))
 SPECS: dict[str, dict[str, Any]] = {
     "fedavg": {"aggregation": {"strategy": "fedavg"}},
     "fedasync": {"aggregation": {"strategy": "fedasync"}},
+    "fedasync bounded": {
+        "aggregation": {"strategy": "fedasync", "max_update_norm": 1e9},
+        "dispatch": {"concurrency": 3},
+    },
     "fedbuff": {"aggregation": {"buffer_size": 3}},
     "fedbuff by examples": {"aggregation": {"buffer_size": 3, "example_weighting": True, "staleness": "hinge"}},
     "fedbuff momentum": {"aggregation": {"buffer_size": 3}, "server_optimizer": {"momentum": 0.9}},

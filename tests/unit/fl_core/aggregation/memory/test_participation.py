@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_core.aggregation import Contribution, build_strategy
-from fl_core.aggregation.participation import Participation
+from fl_core.aggregation.memory.participation import Participation
 from fl_core.spec import parse_spec
 from fl_core.vectors import Delta, Parameters
 from fl_core.vectors.layout import Layout
