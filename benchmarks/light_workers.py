@@ -17,10 +17,11 @@ import time
 
 import msgpack
 
+from fl_core.broker.bulk.head import Head
 from fl_core.broker.connection import Client, connect
 from fl_core.broker.keys import train_queue
 from fl_core.broker.overview.roster import BEAT_SECONDS, IDLE_BEAT_SECONDS, Roster, due_seconds
-from fl_core.broker.tasks import Head, TaskBroker, payload_place
+from fl_core.broker.tasks import TaskBroker, payload_place
 from fl_core.errors import MissingBlob
 from fl_core.wire.digest import digest
 from fl_core.wire.messages import Beat, ModelUpdate, TaskCall, TrainTask, holding_name

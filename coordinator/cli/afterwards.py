@@ -61,7 +61,7 @@ def report(folder: Path) -> None:
 @json_option
 def compare(folders: tuple[Path, ...], page: Path, as_json: bool) -> None:
     """Lay finished runs side by side on one page."""
-    from coordinator.report.page import compare_rows, write_comparison
+    from coordinator.report.comparison import compare_rows, write_comparison
 
     if as_json:
         return print_json(compare_rows(folders))

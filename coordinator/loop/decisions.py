@@ -13,9 +13,9 @@ from coordinator.campaign.state import CampaignState, Phase
 from coordinator.loop.evaluator import Evaluator
 from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.timing import Timing
+from fl_core.broker.bulk.head import Head
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
-from fl_core.broker.tasks import Head
 from fl_core.errors import CampaignError
 from fl_core.program.plain_text import shown
 from fl_core.spec import CampaignSpec

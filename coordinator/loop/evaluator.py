@@ -13,63 +13,46 @@ import math
 import multiprocessing
 import os
 import select
-import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeAlias
+from typing import Any
 
 import structlog
 import torch
-from torch.utils.data import Dataset
 
-from coordinator.loop.outage import Outage
-from fl_core.broker.bulk import versions
-from fl_core.broker.bulk.places import Places
-from fl_core.broker.connection import connect
-from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.tasks import Head
-from fl_core.codecs import down_codec
-from fl_core.codecs.model_payload import decode_version
-from fl_core.errors import BrokerError, DataError, FedtideError, InvariantError, MissingBlob
-from fl_core.factory import call
-from fl_core.models.build import build_model
-from fl_core.program.logs import configure_logs
-from fl_core.program.outside import follow, send_findings
-from fl_core.program.process import end_with_parent, how_it_ended, without_main
+from coordinator.loop.evaluating import Evaluation, Trial, serve
+from fl_core.broker.bulk.head import Head
+from fl_core.errors import InvariantError
+from fl_core.program.outside import follow
+from fl_core.program.process import how_it_ended, without_main
 from fl_core.program.restarts import FIRST_PAUSE_SECONDS, Restarts
 from fl_core.spec import CampaignSpec
-from fl_core.trial.findings import Finding, Step
-from fl_core.user_code import RAISED, describe, frames
-from fl_core.vectors import Parameters
+from fl_core.trial.findings import Finding
 from fl_core.vectors.layout import Layout
 
 log = structlog.get_logger()
 
+
 MAX_DEATHS = 3
 """So many processes in a row may die over one evaluation."""
+
+
 NO_PROCESS_PAUSE_SECONDS = 30.0
+
+
 FIRST_WORD_SECONDS = 60.0
+
+
 FIRST_DEADLINE_SECONDS = 3600.0
+
+
 LEAST_DEADLINE_SECONDS = 600.0
+
+
 DEADLINE_FACTOR = 20
 """Without ``evaluation.timeout_seconds``: an hour for the first evaluation, which loads the data, and then so many
 times the longest one until now, but not less than ten minutes."""
-Trial: TypeAlias = Callable[[CampaignSpec, torch.nn.Module, Layout], Generator[Step, None, Dataset[Any] | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """One version's scores; a number that cannot be had is None."""
-
-    version: int
-    loss: float
-    metrics: dict[str, float | None]
-    num_examples: int
 
 
 class Evaluator:
@@ -132,7 +115,7 @@ class Evaluator:
         arguments = (
             far, ours, self._campaign, self._url, self._blobs_place, self._spec, model, layout, trial, os.getpid(),
         )  # fmt: skip
-        self._process: BaseProcess = context.Process(target=_serve, args=arguments, name="evaluator")
+        self._process: BaseProcess = context.Process(target=serve, args=arguments, name="evaluator")
         with without_main():
             self._process.start()
         far.close()
@@ -263,107 +246,3 @@ class Evaluator:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-
-
-def _serve(
-    connection: Connection,
-    parents_end: Connection | None,
-    campaign: str,
-    url: str,
-    blobs_place: str,
-    spec: CampaignSpec,
-    model: torch.nn.Module | None,
-    layout: Layout | None,
-    trial: Trial | None,
-    parent: int,
-) -> None:
-    """The process: try the campaign if asked to, then answer each request with the newest version's scores.
-
-    It goes on until the coordinator ends.
-    """
-    end_with_parent(parent)
-    if parents_end is not None:
-        parents_end.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    evaluation = f"evaluation.data = {spec.evaluation.data!r}"
-    try:
-        if model is None or layout is None:  # a new interpreter
-            configure_logs()
-            torch.set_num_threads(1)
-            model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
-            layout = Layout.of(model, spec.model.buffers)
-        dataset = None
-        if trial is not None:
-            dataset = _try(connection, partial(trial, spec, model, layout))
-            if dataset is None:
-                return
-        places = Places(connect(url), [blobs_place])
-        _answer(connection, places, CampaignKeys(campaign), spec, model, layout, dataset)
-    except (EOFError, BrokenPipeError):
-        return
-    except FedtideError as error:
-        connection.send(("error", (str(error), "")))
-    except RAISED as error:
-        said = f"{evaluation}: the evaluation raised {describe(error, spec.evaluation.data or '')}; mend it."
-        connection.send(("error", (said, frames(error))))
-
-
-def _try(
-    connection: Connection, trial: Callable[[], Generator[Step, None, Dataset[Any] | None]]
-) -> Dataset[Any] | None:
-    """The held-out data; None where something went wrong, which was told."""
-    held: list[Dataset[Any] | None] = []
-
-    def steps() -> Iterator[Step]:
-        held.append((yield from trial()))
-
-    return held[0] if send_findings(connection, steps()) else None
-
-
-def _answer(
-    connection: Connection,
-    places: Places,
-    keys: CampaignKeys,
-    spec: CampaignSpec,
-    model: torch.nn.Module,
-    layout: Layout,
-    dataset: Dataset[Any] | None,
-) -> None:
-    from fl_core.metrics.evaluation import evaluate
-    from fl_core.training.device import pick_device
-
-    evaluation = spec.evaluation
-    data = evaluation.data or ""
-    if dataset is None:
-        dataset = call(data, evaluation.data_args, "evaluation.data")
-    device = pick_device()
-    model.to(device)
-    while True:
-        head, payload = _fetch(places, keys, connection.recv())
-        parameters = Parameters(decode_version(down_codec(head.codec), layout, payload))
-        layout.load_into(model, parameters)
-        scores = evaluate(
-            model, dataset, spec.training, evaluation.batch_size, device,
-            metrics=None if spec.has_optional_metrics else spec.metrics,
-            factory=spec.model.factory, data=("evaluation.data", data),
-        )  # fmt: skip
-        if scores.loss is None:
-            raise DataError(
-                f"evaluation.data = {data!r}: no target of its {scores.num_examples} examples counts; name held-out "
-                "data with labels."
-            )
-        connection.send(("scores", (head.version, scores.loss, scores.metrics, scores.num_examples)))
-
-
-def _fetch(places: Places, keys: CampaignKeys, wanted: Head | None) -> tuple[Head, memoryview]:
-    outage = Outage()
-    while True:
-        try:
-            if wanted is not None and (payload := versions.read_version(places, keys, wanted)) is not None:
-                return wanted, payload
-            return versions.read_newest(places, keys)
-        except (BrokerError, MissingBlob) as error:
-            if outage.is_worth_a_word():
-                log.warning("evaluation waits for the broker", reason=str(error))
-            time.sleep(outage.next_pause())

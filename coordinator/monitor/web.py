@@ -25,16 +25,16 @@ import json
 from collections.abc import AsyncIterator
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from coordinator.monitor import views
+from coordinator.monitor.guard import RequestGuard
 from coordinator.monitor.metrics import exposition
 from coordinator.monitor.observer import Observer
 from coordinator.monitor.quarantine import list_parked
@@ -68,17 +68,6 @@ MAX_PARKED_SHOWN = 30
 REQUESTS = {"pause": ("running",), "resume": ("paused",), "stop": ("running", "paused")}
 
 
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-
-
 def build_app(observer: Observer, broker: str, *, host: str, control: str | None) -> ASGIApp:
     """The application.
 
@@ -105,7 +94,7 @@ def build_app(observer: Observer, broker: str, *, host: str, control: str | None
         Route("/metrics", server.metrics),
         Route("/healthz", server.health),
     ]
-    return _Guard(Starlette(routes=routes), only_local_names=is_loopback(host))
+    return RequestGuard(Starlette(routes=routes), only_local_names=is_loopback(host))
 
 
 def serve(broker: str, *, host: str, port: int, control: str | None) -> None:
@@ -129,31 +118,6 @@ def serve(broker: str, *, host: str, port: int, control: str | None) -> None:
         )  # fmt: skip
     finally:
         observer.stop()
-
-
-class _Guard:
-    """Outermost: refuses foreign host names on loopback, and puts the security headers on every answer."""
-
-    def __init__(self, app: ASGIApp, *, only_local_names: bool) -> None:
-        self._app = app
-        self._only_local_names = only_local_names
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                known = {name.lower() for name, _ in message["headers"]}
-                extra = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *(each for each in extra if each[0] not in known)]
-            await send(message)
-
-        host = dict(scope["headers"]).get(b"host", b"").decode(errors="replace")
-        if self._only_local_names and not is_loopback(urlsplit(f"//{host}").hostname or ""):
-            refusal = Response("This monitor listens on loopback; open it as http://127.0.0.1.", status_code=421)
-            return await refusal(scope, receive, send_guarded)
-        return await self._app(scope, receive, send_guarded)
 
 
 class _Server:

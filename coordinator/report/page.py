@@ -24,7 +24,10 @@ from fl_core.program.redaction import redact
 from fl_core.program.whole_file import whole_file
 
 MAX_WORKER_ROWS = 200
+
+
 MAX_FAULTS = 100
+
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#17212b;--quiet:#5b6873;--line:#dfe4e8;--grid:#e9edf0;--ground:#fff;--red:#b3261e}
@@ -101,9 +104,6 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-# -- one run -------------------------------------------------------------------------------------------------------
-
-
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` into a run's folder, whole or not at all.
 
@@ -113,7 +113,7 @@ def write_report(folder: Path) -> Path:
     run = read_run(folder)
     path = folder / "report.html"
     with whole_file(path) as file:
-        file.write(_page(f"fedtide report: {run.name}", _report(run)).encode())
+        file.write(page(f"fedtide report: {run.name}", _report(run)).encode())
     return path
 
 
@@ -122,11 +122,11 @@ def _report(run: Run) -> Iterable[str]:
     reason = f" ({summary['stop_reason']})" if summary.get("stop_reason") else ""
     yield f"<h1>{escape(run.name)}</h1>"
     yield f"<p class=quiet>{escape(summary['state'] + reason)}, {escape(summary['strategy'])}</p>"
-    yield _facts([run])
+    yield facts([run])
     yield "<h2>Scores</h2>"
     if run.evaluations:
-        yield _scores([run], "seconds")
-        yield _scores([run], "merged")
+        yield score_charts([run], "seconds")
+        yield score_charts([run], "merged")
     else:
         yield "<p>It was not evaluated.</p>"
     yield "<h2>Staleness</h2>"
@@ -135,7 +135,7 @@ def _report(run: Run) -> Iterable[str]:
     counts = staleness_buckets(Counter(value for _, value, _, _ in run.updates).items())
     labels = [*(f"up to {bound}" for bound in STALENESS_BOUNDS), f"over {STALENESS_BOUNDS[-1]}"]
     yield svg.bar_chart([(n, c) for n, c in zip(labels, counts, strict=True) if c], label="updates by staleness")
-    yield "<h2>Updates merged per second</h2>" + _speeds([run])
+    yield "<h2>Updates merged per second</h2>" + speed_chart([run])
     yield "<h2>Workers</h2>" + _workers(run)
     if scores := summary.get("device_scores"):
         yield "<h2>What the devices score</h2>" + _device_scores(scores, summary["device_means"])
@@ -144,7 +144,7 @@ def _report(run: Run) -> Iterable[str]:
     yield f"<h2>Spec</h2><pre>{escape(redact(run.spec))}</pre>"
 
 
-def _facts(runs: Sequence[Run]) -> str:
+def facts(runs: Sequence[Run]) -> str:
     rows: list[tuple[str, list[str]]] = [
         ("state", [f"{r.summary['state']} {r.summary.get('stop_reason', '')}" for r in runs]),
         ("seconds", [f"{r.summary['wall_seconds']:.1f}" for r in runs]),
@@ -157,7 +157,7 @@ def _facts(runs: Sequence[Run]) -> str:
         ("loss, final", [_score(r.summary["final_loss"]) for r in runs]),
         ("seconds to 50 / 80 / 90 %", [_reached(r.summary.get("seconds_to", {})) for r in runs]),
         ("rejected / expired / re-issued", [_lost(r.summary) for r in runs]),
-        ("fairness of contribution (Jain)", [f"{jain(_contributions(r)):.3f}" for r in runs]),
+        ("fairness of contribution (Jain)", [f"{jain(contribution_rows(r)):.3f}" for r in runs]),
         ("bytes up / down", [f"{amount(r.summary['bytes_up'])} / {amount(r.summary['bytes_down'])}" for r in runs]),
         ("parameters", [f"{r.summary['num_parameters']:,}" for r in runs]),
     ]
@@ -194,11 +194,11 @@ def jain(counts: Sequence[float]) -> float:
     return sum(counts) ** 2 / (len(counts) * squares) if squares else 1.0
 
 
-def _contributions(run: Run) -> list[int]:
+def contribution_rows(run: Run) -> list[int]:
     return list(run.summary["merged_by_worker"].values())
 
 
-def _scores(runs: Sequence[Run], over: str) -> str:
+def score_charts(runs: Sequence[Run], over: str) -> str:
     """Each metric, and the loss; over merged updates and for several runs the first of them alone."""
     scores = [[(e, scores_of(e)) for e in run.evaluations] for run in runs]
     names = dict.fromkeys(
@@ -230,7 +230,7 @@ def _accuracy_of(summary: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"accuracy": {"final": summary["final_accuracy"], "best": summary["best_accuracy"]}}
 
 
-def _speeds(runs: Sequence[Run]) -> str:
+def speed_chart(runs: Sequence[Run]) -> str:
     lines = []
     for run in runs:
         if run.updates:
@@ -240,7 +240,7 @@ def _speeds(runs: Sequence[Run]) -> str:
 
 
 def _workers(run: Run) -> str:
-    total = sum(_contributions(run)) or 1
+    total = sum(contribution_rows(run)) or 1
     staleness: Counter[str] = Counter()
     weight: Counter[str] = Counter()
     for _, value, worker, share in run.updates:
@@ -316,37 +316,7 @@ def _why(line: Mapping[str, Any]) -> str:
     return str(line.get("reason") or line.get("state") or "")
 
 
-# -- several runs --------------------------------------------------------------------------------------------------
-
-
-def write_comparison(folders: Sequence[Path], path: Path) -> None:
-    """Lay runs side by side on one page.
-
-    Raises:
-        SpecError: a folder holds no finished run.
-    """
-    runs = [read_run(folder) for folder in folders]
-    labels = Counter(run.name for run in runs)
-    for run in runs:
-        if labels[run.name] > 1:  # the same campaign twice, or copies
-            run.summary["campaign"] = f"{run.name} ({run.folder.name})"
-    parts = [
-        "<h1>Runs compared</h1>",
-        _facts(runs),
-        "<h2>Over time</h2>" + _scores(runs, "seconds"),
-        "<h2>Over merged updates</h2>" + _scores(runs, "merged"),
-        "<h2>Updates merged per second</h2>" + _speeds(runs),
-    ]
-    path.write_text(_page("fedtide: runs compared", parts), encoding="utf-8")
-
-
-def compare_rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The summaries of several runs, with their fairness; plain JSON types."""
-    runs = [read_run(folder) for folder in folders]
-    return [{"folder": str(run.folder), "fairness": round(jain(_contributions(run)), 4), **run.summary} for run in runs]
-
-
-def _page(title: str, parts: Iterable[str]) -> str:
+def page(title: str, parts: Iterable[str]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'

@@ -21,7 +21,7 @@ from fl_core.broker.lease import Command
 from fl_core.broker.log import START, is_position
 from fl_core.broker.overview import feed
 from fl_core.broker.overview.status import read_status
-from fl_core.broker.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, _parked
+from fl_core.broker.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, read_parked
 from fl_core.errors import BrokerRefused, BrokerUnfit
 from fl_core.wire.log_entry import event_mac, order
 
@@ -163,7 +163,7 @@ class CampaignBroker:
             return []
         with broker_errors("reading the quarantine"):
             items = self._client.xrevrange(self.keys.parked, count=limit)
-        return rows.good(self.keys.parked, items, lambda item: _parked(*item))
+        return rows.good(self.keys.parked, items, lambda item: read_parked(*item))
 
     def parked(self, position: str) -> Parked | None:
         """One parked update; None if it is not there (any more)."""
@@ -171,7 +171,7 @@ class CampaignBroker:
             return None
         with broker_errors("reading the quarantine"):
             items = self._client.xrange(self.keys.parked, position, position)
-        found = rows.good(self.keys.parked, items, lambda item: _parked(*item))
+        found = rows.good(self.keys.parked, items, lambda item: read_parked(*item))
         return found[0] if found else None
 
     # -- commands --------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class Parked:
         return len(self.payload) == self.payload_bytes
 
 
-def _parked(position: bytes, fields: dict[bytes, bytes]) -> Parked:
+def read_parked(position: bytes, fields: dict[bytes, bytes]) -> Parked:
     """An entry of the quarantine.
 
     Raises:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal
 
 import redis
 
 from fl_core.broker import keys, rows, scripts
 from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.patches import Patch, read_patch
 from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.connection import Client, Script, broker_errors
@@ -22,65 +23,31 @@ from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainOrder,
 
 # Up to here a payload rides in the log entry: one round trip, but copied by redis-py and by the script engine.
 INLINE_BYTES = 64 * 1024
+
+
 # A model of one chunk comes with the answer to the claim: one round trip instead of two.
 INLINE_MODEL_BYTES = 256 * 1024
+
+
 # A blob that no log entry names yet ends by itself, should its writer die half-way.
 UNCLAIMED_BLOB_SECONDS = 3600
+
+
 # On a server that may forget anyhow, every payload ends by itself: a coordinator that is away for longer has the tasks
 # done again.
 VOLATILE_BLOB_SECONDS = 6 * 3600
+
+
 # The orders of so many campaigns are remembered; each may be as long as a record.
 MAX_ORDERS = 8
+
+
 # Told while a payload takes long: its way ("up" or "down"), the bytes that have moved, and all of them.
 OnProgress = Callable[[Literal["up", "down"], int, int], None]
+
+
 # Where updates go was told with the claim; a task that took longer asks again.
 PLACE_SECONDS = 10.0
-
-
-HEAD_FIELDS = ("version", "digest", "num_bytes", "num_chunks", "place", "updates", "codec")
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The newest published version.
-
-    Attributes:
-        digest: xxh3-128 of its bytes, hex.
-        inline: the bytes themselves, when they came with the answer.
-        place: the server that has them (``places.py``); empty is the broker.
-        updates: the server that takes the payloads of large updates.
-        codec: how its bytes are to be read (``fl_core/codecs``).
-        patches: they lead from the version that the worker holds to this one, in order, and are fewer bytes; empty
-            where there are none.
-    """
-
-    version: int
-    digest: str
-    num_bytes: int
-    num_chunks: int
-    inline: bytes | None = None
-    place: str = ""
-    updates: str = ""
-    codec: str = "fp32"
-    patches: tuple[Patch, ...] = ()
-
-    @classmethod
-    def from_row(cls, values: Sequence[bytes | None]) -> Self:
-        """From the values of ``HEAD_FIELDS``.
-
-        Raises:
-            BadRow: they are no version's.
-        """
-        version, digest, num_bytes, num_chunks, place, updates, codec = values
-        return cls(
-            rows.number(version),
-            rows.name(digest),
-            rows.number(num_bytes, rows.MAX_BLOB_BYTES),
-            rows.number(num_chunks),
-            place=read_place(place or b""),
-            updates=read_place(updates or b""),
-            codec=rows.name(codec or b"fp32"),
-        )
 
 
 @dataclass(frozen=True, slots=True)

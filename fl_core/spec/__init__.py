@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fl_core.spec.codec import CodecSection
+from fl_core.spec.judging import EvaluationSection, GuardSection, MetricSection, StopMetric, StopSection
 from fl_core.spec.reading import (
     explain,
     load_spec,
@@ -9,29 +11,17 @@ from fl_core.spec.reading import (
     parse_spec,
     to_toml,
 )
+from fl_core.spec.section import CODECS, METHODS, STRATEGIES, Arguments, ImportPath, Section, Slug
 from fl_core.spec.sections import (
-    CODECS,
-    METHODS,
-    STRATEGIES,
     AggregationSection,
-    Arguments,
     CampaignSection,
     CampaignSpec,
     CheckpointSection,
-    CodecSection,
     DispatchSection,
-    EvaluationSection,
-    GuardSection,
-    ImportPath,
-    MetricSection,
     ModelSection,
-    Section,
     ServerOptimizerSection,
-    Slug,
-    StopMetric,
-    StopSection,
-    TrainingSection,
 )
+from fl_core.spec.training import TrainingSection
 
 __all__ = [
     "CODECS",

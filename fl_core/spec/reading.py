@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import tomli_w
 from pydantic import (
@@ -14,7 +14,10 @@ from pydantic import (
 
 from fl_core.errors import SpecError
 from fl_core.program.toml_file import read_toml
-from fl_core.spec.sections import CampaignSpec, _SectionT
+from fl_core.spec.section import Section
+from fl_core.spec.sections import CampaignSpec
+
+_SectionT = TypeVar("_SectionT", bound=Section)
 
 
 def load_spec(path: Path, overrides: dict[str, Any] | None = None) -> CampaignSpec:

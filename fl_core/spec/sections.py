@@ -7,79 +7,31 @@ with the nearest known one as a suggestion.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import math
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    StringConstraints,
     field_validator,
     model_validator,
 )
 
 from fl_core.metrics import names as metric_names
+from fl_core.spec.codec import CodecSection
+from fl_core.spec.judging import EvaluationSection, GuardSection, MetricSection, StopSection
+from fl_core.spec.section import (
+    STRATEGIES,
+    Arguments,
+    ImportPath,
+    Section,
+    Slug,
+    name_or_import_path,
+)
+from fl_core.spec.training import TrainingSection
 from fl_core.vectors.buffers import BufferRole
 
-METHODS = ("local", "personal", "per_fedavg", "distillation", "partial")
-"""The built-in ``training.method`` names; ``fl_core.training.method`` knows where they live."""
-
-
-CODECS = ("fp32", "fp16", "bf16", "int8", "topk")
-"""The built-in ``codec.name``s; ``fl_core.codecs`` knows where they live."""
-
-
-STRATEGIES = (
-    "fedavg", "fedasync", "fedbuff", "fadas", "ca2fl", "asyncfeded", "attention", "fedatt", "robust", "partial",
-    "distillation",
-)  # fmt: skip
-"""The built-in ``aggregation.strategy`` names; ``fl_core.aggregation.strategy`` knows where they live."""
-
-
 _WITHOUT_BUFFER = ("fedavg", "fedasync", "asyncfeded")
-
-
-ImportPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
-
-
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-
-
-def _verify_plain(value: Any) -> Any:
-    """Arguments travel as msgpack: TOML's dates, NaN and integers beyond 64 bits cannot."""
-    match value:
-        case dict():
-            for item in value.values():
-                _verify_plain(item)
-        case list():
-            for item in value:
-                _verify_plain(item)
-        case float() if not math.isfinite(value):
-            raise ValueError(f"{value} is not finite; give a number")
-        case int() if not -(2**63) <= value < 2**63:
-            raise ValueError(f"{value} does not fit 64 bits; give a smaller number")
-        case None | bool() | int() | float() | str():
-            pass
-        case _:
-            raise ValueError(f"{str(value)!r} is a {type(value).__name__}, which cannot travel; write it as text")
-    return value
-
-
-Arguments = Annotated[dict[str, Any], AfterValidator(_verify_plain)]
-
-
-class Section(BaseModel):
-    """One table of the spec, or a strategy's own ``[aggregation.args]``: frozen, and strict about keys and types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True, validate_default=True)
-
-
-_SectionT = TypeVar("_SectionT", bound=Section)
 
 
 class CampaignSection(Section):
@@ -99,95 +51,6 @@ class ModelSection(Section):
     factory: ImportPath
     args: Arguments = Field(default_factory=dict)
     buffers: dict[str, BufferRole] = Field(default_factory=dict)
-
-
-class TrainingSection(Section):
-    """What a device does with one task. ``local_steps`` replaces ``local_epochs`` where both could be meant.
-
-    ``method`` is a built-in name or an import path (``fl_core.training.method``). ``schedule`` moves the learning rate
-    over versions, ``local_schedule`` over the steps of one task. With ``pace_seconds`` each device fits its work to
-    that time, at the speed that it has measured. What the loss is the mean over: ``fl_core/training/losses.py``.
-    """
-
-    method: str = "local"
-    method_args: Arguments = Field(default_factory=dict)
-    loss: str = "cross_entropy"
-    loss_average: Literal["element", "example"] | None = None
-    ignore_index: int | None = None
-    class_dim: Literal[1, -1] | None = None
-    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    learning_rate: float = Field(default=0.05, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    local_epochs: int | None = Field(default=None, ge=1)
-    local_steps: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    proximal_weight: float = Field(default=0.0, ge=0)
-    max_gradient_norm: float | None = Field(default=None, gt=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    schedule: Literal["constant", "step", "exponential", "cosine", "plateau"] = "constant"
-    schedule_period: int = Field(default=100, ge=1)
-    schedule_factor: float = Field(default=0.5, gt=0, le=1)
-    schedule_floor: float = Field(default=0.0, ge=0, le=1)
-    local_schedule: Literal["constant", "step", "exponential", "cosine"] = "constant"
-    local_schedule_period: int = Field(default=10, ge=1)
-    local_schedule_factor: float = Field(default=0.5, gt=0, le=1)
-    distillation_weight: float = Field(default=0.0, ge=0)
-    distillation_temperature: float = Field(default=2.0, gt=0)
-    pace_seconds: float | None = Field(default=None, gt=0)
-    min_steps: int = Field(default=1, ge=1)
-    max_steps: int = Field(default=1000, ge=1)
-    min_batch_size: int = Field(default=8, ge=1)
-
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, value: str) -> str:
-        return _name_or_import_path(value, METHODS)
-
-    @field_validator("class_weights", mode="before")
-    @classmethod
-    def _list_is_fine(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @model_validator(mode="after")
-    def _class_weights_have_classes(self) -> Self:
-        if self.class_weights is not None and self.loss != "cross_entropy":
-            raise ValueError(f"class_weights belongs to loss = 'cross_entropy'; remove it for {self.loss!r}")
-        if self.class_weights is not None and not any(self.class_weights):
-            raise ValueError("class_weights are all 0; give a class that counts a weight above 0")
-        return self
-
-    @model_validator(mode="after")
-    def _pace_has_room(self) -> Self:
-        if self.pace_seconds is None:
-            return self
-        if self.local_epochs is not None or self.local_steps is not None:
-            raise ValueError(
-                "pace_seconds chooses the number of steps on each device; remove local_epochs and local_steps"
-            )
-        if self.min_steps > self.max_steps:
-            raise ValueError(f"min_steps = {self.min_steps} is above max_steps = {self.max_steps}; swap them")
-        if self.min_batch_size > self.batch_size:
-            raise ValueError(
-                f"min_batch_size = {self.min_batch_size} is above batch_size = {self.batch_size}; lower it"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_measure_of_work(self) -> Self:
-        if self.local_epochs is not None and self.local_steps is not None:
-            raise ValueError("local_epochs and local_steps are both set; keep one of them")
-        if self.momentum and self.optimizer != "sgd":
-            raise ValueError(
-                f"momentum = {self.momentum} belongs to optimizer = 'sgd'; remove it for {self.optimizer!r}"
-            )
-        return self
-
-    @property
-    def epochs(self) -> int:
-        """Local epochs per task when ``local_steps`` is not set; 1 by default."""
-        return self.local_epochs or 1
 
 
 class AggregationSection(Section):
@@ -210,7 +73,7 @@ class AggregationSection(Section):
     @field_validator("strategy")
     @classmethod
     def _known_strategy(cls, value: str) -> str:
-        return _name_or_import_path(value, STRATEGIES)
+        return name_or_import_path(value, STRATEGIES)
 
 
 _OPTIMIZER_KEYS = {
@@ -267,157 +130,6 @@ class DispatchSection(Section):
         return value
 
 
-class CodecSection(Section):
-    """How a device writes its update into bytes (``fl_core.codecs``).
-
-    ``name`` is built-in, or the import path of a user's own codec, which gets ``own_args``. ``fraction`` is the share
-    of elements that topk sends, and ``importance`` how the device ranks them; ``block_size`` is how many share a scale
-    in int8. ``down`` is how versions are written for the devices; with ``"int8"`` who has an earlier one gets patches.
-    """
-
-    name: str = "fp32"
-    down: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
-    own_args: Arguments = Field(default_factory=dict)
-    fraction: float = Field(default=0.01, gt=0, le=1)
-    importance: Literal["magnitude", "gradient", "fisher", "attention"] = "magnitude"
-    block_size: int = Field(default=1024, ge=16, le=32_768)
-
-    @field_validator("name")
-    @classmethod
-    def _known_codec(cls, value: str) -> str:
-        return _name_or_import_path(value, CODECS)
-
-    @model_validator(mode="after")
-    def _each_setting_has_its_codec(self) -> Self:
-        if self.own_args and self.name in CODECS:
-            raise ValueError(f"own_args belongs to a codec of your own; {self.name!r} does not read it, remove it")
-        if self.importance != "magnitude" and self.name != "topk":
-            raise ValueError(
-                f"importance = {self.importance!r} belongs to name = 'topk'; {self.name!r} does not read it, remove it"
-            )
-        return self
-
-    @field_validator("block_size")
-    @classmethod
-    def _power_of_two(cls, value: int) -> int:
-        if value & (value - 1):
-            raise ValueError(f"it must be a power of two; use {1 << value.bit_length()}")
-        return value
-
-    @property
-    def args(self) -> dict[str, Any]:
-        """What the codec of that name takes."""
-        match self.name:
-            case "int8":
-                return {"block_size": self.block_size}
-            case "topk":
-                return {"fraction": self.fraction, "importance": self.importance}
-            case own if ":" in own:
-                return dict(self.own_args)
-            case _:
-                return {}
-
-
-class MetricSection(Section):
-    """One of ``evaluation.metrics``: a built-in name (``fl_core/metrics/names.py``), or a ``factory`` of one's own.
-
-    ``name`` is what it is called everywhere. ``args`` go to the factory, or to torchmetrics' class behind a built-in
-    name. ``higher_is_better`` belongs to an own one, where it is true unless something else is said.
-    """
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,47}$")]
-    factory: ImportPath | None = None
-    args: Arguments = Field(default_factory=dict)
-    higher_is_better: bool | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_or_path_alone_is_fine(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"factory": value} if ":" in value else {"name": value}
-        if isinstance(value, dict) and "name" not in value and isinstance(factory := value.get("factory"), str):
-            value = {"name": factory.rpartition(":")[2], **value}
-        return value
-
-    @model_validator(mode="after")
-    def _is_known(self) -> Self:
-        if self.factory is None and not metric_names.is_built_in(self.name):
-            nearest = difflib.get_close_matches(self.name, metric_names.METRICS, n=1)
-            known = ", ".join((*metric_names.METRICS, "top_<k>_accuracy"))
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {known}, or 'package.module:metric'"
-            raise ValueError(f"metric {self.name!r} is not known; {hint}")
-        if self.factory is None and self.higher_is_better is not None:
-            raise ValueError(f"higher_is_better belongs to a metric of your own; remove it for {self.name!r}")
-        if self.factory is not None and (metric_names.is_built_in(self.name) or self.name in metric_names.RESERVED):
-            raise ValueError(f"metric {self.factory!r} cannot be called {self.name!r}; give it another name")
-        if self.args and self.factory is None and not metric_names.needs_torchmetrics(self.name):
-            raise ValueError(f"args are not read by {self.name!r}; remove them")
-        return self
-
-    @property
-    def is_higher_better(self) -> bool:
-        """Its direction."""
-        if self.factory is None:
-            return self.name not in metric_names.LOWER_IS_BETTER
-        return self.higher_is_better is not False
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-class EvaluationSection(Section):
-    """Held-out data on the coordinator's side. Without ``data`` nothing is evaluated.
-
-    ``metrics`` names what is reckoned beside the loss: by default accuracy, where the loss is over classes. An
-    evaluation without an answer after ``timeout_seconds`` is ended; if not set, earlier ones give the time. ``show`` is
-    called with the last version at the campaign's end, and what it says is printed (``fl_core.shows``).
-    """
-
-    data: ImportPath | None = None
-    data_args: Arguments = Field(default_factory=dict)
-    every_versions: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=1024, ge=1)
-    timeout_seconds: float | None = Field(default=None, gt=0)
-    metrics: Annotated[tuple[MetricSection, ...], Field(max_length=32)] | None = None
-    show: ImportPath | None = None
-    show_args: Arguments = Field(default_factory=dict)
-
-    @field_validator("metrics", mode="before")
-    @classmethod
-    def _list_is_fine(cls, value: Any) -> Any:
-        return _as_tuple(value)
-
-    @field_validator("metrics")
-    @classmethod
-    def _no_metric_twice(cls, value: tuple[MetricSection, ...] | None) -> tuple[MetricSection, ...] | None:
-        names = [each.name for each in value or ()]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"metric {twice!r} is there twice; give one of them another name, with its factory")
-        return value
-
-    @model_validator(mode="after")
-    def _args_have_a_show(self) -> Self:
-        if self.show_args and self.show is None:
-            raise ValueError("show_args without show; name what is shown, such as show = 'fl_core.shows:sample'")
-        if self.data_args and self.data is None:
-            raise ValueError("data_args without data; name the factory of the held-out data that takes them")
-        return self
-
-
-class GuardSection(Section):
-    """When a campaign has diverged, and what is done: back to the last good version, at a smaller server rate.
-
-    ``metric`` is what tells it: one of ``evaluation.metrics``, or the loss where it is not set.
-    """
-
-    enabled: bool = True
-    metric: str | None = None
-    factor: float = Field(default=3.0, gt=1)
-    rate_factor: float = Field(default=0.5, gt=0, lt=1)
-    max_rollbacks: int = Field(default=8, ge=0, le=100)
-
-
 class CheckpointSection(Section):
     """When the campaign's state is made durable: whichever of the limits is reached first.
 
@@ -431,60 +143,6 @@ class CheckpointSection(Section):
     every_merges: int = Field(default=1000, ge=1)
     every_seconds: float = Field(default=10.0, gt=0)
     every_log_bytes: int = Field(default=256 * 2**20, ge=2**20)
-
-
-class StopMetric(Section):
-    """A target of ``stop.metric``: the number, and from which side it is reached."""
-
-    name: str
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @model_validator(mode="after")
-    def _one_side(self) -> Self:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"give {self.name!r} one of at_least and at_most")
-        return self
-
-    @property
-    def bound(self) -> float:
-        """The number."""
-        return self.at_most if self.at_least is None else self.at_least  # type: ignore[return-value]
-
-    def is_met_by(self, value: float | None) -> bool:
-        """Whether a score is on the right side; one that is absent is not."""
-        if value is None:
-            return False
-        return value >= self.bound if self.at_least is not None else value <= self.bound
-
-
-class StopSection(Section):
-    """The first condition that holds ends the campaign. With none, it runs until it is stopped.
-
-    ``accuracy``, ``loss`` and ``metric`` (a table, or a list of them) are targets: the version that met one is what is
-    delivered. ``failures_without_merge`` ends one of which nothing comes (``coordinator/campaign/fruitless.py``);
-    0 never does.
-    """
-
-    updates: int | None = Field(default=None, ge=1)
-    versions: int | None = Field(default=None, ge=1)
-    seconds: float | None = Field(default=None, gt=0)
-    accuracy: float | None = Field(default=None, gt=0, le=1)
-    loss: float | None = Field(default=None)
-    failures_without_merge: int | None = Field(default=None, ge=0)
-    metric: tuple[StopMetric, ...] = ()
-
-    @field_validator("metric", mode="before")
-    @classmethod
-    def _one_is_fine(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, dict) else _as_tuple(value)
-
-    @property
-    def targets(self) -> tuple[StopMetric, ...]:
-        """All targets of scores, in the order in which they are looked at."""
-        accuracy = () if self.accuracy is None else (StopMetric(name="accuracy", at_least=self.accuracy),)
-        loss = () if self.loss is None else (StopMetric(name="loss", at_most=self.loss),)
-        return (*accuracy, *loss, *self.metric)
 
 
 class CampaignSpec(Section):
@@ -600,15 +258,3 @@ class CampaignSpec(Section):
         # Sorted, because equal specs may have been written in another order.
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
-
-
-def _name_or_import_path(value: str, names: tuple[str, ...]) -> str:
-    if value in names:
-        return value
-    if ":" in value:
-        module, _, name = value.partition(":")
-        if all(part.isidentifier() for part in (*module.split("."), name)):
-            return value
-    nearest = difflib.get_close_matches(value, names, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else "or an import path 'package.module:callable'"
-    raise ValueError(f"it is one of {', '.join(repr(n) for n in names)}; {hint}")

@@ -11,6 +11,7 @@ import redis
 
 from fl_core.broker import keys, scripts
 from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.log import LogReader, scan
@@ -19,7 +20,6 @@ from fl_core.broker.tasks import (
     INLINE_MODEL_BYTES,
     UNCLAIMED_BLOB_SECONDS,
     Claim,
-    Head,
     TaskBroker,
     payload_place,
 )

@@ -14,12 +14,13 @@ import redis
 
 from coordinator.outgoing.publisher import Publisher
 from coordinator.telemetry.timing import Timing
+from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.patches import Patch, chain_commands
 from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.scripts import MAX_PATCHES
 from fl_core.broker.server.embedded import EmbeddedServer
-from fl_core.broker.tasks import Head, TaskBroker
+from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerUnavailable, MissingBlob
 from fl_core.models.build import build_model
 from fl_core.spec import TrainingSection

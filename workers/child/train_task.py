@@ -21,9 +21,10 @@ import structlog
 import torch
 
 from fl_core.allowance import AllowList
+from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.places import PlaceRefused
 from fl_core.broker.connection import connect
-from fl_core.broker.tasks import Claim, Head, TaskBroker, payload_place
+from fl_core.broker.tasks import Claim, TaskBroker, payload_place
 from fl_core.codecs import codec
 from fl_core.codecs.model_payload import append_state
 from fl_core.errors import (

@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 import torch
 
-from fl_core.broker.tasks import Head
+from fl_core.broker.bulk.head import Head
 from fl_core.codecs import ErrorFeedback, down_codec
 from fl_core.codecs.model_payload import decode_update, decode_version, write_state
 from fl_core.errors import InvariantError, LayoutError, RejectedUpdate

@@ -10,10 +10,10 @@ from typing import Self
 
 from fl_core.broker import rows
 from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.head import HEAD_FIELDS, Head
 from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.tasks import HEAD_FIELDS, Head
 from fl_core.errors import MissingBlob
 from fl_core.wire.digest import Bytes, digest
 from fl_core.wire.messages import TrainOrder

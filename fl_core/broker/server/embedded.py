@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
-import ipaddress
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -35,11 +32,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from fl_core.broker.server.binary import _REMEDY, find_binary
+from fl_core.broker.server.binary import REMEDY, find_binary
+from fl_core.broker.server.ports import POLL_SECONDS, PORTS, is_free, loopback, take_lock
 from fl_core.errors import BrokerUnavailable, InvariantError, SpecError
-
-_PORTS = range(20_000, 30_000)
-
 
 SOCKET = "socket"
 
@@ -53,9 +48,6 @@ _MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_THRESHOLD_": str(2
 
 # A server that never forks can have huge pages: gigabytes of new memory then take a tenth of a second, not seconds.
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-
-
-_POLL_SECONDS = 0.003
 
 
 _LAUNCH_ATTEMPTS = 5
@@ -107,7 +99,7 @@ class EmbeddedServer:
         if maxmemory_bytes is not None and maxmemory_bytes <= 0:
             raise SpecError(f"maxmemory_bytes = {maxmemory_bytes} leaves no memory; use a positive size or None.")
         self.folder = folder.absolute()
-        self.host = _loopback(host)
+        self.host = loopback(host)
         self.persistent = persistent
         self.flush = flush
         self.maxmemory_bytes = maxmemory_bytes
@@ -195,7 +187,7 @@ class EmbeddedServer:
         except OSError as error:
             raise SpecError(f"folder {self.folder} cannot be written ({error.strerror}); choose another.") from error
         try:
-            _take_lock(lock, self.folder, deadline)
+            take_lock(lock, self.folder, deadline)
             for attempt in range(_LAUNCH_ATTEMPTS):
                 port = self._choose_port()
                 process = self._launch(binary, port, lock)
@@ -256,19 +248,17 @@ class EmbeddedServer:
         self.stop()
 
     def _choose_port(self) -> int:
-        if self._port and _is_free(self.host, self._port):
+        if self._port and is_free(self.host, self._port):
             return self._port
         if self._port and self._fixed_port:
             raise SpecError(
                 f"port = {self._port} on {self.host} is in use; stop the program that listens there or choose another."
             )
         # The system's own generator: drawing from the global one would disturb a seeded program.
-        for candidate in random.SystemRandom().sample(_PORTS, 200):
-            if _is_free(self.host, candidate):
+        for candidate in random.SystemRandom().sample(PORTS, 200):
+            if is_free(self.host, candidate):
                 return candidate
-        raise SpecError(
-            f"no free TCP port found on {self.host} in {_PORTS.start}-{_PORTS.stop - 1}; name one with port."
-        )
+        raise SpecError(f"no free TCP port found on {self.host} in {PORTS.start}-{PORTS.stop - 1}; name one with port.")
 
     def _launch(self, binary: Path, port: int, lock: int) -> subprocess.Popen[bytes]:
         with self.log_path.open("ab") as log:
@@ -287,7 +277,7 @@ class EmbeddedServer:
                     preexec_fn=_end_with_this_thread(),
                 )
             except OSError as error:
-                raise SpecError(f"{binary} cannot be run ({error.strerror}); {_REMEDY}.") from error
+                raise SpecError(f"{binary} cannot be run ({error.strerror}); {REMEDY}.") from error
 
     def _arguments(self, port: int) -> list[str]:
         # The folder is the working directory: a path with spaces in it need not survive the server's own quoting.
@@ -324,7 +314,7 @@ class EmbeddedServer:
                         f"the embedded server on {self.host}:{port} {state} (last log line: "
                         f"{_last_line(self._log_of_this_start())!r}); start again with more time."
                     )
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
         return False
 
     def _log_of_this_start(self) -> str:
@@ -336,46 +326,6 @@ class EmbeddedServer:
 
 def _fits_a_socket(path: Path) -> bool:
     return len(os.fsencode(path)) <= _SOCKET_PATH_BYTES and "," not in str(path)
-
-
-def _loopback(host: str) -> str:
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        address = ipaddress.IPv4Address(host)
-    except ValueError:
-        address = None
-    if address is None or not address.is_loopback:
-        raise SpecError(
-            f"host = {host!r} is not a loopback IPv4 address; the embedded server has neither password nor TLS, so use "
-            f"127.0.0.1 here and a server of your own with --broker URL for other machines."
-        )
-    return str(address)
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def _take_lock(lock: int, folder: Path, deadline: float) -> None:
-    # A server whose program was just killed needs a moment to flush and end, so wait a little before giving up.
-    give_up = min(deadline, time.monotonic() + 5.0)
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                raise SpecError(
-                    f"folder {folder} is in use by another embedded server; stop that program or choose another folder."
-                ) from None
-            time.sleep(_POLL_SECONDS)
 
 
 def _end(process: subprocess.Popen[bytes], timeout_seconds: float) -> None:

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from coordinator.cli import fedtide
-from coordinator.report.page import compare_rows, write_comparison, write_report
+from coordinator.report.comparison import compare_rows, write_comparison
+from coordinator.report.page import write_report
 from fl_core.errors import SpecError
 
 EVIL = "<script>alert(1)</script>"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from fl_core.broker.tasks import Head
+from fl_core.broker.bulk.head import Head
 from fl_core.codecs import ErrorFeedback, codec
 from fl_core.errors import LayoutError, SpecError
 from fl_core.models.build import build_model
