@@ -9,6 +9,8 @@ from typing import Any
 
 from coordinator.monitor.observer import Observer, Snapshot, brief
 from coordinator.monitor.track import Track, WorkerPast
+from coordinator.telemetry.goals import nearest_goal
+from coordinator.telemetry.units import scores
 from fl_core.broker.overview.roster import Presence
 
 MAX_PAGE_SIZE = 200
@@ -31,7 +33,7 @@ def overview(observer: Observer, seen: Snapshot) -> Row:
         "error": observer.trouble(),
         "broker": _broker(seen),
         "campaigns": [
-            {"campaign": name, **{key: status[key] for key in _OVERVIEW if key in status}}
+            {"campaign": name, **{key: status[key] for key in _OVERVIEW if key in status}, "scores": _scores(status)}
             for name, status in seen.campaigns.items()
         ],
         "queues": queue_rows(observer, seen),
@@ -95,6 +97,8 @@ def campaign_now(seen: Snapshot, campaign: str) -> Row:
     """One campaign's status, bounded, with the lengths of its streams and the waits in its queues."""
     status = seen.campaigns.get(campaign, {})
     row = {"campaign": campaign, **brief(status)}
+    row["scores"] = _scores(status)
+    row["goal"] = None if (goal := nearest_goal(status)) is None else goal._asdict()
     if "written_ms" in status:
         row["status_age_seconds"] = round(max(0.0, seen.seen_at - status["written_ms"] / 1000), 1)
     if (lengths := seen.lengths.get(campaign)) is not None:
@@ -102,6 +106,14 @@ def campaign_now(seen: Snapshot, campaign: str) -> Row:
     if timing := status.get("timing"):
         row["part_quantiles"] = {part: part_quantiles(timing, part) for part in timing["sums"]}
     return row
+
+
+def _scores(status: Mapping[str, Any]) -> list[Row]:
+    """What a campaign is scored by, the main score first: name, newest, best and direction."""
+    return [
+        {"name": each.name, "final": each.final, "best": each.best, "higher_is_better": each.is_higher_better}
+        for each in scores(status)
+    ]
 
 
 def part_quantiles(timing: Mapping[str, Any], part: str) -> Row:

@@ -119,7 +119,10 @@ class StatusBoard:
             "queues": list(self._spec.dispatch.queues),
             "concurrency": self._spec.dispatch.concurrency,
             "stop": self._spec.stop.model_dump(mode="json", exclude_none=True, exclude={"metric"}),
-            "targets": {target.name: target.bound for target in self._spec.stop.targets},
+            "targets": [
+                {"metric": target.name, "bound": target.bound, "higher_is_better": target.at_least is not None}
+                for target in self._spec.stop.targets
+            ],
             "staleness_histogram": staleness_histogram(self._state.staleness.items()),
             "timing": self._timing.export(),
         }

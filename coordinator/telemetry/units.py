@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -24,20 +24,43 @@ def amount(num_bytes: float) -> str:
     return f"{num_bytes:.1f} TB"
 
 
-def main_score(summary: Mapping[str, Any]) -> tuple[str, float | None, float | None]:
-    """What is shown first of a campaign's scores: name, newest and best.
+class Score(NamedTuple):
+    """One of a campaign's scores: the newest and the best, and its direction."""
 
-    The first metric of the spec that was ever had, or the loss.
+    name: str
+    final: float | None
+    best: float | None
+    is_higher_better: bool
 
-    >>> main_score({"metrics": {"auc": {"final": None, "best": 0.9}}, "final_loss": 1.0, "best_loss": 0.5})
-    ('auc', None, 0.9)
+    @property
+    def label(self) -> str:
+        """Its name, and an arrow to where it is better."""
+        return f"{self.name.replace('_', ' ')} {'↑' if self.is_higher_better else '↓'}"
+
+
+def scores(summary: Mapping[str, Any]) -> list[Score]:
+    """All that a campaign was ever scored by, in the spec's order, and then the loss; absent ones are left out.
+
+    >>> scores({"metrics": {"auc": {"final": None, "best": 0.9, "higher_is_better": True}}, "final_loss": None})
+    [Score(name='auc', final=None, best=0.9, is_higher_better=True)]
     """
-    for name, row in summary.get("metrics", {}).items():
-        if row["best"] is not None:
-            return name, row["final"], row["best"]
-    if summary.get("best_accuracy") is not None:  # an earlier release wrote it
-        return "accuracy", summary["final_accuracy"], summary["best_accuracy"]
-    return "loss", summary.get("final_loss"), summary.get("best_loss")
+    found = [
+        Score(name, row.get("final"), row.get("best"), row.get("higher_is_better", True))
+        for name, row in summary.get("metrics", {}).items()
+    ]
+    if "metrics" not in summary:  # an earlier release wrote it
+        found.append(Score("accuracy", summary.get("final_accuracy"), summary.get("best_accuracy"), True))
+    found.append(Score("loss", summary.get("final_loss"), summary.get("best_loss"), False))
+    return [score for score in found if score.best is not None]
+
+
+def main_score(summary: Mapping[str, Any]) -> Score:
+    """What is shown first: the first metric of the spec that was ever had, or the loss, had or not.
+
+    >>> main_score({}).label
+    'loss ↓'
+    """
+    return next(iter(scores(summary)), Score("loss", None, None, False))
 
 
 def duration(seconds: float | None) -> str:

@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from coordinator.telemetry.goals import nearest_goal
 from coordinator.telemetry.units import amount, main_score, number
 from coordinator.terminal import tables
 from coordinator.terminal.tables import ledger_sentence, new_table
@@ -52,6 +53,7 @@ class Display:
         self._told_no_worker = False
         self._curve: deque[float] = deque(maxlen=40)
         self._last_version: int | None = None
+        self._scored = ""
 
     @property
     def log_stream(self) -> TextIO:
@@ -98,9 +100,12 @@ class Display:
         """Called a few times a second."""
         self._watch_for_workers(progress.live_workers)
         summary = progress.summary
-        name, score, _ = main_score(summary)
-        if score is not None and summary["versions"] != self._last_version:
-            self._curve.append(score)
+        score = main_score(summary)
+        if score.name != self._scored:  # the first metric is there, after the loss alone
+            self._curve.clear()
+            self._scored = score.name
+        if score.final is not None and summary["versions"] != self._last_version:
+            self._curve.append(score.final)
             self._last_version = summary["versions"]
         if self._live is not None:
             self._live.update(self._render(progress))
@@ -112,7 +117,7 @@ class Display:
                 version=summary["versions"],
                 merged=summary["merged"],
                 out=summary["out"],
-                **{name: score},
+                **({} if score.final is None else {"metric": score.name, "score": round(score.final, 6)}),
                 workers=progress.live_workers,
                 updates_per_second=round(progress.updates_per_second, 1),
             )
@@ -150,30 +155,21 @@ class Display:
         table.add_row("staleness", f"mean {staleness['mean']:.1f}  p95 {staleness['p95']}  max {staleness['max']}")
         refused = sum(summary["rejected"].values())
         table.add_row("lost", f"{summary['reissued']} re-issued  {refused} rejected  {summary['expired']} expired")
-        name, score, _ = main_score(summary)
-        table.add_row(name.replace("_", " "), f"{number(score)}  {_sparkline(self._curve)}")
+        score = main_score(summary)
+        table.add_row(score.label, f"{number(score.final)}, best {number(score.best)}  {_sparkline(self._curve)}")
         if fruitless := summary.get("fruitless"):
             table.add_row("failing", Text(fruitless["sentence"]))
-        goal = self._goal(summary)
+        goal = self._goal(progress.status)
         heading = Text(f"{self._label or self._campaign}", style="bold")
         return Group(heading, table, goal) if goal else Group(heading, table)
 
-    def _goal(self, summary: Mapping[str, Any]) -> Any:
-        stop = self._spec.stop
-        goals = []
-        if stop.accuracy is not None:
-            goals.append(((summary["best_accuracy"] or 0) / stop.accuracy, f"accuracy {stop.accuracy:.2f}"))
-        if stop.updates is not None:
-            goals.append((summary["merged"] / stop.updates, f"{stop.updates} updates"))
-        if stop.versions is not None:
-            goals.append((summary["versions"] / stop.versions, f"{stop.versions} versions"))
-        if stop.seconds is not None:
-            goals.append((summary["wall_seconds"] / stop.seconds, f"{stop.seconds:.0f} s"))
-        if not goals:
+    @staticmethod
+    def _goal(status: Mapping[str, Any]) -> Any:
+        goal = nearest_goal(status)
+        if goal is None:
             return None
-        share, name = max(goals)
         grid = Table.grid(padding=(0, 2))
-        grid.add_row(ProgressBar(total=1.0, completed=min(1.0, share), width=40), f"{min(1.0, share):.0%} of {name}")
+        grid.add_row(ProgressBar(total=1.0, completed=goal.share, width=40), goal.sentence)
         return grid
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:

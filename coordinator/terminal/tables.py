@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-from coordinator.telemetry.units import amount, duration, number
+from coordinator.telemetry.goals import nearest_goal
+from coordinator.telemetry.units import amount, duration, main_score, number, scores
 
 Row = Mapping[str, Any]
 
@@ -70,17 +71,17 @@ def _state(state: str) -> Text:
 
 def print_campaigns(rows: Iterable[Row]) -> None:
     """`fedtide campaigns`."""
-    table = new_table("campaign", "state", "version", "merged", "out", "accuracy", "seconds", "per second")
+    table = new_table("campaign", "state", "version", "merged", "out", "score", "seconds", "per second")
     rows = list(rows)
     for row in rows:
-        state = row.get("state", "unknown")
+        state, score = row.get("state", "unknown"), main_score(row)
         table.add_row(
             row["campaign"],
             _state(state),
             str(row.get("versions", "–")),
             str(row.get("merged", "–")),
             str(row.get("out", "–")),
-            number(row.get("final_accuracy")),
+            score.label + " " + number(score.final) if score.final is not None else number(None),
             str(row.get("wall_seconds", "–")),
             str(row.get("updates_per_second", "–")),
         )
@@ -103,9 +104,10 @@ def print_status(row: Row) -> None:
     table.add_row("strategy", f"{row['strategy']}, {row['num_parameters']:,} parameters")
     table.add_row("version", f"{row['versions']}, {row.get('buffered', 0)} of {row.get('buffer_size', '–')} buffered")
     table.add_row("ledger", ledger_sentence(row))
-    for name, score in row.get("metrics", {}).items():
-        table.add_row(name.replace("_", " "), f"{number(score['final'])}, best {number(score['best'])}")
-    table.add_row("loss", f"{number(row['final_loss'])}, best {number(row['best_loss'])}")
+    for score in scores(row):
+        table.add_row(score.label, f"{number(score.final)}, best {number(score.best)}")
+    if (goal := nearest_goal(row)) is not None:
+        table.add_row("goal", goal.sentence)
     table.add_row("staleness", f"mean {staleness['mean']}, p95 {staleness['p95']}, max {staleness['max']}")
     table.add_row(
         "speed",

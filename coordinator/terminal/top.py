@@ -17,6 +17,7 @@ from rich.text import Text
 
 from coordinator.monitor import views
 from coordinator.monitor.observer import OVER, POLL_SECONDS, Observer, Snapshot
+from coordinator.telemetry.goals import nearest_goal
 from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS
 from coordinator.telemetry.units import amount, duration, main_score, number
 from coordinator.terminal.tables import STATE_STYLES, ledger_sentence, new_table
@@ -50,7 +51,7 @@ def gather(observer: Observer, campaign: str | None) -> Row:
         row["campaign"] = views.campaign_now(seen, campaign)
     with observer.lock:
         if track is not None:
-            name = main_score(row["campaign"] or {})[0]
+            name = main_score(row["campaign"] or {}).name
             scores = [e[3] if name == "loss" else e[5].get(name) for e in track.evaluations]
             row["scores"] = [score for score in scores if score is not None]
             row["events"] = list(track.events)[-8:]
@@ -132,14 +133,15 @@ def _facts(row: Row, campaign: Row, width: int) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
-    name, score, _ = main_score(campaign)
+    score = main_score(campaign)
     curve = sparkline(row.get("scores", []), max(10, min(40, width // 3)))
-    grid.add_row(name.replace("_", " "), f"{number(score)}  {curve}")
+    grid.add_row(score.label, f"{number(score.final)}, best {number(score.best)}  {curve}")
     rate = campaign.get("recent_updates_per_second", 0)
     grid.add_row("version", f"{campaign['versions']}, {campaign['merged']} merged, {rate:.1f} per second")
     buffered, size = campaign.get("buffered", 0), campaign.get("buffer_size", 0)
     grid.add_row("buffer", f"{'■' * min(20, buffered)}{'□' * min(20, max(0, size - buffered))}  {buffered} of {size}")
-    grid.add_row("goal", _goal(campaign))
+    goal = nearest_goal(campaign)
+    grid.add_row("goal", "none; it runs until it is stopped" if goal is None else goal.sentence)
     holds = campaign["issued"] == sum(campaign[k] for k in ("merged", "expired", "cancelled", "out")) + sum(
         campaign["rejected"].values()
     )
@@ -152,20 +154,6 @@ def _facts(row: Row, campaign: Row, width: int) -> Table:
         shown = "  ".join(f"{part} {duration(value['mean'])}" for part, value in parts.items())
         grid.add_row("time goes", shown)
     return grid
-
-
-def _goal(campaign: Row) -> str:
-    stop, goals = campaign.get("stop", {}), []
-    if stop.get("accuracy"):
-        goals.append(((campaign["best_accuracy"] or 0) / stop["accuracy"], f"accuracy {stop['accuracy']}"))
-    for key, now in (("updates", "merged"), ("versions", "versions"), ("seconds", "wall_seconds")):
-        if stop.get(key):
-            goals.append((campaign[now] / stop[key], f"{stop[key]:g} {key}"))
-    if not goals:
-        return "none; it runs until it is stopped"
-    share, name = max(goals)
-    left = campaign["wall_seconds"] * (1 / share - 1) if 0.02 < share < 1 and not name.startswith("accuracy") else None
-    return f"{min(1.0, share):.0%} of {name}" + ("" if left is None else f", about {left:.0f} s left")
 
 
 def sparkline(values: list[float], width: int) -> str:
@@ -238,7 +226,7 @@ def _workers(page: Row, counts: dict[str, int]) -> Table:
 def _events(events: list[Row]) -> Table:
     grid = Table.grid(padding=(0, 2))
     for event in events:
-        fields = {k: v for k, v in event.items() if k not in ("n", "kind", "seconds")}
+        fields = {k: v for k, v in event.items() if k not in ("n", "kind", "seconds") and v is not None}
         told = Text(" ".join(f"{name}={value}" for name, value in fields.items()), overflow="ellipsis")
         grid.add_row(Text(f"{event['seconds']:.0f} s", style="dim"), Text(event["kind"]), told)
     return grid

@@ -78,19 +78,31 @@ def test_a_killed_worker_is_seen_lost_and_its_task_re_issued(lab: Any, browser: 
 
 @pytest.mark.timeout(120)
 def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
-    """A task that is nowhere is drawn, said, and turns the campaign's health red; devices' names stay text."""
+    """A task that is nowhere is drawn, said, and turns the campaign's health red; devices' names stay text.
+
+    So are scores: any metric, its direction and its target, and a dash for what is absent.
+    """
     client, campaign_keys = connect(lab.url), CampaignKeys("holed-1")
     status = {
         "state": "running", "strategy": "fedbuff", "versions": 2, "issued": 9, "merged": 4, "expired": 0, "out": 3,
         "cancelled": 0, "reissued": 0, "rejected": {"too_stale": 1}, "surplus": {}, "wall_seconds": 9.0,
         "updates_per_second": 1.0, "staleness": {"mean": 0, "p50": 0, "p95": 0, "max": 0}, "final_accuracy": None,
-        "best_accuracy": None, "final_loss": 0.5, "live_workers": 1, "written_ms": 1, "queues": ["default"],
+        "best_accuracy": None, "final_loss": 0.5, "best_loss": 0.5, "live_workers": 1, "written_ms": 1,
+        "queues": ["default"], "targets": [{"metric": "rmse", "bound": 1.5, "higher_is_better": False}],
+        "metrics": {"auc": {"final": None, "best": 0.75, "higher_is_better": True},
+                    "rmse": {"final": 3.0, "best": 3.0, "higher_is_better": False}},
     }  # fmt: skip
     evil = "<img src=x onerror=document.title=1>"
     client.zadd("fedtide:campaigns", {"holed-1": 1})
     client.set(campaign_keys.status, msgpack.packb(status))
     event = {"kind": "reissue", "seconds": 1.0, "task": 1, "attempt": 2, "reason": evil}
-    for command in feed_commands(campaign_keys, 1, 1, "1-0", [event]):
+    scores = [(9.0, 0.5, 4.0), (None, None, None), (0.5, 0.75, 1.0), (0.4, None, 3.0)]
+    evaluations = [
+        {"kind": "evaluation", "seconds": 2.0 * n, "version": n, "merged": n, "loss": loss, "accuracy": None,
+         "metrics": {"auc": auc, "rmse": rmse}}
+        for n, (loss, auc, rmse) in enumerate(scores)
+    ]  # fmt: skip
+    for command in feed_commands(campaign_keys, 1, 1, "1-0", [event, *evaluations]):
         client.execute_command(*command)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -104,6 +116,14 @@ def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
     assert "1 missing" in page.inner_text("#ledger")
     page.wait_for_selector(".health.bad:has-text('does not add up')")
     assert evil in page.inner_text("#feed")
+    assert "auc ↑, best 0.75" in page.inner_text(".tiles")  # the newest is absent, and that is a dash
+    assert "50 %\nof rmse at most 1.5" in page.inner_text(".tiles")
+    assert "auc ↑" in page.inner_text("#scores h2 small")
+    page.select_option("#scores select", "rmse")
+    assert "rmse ↓" in page.inner_text("#scores h2 small")
+    assert "target rmse 1.5" in (page.text_content("#scores svg") or "")
+    told = page.text_content("main") or ""
+    assert not any(word in told for word in ("NaN", "null", "undefined", "None"))
     assert page.query_selector("main img") is None
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing sticks out on a phone
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -16,6 +16,10 @@ const STATE_CLASS = { running: "good", paused: "warn", interrupted: "warn", fail
 const WORKER_CLASS = { training: "good", idle: "info", delivering: "warn", leaving: "warn", silent: "bad", gone: "" };
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const percent = (value, digits = 1) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`);
+// Accuracies are read in percent; any other metric as the number that it is (fl_core/metrics/names.py).
+const isPercent = (name) => /^(balanced_|top_\d+_)?accuracy$/.test(name);
+const scoreText = (name, value, digits = 1) => (isPercent(name) ? percent(value, digits) : short(value));
+const scoreLabel = (score) => `${score.name.replaceAll("_", " ")} ${score.higher_is_better ? "↑" : "↓"}`;
 const bytes = (n) => { for (const unit of ["B", "kB", "MB", "GB"]) { if (n < 1000) return `${unit === "B" ? n : n.toFixed(1)} ${unit}`; n /= 1000; } return `${n.toFixed(1)} TB`; };
 const span = (seconds) => seconds === null || seconds === undefined ? "–" : seconds < 0.0005 ? "<1 ms" : seconds < 1 ? `${Math.round(1000 * seconds)} ms` : seconds < 60 ? `${seconds.toFixed(1)} s` : clock(seconds);
 const pill = (text, kind = "") => h("span", { class: `pill ${kind}` }, text);
@@ -195,7 +199,7 @@ class Workers {
 class Overview {
   constructor() {
     this.sentence = h("div", { class: "health" });
-    this.table = table([["campaign", ""], ["state", "text"], ["version", ""], ["accuracy", ""], ["merged", ""], ["merged /s", ""], ["refused", "optional"], ["workers", ""], ["strategy", "text optional"]]);
+    this.table = table([["campaign", ""], ["state", "text"], ["version", ""], ["score", ""], ["merged", ""], ["merged /s", ""], ["refused", "optional"], ["workers", ""], ["strategy", "text optional"]]);
     this.campaigns = card("Campaigns", "the newest first", "", this.table.element);
     this.queues = new Queues("");
     this.workers = new Workers(null);
@@ -207,7 +211,7 @@ class Overview {
     const rows = message.campaigns;
     this.table.body.replaceChildren(...rows.map((row) => h("tr", {},
       cell(h("a", { href: `#/c/${encodeURIComponent(row.campaign)}` }, row.campaign)),
-      cell(statePill(row), "text"), cell(row.versions), cell(percent(row.final_accuracy)), cell(row.merged === undefined ? "–" : short(row.merged)),
+      cell(statePill(row), "text"), cell(row.versions), cell(row.scores[0] ? scoreCell(row.scores[0]) : null), cell(row.merged === undefined ? "–" : short(row.merged)),
       cell(row.state === "running" ? (row.recent_updates_per_second ?? 0).toFixed(1) : "–"), cell(row.rejected ? sum(Object.values(row.rejected)) : "–", "optional"),
       cell(row.live_workers), cell(row.strategy, "text optional"))));
     if (!rows.length) this.table.body.replaceChildren(h("tr", {}, h("td", { colspan: 9 }, h("p", { class: "empty" }, "No campaign yet: launch one with fedtide run SPEC.toml --broker URL"))));
@@ -224,6 +228,8 @@ class Overview {
   }
 }
 
+const scoreCell = (score) => h("span", { title: score.higher_is_better ? "better when higher" : "better when lower" },
+  h("span", { class: "quiet" }, `${scoreLabel(score)} `), scoreText(score.name, score.final));
 const statePill = (row) => pill(row.state ? row.state + (row.stop_reason ? ` (${row.stop_reason})` : "") : "no word yet", STATE_CLASS[row.state] ?? "");
 
 function showHealth(element, findings) {
@@ -251,8 +257,11 @@ class Campaign {
     const axis = h("span", { class: "tabs" }, [true, false].map((time) => h("button", { type: "button", "aria-pressed": String(time === this.byTime),
       onclick: () => { this.byTime = time; for (const each of axis.children) each.setAttribute("aria-pressed", String(each === axis.children[time ? 0 : 1])); this.drawScores(); } },
       time ? "over time" : "over merged updates")));
-    this.scoreCard = card("Accuracy and loss", "", "twothirds", holders[0]);
-    this.scoreCard.heading.append(axis);
+    this.shown = null; // the metric beside the loss; null for the first
+    this.choice = h("select", { "aria-label": "Metric", hidden: true, onchange: () => { this.shown = this.choice.value; this.drawScores(); } });
+    this.scoreCard = card("Scores", "", "twothirds", holders[0]);
+    this.scoreCard.heading.append(h("span", { class: "tools" }, this.choice, axis));
+    this.scoreCard.element.id = "scores";
     this.staleCard = card("Staleness over time", "how many versions behind merged updates were", "half", holders[2]);
     this.rateCard = card("Merge rate", "updates merged per second", "half", holders[1]);
     this.ledgerBody = h("div");
@@ -272,7 +281,7 @@ class Campaign {
       h("div", { class: "head" }, h("h1", {}, name), this.state, this.leader, h("span", { class: "grow" }), this.controls),
       this.health, this.tiles, this.scoreCard.element, this.feedCard.element, this.staleCard.element, this.rateCard.element,
       this.ledgerCard.element, this.partsCard.element, this.queues.element, this.rejectedCard.element, this.workers.element);
-    this.scores = new LineChart(holders[0], { label: "Accuracy and loss", height: 290 });
+    this.scores = new LineChart(holders[0], { label: "Metric and loss of evaluated versions", height: 290 });
     this.rates = new LineChart(holders[1], { label: "Updates merged per second" });
     this.stale = new HeatMap(holders[2], { label: "Staleness over time" });
     $("crumbs").textContent = `› ${name}`;
@@ -343,16 +352,11 @@ class Campaign {
   }
 
   showTiles(now, over) {
-    const stop = now.stop ?? {}, goals = [];
-    if (stop.accuracy) goals.push([(now.best_accuracy ?? 0) / stop.accuracy, `accuracy ${stop.accuracy}`]);
-    if (stop.updates) goals.push([now.merged / stop.updates, `${short(stop.updates)} updates`]);
-    if (stop.versions) goals.push([now.versions / stop.versions, `${short(stop.versions)} versions`]);
-    if (stop.seconds) goals.push([now.wall_seconds / stop.seconds, clock(stop.seconds)]);
-    const goal = goals.sort((a, b) => b[0] - a[0])[0];
+    const goal = now.goal, score = now.scores[0];
     const tile = (value, label, share) => h("div", { class: "tile" }, h("b", {}, value), h("span", {}, label),
       share === undefined ? null : h("div", { class: "meter" }, h("i", { css: { width: `${Math.min(100, 100 * share)}%` } })));
     const tiles = [
-      now.final_accuracy !== null ? tile(percent(now.final_accuracy), `accuracy; best ${percent(now.best_accuracy)}`) : tile(now.final_loss === null ? "–" : short(now.final_loss), "loss"),
+      score ? tile(scoreText(score.name, score.final), `${scoreLabel(score)}, best ${scoreText(score.name, score.best)}`) : tile("–", "not evaluated yet"),
       tile(short(now.versions), "version"),
       tile(over ? short(now.updates_per_second) : (now.recent_updates_per_second ?? 0).toFixed(1), over ? "merged per second, over all" : "merged per second now"),
       tile(`${now.staleness.p50} / ${now.staleness.p95}`, `staleness p50 / p95, max ${now.staleness.max}`),
@@ -360,18 +364,27 @@ class Campaign {
       tile(`${now.buffered ?? 0} of ${now.buffer_size ?? 0}`, "buffer", (now.buffered ?? 0) / (now.buffer_size || 1)),
     ];
     if (goal && !over) {
-      const left = goal[0] > 0.02 && goal[0] < 1 && goal[1] !== `accuracy ${stop.accuracy}` ? `, about ${clock(now.wall_seconds * (1 / goal[0] - 1))} left` : "";
-      tiles.push(tile(percent(Math.min(1, goal[0]), 0), `of ${goal[1]}${left}`, goal[0]));
+      const left = goal.seconds_left === null ? "" : `, about ${clock(goal.seconds_left)} left`;
+      tiles.push(tile(percent(goal.share, 0), `of ${goal.text}${left}`, goal.share));
     } else tiles.push(tile(clock(now.wall_seconds), over ? "from launch to end" : "since launch"));
     this.tiles.replaceChildren(...tiles);
   }
 
+  /** One metric on the left, the loss on the right; a select where there are several metrics. */
   drawScores() {
-    const rows = this.evaluations.map((e) => [this.byTime ? e[0] : e[2], e[4], e[3]]);
-    this.scores.draw(rows, { time: this.byTime, names: ["accuracy", "loss"], colours: [css("--blue"), css("--orange")], formats: [(v) => percent(v), short], axes: [(v) => percent(v, 0), short], target: this.now?.stop?.accuracy, nothing: "not evaluated yet" });
-    const last = this.evaluations[this.evaluations.length - 1];
+    const found = (this.now?.scores ?? []).filter((score) => score.name !== "loss"), names = found.map((score) => score.name);
+    const chosen = found.find((score) => score.name === this.shown) ?? found[0], name = chosen?.name ?? "";
+    if (names.join() !== [...this.choice.options].map((option) => option.value).join())
+      this.choice.replaceChildren(...found.map((score) => h("option", { value: score.name }, scoreLabel(score))));
+    this.choice.hidden = names.length < 2;
+    this.choice.value = name;
+    const rows = this.evaluations.map((e) => [this.byTime ? e[0] : e[2], e[5][name] ?? null, e[3]]);
+    const bound = (metric) => this.now?.targets?.find((target) => target.metric === metric)?.bound;
+    this.scores.draw(rows, { time: this.byTime, names: [name.replaceAll("_", " "), "loss"], colours: [css("--blue"), css("--orange")],
+      formats: [(v) => scoreText(name, v), short], axes: [(v) => scoreText(name, v, 0), short], targets: [bound(name), bound("loss")], nothing: "not evaluated yet" });
     const key = (colour, text) => h("span", {}, h("span", { class: "swatch", css: { background: css(colour) } }), text);
-    this.scoreCard.small.replaceChildren(...(last ? [last[4] === null ? null : key("--blue", "accuracy "), " ", key("--orange", "loss")].filter(Boolean) : []));
+    const loss = this.evaluations.some((e) => e[3] !== null) ? key("--orange", "loss ↓") : null;
+    this.scoreCard.small.replaceChildren(...[chosen ? key("--blue", scoreLabel(chosen)) : null, " \u2002", loss].filter(Boolean));
   }
 
   /** Updates per second in at most about 120 columns. */
@@ -491,6 +504,7 @@ function describe(event) {
     case "reissue": return say(`task ${event.task} re-issued (attempt ${event.attempt}): ${WHY[event.reason] ?? event.reason}${event.detail ? `. ${event.worker} says: ${event.detail}` : ""}`, "warn");
     case "rejections": return say(`refused: ${Object.entries(event.reasons).map(([reason, n]) => `${n} ${reason}`).join(", ")}${Object.keys(event.workers).filter(Boolean).length ? `, from ${Object.keys(event.workers).filter(Boolean).slice(0, 3).join(", ")}` : ""}`, "bad");
     case "phase": return say(event.state === "running" ? "resumed" : event.state, "info");
+    case "rollback": return say(`diverged; version ${event.version} goes on from version ${event.good_version}`, "bad");
     case "end": return say(`${event.state}${event.reason ? `: ${event.reason}` : ""}`, "info");
     case "coordinator": return say(LED[event.event]?.(event) ?? `coordinator ${event.holder}: ${event.event}`, event.event === "launched" ? "good" : "warn");
     case "left_out": return say(`${event.lines} more events at this time`, "");

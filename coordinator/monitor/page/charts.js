@@ -147,12 +147,11 @@ const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(
 
 /** One or two lines over a common x axis; the second has its own scale on the right. */
 export class LineChart extends Frame {
-  /** rows: [x, first, second | null]; options: xFormat, time, names, colours, formats, unit, area, nothing. */
+  /** rows: [x, first | null, second | null]; options: xFormat, time, names, colours, formats, targets, area, nothing. */
   draw(rows, options) {
     this.last = [rows, options];
     const { time = true, names, colours, formats = [short, short], axes = formats, area = false } = options;
-    rows = rows.filter((row) => row[1] !== null || row[2] !== null);
-    if (rows.length < 2) return this.nothing(options.nothing ?? "nothing yet");
+    if (rows.filter((row) => row[1] !== null || row[2] !== null).length < 2) return this.nothing(options.nothing ?? "nothing yet");
     const xMax = Math.max(options.xMax ?? 0, rows[rows.length - 1][0]);
     const has = [1, 2].map((k) => rows.some((row) => row[k] !== null && row[k] !== undefined));
     this.right = has[0] && has[1] ? 42 : 12;
@@ -169,12 +168,26 @@ export class LineChart extends Frame {
     const xTicks = time ? timeTicks(xMax, count) : ticks(0, xMax, count);
     const parts = this.axes(xMax, xFormat, xTicks, ticks(low, high, 5), axes[first - 1]);
     const line = (k, y) => {
-      const points = rows.filter((row) => row[k] !== null && row[k] !== undefined).map((row) => [this.x(row[0]), y(row[k])]);
-      if (area) {
-        const closed = `${path(points)}L${points[points.length - 1][0]} ${this.bottom}L${points[0][0]} ${this.bottom}Z`;
-        parts.push(s("path", { d: closed, fill: colours[k - 1], opacity: 0.18 }));
+      // A number that is absent is a gap; one that stands between two of them is a dot.
+      const pieces = [[]];
+      for (const row of rows) {
+        if (row[k] !== null && row[k] !== undefined) pieces[pieces.length - 1].push([this.x(row[0]), y(row[k])]);
+        else if (pieces[pieces.length - 1].length) pieces.push([]);
       }
-      parts.push(s("path", { d: path(points), fill: "none", stroke: colours[k - 1], "stroke-width": 1.8, "stroke-linejoin": "round" }));
+      for (const points of pieces.filter((each) => each.length)) {
+        if (area) {
+          const closed = `${path(points)}L${points[points.length - 1][0]} ${this.bottom}L${points[0][0]} ${this.bottom}Z`;
+          parts.push(s("path", { d: closed, fill: colours[k - 1], opacity: 0.18 }));
+        }
+        if (points.length === 1) parts.push(s("circle", { cx: points[0][0], cy: points[0][1], r: 2, fill: colours[k - 1] }));
+        else parts.push(s("path", { d: path(points), fill: "none", stroke: colours[k - 1], "stroke-width": 1.8, "stroke-linejoin": "round" }));
+      }
+    };
+    const target = (k, y, from, to) => {
+      const value = options.targets?.[k - 1];
+      if (value === undefined || value < from || value > to) return;
+      parts.push(s("line", { class: "cursor", x1: this.left, x2: this.width - this.right, y1: y(value), y2: y(value) }));
+      parts.push(s("text", { x: this.left + 4, y: y(value) - 4 }, `target ${names[k - 1]} ${formats[k - 1](value)}`));
     };
     if (other) {
       const [low2, high2] = range(other);
@@ -182,18 +195,15 @@ export class LineChart extends Frame {
       for (const value of ticks(low2, high2, 5)) {
         parts.push(s("text", { x: this.width - this.right + 6, y: y2(value) + 4 }, axes[1](value)));
       }
+      target(2, y2, low2, high2);
       line(2, y2);
     }
-    if (options.target !== undefined && options.target <= high && first === 1) {
-      const y = this.y(options.target);
-      parts.push(s("line", { class: "cursor", x1: this.left, x2: this.width - this.right, y1: y, y2: y }));
-      parts.push(s("text", { x: this.left + 4, y: y - 4 }, `target ${short(options.target)}`));
-    }
+    target(first, this.y, low, high);
     line(first, this.y);
     this.xs = rows.map((row) => this.x(row[0]));
     this.words = (i) => [
       time ? `at ${clock(rows[i][0])}` : `after ${short(rows[i][0])} updates`,
-      ...[1, 2].filter((k) => rows[i][k] !== null && rows[i][k] !== undefined).map((k) => `${names[k - 1]} ${formats[k - 1](rows[i][k])}`),
+      ...[1, 2].filter((k) => has[k - 1]).map((k) => `${names[k - 1]} ${rows[i][k] === null ? "–" : formats[k - 1](rows[i][k])}`),
     ].join("\n");
     this.finish(parts);
   }

@@ -151,6 +151,19 @@ def _is_metric(item: tuple[Any, Any]) -> bool:
     )
 
 
+def _are_targets(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_METRICS and all(map(_is_target, value))
+
+
+def _is_target(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and is_identifier(row.get("metric"))
+        and _is_number(row.get("bound"))
+        and type(row.get("higher_is_better")) is bool
+    )
+
+
 def _is_told(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("sentence"), str)
 
@@ -160,7 +173,7 @@ _OPTIONAL: Mapping[str, Callable[[Any], bool]] = {
     "written_ms": _is_count,
     "queues": _are_queues,
     "stop": _are_numbers,
-    "targets": _are_numbers,
+    "targets": _are_targets,
     "metrics": _are_metrics,
     "seconds_to": _are_numbers,
     "staleness_histogram": _is_histogram,

@@ -1,0 +1,76 @@
+"""How far a campaign is from the conditions under ``[stop]``: one sentence for terminals and for the monitor's page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+# Of less than this share no time that is left can be told.
+_MIN_SHARE = 0.02
+
+
+class Goal(NamedTuple):
+    """One condition.
+
+    Attributes:
+        share: how much of it is reached, in [0, 1].
+        text: what it is.
+        seconds_left: at the pace until now; None where that says nothing, as it does of a score.
+    """
+
+    share: float
+    text: str
+    seconds_left: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """For people.
+
+        >>> Goal(0.5, "40 updates", 12.0).sentence
+        '50% of 40 updates, about 12 s left'
+        """
+        left = "" if self.seconds_left is None else f", about {self.seconds_left:.0f} s left"
+        return f"{self.share:.0%} of {self.text}{left}"
+
+
+def nearest_goal(status: Mapping[str, Any]) -> Goal | None:
+    """The condition that is nearest; None where there is none, and the campaign runs until it is stopped.
+
+    Args:
+        status: as ``coordinator/telemetry/status.py`` writes it.
+
+    >>> nearest_goal({"stop": {"updates": 40}, "merged": 10, "wall_seconds": 4.0})
+    Goal(share=0.25, text='40 updates', seconds_left=12.0)
+    """
+    return max([*_of_counts(status), *_of_scores(status)], key=lambda goal: goal.share, default=None)
+
+
+def _of_counts(status: Mapping[str, Any]) -> Iterator[Goal]:
+    stop, seconds = status.get("stop", {}), status.get("wall_seconds", 0.0)
+    for key, now in (("updates", "merged"), ("versions", "versions"), ("seconds", "wall_seconds")):
+        if bound := stop.get(key):
+            share = status.get(now, 0) / bound
+            left = seconds * (1 / share - 1) if _MIN_SHARE < share < 1 else None
+            yield Goal(min(1.0, share), f"{bound:g} {'s' if key == 'seconds' else key}", left)
+
+
+def _of_scores(status: Mapping[str, Any]) -> Iterator[Goal]:
+    for target in status.get("targets", ()):
+        name, bound, is_higher_better = target["metric"], target["bound"], target["higher_is_better"]
+        best = status.get("best_loss") if name == "loss" else status.get("metrics", {}).get(name, {}).get("best")
+        side = "at least" if is_higher_better else "at most"
+        yield Goal(_share(best, bound, is_higher_better), f"{name.replace('_', ' ')} {side} {bound:g}")
+
+
+def _share(best: float | None, bound: float, is_higher_better: bool) -> float:
+    """How near the best score is to a bound; of numbers with a sign there is no share before it is met.
+
+    >>> _share(0.45, 0.9, True), _share(2.0, 0.5, False), _share(None, 0.9, True), _share(-1.0, -2.0, False)
+    (0.5, 0.25, 0.0, 0.0)
+    """
+    if best is None:
+        return 0.0
+    if best >= bound if is_higher_better else best <= bound:
+        return 1.0
+    part, whole = (best, bound) if is_higher_better else (bound, best)
+    return part / whole if part > 0 and whole > 0 else 0.0
