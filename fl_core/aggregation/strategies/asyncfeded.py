@@ -42,6 +42,7 @@ class AsyncFedED:
     The distance needs the old version, and memory must not grow with the staleness: ``kept_versions`` are kept. For an
     update that is older, the oldest of them stands in for its base, which makes γ too small rather than too large.
 
+    >>> import numpy as np
     >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> from fl_core.vectors import Delta
     >>> aggregation = {"strategy": "asyncfeded", "mixing": 1.0}

@@ -6,6 +6,10 @@ arXiv 1812.07108, equations 2 to 4, without the noise.
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
+import numpy as np
 from pydantic import Field
 
 from fl_core.aggregation.buffered import BufferedStrategy
@@ -14,15 +18,16 @@ from fl_core.aggregation.softmax_buffer import SoftmaxBuffer
 from fl_core.aggregation.staleness import staleness_weight
 from fl_core.aggregation.strategy import Merge, read_args, verify_unread
 from fl_core.spec import CampaignSpec, Section
-from fl_core.vectors import Delta, Parameters
+from fl_core.vectors import Delta, Parameters, Vector, read_all
 from fl_core.vectors.arithmetic import Segments, norms_by_segment
 from fl_core.vectors.layout import Layout
 
 
 class FedAttArgs(Section):
-    """``[aggregation.args]``: the temperature of the softmax; 1 is the paper's."""
+    """``[aggregation.args]``: the temperature of the softmax, 1 in the paper, and the norm of a matrix."""
 
     temperature: float = Field(default=1.0, gt=0)
+    norm: Literal["frobenius", "spectral"] = "frobenius"
 
 
 class FedAtt(BufferedStrategy):
@@ -32,6 +37,11 @@ class FedAtt(BufferedStrategy):
     global and a local layer is the length of the delta, since both start from the same version. Here Δ_i is measured
     against its own base version, so what the model has done meanwhile is no part of the distance, and the staleness
     weight s(τ_i) shortens an old update. Fresh updates make the paper's step.
+
+    The paper writes the distance as ‖·‖_p, and p is 2 in its authors' program (github.com/shaoxiongji/fed-att). Of a
+    matrix, ``frobenius`` is the 2-norm of its elements, as of any other tensor, and ``spectral`` its largest singular
+    value: that is what the program computes, by ``scipy.linalg.norm`` with ``ord=2``. The program fails on tensors of
+    more than two dimensions; here these are matrices of their first dimension by all others.
 
     The softmax gives most attention to the device that has moved furthest, as published. That is a weakness where
     devices may be hostile: set ``aggregation.max_update_norm``, or use the strategy ``robust``.
@@ -45,6 +55,10 @@ class FedAtt(BufferedStrategy):
         verify_unread(spec, "aggregation.example_weighting")
         super().__init__(spec, layout, initial, SoftmaxBuffer(layout.num_elements, layout.slices, args.temperature))
         self._segments = Segments(layout.slices, layout.num_elements)
+        self._spectral = args.norm == "spectral"
+        self._layout = layout
+        if self._spectral:
+            self.held_vectors = 2
         self._staleness_weight = staleness_weight(spec.aggregation)
 
     def offer(self, contribution: Contribution) -> Merge | None:
@@ -56,7 +70,9 @@ class FedAtt(BufferedStrategy):
         delta = contribution.delta
         self._buffer.add(
             delta,
-            norms_by_segment(delta.vector, self._segments),
+            spectral_norms(delta.vector, self._layout)
+            if self._spectral
+            else norms_by_segment(delta.vector, self._segments),
             factor=self._staleness_weight(contribution.staleness),
             staleness=contribution.staleness,
         )
@@ -64,3 +80,27 @@ class FedAtt(BufferedStrategy):
 
     def _mean(self, share: float) -> Delta:
         return self._buffer.mean(self._buffer.count / self._buffer_size)
+
+
+def spectral_norms(values: Vector, layout: Layout) -> list[float]:
+    """Of each tensor the largest singular value, or the 2-norm where it has fewer than two dimensions.
+
+    It takes the smaller Gram matrix's largest eigenvalue, in float64 and on torch's one thread. The result is rounded
+    to float32: a last bit that depends on the processor should not decide a merge.
+
+    >>> from fl_core.vectors.tensor_spec import TensorSpec
+    >>> layout = Layout((TensorSpec("w", (2, 2)), TensorSpec("b", (2,))))
+    >>> spectral_norms(np.array([3, 0, 0, -2, 3, 4], np.float32), layout)
+    [3.0, 5.0]
+    """
+    import torch
+
+    flat = read_all(values)
+    norms = []
+    for tensor, where in zip(layout.tensors, layout.slices, strict=True):
+        rows = tensor.shape[0] if len(tensor.shape) > 1 and tensor.num_elements else 1
+        matrix = torch.from_numpy(flat[where].reshape(rows, -1)).double()
+        gram = matrix @ matrix.T if rows <= matrix.shape[1] else matrix.T @ matrix
+        largest = float(torch.linalg.eigvalsh(gram)[-1]) if len(gram) > 1 else float(gram.sum())
+        norms.append(float(np.float32(math.sqrt(max(0.0, largest)))))
+    return norms

@@ -43,6 +43,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "asyncfeded": {"aggregation": {"strategy": "asyncfeded", "args": {"kept_versions": 3}}},
     "attention": {"aggregation": {"strategy": "attention", "buffer_size": 3}},
     "fedatt": {"aggregation": {"strategy": "fedatt", "buffer_size": 3, "args": {"temperature": 50.0}}},
+    "fedatt spectral": {"aggregation": {"strategy": "fedatt", "buffer_size": 3, "args": {"norm": "spectral"}}},
     **{
         f"robust {rule}": {
             "aggregation": {"strategy": "robust", "buffer_size": 3, "args": {"rule": rule, "num_byzantine": 0}}

@@ -105,20 +105,34 @@ def test_a_loss_is_taken_with_care() -> None:
     assert merges[0].weights[1] == pytest.approx(1 / (1 + math.exp(2.0)), rel=1e-12)
 
 
-@given(
-    seed=seeds, count=st.integers(1, 6), temperature=st.floats(0.2, 10), taus=st.lists(st.integers(0, 30), min_size=6)
+FEDATT_LAYOUT = Layout(
+    (*LAYOUT.tensors, TensorSpec("tall", (5, 2)), TensorSpec("kernel", (2, 3, 2, 2)), TensorSpec("c", ()))
 )
-def test_fedatt_attends_layer_by_layer(seed: int, count: int, temperature: float, taus: list[int]) -> None:
+
+
+def length(delta: npt.NDArray[np.float64], norm: str) -> float:
+    """A tensor's norm, a matrix's by numpy's own definition of either."""
+    if norm == "frobenius" or delta.ndim < 2:
+        return float(np.linalg.norm(delta.ravel()))
+    return float(np.linalg.norm(delta.reshape(len(delta), -1), ord=2))
+
+
+@given(
+    seed=seeds, count=st.integers(1, 6), temperature=st.floats(0.2, 10), taus=st.lists(st.integers(0, 30), min_size=6),
+    norm=st.sampled_from(["frobenius", "spectral"]),
+)  # fmt: skip
+def test_fedatt_attends_layer_by_layer(seed: int, count: int, temperature: float, taus: list[int], norm: str) -> None:
     """Against float64: for each tensor α = softmax of the deltas' lengths / T, and the step is Σ α s(τ) Δ."""
-    rows = deltas(count, seed)
-    strategy = build("fedatt", count, temperature=temperature)
+    rows = deltas(count, seed, FEDATT_LAYOUT.num_elements)
+    strategy = build("fedatt", count, FEDATT_LAYOUT, temperature=temperature, norm=norm)
     for row, tau in zip(rows, taus, strict=False):
         strategy.offer(Contribution(Delta(row), 5, tau, "w"))
     wide = rows.astype(np.float64)
     shrink = (1.0 + np.array(taus[:count])) ** -0.5
-    expected = np.zeros(SIZE)
-    for where in LAYOUT.slices:
-        alpha = softmax(np.linalg.norm(wide[:, where], axis=1) / temperature)
+    expected = np.zeros(FEDATT_LAYOUT.num_elements)
+    for tensor, where in zip(FEDATT_LAYOUT.tensors, FEDATT_LAYOUT.slices, strict=True):
+        lengths = [length(row[where].reshape(tensor.shape), norm) for row in wide]
+        alpha = softmax(np.array(lengths) / temperature)
         expected[where] = (alpha * shrink) @ wide[:, where]
     np.testing.assert_allclose(strategy.parameters.values, expected, rtol=1e-4, atol=1e-5)
 
