@@ -153,9 +153,10 @@ class Fruitless:
         """See whether the model itself is why updates are not finite; costs a pass over it."""
         values = strategy.parameters.values
         self._spoilt = ""
-        if self._reasons[Reason.NOT_FINITE.value] and not math.isfinite(peak(values)):
-            spoilt = zip(layout.tensors, layout.slices, strict=True)
-            self._spoilt = next(t.name for t, where in spoilt if not math.isfinite(peak(values[where])))
+        # Of its weights: a buffer may hold what is not finite for good, as the mask of an attention does.
+        if self._reasons[Reason.NOT_FINITE.value] and not math.isfinite(peak(values[layout.trainable])):
+            weights = ((t.name, where) for t, where in zip(layout.tensors, layout.slices, strict=True) if t.trainable)
+            self._spoilt = next(name for name, where in weights if not math.isfinite(peak(values[where])))
 
     # -- telling ---------------------------------------------------------------------------------------------------
 

@@ -128,7 +128,8 @@ def _try_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> It
     strategy.offer(_contribution(strategy, layout, initial, values, part))
     if strategy.buffer_count:
         strategy.flush()
-    if not np.isfinite(strategy.parameters.values).all():
+    # A buffer may hold what is not finite for good: the mask of an attention, an observer's extremes at its beginning.
+    if not np.isfinite(strategy.parameters.values[layout.trainable]).all():
         yield Finding("strategy", "fail", f"after one tiny update {name}'s model is not finite", "mend it")
         return
     merged = "merges it" if strategy.version else "keeps it for later"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 from coordinator.campaign.fruitless import LEAST_FAILURES, nothing_came_of_it
 from coordinator.campaign.state import Phase
 from coordinator.campaign.summary import summarise
+from fl_core.vectors import Parameters
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 from fl_core.wire.log_entry import LogEntry
 
 NUM_ELEMENTS = 64
@@ -139,6 +143,20 @@ def test_a_model_that_is_not_finite_itself_is_named(bench: Callable[..., Any]) -
     campaign.state.strategy.parameters.values[3] = np.inf
     (told,) = _fail_all(campaign, _refused(campaign, values=NAN))
     assert "The model itself holds NaN or infinite values, in 'weight'" in told
+
+
+def test_a_mask_is_no_damage(bench: Callable[..., Any]) -> None:
+    """A buffer that holds what is not finite for good is not why updates are not finite."""
+    campaign = bench(**SMALL).open(2)
+    fruitless = campaign.state.fruitless
+    fruitless.note("not_finite", "", "one", ("default", (0, 0)), 1)
+    layout = Layout((TensorSpec("weight", (2,)), TensorSpec("mask", (2,), role="constant")))
+    values = np.array([1.0, 2.0, 0.0, -np.inf], np.float32)
+    fruitless.look_at(SimpleNamespace(parameters=Parameters(values)), layout)
+    assert "Lower training.learning_rate" in fruitless.describe(0.0)["sentence"]
+    values[1] = np.nan
+    fruitless.look_at(SimpleNamespace(parameters=Parameters(values)), layout)
+    assert "in 'weight'" in fruitless.describe(0.0)["sentence"]
 
 
 def test_a_burst_of_failures_at_the_launch_is_no_end(bench: Callable[..., Any]) -> None:

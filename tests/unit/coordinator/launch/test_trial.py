@@ -149,6 +149,25 @@ class _Pair(nn.Module):
         return self.head(x), x
 
 
+class _Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+        for name, value in {"mask": -torch.inf, "low": torch.inf, "unknown": torch.nan}.items():
+            self.register_buffer(name, torch.tensor([0.0, value]))
+
+    def forward(self, x: Tensor) -> Any:
+        if self.training:
+            with torch.no_grad():
+                self.low.copy_(torch.minimum(self.low, x.min()))
+        return self.head(x)
+
+
+def masked() -> nn.Module:
+    """Buffers that are not finite: a mask, an observer's extreme that moves, a value not measured yet."""
+    return _Masked()
+
+
 def two_outputs() -> nn.Module:
     """Which one is meant?"""
     return _Pair()
@@ -230,6 +249,13 @@ def test_a_sound_campaign_has_no_fault(
     told = " ".join(finding.sentence for finding in findings)
     for words in ("trainable parameters", "40 examples", "float32 of shape (40, 4)", ", accuracy 0.", codec, strategy):
         assert words in told
+
+
+@pytest.mark.parametrize("strategy", ["fedbuff", "fedasync", "robust"])
+def test_a_buffer_may_hold_what_is_not_finite(spec: Callable[..., CampaignSpec], strategy: str) -> None:
+    """Plain torch trains such a model; only its weights have to stay finite."""
+    findings = _found(spec(model={"factory": "users:masked", "args": {}}, aggregation={"strategy": strategy}))
+    assert not faults(findings), findings
 
 
 @pytest.mark.parametrize(
