@@ -1,7 +1,8 @@
 """When nothing comes of it: attempts that failed since the last update was admitted, and what they have in common.
 
 A stretch of failures is worth a word when there are ``limit`` of them. A campaign that has never merged anything is
-then ended, unless somebody may yet answer: tasks of a queue are taken in their order, and a device does one at a time.
+then ended (sooner where few devices, held back by their breakers, all fail again and again), unless somebody may yet
+answer: tasks of a queue are taken in their order, and a device does one at a time.
 So a task that is older than what others had taken when each of the failing devices failed last is in other hands. A
 device that failed and has not failed again in the time that it took before may have left: it may hold no task.
 Like everything in the campaign's state this is a function of the log: a replay comes to the same end at the same entry.
@@ -26,6 +27,11 @@ from fl_core.vectors.layout import Layout
 LEAST_FAILURES = 20
 LEAST_SECONDS = 15.0
 FAILURES_PER_TASK = 2
+# A device tries what fails there ever more rarely: where each that fails does so for as often and as long, that says as
+# much as many failures.
+FAILURES_EACH = 5
+FEWEST_FAILURES = 10
+SECONDS_EACH = 25.0
 MAX_WORKERS = 4096
 MAX_DETAILS = 64
 MAX_DETAIL_CHARACTERS = 300
@@ -134,7 +140,7 @@ class Fruitless:
             ledger: with the tasks that are open.
             now_ms: of the newest failure.
         """
-        if not self.is_long or self._asked == 0 or ledger.buffered:
+        if self._asked == 0 or ledger.buffered or not (self.is_long or self._all_keep_failing(now_ms)):
             return False
         if self._asked is None and (ledger.merged or now_ms - self.since_ms < LEAST_SECONDS * 1000):
             return False  # what has worked before may work again, and what has just begun may be about to
@@ -148,6 +154,14 @@ class Fruitless:
                 seen[one.queue] = min(one.place, seen.get(one.queue, one.place))
         # Of a queue of which nobody has failed, everybody may yet answer.
         return all(queue in seen and place >= seen[queue] for queue, place in oldest.items())
+
+    def _all_keep_failing(self, now_ms: int) -> bool:
+        """Whether all devices that failed lately fail again and again; where a number was asked for, that counts."""
+        silent_ms = SECONDS_EACH * 1000
+        if self._asked is not None or self.failures < FEWEST_FAILURES or now_ms - self.since_ms < silent_ms:
+            return False
+        lately = [one for one in self._seen.values() if now_ms - one.last_ms < silent_ms]
+        return all(one.count >= FAILURES_EACH for one in lately)
 
     def look_at(self, strategy: Strategy, layout: Layout) -> None:
         """See whether the model itself is why updates are not finite; costs a pass over it."""

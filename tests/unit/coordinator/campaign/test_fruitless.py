@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.campaign.fruitless import LEAST_FAILURES, nothing_came_of_it
+from coordinator.campaign.fruitless import FEWEST_FAILURES, LEAST_FAILURES, nothing_came_of_it
 from coordinator.campaign.state import Phase
 from coordinator.campaign.summary import summarise
 from fl_core.vectors import Parameters
@@ -23,7 +23,7 @@ NAN = np.full(NUM_ELEMENTS, np.nan, np.float32)
 SMALL = {"dispatch": {"concurrency": 2}}
 
 
-def _fail_all(campaign: Any, failure: Callable[[int], LogEntry], count: int = LEAST_FAILURES) -> list[str]:
+def _fail_all(campaign: Any, failure: Callable[[int], LogEntry], count: int = LEAST_FAILURES, step_ms: int = 400) -> list[str]:
     """Issue and fail tasks, oldest first, as one device after the other does; the sentences that are told."""
     told = []
     while count and campaign.state.accepts:
@@ -31,7 +31,7 @@ def _fail_all(campaign: Any, failure: Callable[[int], LogEntry], count: int = LE
         if task is None:
             campaign.apply(campaign.issued(2))
             continue
-        campaign.milliseconds += 1000
+        campaign.milliseconds += step_ms
         effects = campaign.apply(failure(task.number))
         told += [effects.fruitless] if effects.fruitless else []
         count -= 1
@@ -222,9 +222,40 @@ def test_the_number_can_be_set(bench: Callable[..., Any], limit: int | None, fai
     """A number of one's own, none at all, or by default twice the concurrency."""
     stop = {} if limit is None else {"stop": {"failures_without_merge": limit}}
     campaign = bench(dispatch={"concurrency": 30}, **stop).open(2)
-    _fail_all(campaign, _refused(campaign, values=NAN), 100)
+    _fail_all(campaign, _refused(campaign, values=NAN), 100, step_ms=-400)
     assert campaign.state.fruitless.failures == (failures or 100)
     assert campaign.state.phase == (Phase.STOPPED if failures else Phase.RUNNING)
+
+
+@pytest.mark.parametrize("workers", [2, 1])
+def test_devices_that_hold_themselves_back_fail_less_often(bench: Callable[..., Any], workers: int) -> None:
+    """A device tries ever more rarely what fails there: a few failures of each, over half a minute, end the campaign."""
+    campaign = bench(dispatch={"concurrency": 30}).open(2)
+    begin, pause = campaign.milliseconds, 500
+    while campaign.state.phase == Phase.RUNNING:
+        campaign.milliseconds += pause
+        pause = min(2 * pause, 30_000)
+        for worker in range(workers):
+            if not (open_now := campaign.state.ledger.open):
+                campaign.apply(campaign.issued(2))
+            if campaign.state.phase == Phase.RUNNING:
+                campaign.apply(campaign.update(min(open_now), values=NAN, worker=f"worker-{worker}"))
+    assert (campaign.milliseconds - begin) / 1000 < (45 if workers == 2 else 170)
+    assert campaign.state.fruitless.failures >= FEWEST_FAILURES
+    assert "worker-0" in nothing_came_of_it(_summary(campaign))
+
+
+def test_a_device_that_has_just_failed_may_work_next_time(bench: Callable[..., Any]) -> None:
+    """As long as one that came late has not failed again and again, too, the others' failures are no end."""
+    campaign = bench(dispatch={"concurrency": 30}).open(2)
+    for number in range(1, 14):
+        campaign.milliseconds += 2000
+        worker = "late" if number >= 10 else "early"
+        campaign.apply(campaign.update(number, values=NAN, worker=worker))
+        campaign.apply(campaign.issued(1))
+    assert campaign.state.phase == Phase.RUNNING
+    campaign.apply(campaign.update(14, worker="late"))
+    assert campaign.state.fruitless.failures == 0
 
 
 def test_what_ends_no_task_is_no_failure(bench: Callable[..., Any]) -> None:
