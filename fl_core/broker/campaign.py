@@ -40,6 +40,7 @@ ENDED = "ended"
 MAX_PARKED = 256
 
 
+_PARKED_PAGE = 32
 _MAX_QUARANTINE_BYTES = 3 * MAX_PARKED * MAX_PARKED_BYTES
 
 
@@ -161,9 +162,16 @@ class CampaignBroker:
         """Parked updates, the newest first."""
         if rows.too_large(self._client, [self.keys.parked], _MAX_QUARANTINE_BYTES):
             return []
-        with broker_errors("reading the quarantine"):
-            items = self._client.xrevrange(self.keys.parked, count=limit)
-        return rows.good(self.keys.parked, items, lambda item: read_parked(*item))
+        found: list[Parked] = []
+        newest = "+"
+        while left := limit:  # in pages: all of it would be too long for one reply
+            with broker_errors("reading the quarantine"):
+                items = self._client.xrevrange(self.keys.parked, max=newest, count=min(left, _PARKED_PAGE))
+            if not items:
+                break
+            found += rows.good(self.keys.parked, items, lambda item: read_parked(*item))
+            newest, limit = f"({items[-1][0].decode()}", left - len(items)
+        return found
 
     def parked(self, position: str) -> Parked | None:
         """One parked update; None if it is not there (any more)."""

@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from fl_core.broker.failures import told
 from fl_core.broker.patience import Outflow, await_reply, is_readable, send_all
+from fl_core.broker.reply_bound import BoundedParser
 from fl_core.broker.url import check_url, public_url
 from fl_core.errors import SpecError
 
@@ -252,6 +253,7 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Cli
             # Retries are ours to make, where it is known what may be sent twice.
             retry=Retry(NoBackoff(), 0),
             protocol=2,
+            parser_class=BoundedParser,
             **tcp,
         )
     except ValueError:

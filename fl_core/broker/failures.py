@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 
+from fl_core.broker.reply_bound import ReplyTooLong
 from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, BrokerUnfit, FedtideError
 
 Kind = tuple[type[BrokerError], str]
@@ -38,6 +39,8 @@ _GARBLED = _away("what answers at the broker's address does not speak as Redis d
 _REFUSED = _refused("the broker does not take this user or password; look at the URL and at the broker's ACL")
 _CLUSTER = _wrong("the broker is a cluster; fedtide needs one server, which may have replicas")
 _ODD = _wrong("the broker does not take the command; use Redis 7 or later, or Valkey, and a database of its own")
+
+_TOO_LONG = _wrong("what a key holds is longer than anything of fedtide's; somebody else has written there")
 
 # By the first word of an error reply.
 _BY_CODE: dict[str, Kind] = {
@@ -143,6 +146,8 @@ def told(doing: str, error: Exception) -> BrokerError | None:
 
 
 def _kind(error: Exception) -> Kind | None:
+    if isinstance(error, ReplyTooLong):
+        return _TOO_LONG
     if (code := getattr(error, "status_code", None)) in _BY_CODE:  # redis-py takes it off the text
         return _BY_CODE[code]
     for ancestor in type(error).__mro__:

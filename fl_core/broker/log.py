@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fl_core.broker import rows
-from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.connection import Client, Script, broker_errors
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.reply_bound import ReplyTooLong
+from fl_core.broker.scripts import READ_SMALL
 from fl_core.errors import BrokerUnfit
+from fl_core.wire.events import CampaignEvent
 from fl_core.wire.log_entry import LogEntry
 
 START = "0-0"
+# More than any entry of ours: an event with its name and its authenticator.
+MAX_ENTRY_BYTES = 2 * CampaignEvent.max_bytes
 
 
 def is_position(text: str) -> bool:
@@ -44,7 +50,10 @@ class LogReader:
             BrokerUnavailable: unknown.
         """
         with broker_errors("reading the update log"):
-            streams = self._client.quick("XREAD", "COUNT", 1, "STREAMS", self._keys.log, self.position)
+            try:
+                streams = self._client.quick("XREAD", "COUNT", 1, "STREAMS", self._keys.log, self.position)
+            except ReplyTooLong:
+                streams = _small(self._client, {self._keys.log: self.position}, 1)
         return _entry(*_rows(self._keys.log, streams[0][1])[0]) if streams else None
 
     def read(self, *, wait_ms: int, max_entries: int) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
@@ -55,10 +64,14 @@ class LogReader:
             BrokerUnfit: a stream has entries that no clock can have put there, behind which nothing can be written.
         """
         with broker_errors("reading the update log"):
-            streams = self._client.quick(
-                "XREAD", "COUNT", max_entries, *(("BLOCK", wait_ms) if wait_ms else ()), "STREAMS",
-                self._keys.log, self._keys.control, self.position, self.control_position,
-            )  # fmt: skip
+            try:
+                streams = self._client.quick(
+                    "XREAD", "COUNT", max_entries, *(("BLOCK", wait_ms) if wait_ms else ()), "STREAMS",
+                    self._keys.log, self._keys.control, self.position, self.control_position,
+                )  # fmt: skip
+            except ReplyTooLong:
+                positions = {self._keys.log: self.position, self._keys.control: self.control_position}
+                streams = _small(self._client, positions, max_entries)
         entries: list[LogEntry] = []
         requests: list[tuple[str, dict[bytes, bytes]]] = []
         for name, items in streams or ():
@@ -77,12 +90,28 @@ def scan(client: Client, keys: CampaignKeys, after: str = START, page: int = 100
     """All entries after a position, page by page (for replays and inspection; it ends at the present end)."""
     while True:
         with broker_errors("scanning the update log"):
-            items = client.xrange(keys.log, min=f"({after}", count=page)
+            try:
+                items = client.quick("XRANGE", keys.log, f"({after}", "+", "COUNT", page)
+            except ReplyTooLong:
+                items = [item for _, found in _small(client, {keys.log: after}, page) for item in found]
         if not items:
             return
-        for position, fields in items:
-            after = position.decode()
+        for position, fields in _pairs(items):
+            after = position
             yield _entry(after, fields)
+
+
+def _small(client: Client, positions: dict[str, str], count: int) -> list[tuple[bytes, list[Any]]]:
+    """What XREAD gives, where that is too long: an entry that nobody of ours can have written comes without its fields.
+
+    Args:
+        positions: where to go on, by the stream's key.
+    """
+    streams = [
+        (key.encode(), Script(client, READ_SMALL)([key], [after, count, MAX_ENTRY_BYTES]))
+        for key, after in positions.items()
+    ]
+    return [(key, items) for key, items in streams if items]
 
 
 def _rows(key: str, items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tuple[str, dict[bytes, bytes]]]:
@@ -96,10 +125,17 @@ def _rows(key: str, items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tupl
             rows.position(items[-1][0])
         except rows.BadRow as error:
             raise BrokerUnfit(f"{key}: {error}; somebody else has written there.") from None
+    return _pairs(items)
+
+
+def _pairs(items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tuple[str, dict[bytes, bytes]]]:
     return [(position.decode(), dict(zip(words[::2], words[1::2], strict=False))) for position, words in items]
 
 
 def _entry(position: str, fields: dict[bytes, bytes]) -> LogEntry:
+    if sum(map(len, fields.values())) > MAX_ENTRY_BYTES:  # the same for whoever reads it, in whichever way
+        rows.tell("the update log", f"an entry has more than {MAX_ENTRY_BYTES} bytes and is passed over")
+        fields = {}
     for kind, beside in (("u", b"p"), ("e", b"m"), ("r", b"")):
         if (header := fields.get(kind.encode())) is not None:
             return LogEntry(position, kind, header, fields.get(beside, b""))

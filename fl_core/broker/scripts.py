@@ -262,3 +262,23 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 if #KEYS > 1 then redis.call('UNLINK', unpack(KEYS, 2)) end
 return 1
 """
+
+# The next entries of a stream, each weighed before it travels: one that is too large comes without its fields, and is
+# the last one of its page. So is one that would make the page too large.
+#   KEYS stream
+#   ARGV after count max-bytes
+READ_SMALL = """
+local after, left, limit = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[3])
+local page = {}
+while #page < tonumber(ARGV[2]) and left > 0 do
+  local entry = redis.call('XRANGE', KEYS[1], '(' .. after, '+', 'COUNT', 1)[1]
+  if not entry then break end
+  local size = 0
+  for _, word in ipairs(entry[2]) do size = size + #word end
+  if size > limit then entry[2], left = {}, 0 end
+  left = left - size
+  after = entry[1]
+  page[#page + 1] = entry
+end
+return page
+"""

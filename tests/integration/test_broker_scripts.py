@@ -13,8 +13,11 @@ from fl_core.broker import keys, scripts
 from fl_core.broker.bulk import blobs
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.versions import order_commands
+from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.log import LogReader, scan
+from fl_core.broker.reply_bound import BoundedParser, _Reader
+from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import (
     INLINE_BYTES,
     INLINE_MODEL_BYTES,
@@ -521,3 +524,34 @@ def test_entries_of_any_form_are_read(client: redis.Redis) -> None:
         ("r", b"report", b""),
         ("?", b"", b""),
     ]
+
+
+def test_an_entry_that_is_too_long_is_passed_over(
+    client: redis.Redis, broker_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes stay at the server, in both streams; whoever reads, in whichever way, finds the same entries."""
+    monkeypatch.setattr(BoundedParser, "limit", 200_000)
+    monkeypatch.setattr("fl_core.broker.log.MAX_ENTRY_BYTES", 50_000)
+    most, feed = [0], _Reader.feed
+    monkeypatch.setattr(_Reader, "feed", lambda self, *args: (feed(self, *args), most.append(self.fed))[0])
+    bounded = connect(broker_server.url)
+    for size in (10, 60_000, 20, 8_000_000, 30, 40_000, 40_000, 8_000_000, 40):
+        client.xadd(KEYS.log, {"u": b"u" * size})
+    for request in (b"pause", b"x" * 8_000_000, b"resume"):
+        client.xadd(KEYS.control, {"request": request})
+    sizes = [10, 0, 20, 0, 30, 40_000, 40_000, 0, 40]
+    reader = LogReader(bounded, KEYS, "0-0", "0-0")
+    entries, requests = [], []
+    while len(entries) < len(sizes):
+        assert reader.peek() is not None
+        page, asked = reader.read(wait_ms=0, max_entries=64)
+        entries += page
+        requests += [fields.get(b"request") for _, fields in asked]
+    assert [entry.num_bytes for entry in entries] == sizes
+    assert [entry.kind for entry in entries] == ["u" if size else "?" for size in sizes]
+    assert requests == [b"pause", None, b"resume"]
+    assert reader.peek() is None
+    for page_size in (1, 4, 100):
+        assert list(scan(bounded, KEYS, page=page_size)) == entries
+    assert list(scan(bounded, KEYS, after=entries[3].position)) == entries[4:]
+    assert 0 < max(most) <= 200_000

@@ -11,6 +11,7 @@ from typing import Any
 from fl_core.broker import keys
 from fl_core.broker.connection import connect
 from fl_core.broker.doorbell.app import make_app
+from fl_core.broker.doorbell.intake import MAX_TRANSFER_BYTES
 from tests.integration.lab import Lab, until
 from tests.unit.fl_core.broker.doorbell.test_intake import CALLED, FOREIGN, _bell, _body
 
@@ -23,14 +24,21 @@ class _Touch:
         return (Path.touch, (self.path,))
 
 
+def peak_bytes(process: int) -> int:
+    """The most memory that it has ever had."""
+    (line,) = [line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
 def test_a_worker_outlives_whatever_is_on_its_queues(lab: Lab) -> None:
-    """Foreign messages, damaged ones, a huge one: one worker takes all and then trains on; nothing is published."""
+    """Foreign messages, damaged ones, a huge one, of which it takes no more than the beginning: one worker takes all
+    and then trains on; nothing is published."""
     mark = lab.folder / "owned"
     queue = keys.train_queue("default")
     chain: Any = {name: [{"task": "evil", "args": []}] for name in ("callbacks", "errbacks", "chain", "chord")}
     foreign = [
-        *FOREIGN.values(),
         b"\0" * 60_000_000,
+        *FOREIGN.values(),
         _bell(pickle.dumps(([_Touch(mark)], {}, {})), **{"content-type": "application/x-python-serialize"}),
     ]
     # A call nobody waits for, which its message would have done later, never, or with consequences.
@@ -47,6 +55,7 @@ def test_a_worker_outlives_whatever_is_on_its_queues(lab: Lab) -> None:
         client.publish("/0.celery.pidbox", message)  # all that listen to remote control
     for command in ("shutdown", "pool_shrink", "cancel_consumer", "revoke"):
         make_app(lab.url, celery_events=True).control.broadcast(command, arguments={"queue": queue, "n": 1})
+    before = peak_bytes(worker.process.pid)
     for message in [*foreign, *odd]:
         client.lpush(queue, message)
     until(lambda: client.llen(queue) == 0)
@@ -56,6 +65,9 @@ def test_a_worker_outlives_whatever_is_on_its_queues(lab: Lab) -> None:
     assert "a message that is no doorbell was dropped" in worker.output
     assert worker.output.count("is no doorbell") < len(foreign)
     assert len(worker.output) < 50_000
+    assert f"a reply of more than {MAX_TRANSFER_BYTES} bytes" in worker.output
+    assert "Connection to broker lost" not in worker.output
+    assert peak_bytes(worker.process.pid) - before < 40_000_000
     assert not mark.exists()
     left = {key.decode() for key in client.keys("*")}
     assert not [key for key in left if "evil" in key or not key.startswith(("fedtide", "_kombu."))], left

@@ -194,3 +194,17 @@ def test_looking_changes_nothing(client: redis.Redis) -> None:
     before = {key: client.dump(key) for key in client.keys("*")}
     registry.campaigns(), registry.find("latest"), registry.status("digits-1"), registry.queues()
     assert {key: client.dump(key) for key in client.keys("*")} == before
+
+
+def test_a_message_that_is_too_long_is_not_fetched(client: redis.Redis) -> None:
+    """Its queue is shown without an age, and its bytes stay where they are; long queues of ours have one."""
+    client.hset(keys.QUEUE_COUNTS, mapping={"cpu:published": 1, "gpu:published": 300})
+    client.lpush(keys.train_queue("cpu"), b"x" * 20_000_000)
+    for command in ring_commands([dataclasses.replace(TASK, task_id=f"{n}-abc").call for n in range(300)], 1_000):
+        client.execute_command(*command)
+    before = client.info("stats")["total_net_output_bytes"]
+    cpu, gpu = Registry(client).queues()
+    assert client.info("stats")["total_net_output_bytes"] - before < 1_000_000
+    assert (cpu.depth, cpu.oldest_seconds) == (1, 0.0)
+    assert gpu.depth == 300
+    assert gpu.oldest_seconds > 1e6

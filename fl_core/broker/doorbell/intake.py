@@ -27,6 +27,7 @@ from kombu.transport import redis as kombu_redis
 
 from fl_core.broker.connection import answers, patience_after
 from fl_core.broker.doorbell.message import TRAIN
+from fl_core.broker.reply_bound import BoundedParser, ReplyTooLong
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.wire.messages import TaskCall
 
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 
 # A call in base64, and more than Celery writes around it.
 MAX_MESSAGE_BYTES = 4 * TaskCall.max_bytes
+# So much of a message comes to a worker; remote control's are longer than doorbells.
+MAX_TRANSFER_BYTES = 2**20
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _HEADERS = {
     "lang": "py",
@@ -145,7 +148,8 @@ class Channel(kombu_redis.Channel):
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """redis-py's own sign of life would be waited for as long as any answer."""
-        return {**super()._connparams(asynchronous), "health_check_interval": 0}  # type: ignore[no-untyped-call]
+        found = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
+        return {**found, "health_check_interval": 0, "parser_class": _Parser}
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Begin to wait for a doorbell; on a new connection where this one is dead."""
@@ -190,6 +194,11 @@ class Channel(kombu_redis.Channel):
         try:
             try:
                 reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except ReplyTooLong as error:
+                # The server has taken it off its queue; the rest of it goes with the connection.
+                self.client.connection.disconnect()
+                _dropped.add("one that is served here", str(error))
+                raise Empty from None
             except self.connection_errors:
                 self.brpop_timeout = FIRST_WAIT_SECONDS
                 self.client.connection.disconnect()
@@ -221,6 +230,10 @@ class Channel(kombu_redis.Channel):
         except Exception as error:
             _dropped.add("remote control", f"it cannot be read ({type(error).__name__})")
             return None
+
+
+class _Parser(BoundedParser):
+    limit = MAX_TRANSFER_BYTES
 
 
 class Transport(kombu_redis.Transport):

@@ -15,7 +15,7 @@ from fl_core.broker.overview.status import read_status
 from fl_core.broker.scripts import RECENT_WAITS_CHARACTERS, WAIT_BOUNDS_MS
 from fl_core.errors import BrokerUnfit, CampaignError, RejectedUpdate
 from fl_core.program.plain_text import shown
-from fl_core.wire.messages import TrainOrder
+from fl_core.wire.messages import TaskCall, TrainOrder
 
 Request = Literal["pause", "resume", "stop", "readmit"]
 MAX_CAMPAIGNS = 1000
@@ -24,7 +24,9 @@ MAX_QUEUES = 200
 _BUCKETS = range(len(WAIT_BOUNDS_MS) + 1)
 _FIELDS = ("published", "claimed", "waited_ms", "recent", *(f"wait{bucket}" for bucket in _BUCKETS))
 _MAX_COUNTS = 20_000
-_MAX_DOORBELL_BYTES = 256 * 1024
+# A doorbell with Celery's words around it is shorter, and what a list takes beside its items is less.
+MAX_DOORBELL_BYTES = 4 * TaskCall.max_bytes
+_SPARE_BYTES = 2**18
 WAIT_BOUNDS_SECONDS = tuple(bound / 1000 for bound in WAIT_BOUNDS_MS)
 
 
@@ -163,7 +165,7 @@ class Registry:
             )
 
     def queues(self, known: Iterable[str] = ()) -> list[QueueState]:
-        """The queues that tasks were published on, at most ``MAX_QUEUES``. Cost: two reads per queue.
+        """The queues that tasks were published on, at most ``MAX_QUEUES``. Cost: three reads per queue.
 
         Args:
             known: names that are shown before others, where there are more.
@@ -177,17 +179,7 @@ class Registry:
         # Invented queues push out no real one: those that somebody serves come first, then the busiest.
         ranked = sorted(set(found), key=lambda name: (name not in first, -_number(counts.get(_field(name)))))
         names = sorted(ranked[:MAX_QUEUES])
-        with broker_errors("reading the queues"), self._client.pipeline(transaction=False) as pipeline:
-            pipeline.time()
-            for name in names:
-                pipeline.llen(keys.train_queue(name))
-                # kombu pushes on the left and workers pop on the right: the oldest is last.
-                pipeline.lindex(keys.train_queue(name), -1)
-            now, *answers = pipeline.execute(raise_on_error=False)
-        if isinstance(now, Exception):
-            with broker_errors("reading the queues"):
-                raise now
-        now_ms = now[0] * 1000 + now[1] / 1000
+        depths, ages = self._look_into([keys.train_queue(name) for name in names])
 
         def count(name: str, what: str) -> int:
             return _number(counts.get(_field(name, what)))
@@ -195,16 +187,41 @@ class Registry:
         return [
             QueueState(
                 name,
-                answers[2 * index] if isinstance(answers[2 * index], int) else 0,
-                _age_seconds(answers[2 * index + 1], now_ms),
+                depth,
+                age,
                 count(name, "published"),
                 count(name, "claimed"),
                 tuple(_number(wait) / 1000 for wait in _recent(counts.get(_field(name, "recent"))) if wait),
                 tuple(count(name, f"wait{bucket}") for bucket in _BUCKETS),
                 count(name, "waited_ms") / 1000,
             )
-            for index, name in enumerate(names)
+            for name, depth, age in zip(names, depths, ages, strict=True)
         ]
+
+    def _look_into(self, queues: list[str]) -> tuple[list[int], list[float]]:
+        """Depth of some queues, and the age of the oldest message in seconds.
+
+        A queue that takes more memory than its doorbells can holds something else, and that is not fetched.
+        """
+        with broker_errors("reading the queues"), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for queue in queues:
+                pipeline.llen(queue)
+                pipeline.memory_usage(queue, samples=0)
+            now, *answers = pipeline.execute(raise_on_error=False)
+            if isinstance(now, Exception):
+                raise now
+            depths = [depth if isinstance(depth, int) else 0 for depth in answers[::2]]
+            for queue, depth, weight in zip(queues, depths, answers[1::2], strict=True):
+                if isinstance(weight, int) and weight > _SPARE_BYTES + depth * MAX_DOORBELL_BYTES:
+                    rows.tell(queue, "it holds a message that is no doorbell")
+                    pipeline.echo("")
+                else:
+                    # kombu pushes on the left and workers pop on the right: the oldest is last.
+                    pipeline.lindex(queue, -1)
+            oldest = pipeline.execute(raise_on_error=False) if queues else []
+        now_ms = now[0] * 1000 + now[1] / 1000
+        return depths, [_age_seconds(message, now_ms) for message in oldest]
 
     def _counts(self, known: list[str]) -> dict[bytes, bytes]:
         """The fields of the queues' counts; those of known queues alone where somebody has invented very many."""
@@ -239,7 +256,7 @@ def _number(value: bytes | None) -> int:
 
 def _age_seconds(message: object, now_ms: float) -> float:
     """How long ago a doorbell was rung, from the header that the dispatcher put on it; 0 for what is no doorbell."""
-    if not isinstance(message, bytes) or len(message) > _MAX_DOORBELL_BYTES:
+    if not isinstance(message, bytes) or len(message) > MAX_DOORBELL_BYTES:
         return 0.0
     try:
         published_ms = float(json.loads(message)["headers"]["published_ms"])

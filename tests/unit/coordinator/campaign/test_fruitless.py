@@ -23,7 +23,9 @@ NAN = np.full(NUM_ELEMENTS, np.nan, np.float32)
 SMALL = {"dispatch": {"concurrency": 2}}
 
 
-def _fail_all(campaign: Any, failure: Callable[[int], LogEntry], count: int = LEAST_FAILURES, step_ms: int = 400) -> list[str]:
+def _fail_all(
+    campaign: Any, failure: Callable[[int], LogEntry], count: int = LEAST_FAILURES, step_ms: int = 400
+) -> list[str]:
     """Issue and fail tasks, oldest first, as one device after the other does; the sentences that are told."""
     told = []
     while count and campaign.state.accepts:
@@ -229,7 +231,7 @@ def test_the_number_can_be_set(bench: Callable[..., Any], limit: int | None, fai
 
 @pytest.mark.parametrize("workers", [2, 1])
 def test_devices_that_hold_themselves_back_fail_less_often(bench: Callable[..., Any], workers: int) -> None:
-    """A device tries ever more rarely what fails there: a few failures of each, over half a minute, end the campaign."""
+    """A device tries ever more rarely what fails there: a few failures of each, over half a minute, are an end."""
     campaign = bench(dispatch={"concurrency": 30}).open(2)
     begin, pause = campaign.milliseconds, 500
     while campaign.state.phase == Phase.RUNNING:
