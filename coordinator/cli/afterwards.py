@@ -58,14 +58,17 @@ def report(folder: Path) -> None:
 @fedtide.command()
 @click.argument("folders", metavar="RUN_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", "page", type=click.Path(path_type=Path), default=Path("comparison.html"), show_default=True)
+@click.option("--metric", metavar="NAME", help="The score that is drawn.  [default: the first that most runs have]")
+@click.option("--target", metavar="NUMBER", type=float, help="Tell when each run reached this number of it.")
 @json_option
-def compare(folders: tuple[Path, ...], page: Path, as_json: bool) -> None:
+def compare(folders: tuple[Path, ...], page: Path, metric: str | None, target: float | None, as_json: bool) -> None:
     """Lay finished runs side by side on one page."""
-    from coordinator.report.comparison import compare_rows, write_comparison
+    from coordinator.report.comparison import Compared, compare_rows, write_comparison
 
+    by = Compared(metric, target)
     if as_json:
-        return print_json(compare_rows(folders))
-    write_comparison(folders, page)
+        return print_json(compare_rows(folders, by))
+    write_comparison(folders, page, by)
     return click.echo(page)
 
 

@@ -36,7 +36,7 @@ from fl_core.broker.overview.roster import Roster
 from fl_core.broker.server.embedded_watch import EmbeddedWatch
 from fl_core.broker.url import public_url
 from fl_core.program.logs import configure_logs
-from fl_core.spec import CampaignSpec, load_spec, parse_spec
+from fl_core.spec import CampaignSpec, StopMetric, load_spec, parse_spec
 
 PREFERRED_PORT = 6399
 # A worker says within this time, and that of a beat, that it has something in hand; who says nothing new has nothing.
@@ -254,7 +254,7 @@ def _compare(console: Console, results: dict[str, Summary], out: Path, target: f
         picture = out / "comparison.png"
         title = f"Handwritten digits on eight unequal devices: time to {target:.2f}"
         histories = {label: RunFolder(out / label).history for label in results}
-        if draw_comparison(histories, picture, title, target):
+        if draw_comparison(histories, picture, title, StopMetric(name="accuracy", at_least=target)):
             console.print(f"picture: {picture}")
     return {
         "asynchronous": results["asynchronous"],

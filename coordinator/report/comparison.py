@@ -4,37 +4,107 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordinator.report.page import contribution_rows, facts, jain, page, read_run, score_charts, speed_chart
+from coordinator.report.page import Row, Run, contribution_rows, facts, jain, page, read_run, score_charts, speed_chart
+from coordinator.report.series import first_met, lower_is_better
+from coordinator.storage.history import scores_of
+from coordinator.telemetry.units import number
+from fl_core.errors import SpecError
+from fl_core.spec import StopMetric
 
 
-def write_comparison(folders: Sequence[Path], path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """By what runs are compared.
+
+    Attributes:
+        metric: the score that is drawn; None for the first that most of the runs have.
+        target: a number of it: how long each run took to reach that; None for no such row.
+    """
+
+    metric: str | None = None
+    target: float | None = None
+
+    def name(self, runs: Sequence[Run]) -> str:
+        """The score.
+
+        Raises:
+            SpecError: no run has it.
+        """
+        had = Counter(name for run in runs for name in _had(run))
+        if self.metric is None:
+            return max((name for name in had if name != "loss"), key=lambda name: had[name], default="loss")
+        if self.metric not in had:
+            raise SpecError(
+                f"--metric {self.metric!r} was had in none of these runs; they have {', '.join(had) or 'no score'}."
+            )
+        return self.metric
+
+    def rows(self, runs: Sequence[Run]) -> list[Row]:
+        """The row about the target, where there is one."""
+        if self.target is None:
+            return []
+        aim = self._aim(runs, self.target)
+        side = "at least" if aim.at_most is None else "at most"
+        words = f"seconds to {aim.name.replace('_', ' ')} {side} {aim.bound:g}"
+        return [(words, [number(row["seconds_to_target"], 1) for row in self.values(runs)])]
+
+    def values(self, runs: Sequence[Run]) -> list[dict[str, float | None]]:
+        """``seconds_to_target`` of each run, None where it never met it; nothing where there is no target."""
+        if self.target is None:
+            return [{} for _ in runs]
+        aim = self._aim(runs, self.target)
+        curves = [[(e["seconds"], scores_of(e).get(aim.name)) for e in run.evaluations] for run in runs]
+        return [{"seconds_to_target": first_met(curve, aim)} for curve in curves]
+
+    def _aim(self, runs: Sequence[Run], bound: float) -> StopMetric:
+        name = self.name(runs)
+        is_lower = any(name in lower_is_better(run.summary) for run in runs)
+        return StopMetric(name=name, at_most=bound) if is_lower else StopMetric(name=name, at_least=bound)
+
+
+BY_THE_FIRST = Compared()
+
+
+def _had(run: Run) -> dict[str, None]:
+    """The scores that a run ever had, in the spec's order."""
+    return dict.fromkeys(name for e in run.evaluations for name, value in scores_of(e).items() if value is not None)
+
+
+def write_comparison(folders: Sequence[Path], path: Path, by: Compared = BY_THE_FIRST) -> None:
     """Lay runs side by side on one page.
 
     Raises:
-        SpecError: a folder holds no finished run.
+        SpecError: a folder holds no finished run, or no run has the metric.
     """
     runs = [read_run(folder) for folder in folders]
+    metric = by.name(runs)
     labels = Counter(run.name for run in runs)
     for run in runs:
         if labels[run.name] > 1:  # the same campaign twice, or copies
             run.summary["campaign"] = f"{run.name} ({run.folder.name})"
     parts = [
         "<h1>Runs compared</h1>",
-        facts(runs),
-        "<h2>Over time</h2>" + score_charts(runs, "seconds"),
-        "<h2>Over merged updates</h2>" + score_charts(runs, "merged"),
+        facts(runs, by.rows(runs)),
+        "<h2>Over time</h2>" + score_charts(runs, "seconds", metric),
+        "<h2>Over merged updates</h2>" + score_charts(runs, "merged", metric),
         "<h2>Updates merged per second</h2>" + speed_chart(runs),
     ]
     path.write_text(page("fedtide: runs compared", parts), encoding="utf-8")
 
 
-def compare_rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The summaries of several runs, with their fairness; plain JSON types."""
+def compare_rows(folders: Sequence[Path], by: Compared = BY_THE_FIRST) -> list[dict[str, Any]]:
+    """The summaries of several runs with their fairness, and ``seconds_to_target``; plain JSON types.
+
+    Raises:
+        SpecError: a folder holds no finished run, or no run has the metric.
+    """
     runs = [read_run(folder) for folder in folders]
-    fairness = [round(jain(contribution_rows(run)), 4) for run in runs]
+    by.name(runs)
     return [
-        {"folder": str(run.folder), "fairness": fair, **run.summary} for run, fair in zip(runs, fairness, strict=True)
+        {"folder": str(run.folder), "fairness": round(jain(contribution_rows(run)), 4), **reached, **run.summary}
+        for run, reached in zip(runs, by.values(runs), strict=True)
     ]

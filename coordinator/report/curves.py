@@ -11,9 +11,10 @@ import structlog
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-from coordinator.report.series import Series, first_at_least, read_series, running_median, speed
+from coordinator.report.series import Series, first_met, pieces, read_series, running_median, speed
 from fl_core.metrics import names as metric_names
 from fl_core.program.whole_file import whole_file
+from fl_core.spec import StopMetric
 
 log = structlog.get_logger()
 
@@ -77,8 +78,8 @@ def draw_curves(history: Path, path: Path, title: str, lower: Collection[str] = 
     return True
 
 
-def draw_comparison(histories: Mapping[str, Path], path: Path, title: str, target: float) -> bool:
-    """Draw the accuracy of several campaigns over time, and when each first reached the target.
+def draw_comparison(histories: Mapping[str, Path], path: Path, title: str, target: StopMetric) -> bool:
+    """Draw one score of several campaigns over time, and when each first reached the target.
 
     Time is on a logarithmic scale: on a linear one, a campaign that is twenty times sooner is a vertical line.
 
@@ -86,42 +87,47 @@ def draw_comparison(histories: Mapping[str, Path], path: Path, title: str, targe
         histories: ``history.jsonl`` of each campaign by its label, at most three; ratios are to the soonest.
         path: the picture to write, PNG.
         title: stands above it.
-        target: an accuracy in (0, 1].
+        target: the score, the number, and from which side it is reached.
 
     Returns:
         False when matplotlib is not installed, or no campaign has been evaluated.
     """
     if not _can_draw():
         return False
-    curves = {label: read_series(history).points("accuracy") for label, history in histories.items()}
-    curves = {label: [(s, a) for s, a in points if s > 0] for label, points in curves.items()}
-    curves = {label: points for label, points in curves.items() if points}
+    whole = {label: read_series(history).curve(target.name) for label, history in histories.items()}
+    curves = {label: [(s, v) for s, v in rows if s > 0] for label, rows in whole.items()}
+    curves = {label: rows for label, rows in curves.items() if pieces(rows)}
     if not curves:
         return False
-    reached = {label: first_at_least(points, target) for label, points in curves.items()}
+    reached = {label: first_met(rows, target) for label, rows in curves.items()}
     soonest = min((seconds for seconds in reached.values() if seconds is not None), default=None)
     with _figure(path, 1, [1], height=3.6) as (axis,):
         axis.set_xscale("log")
-        axis.axhline(target, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        for (label, points), colour in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
-            seconds, accuracies = zip(*points, strict=True)
-            axis.plot(seconds, accuracies, color=colour, linewidth=1.8, zorder=3)
+        axis.axhline(target.bound, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        for (label, rows), colour in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
+            _plot(axis, rows, color=colour, linewidth=1.8, zorder=3)
             when = reached[label]
             if when is None:
-                _note(axis, label, seconds[-1], accuracies[-1], colour, (6, -12), "left")
+                _note(axis, label, *pieces(rows)[-1][-1], colour, (6, -12), "left")
                 continue
-            axis.plot([when], [target], "o", color=colour, markersize=6, zorder=4)
+            axis.plot([when], [target.bound], "o", color=colour, markersize=6, zorder=4)
             text = f"{label}\n{_seconds(when)}"
             if soonest is not None and when > soonest:
                 text += f"\n{when / soonest:.1f} times as long"
-            _note(axis, text, when, target, colour, (0, 9), "center")
+            _note(axis, text, when, target.bound, colour, (0, 9), "center")
         _label_log_seconds(axis)
-        axis.set_ylim(0, 1.3)
         axis.set_xlim(right=2.2 * axis.dataLim.x1)
-        axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+        if target.name in metric_names.SHARES:
+            axis.set_ylim(0, 1.3)
+            axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+        else:
+            axis.margins(y=0.3)  # for the notes
         axis.set_xlabel("seconds since launch, logarithmic")
-        axis.set_ylabel("held-out accuracy")
-        axis.text(0.005, target + 0.015, f"target {target:.2f}", transform=axis.get_yaxis_transform(), color=GREY)
+        axis.set_ylabel(f"held-out {target.name.replace('_', ' ')}")
+        axis.annotate(
+            f"target {target.bound:g}", (0.005, target.bound), xycoords=axis.get_yaxis_transform(), xytext=(0, 3),
+            textcoords="offset points", color=GREY,
+        )  # fmt: skip
         axis.set_title(title, loc="left", fontweight="bold", fontsize=10, pad=10)
     return True
 
@@ -130,7 +136,7 @@ def _draw_scores(axis: Axes, series: Series, lower: Collection[str]) -> None:
     score = series.main_score or "loss"
     points, best = series.points(score), min if score in lower else max
     seconds, values = zip(*points, strict=True)
-    axis.plot(seconds, values, color=BLUE, linewidth=1.6)
+    _plot(axis, series.curve(score), color=BLUE, linewidth=1.6)
     where = values.index(best(values))
     axis.plot([seconds[where]], [values[where]], "o", color=BLUE, markersize=5)
     # In the corner that such a curve leaves free.
@@ -146,6 +152,13 @@ def _draw_scores(axis: Axes, series: Series, lower: Collection[str]) -> None:
     axis.set_ylabel(f"held-out {score.replace('_', ' ')}")
     if score in metric_names.SHARES:
         axis.set_ylim(min(0.0, *values), 1.0)
+
+
+def _plot(axis: Axes, rows: Sequence[tuple[float, float | None]], **style: Any) -> None:
+    """A curve with gaps; a number that stands alone between two of them is a dot."""
+    for piece in pieces(rows):
+        seconds, values = zip(*piece, strict=True)
+        axis.plot(seconds, values, ".-" if len(piece) == 1 else "-", **style)
 
 
 def _draw_staleness(axis: Axes, series: Series, _: Collection[str]) -> None:

@@ -17,7 +17,7 @@ from coordinator.report import svg
 from coordinator.report.series import speed
 from coordinator.storage.history import read_history, scores_of
 from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, staleness_buckets
-from coordinator.telemetry.units import amount
+from coordinator.telemetry.units import amount, number
 from fl_core.errors import SpecError
 from fl_core.metrics import names as metric_names
 from fl_core.program.redaction import redact
@@ -144,8 +144,18 @@ def _report(run: Run) -> Iterable[str]:
     yield f"<h2>Spec</h2><pre>{escape(redact(run.spec))}</pre>"
 
 
-def facts(runs: Sequence[Run]) -> str:
-    rows: list[tuple[str, list[str]]] = [
+Row = tuple[str, list[str]]
+"""A table's row: its head, and a cell for each run."""
+
+
+def facts(runs: Sequence[Run], more: Iterable[Row] = ()) -> str:
+    """The table of numbers.
+
+    Args:
+        runs: a column each.
+        more: further rows, behind the scores.
+    """
+    rows: list[Row] = [
         ("state", [f"{r.summary['state']} {r.summary.get('stop_reason', '')}" for r in runs]),
         ("seconds", [f"{r.summary['wall_seconds']:.1f}" for r in runs]),
         ("versions", [str(r.summary["versions"]) for r in runs]),
@@ -154,15 +164,18 @@ def facts(runs: Sequence[Run]) -> str:
         ("merged per second", [f"{r.summary['updates_per_second']:.2f}" for r in runs]),
         ("staleness mean / p95 / max", [_three(r.summary["staleness"]) for r in runs]),
         *_metric_rows(runs),
-        ("loss, final", [_score(r.summary["final_loss"]) for r in runs]),
-        ("seconds to 50 / 80 / 90 %", [_reached(r.summary.get("seconds_to", {})) for r in runs]),
+        ("loss, final", [number(r.summary["final_loss"]) for r in runs]),
+        *_accuracy_rows(runs),
+        *more,
         ("rejected / expired / re-issued", [_lost(r.summary) for r in runs]),
         ("fairness of contribution (Jain)", [f"{jain(contribution_rows(r)):.3f}" for r in runs]),
         ("bytes up / down", [f"{amount(r.summary['bytes_up'])} / {amount(r.summary['bytes_down'])}" for r in runs]),
         ("parameters", [f"{r.summary['num_parameters']:,}" for r in runs]),
     ]
     head = "" if len(runs) == 1 else f"<tr><th></th>{''.join(f'<th>{escape(r.name)}</th>' for r in runs)}</tr>"
-    body = "".join(f"<tr><td>{name}</td>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>" for name, cells in rows)
+    body = "".join(
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>" for name, cells in rows
+    )
     return f"<div class=scroll><table>{head}{body}</table></div>"
 
 
@@ -174,8 +187,9 @@ def _lost(summary: Mapping[str, Any]) -> str:
     return f"{sum(summary['rejected'].values())} / {summary['expired']} / {summary['reissued']}"
 
 
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _accuracy_rows(runs: Sequence[Run]) -> Iterable[Row]:
+    if any(run.summary.get("seconds_to") for run in runs):
+        yield "seconds to an accuracy of 50 / 80 / 90 %", [_reached(r.summary.get("seconds_to", {})) for r in runs]
 
 
 def _reached(seconds_to: Mapping[str, float]) -> str:
@@ -198,19 +212,19 @@ def contribution_rows(run: Run) -> list[int]:
     return list(run.summary["merged_by_worker"].values())
 
 
-def score_charts(runs: Sequence[Run], over: str) -> str:
-    """Each metric, and the loss; over merged updates and for several runs the first of them alone."""
+def score_charts(runs: Sequence[Run], over: str, chosen: str | None = None) -> str:
+    """Each metric, and the loss; over merged updates the first alone, and where one was chosen, that one alone."""
     scores = [[(e, scores_of(e)) for e in run.evaluations] for run in runs]
     names = dict.fromkeys(
         name for rows in scores for _, row in rows for name, value in row.items() if value is not None
     )
     main = next(iter(names), "loss")
-    shown = dict.fromkeys([main, *names, "loss"]) if len(runs) == 1 and over == "seconds" else [main]
+    shown = dict.fromkeys([main, *names, "loss"]) if chosen is None and over == "seconds" else [chosen or main]
     label = {"seconds": "seconds", "merged": "updates merged"}[over]
     chart = ""
     for name in shown:
         lines = [
-            svg.Line(run.name, [(float(e[over]), value) for e, row in rows if (value := row.get(name)) is not None])
+            svg.Line(run.name, [(float(e[over]), row.get(name)) for e, row in rows])
             for run, rows in zip(runs, scores, strict=True)
         ]
         limits = (0.0, 1.0) if name in metric_names.SHARES else None
@@ -218,12 +232,12 @@ def score_charts(runs: Sequence[Run], over: str) -> str:
     return chart
 
 
-def _metric_rows(runs: Sequence[Run]) -> Iterable[tuple[str, list[str]]]:
+def _metric_rows(runs: Sequence[Run]) -> Iterable[Row]:
     """Final and best of each metric that one of the runs has; an earlier release's summary has accuracy alone."""
     found = [r.summary.get("metrics") or _accuracy_of(r.summary) for r in runs]
     for name in dict.fromkeys(name for metrics in found for name in metrics):
         for kind in ("final", "best"):
-            yield f"{name.replace('_', ' ')}, {kind}", [_score(metrics.get(name, {}).get(kind)) for metrics in found]
+            yield f"{name.replace('_', ' ')}, {kind}", [number(metrics.get(name, {}).get(kind)) for metrics in found]
 
 
 def _accuracy_of(summary: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from coordinator.storage.history import read_history, scores_of
 from fl_core.metrics import names as metric_names
+from fl_core.spec import StopMetric
 
 if TYPE_CHECKING:
     pass
@@ -38,10 +39,13 @@ class Series:
     update_seconds: list[float] = field(default_factory=list)
     update_staleness: list[int] = field(default_factory=list)
 
+    def curve(self, name: str) -> list[tuple[float, float | None]]:
+        """(seconds, score) of each evaluation; None where this one is absent."""
+        return [(seconds, scores.get(name)) for seconds, scores in self.evaluations]
+
     def points(self, name: str) -> list[tuple[float, float]]:
         """(seconds, score) of the evaluations that have this one."""
-        found = [(seconds, scores.get(name)) for seconds, scores in self.evaluations]
-        return [(seconds, value) for seconds, value in found if value is not None]
+        return [(seconds, value) for seconds, value in self.curve(name) if value is not None]
 
     @property
     def main_score(self) -> str | None:
@@ -68,13 +72,28 @@ def read_series(history: Path) -> Series:
     return series
 
 
-def first_at_least(points: Sequence[tuple[float, float]], target: float) -> float | None:
-    """When a curve first reached ``target``; None if it never did.
+def first_met(points: Sequence[tuple[float, float | None]], target: StopMetric) -> float | None:
+    """When a curve first met a target; None if it never did.
 
-    >>> first_at_least([(1.0, 0.5), (2.0, 0.9), (3.0, 0.8)], 0.9)
+    >>> first_met([(1.0, 0.5), (2.0, 0.9), (3.0, 0.8)], StopMetric(name="f1", at_least=0.9))
     2.0
     """
-    return next((seconds for seconds, value in points if value >= target), None)
+    return next((seconds for seconds, value in points if target.is_met_by(value)), None)
+
+
+def pieces(rows: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:
+    """A curve as unbroken stretches: where a number is absent, there is a gap.
+
+    >>> pieces([(0, None), (1, 5.0), (2, 6.0), (3, None), (4, 7.0)])
+    [[(1, 5.0), (2, 6.0)], [(4, 7.0)]]
+    """
+    found: list[list[tuple[float, float]]] = [[]]
+    for x, value in rows:
+        if value is not None:
+            found[-1].append((x, value))
+        elif found[-1]:
+            found.append([])
+    return [piece for piece in found if piece]
 
 
 def running_median(values: Sequence[float], window: int, num_points: int = NUM_MEDIANS) -> list[tuple[int, float]]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from coordinator.report.series import pieces
+
 WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 12, 28
 # Okabe and Ito's palette, which colour-blind people can tell apart.
@@ -19,10 +21,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve: (x, y) in order of x."""
+    """One curve: (x, y) in order of x; a y of None leaves a gap."""
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[tuple[float, float | None]]
 
 
 def number(value: float) -> str:
@@ -50,7 +52,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [float(f"{i * step:.12g}") for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
+def thinned(points: Sequence[tuple[float, float | None]], most: int = MAX_POINTS) -> list[tuple[float, float | None]]:
     """At most about ``most`` points, the last one always among them."""
     step = max(1, -(-len(points) // most))
     return [*points[:-1:step], points[-1]] if points else []
@@ -71,11 +73,11 @@ def line_chart(
         y_range: from the data, down to 0, if None.
         dots: points instead of curves.
     """
-    lines = [line for line in lines if line.points]
+    lines = [line for line in lines if pieces(line.points)]
     if not lines:
         return "<p>Nothing to draw.</p>"
     x_max = max(point[0] for line in lines for point in line.points) or 1.0
-    values = [point[1] for line in lines for point in line.points]
+    values = [y for line in lines for _, y in line.points if y is not None]
     low, high = y_range or (min(0.0, min(values)), max(values) or 1.0)
 
     def place(point: Point) -> str:
@@ -86,13 +88,14 @@ def line_chart(
     parts = [_axes(x_max, low, high, x_label, y_label, y_format)]
     for index, line in enumerate(lines):
         colour = COLOURS[index % len(COLOURS)]
-        points = thinned(line.points, MAX_DOTS if dots else MAX_POINTS)
-        if dots:
-            centres = (place(point).split(",") for point in points)
-            parts += [f'<circle cx="{x}" cy="{y}" r="2" fill="{colour}" opacity="0.45"/>' for x, y in centres]
-        else:
-            path = " ".join(place(point) for point in points)
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+        for piece in pieces(thinned(line.points, MAX_DOTS if dots else MAX_POINTS)):
+            if dots or len(piece) == 1:
+                centres = (place(point).split(",") for point in piece)
+                opacity = 0.45 if dots else 1
+                parts += [f'<circle cx="{x}" cy="{y}" r="2" fill="{colour}" opacity="{opacity}"/>' for x, y in centres]
+            else:
+                path = " ".join(place(point) for point in piece)
+                parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
     return _svg(parts, f"{y_label} over {x_label}") + (legend([line.name for line in lines]) if len(lines) > 1 else "")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from coordinator.storage.patient_file import PatientFile
+from coordinator.storage.strict_json import strict_json
 from fl_core.errors import CampaignError
 from fl_core.program.whole_file import whole_file
 
@@ -50,7 +52,7 @@ class History:
         Raises:
             CampaignError: the disk is full, and too much waits for it.
         """
-        if data := b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines):
+        if data := b"".join(strict_json(line).encode() + b"\n" for line in lines):
             self._file.append(data)
 
     def sync(self) -> None:
@@ -79,7 +81,9 @@ def scores_of(line: Mapping[str, Any]) -> dict[str, float | None]:
     A number that could not be had is None. An earlier release's lines have accuracy alone.
     """
     metrics = line.get("metrics")
-    return {**({"accuracy": line["accuracy"]} if metrics is None else metrics), "loss": line["loss"]}
+    found = {**({"accuracy": line["accuracy"]} if metrics is None else metrics), "loss": line["loss"]}
+    # Python reads NaN where an earlier release wrote it.
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in found.items()}
 
 
 def read_history(path: Path, skip_bytes: int = 0) -> Iterator[dict[str, Any]]:

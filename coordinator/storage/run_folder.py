@@ -8,7 +8,6 @@ fleet's logs and state). ``.lock`` says who runs there, ``.last-commit`` what th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from coordinator.storage.folder_lock import FolderLock
+from coordinator.storage.strict_json import strict_json
 from coordinator.storage.tensor_file import tensor_file_parts
 from fl_core.errors import CampaignError, SpecError
 from fl_core.program.crash_points import crash_point
@@ -91,7 +91,7 @@ class RunFolder:
         Raises:
             CampaignError: it cannot be written.
         """
-        self._replace(self.summary, [(json.dumps(summary, indent=2) + "\n").encode()])
+        self._replace(self.summary, [(strict_json(summary, indent=2) + "\n").encode()])
 
     def write_spec(self, toml: str) -> None:
         """Write the resolved spec.

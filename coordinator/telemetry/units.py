@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A score, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    """A score, or a dash where there is none.
+
+    >>> number(0.5), number(None), number(float("nan"))
+    ('0.5000', '–', '–')
+    """
+    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "–"
 
 
 def amount(num_bytes: float) -> str:

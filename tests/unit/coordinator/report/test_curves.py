@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.report.curves import draw_comparison, draw_curves
-from coordinator.report.series import first_at_least, read_series, running_median, speed
+from coordinator.report.series import first_met, read_series, running_median, speed
+from fl_core.spec import StopMetric
 
+TARGET = StopMetric(name="accuracy", at_least=0.9)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -63,7 +65,9 @@ def test_an_empty_history_gives_no_picture(tmp_path: Path) -> None:
     """A campaign that ended before anything happened leaves no empty axes behind."""
     history = write(tmp_path / "history.jsonl", {"kind": "end", "seconds": 0.0, "state": "stopped", "reason": "asked"})
     assert not draw_curves(history, tmp_path / "curves.png", "a campaign")
-    assert not draw_comparison({"a": history}, tmp_path / "comparison.png", "two", 0.9)
+    assert not draw_comparison(
+        {"a": history}, tmp_path / "comparison.png", "two", StopMetric(name="accuracy", at_least=0.9)
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]
 
 
@@ -97,16 +101,31 @@ def test_a_comparison_is_drawn_whether_or_not_the_target_was_reached(slow_reache
     slow = write(
         tmp_path / "slow.jsonl", *(evaluation(3.0 * i, (0.1 if slow_reaches else 0.05) * i) for i in range(10))
     )
-    assert draw_comparison({"asynchronous": fast, "synchronous": slow}, tmp_path / "c.png", "two", 0.9)
+    assert draw_comparison(
+        {"asynchronous": fast, "synchronous": slow},
+        tmp_path / "c.png",
+        "two",
+        StopMetric(name="accuracy", at_least=0.9),
+    )
+    assert (tmp_path / "c.png").read_bytes().startswith(PNG)
+
+
+def test_a_comparison_by_another_score_and_from_above(tmp_path: Path) -> None:
+    """Lower is better, some numbers are absent, and the range is not that of a share."""
+    lines = [evaluation(0.5 * i, None, None if i == 3 else 9.0 - i) for i in range(1, 9)]
+    history = write(tmp_path / "history.jsonl", *lines)
+    target = StopMetric(name="loss", at_most=4.0)
+    assert draw_comparison({"one": history}, tmp_path / "c.png", "by loss", target)
     assert (tmp_path / "c.png").read_bytes().startswith(PNG)
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1)), max_size=30), st.floats(0, 1))
-def test_first_at_least_is_the_first(points: list[tuple[float, float]], target: float) -> None:
+def test_the_first_that_meets_a_target(points: list[tuple[float, float]], target: float) -> None:
     """No earlier point reaches the target, and the point itself does."""
-    when = first_at_least(points, target)
-    reached = [index for index, (_, value) in enumerate(points) if value >= target]
-    assert when == (points[reached[0]][0] if reached else None)
+    higher, lower = StopMetric(name="f1", at_least=target), StopMetric(name="mae", at_most=target)
+    for aim, meets in ((higher, float.__ge__), (lower, float.__le__)):
+        reached = [index for index, (_, value) in enumerate(points) if meets(float(value), float(target))]
+        assert first_met(points, aim) == (points[reached[0]][0] if reached else None)
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=80), st.integers(1, 21))
