@@ -17,7 +17,11 @@ from coordinator.cli.group import fedtide, json_option, print_json
 @click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
 @json_option
 def replay(folder: Path, as_json: bool) -> None:
-    """Merge a campaign's recorded log again from version 0 and compare. Needs `checkpoint.keep_log = true`."""
+    """Merge a campaign's recorded log again from version 0 and compare.
+
+    Without `checkpoint.keep_log = true` there is no log: then the last checkpoint, the history, the summary and the
+    model are compared with each other.
+    """
     from coordinator.report.replay import replay_run
     from fl_core.factory import add_working_directory
 
@@ -26,10 +30,18 @@ def replay(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        click.echo(
-            f"{result['entries']} entries, {result['versions']} versions, {result['merged']} updates merged: the "
-            f"model, the history and the counts are {'the same to the bit' if result['equal'] else 'NOT the same'}."
-        )
+        counted = f"{result['entries']} entries, {result['versions']} versions, {result['merged']} updates merged"
+        parts = ("model", "history", "counts")
+        if result["log_kept"]:
+            same = "the same to the bit" if result["equal"] else "NOT the same"
+            click.echo(f"{counted}: the model, the history and the counts are {same}.")
+        else:
+            wrong = " and ".join(part for part in parts if not result[part])
+            said = f"the {wrong} CONTRADICT it" if wrong else "the model, the history and the counts agree with it"
+            click.echo(
+                f"The log was not kept (checkpoint.keep_log), so nothing was merged again. The last checkpoint says "
+                f"{counted}: {said}."
+            )
     if not result["equal"]:
         sys.exit(1)
 

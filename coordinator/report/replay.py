@@ -1,7 +1,11 @@
-"""Replay: the recorded update log, applied again from version 0, must give the same model, history and counts."""
+"""Replay: the recorded update log, applied again from version 0, must give the same model, history and counts.
+
+Of a run that did not keep its log, what is left is held against itself (``coordinator/report/agreement.py``).
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from coordinator.campaign.admission import Admission
 from coordinator.campaign.identity import Identity
 from coordinator.campaign.state import CampaignState
 from coordinator.campaign.summary import summarise
+from coordinator.report.agreement import compare_folder
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.history import read_history
 from coordinator.storage.kept_log import read_kept_log
@@ -19,7 +24,7 @@ from coordinator.storage.run_folder import RunFolder
 from fl_core.aggregation import build_strategy
 from fl_core.errors import CampaignError, MissingBlob, PayloadLost
 from fl_core.models.build import build_model
-from fl_core.spec import parse_spec
+from fl_core.spec import load_spec, parse_spec
 from fl_core.vectors.layout import Layout
 from fl_core.wire.log_entry import LogEntry
 
@@ -32,20 +37,20 @@ def replay_run(path: Path) -> dict[str, Any]:
 
     Returns:
         ``entries``, ``versions``, ``merged``, whether the ``model``, the ``history`` and the ``counts`` are equal, and
-        ``equal`` for all three.
+        ``equal`` for all three; ``log_kept`` is False where the log was not kept and nothing was applied again.
 
     Raises:
-        CampaignError: there is no checkpoint, or the log was not kept, or not all of it is there.
+        CampaignError: there is no checkpoint, or not all of a kept log is there.
     """
     torch.set_num_threads(1)
+    if not path.is_dir():
+        raise CampaignError(f"there is no folder {path}; give the folder of a run.")
     folder = RunFolder(path)
-    loaded = CheckpointStore(str(folder.checkpoint)).load()
+    loaded = CheckpointStore(_checkpoints(folder)).load()
     if loaded is None:
         raise CampaignError(f"there is no checkpoint in {path}; give the folder of a run.")
     tensors, meta = loaded
     spec = parse_spec(meta["spec"], source="the checkpoint's spec")
-    if not spec.checkpoint.keep_log:
-        raise CampaignError(f"{path} did not keep its log; set checkpoint.keep_log = true before the launch.")
     identity = Identity(*meta["identity"])
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
     layout = Layout.of(model, spec.model.buffers)
@@ -58,6 +63,10 @@ def replay_run(path: Path) -> dict[str, Any]:
 
     saved, again = state(), state()
     saved.restore(tensors, meta["state"])
+    if not spec.checkpoint.keep_log:
+        summary = summarise(identity.campaign, spec, saved, layout)
+        same = compare_folder(folder, saved, layout, summary, meta["history_bytes"])
+        return _result(identity, saved, same, log_kept=False)
     history: list[dict[str, Any]] = []
     for kind, *rest in read_kept_log(folder.kept_log, meta.get("kept_log", [])):
         match kind:
@@ -81,16 +90,28 @@ def replay_run(path: Path) -> dict[str, Any]:
     )
     written = list(read_history(folder.history))[: len(history)]
     counts = [summarise(identity.campaign, spec, one, layout) for one in (saved, again)]
-    result = {
+    same = {"model": bool(same_model), "history": written == history, "counts": counts[0] == counts[1]}
+    return _result(identity, again, same, log_kept=True)
+
+
+def _checkpoints(folder: RunFolder) -> str:
+    """Where the run's checkpoints are: its own, or where its spec has put them."""
+    if folder.checkpoint.is_dir() or not folder.spec.is_file():
+        return str(folder.checkpoint)
+    url = os.environ.get("FEDTIDE_CHECKPOINT_URL") or load_spec(folder.spec).checkpoint.url
+    return url or str(folder.checkpoint)
+
+
+def _result(identity: Identity, state: CampaignState, same: dict[str, bool], *, log_kept: bool) -> dict[str, Any]:
+    return {
         "campaign": identity.campaign,
-        "entries": again.num_entries,
-        "versions": again.strategy.version,
-        "merged": again.ledger.merged,
-        "model": bool(same_model),
-        "history": written == history,
-        "counts": counts[0] == counts[1],
+        "log_kept": log_kept,
+        "entries": state.num_entries,
+        "versions": state.strategy.version,
+        "merged": state.ledger.merged,
+        **same,
+        "equal": all(same.values()),
     }
-    return {**result, "equal": result["model"] and result["history"] and result["counts"]}
 
 
 class _Payloads:

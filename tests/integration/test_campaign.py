@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from coordinator.report.replay import replay_run
 from tests.integration.lab import Lab, assert_identity, until
 
 EVALUATION = {"data": "fl_core.data:digits", "data_args": {"split": "test"}}
@@ -45,6 +46,8 @@ def test_two_workers_one_of_them_late_train_a_model_together(lab: Lab) -> None:
     merges = [line for line in lab.history() if line["kind"] == "merge"]
     assert [line["version"] for line in merges] == list(range(1, summary["versions"] + 1))
     assert sum(len(line["workers"]) for line in merges) == 60
+    result = replay_run(folder)  # of a folder without a log: what it holds agrees with itself
+    assert (result["log_kept"], result["equal"], result["merged"]) == (False, True, 60), result
 
 
 @pytest.mark.parametrize("strategy", ["fedasync", "fedavg"])
@@ -172,6 +175,7 @@ def test_interrupted_campaign_is_resumed_to_its_end(lab: Lab) -> None:
     assert second["merged"] == 40
     merges = [line["version"] for line in lab.history() if line["kind"] == "merge"]
     assert merges == list(range(1, second["versions"] + 1))
+    assert replay_run(lab.folder / "run")["equal"]
 
 
 def test_fleet_and_embedded_server_end_with_an_interrupted_run(lab: Lab) -> None:
