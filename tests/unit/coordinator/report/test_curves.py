@@ -47,9 +47,6 @@ NO_ACCURACY = [evaluation(0.1 * i, None, 2.0 / i) for i in range(1, 30)]
         pytest.param(MERGES, id="no evaluation"),
         pytest.param(SCORES[:1], id="one evaluation, no merge"),
         pytest.param([merge(0.0, 0)], id="one merge at time 0"),
-        pytest.param([*SCORES, evaluation(3.0, 0.1, None), *MERGES], id="a diverged version"),
-        pytest.param([*NO_ACCURACY, evaluation(3.0, None, None), *MERGES], id="a diverged version, loss only"),
-        pytest.param([evaluation(3.0, None, None), *MERGES], id="nothing but a diverged version"),
         pytest.param([*MERGES, {"kind": "end", "seconds": 3.0, "state": "finished", "reason": "updates"}], id="an end"),
     ],
 )

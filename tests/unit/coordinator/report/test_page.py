@@ -64,18 +64,6 @@ def test_report_shows_a_hole_in_the_ledger(tmp_path: Path) -> None:
     assert "2 tasks are missing" in page
 
 
-@pytest.mark.parametrize("accuracy", [0.1, None])
-def test_a_diverged_version_leaves_a_gap_in_the_loss(tmp_path: Path, accuracy: float | None) -> None:
-    """A loss that was not finite is null in the history: the pages are written all the same."""
-    folder = _run(tmp_path / "run", final_loss=None)
-    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    for line in lines[::5]:  # the two evaluations
-        line |= {"loss": None, "accuracy": accuracy}
-    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert "Nothing to draw." in write_report(folder).read_text()
-    write_comparison([folder], tmp_path / "page.html")
-
-
 def test_runs_are_laid_side_by_side(tmp_path: Path) -> None:
     """A column per run, also when two runs have one name; JSON for scripts has the fairness of contributions."""
     folders = [_run(tmp_path / "one"), _run(tmp_path / "two", merged_by_worker={"a": 2, "b": 2})]
