@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import redis
-
 from fl_core.broker import keys as broker_keys
 from fl_core.broker import rows, scripts
 from fl_core.broker.bulk import blobs
@@ -22,6 +20,7 @@ from fl_core.broker.log import START, is_position
 from fl_core.broker.overview import feed
 from fl_core.broker.overview.status import read_status
 from fl_core.broker.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, read_parked
+from fl_core.broker.reply_bound import ReplyTooLong
 from fl_core.errors import BrokerRefused, BrokerUnfit
 from fl_core.wire.log_entry import event_mac, order
 
@@ -54,6 +53,7 @@ class CampaignBroker:
         self._client = client
         self._campaign = campaign
         self._continue = Script(client, scripts.CONTINUE)
+        self._stream_end = Script(client, scripts.STREAM_END)
         self.keys = CampaignKeys(campaign)
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -114,17 +114,15 @@ class CampaignBroker:
     def has_entry(self, position: str) -> bool:
         """Whether the log holds the entry at a position."""
         with broker_errors("looking at the update log"):
-            return bool(self._client.xrange(self.keys.log, position, position))
+            try:
+                return bool(self._client.xrange(self.keys.log, position, position))
+            except ReplyTooLong:
+                return True
 
     def log_end(self) -> str:
         """The position of the newest entry that the log ever had; ``0-0`` if there is no log."""
         with broker_errors("looking at the update log"):
-            try:
-                return str(self._client.xinfo_stream(self.keys.log)["last-generated-id"].decode())
-            except redis.ResponseError as error:
-                if "no such key" in str(error):
-                    return "0-0"
-                raise
+            return str(self._stream_end([self.keys.log], []).decode())
 
     def can_be_claimed(self, tasks: Sequence[OpenRow]) -> bool:
         """Whether workers find all of these tasks, their order, and a version to begin with."""
@@ -134,7 +132,10 @@ class CampaignBroker:
             pipeline.hmget(self.keys.head, "version", "order")
             pipeline.exists(self.keys.order)
             pipeline.hmget(self.keys.out, [task.task_id for task in tasks])
-            head, has_order, found = pipeline.execute()
+            try:
+                head, has_order, found = pipeline.execute()
+            except ReplyTooLong:
+                return False
         return (
             None not in head
             and bool(has_order)
@@ -166,7 +167,11 @@ class CampaignBroker:
         newest = "+"
         while left := limit:  # in pages: all of it would be too long for one reply
             with broker_errors("reading the quarantine"):
-                items = self._client.xrevrange(self.keys.parked, max=newest, count=min(left, _PARKED_PAGE))
+                try:
+                    items = self._client.xrevrange(self.keys.parked, max=newest, count=min(left, _PARKED_PAGE))
+                except ReplyTooLong:
+                    rows.tell(self.keys.parked, "an entry is longer than what is parked")
+                    break
             if not items:
                 break
             found += rows.good(self.keys.parked, items, lambda item: read_parked(*item))
@@ -178,7 +183,10 @@ class CampaignBroker:
         if not is_position(position) or rows.too_large(self._client, [self.keys.parked], _MAX_QUARANTINE_BYTES):
             return None
         with broker_errors("reading the quarantine"):
-            items = self._client.xrange(self.keys.parked, position, position)
+            try:
+                items = self._client.xrange(self.keys.parked, position, position)
+            except ReplyTooLong:
+                return None
         found = rows.good(self.keys.parked, items, lambda item: read_parked(*item))
         return found[0] if found else None
 
@@ -283,7 +291,7 @@ class CampaignBroker:
 
     def drop_strangers(self, queues: Iterable[str]) -> list[str]:
         """Drop keys that are ours by name and that somebody has made into something that no program of ours can use:
-        of another type, or a stream whose next entry could have no place any more.
+        of another type, with more in it than is ever read, or a stream whose next entry could have no place any more.
 
         Args:
             queues: the campaign's.
@@ -301,10 +309,16 @@ class CampaignBroker:
             for key in types:
                 pipeline.type(key)
             found = dict(zip(types, pipeline.execute(), strict=True))
-        strange = [key for key, kind in types.items() if found[key].decode() not in ("none", kind)]
+            strange = [key for key, kind in types.items() if found[key].decode() not in ("none", kind)]
+            # Streams are read past what is too long, and a queue item by item.
+            whole = [key for key, kind in types.items() if kind not in ("stream", "list") and key not in strange]
+            for key in whole:
+                pipeline.memory_usage(key, samples=0)
+            weights = zip(whole, pipeline.execute(raise_on_error=False), strict=True)
+            strange += [key for key, weight in weights if isinstance(weight, int) and weight > rows.MAX_KEY_BYTES]
         with broker_errors("looking at the streams"):
             for key in (key for key, kind in types.items() if kind == "stream" and found[key] == b"stream"):
-                last = self._client.xinfo_stream(key)["last-generated-id"]
+                last = self._stream_end([key], [])
                 strange += [] if rows.good(key, [last], rows.position) else [key]
             if strange:
                 self._client.unlink(*strange)

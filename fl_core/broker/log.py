@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from fl_core.broker import rows
 from fl_core.broker.connection import Client, Script, broker_errors
@@ -53,7 +52,7 @@ class LogReader:
             try:
                 streams = self._client.quick("XREAD", "COUNT", 1, "STREAMS", self._keys.log, self.position)
             except ReplyTooLong:
-                streams = _small(self._client, {self._keys.log: self.position}, 1)
+                streams = [(self._keys.log.encode(), read_small(self._client, self._keys.log, self.position, 1))]
         return _entry(*_rows(self._keys.log, streams[0][1])[0]) if streams else None
 
     def read(self, *, wait_ms: int, max_entries: int) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
@@ -70,8 +69,8 @@ class LogReader:
                     self._keys.log, self._keys.control, self.position, self.control_position,
                 )  # fmt: skip
             except ReplyTooLong:
-                positions = {self._keys.log: self.position, self._keys.control: self.control_position}
-                streams = _small(self._client, positions, max_entries)
+                places = ((self._keys.log, self.position), (self._keys.control, self.control_position))
+                streams = [(key.encode(), read_small(self._client, key, after, max_entries)) for key, after in places]
         entries: list[LogEntry] = []
         requests: list[tuple[str, dict[bytes, bytes]]] = []
         for name, items in streams or ():
@@ -93,7 +92,7 @@ def scan(client: Client, keys: CampaignKeys, after: str = START, page: int = 100
             try:
                 items = client.quick("XRANGE", keys.log, f"({after}", "+", "COUNT", page)
             except ReplyTooLong:
-                items = [item for _, found in _small(client, {keys.log: after}, page) for item in found]
+                items = read_small(client, keys.log, after, page)
         if not items:
             return
         for position, fields in _pairs(items):
@@ -101,17 +100,13 @@ def scan(client: Client, keys: CampaignKeys, after: str = START, page: int = 100
             yield _entry(after, fields)
 
 
-def _small(client: Client, positions: dict[str, str], count: int) -> list[tuple[bytes, list[Any]]]:
-    """What XREAD gives, where that is too long: an entry that nobody of ours can have written comes without its fields.
+def read_small(client: Client, key: str, after: str, count: int) -> list[tuple[bytes, list[bytes]]]:
+    """A stream's next entries, where all of them would be too long: positions, and names and values in turn.
 
-    Args:
-        positions: where to go on, by the stream's key.
+    An entry that is larger than any of ours comes without them.
     """
-    streams = [
-        (key.encode(), Script(client, READ_SMALL)([key], [after, count, MAX_ENTRY_BYTES]))
-        for key, after in positions.items()
-    ]
-    return [(key, items) for key, items in streams if items]
+    found: list[tuple[bytes, list[bytes]]] = Script(client, READ_SMALL)([key], [after, count, MAX_ENTRY_BYTES])
+    return found
 
 
 def _rows(key: str, items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tuple[str, dict[bytes, bytes]]]:
@@ -129,13 +124,15 @@ def _rows(key: str, items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tupl
 
 
 def _pairs(items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tuple[str, dict[bytes, bytes]]]:
-    return [(position.decode(), dict(zip(words[::2], words[1::2], strict=False))) for position, words in items]
+    found = []
+    for position, words in items:
+        if sum(map(len, words)) > MAX_ENTRY_BYTES:  # as ``READ_SMALL`` weighs it: whoever reads finds the same
+            words = ()
+        found.append((position.decode(), dict(zip(words[::2], words[1::2], strict=False))))
+    return found
 
 
 def _entry(position: str, fields: dict[bytes, bytes]) -> LogEntry:
-    if sum(map(len, fields.values())) > MAX_ENTRY_BYTES:  # the same for whoever reads it, in whichever way
-        rows.tell("the update log", f"an entry has more than {MAX_ENTRY_BYTES} bytes and is passed over")
-        fields = {}
     for kind, beside in (("u", b"p"), ("e", b"m"), ("r", b"")):
         if (header := fields.get(kind.encode())) is not None:
             return LogEntry(position, kind, header, fields.get(beside, b""))

@@ -263,22 +263,36 @@ if #KEYS > 1 then redis.call('UNLINK', unpack(KEYS, 2)) end
 return 1
 """
 
-# The next entries of a stream, each weighed before it travels: one that is too large comes without its fields, and is
-# the last one of its page. So is one that would make the page too large.
+# The next entries of a stream, as many as make no more than so many bytes. Each is weighed before it travels: one that
+# is too large itself comes without its fields, and is the last one of its page.
 #   KEYS stream
 #   ARGV after count max-bytes
 READ_SMALL = """
 local after, left, limit = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[3])
 local page = {}
-while #page < tonumber(ARGV[2]) and left > 0 do
+while #page < tonumber(ARGV[2]) do
   local entry = redis.call('XRANGE', KEYS[1], '(' .. after, '+', 'COUNT', 1)[1]
   if not entry then break end
   local size = 0
   for _, word in ipairs(entry[2]) do size = size + #word end
-  if size > limit then entry[2], left = {}, 0 end
-  left = left - size
-  after = entry[1]
-  page[#page + 1] = entry
+  if size > limit then
+    entry[2] = {}
+  elseif size > left then
+    break
+  end
+  left, after, page[#page + 1] = left - size, entry[1], entry
+  if size > limit then break end
 end
 return page
+"""
+
+# The newest position that a stream ever had, 0-0 where there is none. XINFO itself sends its first and last entry, too.
+#   KEYS stream
+STREAM_END = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return '0-0' end
+local info = redis.call('XINFO', 'STREAM', KEYS[1])
+for at = 1, #info, 2 do
+  if info[at] == 'last-generated-id' then return info[at + 1] end
+end
+return '0-0'
 """

@@ -13,6 +13,7 @@ from fl_core.broker import keys, scripts
 from fl_core.broker.bulk import blobs
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.versions import order_commands
+from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.log import LogReader, scan
@@ -539,7 +540,8 @@ def test_an_entry_that_is_too_long_is_passed_over(
         client.xadd(KEYS.log, {"u": b"u" * size})
     for request in (b"pause", b"x" * 8_000_000, b"resume"):
         client.xadd(KEYS.control, {"request": request})
-    sizes = [10, 0, 20, 0, 30, 40_000, 40_000, 0, 40]
+    client.xadd(KEYS.log, {"u": b"header", b"x" * 60_000: b""})
+    sizes = [10, 0, 20, 0, 30, 40_000, 40_000, 0, 40, 0]
     reader = LogReader(bounded, KEYS, "0-0", "0-0")
     entries, requests = [], []
     while len(entries) < len(sizes):
@@ -555,3 +557,29 @@ def test_an_entry_that_is_too_long_is_passed_over(
         assert list(scan(bounded, KEYS, page=page_size)) == entries
     assert list(scan(bounded, KEYS, after=entries[3].position)) == entries[4:]
     assert 0 < max(most) <= 200_000
+
+
+def test_the_quarantine_is_read_in_pages(client: redis.Redis) -> None:
+    """All of it, the newest first, whatever a page holds; a row of another form costs that row."""
+    for number in range(80):
+        fields = {"reason": "malformed", "detail": str(number), "worker": "pi", "task": "", "header": b"h",
+                  "payload": b"", "bytes": 0, "ms": 1}  # fmt: skip
+        client.xadd(KEYS.parked, fields)
+    client.xadd(KEYS.parked, {"task": "x"})
+    broker = CampaignBroker(client, KEYS.campaign)
+    numbers = [parked.detail for parked in broker.quarantine()]
+    assert numbers == [str(number) for number in reversed(range(80))]
+    assert [parked.detail for parked in broker.quarantine(limit=34)] == numbers[:33]
+
+
+def test_the_end_of_a_log_costs_no_entry(
+    client: redis.Redis, broker_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it ends, and whether it holds an entry, is known however long its entries are."""
+    monkeypatch.setattr(BoundedParser, "limit", 200_000)
+    broker = CampaignBroker(connect(broker_server.url), KEYS.campaign)
+    assert broker.log_end() == "0-0"
+    client.xadd(KEYS.log, {"u": b"u" * 1_000_000}, id="7-1")
+    assert broker.log_end() == "7-1"
+    assert broker.has_entry("7-1")
+    assert not broker.has_entry("7-2")

@@ -32,6 +32,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.overview.registry import MAX_QUEUES, Registry
 from fl_core.broker.overview.roster import Roster
+from fl_core.broker.reply_bound import BoundedParser
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, FedtideError
@@ -269,10 +270,16 @@ def test_invented_queues_do_not_push_out_those_that_are_served(url: str) -> None
     assert len(exposition(observer)) < 1_000_000
 
 
-def test_a_coordinator_lives_on_and_takes_its_keys_back(url: str, tmp_path: Path) -> None:
-    """Garbage in all that it reads, then another type under all of its keys: it goes on, and has tasks out."""
+def test_a_coordinator_lives_on_and_takes_its_keys_back(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Garbage in all that it reads, some longer than any reply may be, then another type under all of its keys: it goes
+    on, and has tasks out."""
     client = connect(url)
-    client.flushall()
+    client.flushall()  # its own connection is bounded as ever
+    monkeypatch.setattr(BoundedParser, "limit", 3 * rows.MAX_STRING_BYTES // 2)
+    monkeypatch.setattr("fl_core.broker.log.MAX_ENTRY_BYTES", rows.MAX_STRING_BYTES // 2)
+    monkeypatch.setattr(rows, "MAX_KEY_BYTES", 3 * rows.MAX_STRING_BYTES // 2)
     spec = CampaignSpec.model_validate({**SPEC, "stop": {}})
     ended: list[object] = []
     begun: list[str] = []

@@ -27,7 +27,8 @@ from fl_core.broker import rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
-from fl_core.broker.log import START
+from fl_core.broker.log import START, read_small
+from fl_core.broker.reply_bound import ReplyTooLong
 
 MAX_ENTRIES = 10_000
 # Most entries take some hundred bytes; one with many workers' names comes near to this.
@@ -100,7 +101,10 @@ def covered_position(client: Client, keys: CampaignKeys) -> str:
     if rows.too_large(client, [keys.feed], 2 * MAX_BYTES):
         return START
     with broker_errors("reading the feed"):
-        newest = client.xrevrange(keys.feed, count=10)
+        try:
+            newest = client.xrevrange(keys.feed, count=10)
+        except ReplyTooLong:
+            return START
     entries = rows.good(keys.feed, newest, lambda item: _entry(*item))
     return entries[0].log_position if entries else START
 
@@ -116,7 +120,11 @@ def read_feed(client: Client, keys: CampaignKeys, after: str, limit: int) -> tup
     if rows.too_large(client, [keys.feed], 2 * MAX_BYTES):
         return [], after
     with broker_errors("reading the feed"):
-        items = client.xrange(keys.feed, min=f"({after}", count=limit)
+        try:
+            items = client.xrange(keys.feed, min=f"({after}", count=limit)
+        except ReplyTooLong:
+            found = read_small(client, keys.feed, after, limit)
+            items = [(place, dict(zip(words[::2], words[1::2], strict=False))) for place, words in found]
     return rows.good(keys.feed, items, lambda item: _entry(*item)), items[-1][0].decode() if items else after
 
 
