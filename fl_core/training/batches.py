@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 from fl_core.errors import DataError
 from fl_core.training.forward import split_batch
@@ -69,9 +69,22 @@ def iterate(
         batch_sampler=[batch.tolist() for batch in batches],
         num_workers=0,
         generator=torch.Generator(),  # otherwise each pass draws from torch's global generator
+        collate_fn=_collate,
     )
     for item in loader:
         yield _prepare(item, device, dtype)
+
+
+def _collate(examples: Any) -> Any:
+    """One batch of these examples."""
+    try:
+        return default_collate(examples)
+    except (RuntimeError, TypeError, KeyError) as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise DataError(
+            f"The dataset's examples do not make a batch ({said}); return tensors, arrays or numbers, of the same "
+            "shape in every example (sequences are padded to one length)."
+        ) from error
 
 
 def known_targets(dataset: Dataset[Any]) -> Tensor | None:

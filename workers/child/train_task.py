@@ -39,6 +39,7 @@ from fl_core.errors import (
 from fl_core.factory import call, gate
 from fl_core.models.build import build_model
 from fl_core.program.redaction import redact
+from fl_core.training.batches import count_examples
 from fl_core.training.device import pick_device
 from fl_core.training.importance import accumulated, score
 from fl_core.training.method import DeviceTask, Outcome
@@ -92,10 +93,10 @@ class Trainer:
         self._breakers, self._passing = breakers, passing
         self._device = pick_device(settings.device)
         self._dataset = call(settings.data, settings.data_args, "data")
-        if not len(self._dataset):
-            raise DataError(
-                f"data = {settings.data!r} with {dict(settings.data_args)!r} has no example; give this device a shard."
-            )
+        try:
+            count_examples(self._dataset)
+        except DataError as error:
+            raise DataError(f"data = {settings.data!r} with {dict(settings.data_args)!r}: {error}") from None
         self._allowed = AllowList(settings.allow)
         self._models = ModelCache(self._device, settings.state_dir, settings.cache_bytes)
         self._broker = TaskBroker(

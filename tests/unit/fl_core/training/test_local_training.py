@@ -387,6 +387,11 @@ class Stream(IterableDataset[Any]):
         (TensorDataset(torch.zeros(3, 2)), "1 parts"),
         (Pairs(1.0, 2.0), "single tensors, float64 of shape"),
         (Pairs((torch.zeros(2), "label")), "target is"),
+        (Pairs((torch.zeros(5), 1), (torch.zeros(4), 1)), r"not make a batch \(stack expects.*; return .* same shape"),
+        (Pairs((np.zeros(5), 1), (np.zeros(4), 1)), r"not make a batch \(stack expects.*; return .* same shape"),
+        (Pairs(([1, 2], 1), ([1], 1)), "not make a batch .*each element in list.*; return .* same shape"),
+        (Pairs((None, 1), (None, 1)), "not make a batch .*NoneType.*; return tensors, arrays or numbers"),
+        (Pairs({"x": 1, "labels": 1}, {"labels": 1}), "not make a batch .*'x'.*; return tensors, arrays or numbers"),
     ],
 )
 def test_data_that_cannot_be_trained_on_is_a_data_error(dataset: Any, sentence: str) -> None:

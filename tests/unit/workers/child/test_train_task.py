@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from fl_core.codecs import codec
-from fl_core.errors import TrainingStopped
+from fl_core.errors import DataError, TrainingStopped
 from fl_core.spec import TrainingSection
 from fl_core.training.local import LocalTraining
 from fl_core.training.method import DeviceTask, Outcome
@@ -50,6 +52,33 @@ def _trainer(tmp_path: Path, **settings: Any) -> Trainer:
     trainer._dataset = TensorDataset(torch.zeros(10, 4), torch.zeros(10, dtype=torch.int64))
     trainer._speed = SpeedProfile()
     return trainer
+
+
+class _Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter([])
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (None, "NoneType is not a dataset; return one with __len__ and __getitem__"),
+        ((x for x in range(3)), "generator is not a dataset; return one with __len__ and __getitem__"),
+        (_Stream(), "is an IterableDataset; return a map-style dataset"),
+        ([], "list holds no examples; give this device data"),
+    ],
+)
+def test_data_that_is_no_dataset_is_told_at_once(
+    made: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker says which factory, and what to return, instead of what Python says of ``len``."""
+    module = ModuleType("data_users")
+    module.data = lambda: made  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "data_users", module)
+    others: Any = None
+    settings = WorkerSettings(broker="", data="data_users:data", name="pi", state_dir=tmp_path)
+    with pytest.raises(DataError, match=f"^data = 'data_users:data' with {{}}: .*{words}"):
+        Trainer(settings, others, others, others)
 
 
 def _model(method: Any, **training: Any) -> CachedModel:
