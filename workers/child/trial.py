@@ -141,8 +141,8 @@ def _try_order(
         try:
             watch = BufferWatch(model, layout)
             method.train(task)  # the first time takes longer; the second one meets what a device remembers
-            layout.load_into(model, task.base)
             moved = watch.findings(model)
+            layout.load_into(model, task.base)
             with noted_gradients(model) as reached:
                 outcome = method.train(task)
         except DataError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from fl_core.models.build import build_model
@@ -47,10 +47,27 @@ def net() -> nn.Module:
     return nn.Linear(4, 3)
 
 
+class _Follower(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.norm = nn.Linear(4, 3), nn.BatchNorm1d(3)
+        self.teacher = nn.Linear(4, 3).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.teacher.weight.data.mul_(0.9).add_(self.head.weight.data, alpha=0.1)
+        return self.norm(self.head(x) + self.teacher(x))  # type: ignore[no-any-return]
+
+
+def follower() -> nn.Module:
+    """A frozen teacher that follows what is trained, and running statistics."""
+    return _Follower()
+
+
 @pytest.fixture(autouse=True)
 def _users(monkeypatch: pytest.MonkeyPatch) -> None:
     users = types.ModuleType("device_users")
-    for made in (shard, few_examples, floats, net):
+    for made in (shard, few_examples, floats, net, follower):
         monkeypatch.setattr(made, "__module__", "device_users")
         setattr(users, made.__name__, made)
     monkeypatch.setitem(sys.modules, "device_users", users)
@@ -129,6 +146,18 @@ def test_what_is_allowed_is_tried(tmp_path: Path) -> None:
     """The same gate as for tasks, and open where the owner says so."""
     spec = _spec(model={"factory": "device_users:net", "args": {}})
     assert not faults(_found(_settings(tmp_path, allow=("device_users",)), spec))
+
+
+@pytest.mark.parametrize("method", ["local", "personal", "per_fedavg"])
+def test_tensors_that_nobody_trains_are_watched(tmp_path: Path, method: str) -> None:
+    """Running statistics are fine, and so is what the author has said a word about."""
+    settings, training = _settings(tmp_path, allow=("device_users",)), {"method": method, "local_steps": 3}
+    model = {"factory": "device_users:follower", "args": {}}
+    [fault] = faults(_found(settings, _spec(model=model, training=training)))
+    assert "changes the frozen parameter 'teacher.weight'" in fault.sentence
+    assert 'model.buffers = { "teacher.weight" = "mean" }' in fault.sentence
+    findings = _found(settings, _spec(model={**model, "buffers": {"teacher.*": "mean"}}, training=training))
+    assert not faults(findings)
 
 
 def test_a_task_that_would_be_given_up_is_told(tmp_path: Path) -> None:
