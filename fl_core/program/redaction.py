@@ -30,10 +30,11 @@ def redact(text: str) -> str:
     >>> redact("reaching redis://me:pass@host:6379/0?x=1")
     'reaching redis://me:***@host:6379/0?x=1'
     """
+    # Those that are known come first: half of one that looks like an option of an address would be left of it.
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, MASK)
     if "@" in text:
         text = _CREDENTIALS.sub(rf"\1:{MASK}@", text)
     if "=" in text:
         text = _QUERY.sub(rf"\1{MASK}", text)
-    for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, MASK)
     return text

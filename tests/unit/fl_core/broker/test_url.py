@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fl_core.broker.connection import connect
@@ -127,6 +127,7 @@ def test_options_are_for_both_clients() -> None:
         connect("redis://host:6379/0?ssl_cert_reqs=required")
 
 
+@example("PASSPASSWORD=WORD")
 @given(SECRETS)
 def test_a_known_password_is_found_wherever_it_stands(secret: str) -> None:
     """In a URL by its form; alone, as in an answer that repeats a command, since the address was read before."""
