@@ -18,6 +18,7 @@ from fl_core.broker.connection import connect
 from fl_core.broker.doorbell.consumer import Consumer
 from fl_core.broker.overview.roster import BEAT_SECONDS, Roster, due_seconds
 from fl_core.broker.seats import Seats
+from fl_core.broker.shared import SharedClient
 from fl_core.broker.tasks import TaskBroker
 from fl_core.broker.url import public_url
 from fl_core.errors import (
@@ -68,7 +69,8 @@ class Daemon:
     def __init__(self, settings: WorkerSettings, *, refused_seconds: float = REFUSED_SECONDS) -> None:
         self._settings = settings
         self._refused_seconds = refused_seconds
-        self._client = connect(settings.broker)
+        self._client = connect(settings.broker, kind=SharedClient)
+        self._client.wanted_in = self._wanted_in
         self._seats = Seats(self._client, settings.broker)
         self._roster = Roster(self._client)
         self._tasks = TaskBroker(self._client, settings.name, settings.blobs)
@@ -98,7 +100,7 @@ class Daemon:
             on_child_death=self._on_child_death,
             on_ready=self._on_ready,
             on_stop=self._on_stop,
-            before_connecting=self._seats.leave_to_consumer,
+            shared=self._client,
             celery_events=settings.celery_events,
         )
         self._guardian = Guardian(
@@ -150,11 +152,19 @@ class Daemon:
         # Started here, after the pool has forked its child: the child inherits no thread in the middle of something.
         log.info("worker is ready", worker=self._settings.name, queues=list(self._settings.queues))
         self._seats.leave_to_child()
+        self._next_beat = 0.0
         self._listens.set()
         if not self._thread.is_alive():
             self._thread.start()
             if self._metrics is not None:
                 self._metrics.start()
+
+    def _wanted_in(self) -> float:
+        """Seconds until the watching thread wants the connection on which the consumer is about to wait."""
+        now, vitals = time.monotonic(), self._pulse.read()
+        if self._left_behind or self._child.passing.holds_any or self._news(vitals) != self._told:
+            return min(self._next_beat - now, self._last_beat + NEWS_SECONDS - now)
+        return self._next_beat - now
 
     def _on_child_death(self, pid: int, status: int) -> None:
         self._left_behind = self._outbox.paths()  # the next child has kept none yet
@@ -213,7 +223,7 @@ class Daemon:
         vitals, now = self._pulse.read(), time.monotonic()
         # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it. So is that
         # the worker listens (again): whoever counts workers may have forgotten it.
-        news = (vitals.holding or self._kept.holding, self._leaving.is_set(), bool(vitals.trouble))
+        news = self._news(vitals)
         if self._listens.is_set():
             self._listens.clear()
         elif now < self._next_beat and not (news != self._told and now >= self._last_beat + NEWS_SECONDS):
@@ -227,6 +237,9 @@ class Daemon:
         if self._away_since is not None:
             log.info("the broker is back", away_seconds=round(now - self._away_since))
         self._away_since = self._refused_since = None
+
+    def _news(self, vitals: Vitals) -> tuple[str, bool, bool]:
+        return vitals.holding or self._kept.holding, self._leaving.is_set(), bool(vitals.trouble)
 
     def _note_away(self, error: BrokerUnavailable, now: float) -> None:
         """Say once that the broker is away or refuses us; wait for the one for ever, for the other not for long."""

@@ -51,6 +51,11 @@ class Passing:
         with contextlib.suppress(OSError):
             self._child.send(_WORKED + campaign.encode())
 
+    @property
+    def holds_any(self) -> bool:
+        """In the parent: whether it has one to ring for."""
+        return bool(self._held)
+
     def ring(self, client: Client, *, at_once: bool = False) -> None:
         """In the parent: ring for what has been held long enough, the oldest first.
 

@@ -159,10 +159,7 @@ class BrokerClient(redis.Redis):
     def _make_ready(self, connection: Any) -> None:
         hand = self._hand
         try:
-            while hand.unread:
-                hand.unread -= 1
-                with contextlib.suppress(redis.ResponseError):
-                    connection.read_response()
+            self._read_late_replies(connection)
             if connection._sock is not None:
                 silent = time.monotonic() - hand.used
                 if (silent > FRESH_SECONDS and connection.can_read()) or not answers(connection, silent, hand.patience):
@@ -174,6 +171,13 @@ class BrokerClient(redis.Redis):
             started = time.monotonic()
             connection.connect()
             hand.patience = patience_after(started)
+
+    def _read_late_replies(self, connection: Any) -> None:
+        hand = self._hand
+        while hand.unread:
+            hand.unread -= 1
+            with contextlib.suppress(redis.ResponseError):
+                connection.read_response()
 
 
 def answers(connection: Any, silent_seconds: float, patience_seconds: float) -> bool:
@@ -235,8 +239,13 @@ def keep_for_child(url: str, connection: Any) -> None:
         _for_child[url] = os.getpid(), connection
 
 
-def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Client:
+def connect(
+    url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, kind: type[BrokerClient] = BrokerClient
+) -> Client:
     """A client with timeouts, keepalive and binary replies. It connects at its first command.
+
+    Args:
+        kind: whose connection it is: each thread's, or one for all of them (``shared.py``).
 
     Raises:
         SpecError: the URL is not a Redis URL.
@@ -245,7 +254,7 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> Cli
     if re.search(r"[?&]ssl_", url) and not url.startswith("rediss:"):
         raise SpecError(f"broker = {public_url(url)!r} has options of TLS and is not a URL with TLS; write rediss://.")
     try:
-        client: Any = BrokerClient.from_url(
+        client: Any = kind.from_url(
             check_url(url),
             socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
             socket_timeout=timeout_seconds,

@@ -32,12 +32,11 @@ class BoundedParser(_HiredisParser):
             errors=connection.encoder.encoding_errors,
             notEnoughData=NOT_ENOUGH_DATA,
         )
-        self._reader.limit = self.limit
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         reader: Any = self._reader
         if reader is not None:
-            reader.fed = 0
+            reader.fed, reader.limit = 0, self.limit
         return super().read_response(*args, **options)
 
 

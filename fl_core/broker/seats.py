@@ -2,8 +2,8 @@
 
 Where a server has fewer connections than its workers want, workers that each hold some of theirs and wait for the rest
 would wait for ever. So a worker that cannot have all gives back what it has, and tries again a little later: half the
-connections then serve half the fleet. There are three: one waits for doorbells, one beats, and one is the training
-process's, which inherits it.
+connections then serve half the fleet. There are two: one waits for doorbells and beats (``shared.py``), and one is the
+training process's, which inherits it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fl_core.errors import BrokerError
 
 log = structlog.get_logger()
 
-NUM_CONNECTIONS = 3
+NUM_CONNECTIONS = 2
 FULL = "max number of clients"
 MAX_PAUSE_SECONDS = 3.0
 
@@ -28,14 +28,13 @@ class Seats:
     """The connections that a worker's parent opens before it starts its consumer.
 
     Args:
-        client: the one that beats.
+        client: the parent's.
         url: the broker, as the training process asks for it.
     """
 
     def __init__(self, client: Client, url: str) -> None:
         self._client = client
         self._url = url
-        self._for_consumer: Any = None
         self._for_child: Any = None
 
     def take(self, doing: str) -> None:
@@ -49,9 +48,9 @@ class Seats:
         while True:
             try:
                 with broker_errors(doing):
-                    self._client.ping()
-                    self._for_consumer = self._open()
-                    self._for_child = self._open()
+                    self._client.quick("PING")
+                    self._for_child = self._client.connection_pool.make_connection()
+                    self._for_child.connect()
             except BrokerError as error:
                 self._give_back()
                 if FULL not in str(error):
@@ -67,12 +66,6 @@ class Seats:
             keep_for_child(self._url, self._for_child)
             return
 
-    def leave_to_consumer(self) -> None:
-        """The consumer connects now: its place is free."""
-        if self._for_consumer is not None:
-            self._for_consumer.disconnect()
-            self._for_consumer = None
-
     def leave_to_child(self) -> None:
         """The training process has inherited its own: close this one's copy, and not the connection."""
         if self._for_child is not None:
@@ -82,13 +75,7 @@ class Seats:
                 sock.close()
             self._for_child = None
 
-    def _open(self) -> Any:
-        connection = self._client.connection_pool.make_connection()
-        connection.connect()
-        return connection
-
     def _give_back(self) -> None:
-        self.leave_to_consumer()
         if self._for_child is not None:
             self._for_child.disconnect()
             self._for_child = None

@@ -224,7 +224,7 @@ def test_doorbells_are_waited_for_on_a_line_that_forgets(line: Line, monkeypatch
     with app.connection_for_read() as reader:
         channel = reader.default_channel
         channel.basic_consume("fedtide.train.default", no_ack=True, callback=lambda message: None, consumer_tag="me")
-        channel.brpop_timeout = 1
+        channel._next_wait = 1
         cycle = reader.transport.cycle
         cycle.on_poll_start()
         nat.forget()

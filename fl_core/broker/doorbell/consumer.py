@@ -29,6 +29,7 @@ from fl_core.broker.doorbell.app import make_app
 from fl_core.broker.doorbell.intake import answer_questions_only, use_intake
 from fl_core.broker.doorbell.message import TRAIN
 from fl_core.broker.keys import train_queue
+from fl_core.broker.shared import SharedClient
 from fl_core.program.process import end_group
 
 log = structlog.get_logger()
@@ -48,8 +49,8 @@ class Consumer:
             (negative: the signal), before another one is started.
         on_ready: called in the parent when it listens on its queues, again after each reconnection.
         on_stop: called in the parent, once, when a signal asks it to stop.
-        before_connecting: called in the parent when the consumer is about to connect.
-        celery_events: answer Celery's own monitoring tools.
+        shared: the parent's client, which goes on with the consumer's connection while that does not wait.
+        celery_events: answer Celery's own monitoring tools, with connections of the consumer's own.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class Consumer:
         on_child_death: Callable[[int, int], None],
         on_ready: Callable[[], None],
         on_stop: Callable[[], None],
-        before_connecting: Callable[[], None] = lambda: None,
+        shared: SharedClient,
         celery_events: bool = False,
     ) -> None:
-        use_intake(before_connecting)
+        use_intake(None if celery_events else shared)
         answer_questions_only()
         self._app = make_app(url, celery_events=celery_events)
         self._on_stop = on_stop

@@ -14,9 +14,9 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from queue import Empty
-from typing import Any
+from typing import Any, ClassVar
 
 import msgpack
 import redis
@@ -28,6 +28,7 @@ from kombu.transport import redis as kombu_redis
 from fl_core.broker.connection import answers, patience_after
 from fl_core.broker.doorbell.message import TRAIN
 from fl_core.broker.reply_bound import BoundedParser, ReplyTooLong
+from fl_core.broker.shared import SharedClient
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.wire.messages import TaskCall
 
@@ -67,13 +68,13 @@ ANSWERED = frozenset(
 )  # fmt: skip
 
 
-def use_intake(before_connecting: Callable[[], None] = lambda: None) -> None:
+def use_intake(shared: SharedClient | None = None) -> None:
     """Let Celery's consumers in this process read Redis through this module.
 
     Args:
-        before_connecting: called whenever one is about to connect.
+        shared: the client that goes on with the consumer's connection while that does not wait; None: nobody does.
     """
-    Channel.before_connecting = staticmethod(before_connecting)
+    Channel.shared = shared
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
 
@@ -134,16 +135,17 @@ def rewrite(message: bytes, queue: str) -> dict[str, Any]:
 class Channel(kombu_redis.Channel):
     """kombu's, which gives a worker only what ``rewrite`` made, and takes one connection for all that it does."""
 
-    before_connecting: Callable[[], None] = staticmethod(lambda: None)
+    shared: ClassVar[SharedClient | None] = None
     # A NAT that forgets what is silent for long swallows the doorbells of who waits for longer: waits get shorter.
     longest_wait = LAST_WAIT_SECONDS
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self.before_connecting()
+        self._waits = self._shut = False
         started = time.monotonic()
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
         # How much later than it is due an answer may come; kombu reads it by this name.
         self.health_check_interval = patience_after(started)  # type: ignore[assignment]
+        self._next_wait = self.brpop_timeout
         self._spoken = time.monotonic()
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
@@ -151,29 +153,62 @@ class Channel(kombu_redis.Channel):
         found = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
         return {**found, "health_check_interval": 0, "parser_class": _Parser}
 
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """The one that waits for doorbells (kombu calls it asynchronous), or one with a connection of its own."""
+        if asynchronous and self.shared is not None:
+            return self.Client(connection_pool=self.shared.connection_pool)
+        return super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
+
+    def begin_wait(self) -> bool:
+        """Take the connection, to wait on it; False while others have it."""
+        if self.shared is not None and not self._waits:
+            self.client.connection = self.shared.begin_wait(self._on_connection_disconnect)
+            self._waits = self.client.connection is not None
+            if self._waits:
+                self.client.connection._parser.limit = MAX_TRANSFER_BYTES
+            self.health_check_interval = self.shared.patience  # type: ignore[assignment]
+            return self._waits
+        return True
+
+    def end_wait(self) -> None:
+        """Others may have it. What arrives from now on is for them, so Celery's loop does not look at it."""
+        if self.shared is not None and self._waits:
+            self._waits = False
+            self.connection.cycle._on_connection_disconnect(self.client.connection)
+            self.client.connection._parser.limit = BoundedParser.limit
+            if self._shut:
+                self.client.connection.disconnect()
+            self.client.connection = None
+            self.shared.end_wait()
+
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Begin to wait for a doorbell; on a new connection where this one is dead."""
         connection = self.client.connection
         try:
-            alive = answers(connection, time.monotonic() - self._spoken, self.health_check_interval)
+            silent = 0.0 if self.shared is not None else time.monotonic() - self._spoken  # it has just been looked at
+            alive = answers(connection, silent, self.health_check_interval)
         except self.connection_errors:
             alive = False
         if not alive:
             connection.disconnect()
             self.connection.cycle._register(self, self.client, "BRPOP")
         self._spoken = time.monotonic()
+        self.brpop_timeout = self._next_wait if self.shared is None else self.shared.longest_wait(self._next_wait)
         super()._brpop_start(timeout)  # type: ignore[no-untyped-call]
 
     def _on_connection_disconnect(self, connection: Any) -> None:
-        if self._in_poll is connection and time.monotonic() > self._brpop_sent_at + self.brpop_timeout:
+        waited = self._in_poll is connection
+        if waited and time.monotonic() > self._brpop_sent_at + self.brpop_timeout:
             type(self).longest_wait = max(FIRST_WAIT_SECONDS, self.brpop_timeout // 2)
-            self.brpop_timeout = FIRST_WAIT_SECONDS
+            self._next_wait = FIRST_WAIT_SECONDS
         super()._on_connection_disconnect(connection)  # type: ignore[no-untyped-call]
+        if waited:
+            self.end_wait()
 
     @contextlib.contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
         """A client for one command: that which waits for doorbells, while it does not wait."""
-        yield client or (self._create_client() if self._in_poll else self.client)  # type: ignore[no-untyped-call]
+        yield client or (self._create_client() if self._in_poll else self.client)
 
     def close(self) -> None:
         """End at once: what this worker waits for may be 20 s away."""
@@ -182,6 +217,7 @@ class Channel(kombu_redis.Channel):
             with contextlib.suppress(OSError):
                 # The server answers with a doorbell that it has taken off its queue already, or with the end.
                 polled._sock.shutdown(socket.SHUT_WR)
+                self._shut = True
         try:
             super().close()  # type: ignore[no-untyped-call]
         except self.connection_errors:
@@ -200,13 +236,14 @@ class Channel(kombu_redis.Channel):
                 _dropped.add("one that is served here", str(error))
                 raise Empty from None
             except self.connection_errors:
-                self.brpop_timeout = FIRST_WAIT_SECONDS
+                self._next_wait = FIRST_WAIT_SECONDS
                 self.client.connection.disconnect()
                 raise
             if not reply:
-                self.brpop_timeout = min(2 * self.brpop_timeout, self.longest_wait)
+                if self.brpop_timeout >= self._next_wait:
+                    self._next_wait = min(2 * self._next_wait, self.longest_wait)
                 raise Empty
-            self.brpop_timeout = FIRST_WAIT_SECONDS
+            self._next_wait = FIRST_WAIT_SECONDS
             key, item = reply
             queue = key.decode(errors="replace").rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
@@ -220,6 +257,7 @@ class Channel(kombu_redis.Channel):
         finally:
             self._in_poll: Any = None
             self._flush_brpop_reauth()  # type: ignore[no-untyped-call]
+            self.end_wait()
 
     def _receive_one(self, c: Any) -> Any:
         """A message to all workers (Celery's remote control, where it is on): one that cannot be read ends nothing."""
@@ -236,11 +274,28 @@ class _Parser(BoundedParser):
     limit = MAX_TRANSFER_BYTES
 
 
+class _Poller(kombu_redis.MultiChannelPoller):
+    """kombu's, for a channel whose connection is others' as well."""
+
+    def _register_BRPOP(self, channel: Channel) -> None:  # noqa: N802
+        if not channel.begin_wait():
+            return
+        try:
+            super()._register_BRPOP(channel)  # type: ignore[no-untyped-call]
+        finally:
+            if not channel._in_poll:
+                channel.end_wait()
+
+
 class Transport(kombu_redis.Transport):
     """kombu's for Redis, with the channel above."""
 
     Channel = Channel
     brpop_timeout = FIRST_WAIT_SECONDS
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self.cycle: Any = _Poller()  # type: ignore[no-untyped-call]
 
 
 def _foreign(why: str) -> RejectedUpdate:
