@@ -227,17 +227,18 @@ class Channel(kombu_redis.Channel):
     def _brpop_read(self, **options: Any) -> bool:
         """The next call, as kombu's own method of that name; a message without one is as if none had come."""
         self._spoken = time.monotonic()
+        connection = self.client.connection
         try:
             try:
-                reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
+                reply = self.client.parse_response(connection, "BRPOP", **options)
             except ReplyTooLong as error:
                 # The server has taken it off its queue; the rest of it goes with the connection.
-                self.client.connection.disconnect()
+                connection.disconnect()
                 _dropped.add("one that is served here", str(error))
                 raise Empty from None
             except self.connection_errors:
                 self._next_wait = FIRST_WAIT_SECONDS
-                self.client.connection.disconnect()
+                connection.disconnect()
                 raise
             if not reply:
                 if self.brpop_timeout >= self._next_wait:

@@ -22,7 +22,7 @@ SLOW_PING_SECONDS = 0.050
 MAX_PINGING_SECONDS = 5.0
 CLOCK_DIFFERENCE_SECONDS = 2.0
 FREE_CONNECTIONS = 64
-"""Room for about twenty more workers: each holds three connections."""
+"""Room for about thirty more workers: each holds two connections."""
 
 _Info = dict[str, Any]
 
@@ -274,7 +274,7 @@ def _connections(info: _Info) -> Finding:
     limit, used = int(info["maxclients"]), int(info["connected_clients"])
     detail = f"{used} of {limit}"
     if limit - used < FREE_CONNECTIONS:
-        return Finding("connections", "warning", detail, "raise maxclients; a worker holds three connections")
+        return Finding("connections", "warning", detail, "raise maxclients; a worker holds two connections")
     return Finding("connections", "ok", detail)
 
 
