@@ -16,9 +16,9 @@ import structlog
 
 from fl_core.broker.connection import connect
 from fl_core.broker.doorbell.consumer import Consumer
+from fl_core.broker.doorbell.seats import Seats
+from fl_core.broker.doorbell.shared import SharedClient
 from fl_core.broker.overview.roster import BEAT_SECONDS, Roster, due_seconds
-from fl_core.broker.seats import Seats
-from fl_core.broker.shared import SharedClient
 from fl_core.broker.tasks import TaskBroker
 from fl_core.broker.url import public_url
 from fl_core.errors import (
@@ -39,6 +39,7 @@ from workers.child.process import Child
 from workers.chore import Chore
 from workers.guardian import Guardian
 from workers.kept import Kept
+from workers.passing import HOLD_SECONDS
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
 from workers.store.outbox import Outbox
@@ -161,10 +162,13 @@ class Daemon:
 
     def _wanted_in(self) -> float:
         """Seconds until the watching thread wants the connection on which the consumer is about to wait."""
-        now, vitals = time.monotonic(), self._pulse.read()
-        if self._left_behind or self._child.passing.holds_any or self._news(vitals) != self._told:
-            return min(self._next_beat - now, self._last_beat + NEWS_SECONDS - now)
-        return self._next_beat - now
+        now = time.monotonic()
+        wanted = self._next_beat - now
+        if self._news(self._pulse.read()) != self._told:
+            wanted = min(wanted, self._last_beat + NEWS_SECONDS - now)
+        if self._left_behind:  # it is said from time to time that their bytes move
+            wanted = min(wanted, NEWS_SECONDS)
+        return min(wanted, HOLD_SECONDS) if self._child.passing.holds_any else wanted
 
     def _on_child_death(self, pid: int, status: int) -> None:
         self._left_behind = self._outbox.paths()  # the next child has kept none yet

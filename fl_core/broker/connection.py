@@ -245,7 +245,7 @@ def connect(
     """A client with timeouts, keepalive and binary replies. It connects at its first command.
 
     Args:
-        kind: whose connection it is: each thread's, or one for all of them (``shared.py``).
+        kind: whose connection it is: each thread's, or one for all of them (``doorbell/shared.py``).
 
     Raises:
         SpecError: the URL is not a Redis URL.

@@ -7,7 +7,7 @@ import time
 
 from fl_core.broker import keys
 from fl_core.broker.connection import connect
-from fl_core.broker.seats import NUM_CONNECTIONS
+from fl_core.broker.doorbell.seats import NUM_CONNECTIONS
 from tests.integration.lab import Lab, until
 
 

@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from fl_core.broker.connection import connect
+from fl_core.broker.doorbell.shared import SharedClient
 from fl_core.broker.server.embedded import EmbeddedServer
-from fl_core.broker.shared import SharedClient
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,8 @@ from celery.worker.worker import WorkController
 from fl_core.broker.doorbell.app import make_app
 from fl_core.broker.doorbell.intake import answer_questions_only, use_intake
 from fl_core.broker.doorbell.message import TRAIN
+from fl_core.broker.doorbell.shared import SharedClient
 from fl_core.broker.keys import train_queue
-from fl_core.broker.shared import SharedClient
 from fl_core.program.process import end_group
 
 log = structlog.get_logger()

@@ -27,8 +27,8 @@ from kombu.transport import redis as kombu_redis
 
 from fl_core.broker.connection import answers, patience_after
 from fl_core.broker.doorbell.message import TRAIN
+from fl_core.broker.doorbell.shared import SharedClient
 from fl_core.broker.reply_bound import BoundedParser, ReplyTooLong
-from fl_core.broker.shared import SharedClient
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.wire.messages import TaskCall
 

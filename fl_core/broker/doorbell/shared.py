@@ -1,6 +1,6 @@
 """One connection for all threads of a worker's parent: it waits for doorbells, and between two waits it beats.
 
-The consumer waits with it for some seconds at a time (``doorbell/intake.py``). Whoever else wants it takes the next
+The consumer waits with it for some seconds at a time (``intake.py``). Whoever else wants it takes the next
 turn, before the consumer waits again; and the consumer waits no longer than until the next beat is due. While a task is
 in hand it does not wait at all.
 """
