@@ -121,7 +121,7 @@ class _Campaign:
         self.guard = Guard(spec.guard, evaluated=True)
         self.guard.begin(self.strategy)
         self.published, self.view = -1, DeviceView(self.layout)
-        self.whole = np.array(self.strategy.parameters.values)
+        self.whole = np.array(self.strategy.parameters.values[self.layout.moving])
         self.patch_bytes: dict[int, int] = {}
         self.speeds = {device.name: SpeedProfile() for device in devices}
         self.result = Result(model=self.model)
@@ -176,7 +176,8 @@ class _Campaign:
 
     def _fetch(self, device: Device) -> FloatArray:
         """The newest version as devices see it; each version is published."""
-        values, version, down = self.strategy.parameters.values, self.strategy.version, self.spec.codec.down
+        whole_values, version, down = self.strategy.parameters.values, self.strategy.version, self.spec.codec.down
+        values = whole_values[self.layout.moving]
         whole = codec("fp32" if down == "int8" else down)
         num_bytes = max_version_bytes(whole, self.layout)
         if version != self.published:
@@ -195,7 +196,7 @@ class _Campaign:
             self.result.bytes_down += num_bytes
         device.held = version
         self.result.num_tasks += 1
-        return self.whole
+        return np.concatenate((self.whole, whole_values[self.layout.constants]))
 
     def _encode(self, device: Device, outcome: Any) -> Any:
         if not self.codec.needs_feedback:

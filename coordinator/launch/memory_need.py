@@ -33,15 +33,15 @@ class MemoryNeed:
 def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNeed:
     """What ``concurrency`` updates under way take, those that wait for the next checkpoint, versions, and the feed.
 
-    A version per fetching worker is kept, plus three, and those that come between two looks; what a worker has asked
-    for and not taken yet lies in its connection's buffer. An update is reckoned as large as the model; what stays at
-    the broker beside a server for blobs is at most ``INLINE_BYTES`` long each.
+    A version per fetching worker is kept, plus three, and those that come between two looks; constants are kept once.
+    What a worker has asked for and not taken yet lies in its connection's buffer. An update is reckoned as large as all
+    that can change; what stays at the broker beside a server for blobs is at most ``INLINE_BYTES`` long each.
 
     Args:
         spec, layout: the campaign's.
         blobs: there is a server for blobs.
     """
-    concurrency, model = spec.dispatch.concurrency, layout.num_bytes
+    concurrency, model = spec.dispatch.concurrency, 4 * layout.num_moving
     log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * model)
 
     def updates(num_bytes: int) -> int:
@@ -51,8 +51,10 @@ def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNee
     versions = (concurrency + KEPT_VERSIONS + between_looks) * model
     if spec.codec.down == "int8" and model > INLINE_MODEL_BYTES:
         # Patches are kept up to a version's size, and those that come between two looks.
-        versions += model + between_looks * codec("int8").max_payload_bytes(layout.num_elements)
+        versions += model + between_looks * codec("int8").max_payload_bytes(layout.num_moving)
     versions += concurrency * min(model, WINDOW * CHUNK_BYTES)
+    constants = layout.num_bytes - model
+    versions += constants + min(constants, concurrency * WINDOW * CHUNK_BYTES)
     everything = updates(model) + versions + MAX_FEED_BYTES
     whole = max_version_bytes(codec("fp32" if spec.codec.down == "int8" else spec.codec.down), layout)
     if not blobs or whole <= INLINE_MODEL_BYTES:

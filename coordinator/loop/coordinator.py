@@ -60,6 +60,7 @@ from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError, Fedtid
 from fl_core.program.crash_points import crash_point
 from fl_core.program.redaction import redact
 from fl_core.spec import CampaignSpec, to_toml
+from fl_core.vectors.agreement import constants_digest
 from fl_core.vectors.layout import Layout
 from fl_core.wire.log_entry import LogEntry, order
 
@@ -154,7 +155,9 @@ class Coordinator:
         self._saver = Saver(store, writer, timing.add_checkpoint)
         self._feed = Feed(self._keys)
         self._transaction = Transaction(broker, writer, identity, clock, traces, last_commit)
-        self._orders = Orders(self._keys, spec, layout, state.strategy.sends)
+        strategy = state.strategy
+        unmoved = constants_digest(strategy.parameters.values[layout.constants])
+        self._orders = Orders(self._keys, spec, layout, strategy.sends, unmoved)
         self._payloads = payloads
         self._publisher = Publisher(client, self._keys, layout, timing, blobs_place, codec_name=spec.codec.down)
         self._board = StatusBoard(identity.campaign, spec, state, layout, timing, clock, on_progress)
@@ -167,7 +170,7 @@ class Coordinator:
         self._left_out: list[str] = []
         self._stalls = Stalls(broker, identity, state.position)
         # A checkpoint of a large model costs more than an update of it: not after every one.
-        self._log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * layout.num_bytes)
+        self._log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * 4 * layout.num_moving)
         self._covered_noted = False
         self._evictions = Evictions(client)
         self._surveyor = Surveyor(

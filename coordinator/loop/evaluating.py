@@ -8,14 +8,15 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import structlog
 import torch
 from torch.utils.data import Dataset
 
 from coordinator.loop.outage import Outage
-from fl_core.broker.bulk import versions
+from fl_core.broker.bulk import blobs, constants, versions
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.connection import connect
@@ -31,8 +32,11 @@ from fl_core.program.process import end_with_parent
 from fl_core.spec import CampaignSpec
 from fl_core.trial.findings import Step
 from fl_core.user_code import RAISED, describe, frames
-from fl_core.vectors import Parameters
+from fl_core.vectors import FloatArray, Parameters
+from fl_core.vectors.agreement import constants_digest
 from fl_core.vectors.layout import Layout
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -124,10 +128,15 @@ def _answer(
         dataset = call(data, evaluation.data_args, "evaluation.data")
     device = pick_device()
     model.to(device)
+    own = layout.flatten(model).values[layout.constants].copy()
+    fixed = None if own.size else own
     while True:
         head, payload = _fetch(places, keys, connection.recv())
-        parameters = Parameters(decode_version(down_codec(head.codec), layout, payload))
-        layout.load_into(model, parameters)
+        if fixed is None:
+            # A model that was resumed may have others than its factory gives today.
+            fixed = _patiently(lambda: _constants(places, keys, own))
+        moving = decode_version(down_codec(head.codec), layout, payload)
+        layout.load_into(model, Parameters(np.concatenate((moving, fixed)) if fixed.size else moving))
         scores = evaluate(
             model, dataset, spec.training, evaluation.batch_size, device,
             metrics=None if spec.has_optional_metrics else spec.metrics,
@@ -142,12 +151,26 @@ def _answer(
 
 
 def _fetch(places: Places, keys: CampaignKeys, wanted: Head | None) -> tuple[Head, memoryview]:
+    def read() -> tuple[Head, memoryview]:
+        if wanted is not None and (payload := versions.read_version(places, keys, wanted)) is not None:
+            return wanted, payload
+        return versions.read_newest(places, keys)
+
+    return _patiently(read)
+
+
+def _constants(places: Places, keys: CampaignKeys, own: FloatArray) -> FloatArray:
+    shown = constants.shown_digest(places, keys)
+    if shown in ("", constants_digest(own)):
+        return own
+    return np.frombuffer(constants.read_constants(places, keys, shown, blobs.buffer(own.nbytes)), "<f4")
+
+
+def _patiently(read: Callable[[], T]) -> T:
     outage = Outage()
     while True:
         try:
-            if wanted is not None and (payload := versions.read_version(places, keys, wanted)) is not None:
-                return wanted, payload
-            return versions.read_newest(places, keys)
+            return read()
         except (BrokerError, MissingBlob) as error:
             if outage.is_worth_a_word():
                 log.warning("evaluation waits for the broker", reason=str(error))

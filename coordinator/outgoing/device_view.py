@@ -41,7 +41,7 @@ class DeviceView:
         self.values: FloatArray | None = None
 
     def begin(self, parameters: FloatArray) -> FloatArray:
-        """Devices get the model itself, float32 ``(num_elements,)``; returns the view."""
+        """Devices get the model itself, float32 ``(num_moving,)``; returns the view."""
         if self._memory is None:
             self._memory = np.empty_like(parameters)
         np.copyto(self._memory, parameters)
@@ -51,10 +51,10 @@ class DeviceView:
     def follow(self, parameters: FloatArray, seed: int) -> memoryview | None:
         """Move to the model, up to one step of 1/127 of the largest change in each block, and return the patch.
 
-        The state stands behind the encoded weights (``fl_core/codecs/model_payload.py``); constants never change.
+        The state stands behind the encoded weights (``fl_core/codecs/model_payload.py``).
 
         Args:
-            parameters: float32 ``(num_elements,)``.
+            parameters: float32 ``(num_moving,)``.
             seed: of the rounding.
 
         Returns:

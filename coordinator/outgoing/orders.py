@@ -17,13 +17,17 @@ class Orders:
     Args:
         keys, spec, layout: the campaign's.
         sends: what devices send back.
+        constants_digest: of what no version carries (``constants_digest`` of ``fl_core/vectors/agreement.py``).
     """
 
-    def __init__(self, keys: CampaignKeys, spec: CampaignSpec, layout: Layout, sends: str) -> None:
+    def __init__(
+        self, keys: CampaignKeys, spec: CampaignSpec, layout: Layout, sends: str, constants_digest: str = ""
+    ) -> None:
         self._keys = keys
         self._spec = spec
         self._layout = layout
         self._sends = sends
+        self._constants_digest = constants_digest
         self._written: int | None = None
 
     def forget(self) -> None:
@@ -49,4 +53,6 @@ class Orders:
     def order(self, num_plateaus: int) -> TrainOrder:
         """The order as it stands after so many plateaus."""
         factor = plateau_factor(self._spec.training, num_plateaus)
-        return train_order(self._keys.campaign, self._spec, self._layout, self._sends, factor)
+        return train_order(
+            self._keys.campaign, self._spec, self._layout, self._sends, factor, constants_digest=self._constants_digest
+        )

@@ -10,7 +10,7 @@ from coordinator.outgoing.device_view import DeviceView
 from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.timing import Timing
 from fl_core.aggregation import Strategy
-from fl_core.broker.bulk import versions
+from fl_core.broker.bulk import constants, versions
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.patches import Patch, chain_commands, drop_old_patches, write_patch
 from fl_core.broker.bulk.places import Places
@@ -73,6 +73,7 @@ class Publisher:
         self._codec = codec("fp32" if self._view is not None else codec_name)
         self._updates = place
         self._head: Head | None = None
+        self._constants: constants.Constants | None = None
         self._doubted: tuple[Head | None, TrainOrder | None] | None = None
         self._since_drop = 0
         self._retry_at = 0.0
@@ -94,8 +95,9 @@ class Publisher:
             BrokerUnavailable: publish again.
         """
         started = time.perf_counter()
-        values, version = strategy.parameters.values, strategy.version
+        values, version = strategy.parameters.values[self._layout.moving], strategy.version
         held, patch = self._head, None
+        self._publish_constants(strategy.parameters.values[self._layout.constants], transaction)
         if self._view is not None and values.nbytes > INLINE_MODEL_BYTES:
             values, patch = self._seen_by_devices(self._view, values, version, exact)
         payload = encode_version(self._codec, self._layout, values, version)
@@ -125,6 +127,22 @@ class Publisher:
             return view.values, None  # the same once more
         patch = view.follow(values, version)
         return (values if view.values is None else view.values), patch
+
+    def _publish_constants(self, values: FloatArray, transaction: Transaction) -> None:
+        """Write once what no version carries, and again where it was lost."""
+        if self._constants is not None or not values.size:
+            return
+        payload = memoryview(values.astype("<f4", copy=False)).cast("B")
+        if self._place and len(payload) > INLINE_MODEL_BYTES and time.monotonic() >= self._retry_at:
+            try:
+                written = constants.write_constants(self._places, self._keys, payload, self._place)
+            except BrokerError as error:
+                self._give_up_for_now(error)
+                written = constants.write_constants(self._places, self._keys, payload, "")
+        else:
+            written = constants.write_constants(self._places, self._keys, payload, "")
+        transaction.add([written.command(self._keys)])
+        self._constants = written
 
     def _lead_on(self, held: Head, head: Head, payload: memoryview, transaction: Transaction) -> None:
         patch = Patch(head.digest, head.version, len(payload), digest(payload), DeviceView.codec, head.place)
@@ -168,14 +186,14 @@ class Publisher:
             order: what should be written there; None where that is not known.
         """
         try:
-            fine = self._head is None or versions.is_shown(self._client, self._keys, self._head, order)
+            fine = self._head is None or versions.is_shown(self._client, self._keys, self._head, order, self._constants)
         except BrokerError:
             return False
         seen, self._doubted = self._doubted, None if fine else (self._head, order)
         if fine or seen is None or seen[0] is not self._head or seen[1] != order:
             return False
         log.warning("publishing again: the pointer or the order was changed by somebody else", version=self.published)
-        self.published, self._doubted = -1, None
+        self.published, self._doubted, self._constants = -1, None, None
         return True
 
     def look(self) -> None:
@@ -184,11 +202,14 @@ class Publisher:
             return
         try:
             whole = versions.is_whole(self._places, self._keys, self._head)
+            if self._constants is not None and not constants.are_whole(self._places, self._keys, self._constants):
+                log.warning("publishing again: a server has lost the model's constants")
+                self._constants, self.published = None, -1
         except BrokerError as error:
-            if not self._head.place:
+            if not self._head.place and not (self._constants is not None and self._constants.place):
                 raise
             self._give_up_for_now(error)
-            whole = False
+            self._constants, whole = None, False
         if not whole:
             server = "the server for blobs" if self._head.place else "the broker"
             log.warning(f"publishing again: {server} has lost the version", version=self.published)

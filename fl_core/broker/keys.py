@@ -30,6 +30,8 @@ key                                    type    holds
 ``fedtide:c:{id}:head``                hash    newest version: version, digest, num_bytes, num_chunks, place,
                                                updates (the place for payloads of large updates),
                                                codec, order (digest of the order)
+                                               with constants: constants (``digest|bytes|place``)
+``fedtide:c:{id}:constants:<d>:<i>``   string  chunk i of the constants of digest d, at their place (``constants.py``)
 ``fedtide:c:{id}:versions``            hash    version -> ``bytes|place``, of all versions whose chunks are kept
 ``fedtide:c:{id}:model:<v>:<i>``       string  chunk i of version v, at its place (``places.py``)
 ``fedtide:c:{id}:patches``             hash    digest of a version -> the patch to the next one (``patches.py``)
@@ -186,6 +188,10 @@ class CampaignKeys:
     def version(self, version: int) -> str:
         """Prefix of one version's chunks."""
         return f"{self.model}:{version}"
+
+    def constants(self, digest: str) -> str:
+        """Prefix of the constants' chunks."""
+        return self._key(f"constants:{digest}")
 
     def patch(self, version: int) -> str:
         """Prefix of the chunks of the patch to a version."""

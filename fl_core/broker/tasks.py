@@ -12,6 +12,7 @@ import redis
 
 from fl_core.broker import keys, rows, scripts
 from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.constants import read_constants
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.patches import Patch, read_patch
 from fl_core.broker.bulk.places import Places, read_place
@@ -188,6 +189,17 @@ class TaskBroker:
         if digest(payload) != head.digest:
             raise MissingBlob(f"version {head.version} does not have its digest")
         return payload
+
+    def fetch_constants(self, task: TrainTask, num_bytes: int) -> memoryview:
+        """What no version of the task's campaign carries, checked against the digest that the order names.
+
+        Raises:
+            MissingBlob, BrokerUnavailable: not now; the coordinator may be about to write it again.
+        """
+        keys_of = keys.CampaignKeys(task.campaign)
+        return read_constants(
+            self._places, keys_of, task.constants_digest, num_bytes, self._transfer("down", num_bytes)
+        )
 
     def _room_for(self, head: Head, into: memoryview | None) -> tuple[memoryview, Transfer]:
         """Memory for a version, and what is there already: a line that failed does not bring it twice."""

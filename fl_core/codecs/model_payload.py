@@ -4,7 +4,7 @@ A codec is made for weights: it rounds, drops and ranks them. A buffer is none o
 would be infinite in fp16, and a mask of -inf has no scale. So what is not a weight stands behind the weights, in the
 layout's order (numbers are little-endian):
 
-- of a version: all state and constants, float32;
+- of a version: all state, float32. Constants are not in it (``fl_core/broker/bulk/constants.py``);
 - of an update, and of a patch to a version: the state as far as it has changed. First the tensors of the role ``mean``,
   float32; then a bit for each of the role ``latest``, the lowest of a byte first, which says whether it follows; then
   those that do, float32; last the length of all that in bytes, uint32. A model without state has none of it.
@@ -45,7 +45,7 @@ def encode_version(codec: Codec, layout: Layout, values: FloatArray, seed: int) 
     """A version's bytes, for devices and evaluation.
 
     Args:
-        values: float32 ``(num_elements,)``; they may be lent to the result.
+        values: float32 ``(num_moving,)``; they may be lent to the result.
         seed: as of ``Codec.encode``.
     """
     if codec.name == "fp32":  # the vector itself
@@ -57,23 +57,23 @@ def encode_version(codec: Codec, layout: Layout, values: FloatArray, seed: int) 
 
 def max_version_bytes(codec: Codec, layout: Layout) -> int:
     """The longest that ``encode_version`` can give."""
-    return codec.max_payload_bytes(layout.num_parameters) + 4 * (layout.num_elements - layout.num_parameters)
+    return codec.max_payload_bytes(layout.num_parameters) + 4 * layout.num_state
 
 
 def decode_version(codec: Codec, layout: Layout, payload: memoryview | bytes) -> FloatArray:
-    """The vector of ``encode_version``: float32 ``(num_elements,)``, read-only where it lies in ``payload``.
+    """The vector of ``encode_version``: float32 ``(num_moving,)``, read-only where it lies in ``payload``.
 
     Raises:
         RejectedUpdate: the payload is not one of this codec and layout.
     """
-    num_rest = layout.num_elements - layout.num_parameters
+    num_rest = layout.num_state
     if codec.name == "fp32" or not num_rest:
-        return read_all(codec.decode(payload, layout.num_elements))
+        return read_all(codec.decode(payload, layout.num_moving))
     view = memoryview(payload).cast("B")
     weights = len(view) - 4 * num_rest
     if weights < 0:
         raise _malformed(f"{len(view)} bytes, and the model's buffers alone take {4 * num_rest}")
-    values: FloatArray = np.empty(layout.num_elements, np.float32)
+    values: FloatArray = np.empty(layout.num_moving, np.float32)
     values[layout.trainable] = read_all(codec.decode(view[:weights], layout.num_parameters))
     values[layout.num_parameters :] = np.frombuffer(view[weights:], "<f4")
     return values
@@ -139,7 +139,7 @@ def decode_update(
 
 
 def write_state(layout: Layout, state: ModelState, values: FloatArray) -> None:
-    """Put a state into a whole model's vector, float32 ``(num_elements,)``, in place."""
+    """Put a state into a model's vector, float32 ``(num_moving,)`` or longer, in place."""
     values[layout.means] = state.means
     for place, new in state.latest.items():
         where = layout.latest[place]

@@ -7,7 +7,9 @@ from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TrainOrder
 
 
-def train_order(campaign: str, spec: CampaignSpec, layout: Layout, sends: str, factor: float = 1.0) -> TrainOrder:
+def train_order(
+    campaign: str, spec: CampaignSpec, layout: Layout, sends: str, factor: float = 1.0, *, constants_digest: str = ""
+) -> TrainOrder:
     """How the tasks of a campaign are to be done.
 
     Args:
@@ -15,6 +17,7 @@ def train_order(campaign: str, spec: CampaignSpec, layout: Layout, sends: str, f
         spec, layout: the campaign's.
         sends: what its strategy merges.
         factor: of the learning rate, in (0, 1].
+        constants_digest: of what no version carries; empty for a model without (``fl_core/vectors/agreement.py``).
     """
     return TrainOrder(
         campaign=campaign,
@@ -22,7 +25,9 @@ def train_order(campaign: str, spec: CampaignSpec, layout: Layout, sends: str, f
         model_factory=spec.model.factory,
         model_args=spec.model.args,
         model_buffers=dict(spec.model.buffers),
+        model_seed=spec.campaign.seed,
         layout_digest=layout.digest,
+        constants_digest=constants_digest,
         # Without keys that are not set: a device of an earlier release knows fewer of them.
         training=spec.training.model_dump(mode="json", exclude_none=True),
         learning_rate_factor=factor,

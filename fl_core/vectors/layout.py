@@ -91,14 +91,19 @@ class Layout:
         return sum(spec.num_elements for spec in self.tensors if spec.trainable)
 
     @property
+    def num_moving(self) -> int:
+        """How many elements can change: weights and state, which are what a version carries."""
+        return self.num_parameters + self.num_state
+
+    @property
     def moving(self) -> slice:
-        """Where the weights and the state lie: what can change, and so what a version carries."""
-        return slice(0, self.num_parameters + self.num_state)
+        """Where those lie."""
+        return slice(0, self.num_moving)
 
     @property
     def constants(self) -> slice:
         """Where the rest lies, which is the same on all devices from the first version to the last."""
-        return slice(self.num_parameters + self.num_state, self.num_elements)
+        return slice(self.num_moving, self.num_elements)
 
     @cached_property
     def num_elements(self) -> int:

@@ -59,6 +59,10 @@ def is_digest(value: Any) -> bool:
     return isinstance(value, str) and _HEX_DIGEST.fullmatch(value) is not None
 
 
+def is_digest_or_empty(value: Any) -> bool:
+    return value == "" or is_digest(value)
+
+
 def is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_DETAIL_CHARACTERS and is_utf8(value)
 
@@ -69,6 +73,10 @@ def is_count(value: Any) -> bool:
 
 def is_positive(value: Any) -> bool:
     return type(value) is int and 0 < value < _MAX_INT
+
+
+def is_seed(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def is_size(value: Any) -> bool:

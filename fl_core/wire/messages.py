@@ -5,7 +5,8 @@ record         where it travels                                fields (beside ``
 =============  ==============================================  ========================================================
 TaskCall       Celery message, queue ``fedtide.train.<name>``  campaign, task_id, attempt, queue
 TrainOrder     ``fedtide:c:{id}:order``, one per campaign      campaign, timeout_seconds, model_factory, model_args,
-                                                               model_buffers, layout_digest, training,
+                                                               model_buffers, model_seed, layout_digest,
+                                                               constants_digest, training,
                                                                learning_rate_factor, codec, codec_args, sends
 ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id, attempt, worker, base_version,
                                                                num_examples, sends, part, codec, layout_digest,
@@ -34,6 +35,7 @@ from fl_core.wire.checks import (
     are_numbers,
     is_count,
     is_digest,
+    is_digest_or_empty,
     is_finite,
     is_identifier,
     is_label,
@@ -42,6 +44,7 @@ from fl_core.wire.checks import (
     is_one_of,
     is_positive,
     is_positive_size,
+    is_seed,
     is_share,
     is_size,
     is_text,
@@ -71,6 +74,9 @@ class TrainOrder(Record):
 
     Attributes:
         model_buffers: the roles of buffers that the spec's ``[model]`` names.
+        model_seed: the campaign's, for the model's factory, so that what no version carries is equal everywhere: random
+            features that are drawn once, and tensors that stay on a device.
+        constants_digest: of the constants' bytes (``fl_core/broker/bulk/constants.py``); empty for a model without.
         training: the spec's ``[training]`` section.
         learning_rate_factor: what the coordinator knows to change in it, in (0, 1]: plateaus.
         codec_args: the codec's settings.
@@ -78,12 +84,17 @@ class TrainOrder(Record):
         timeout_seconds: how long the coordinator waits after the worker took the task.
     """
 
+    # 2: versions are without constants, and models are built with the campaign's seed.
+    version: ClassVar[int] = 2
+
     campaign: str = checked(is_identifier)
     timeout_seconds: float = checked(is_finite)
     model_factory: str = checked(is_identifier)
     model_args: Mapping[str, Any] = checked(is_map)
     model_buffers: Mapping[str, Any] = checked(is_map, default_factory=dict)
+    model_seed: int = checked(is_seed, default=0)
     layout_digest: str = checked(is_digest)
+    constants_digest: str = checked(is_digest_or_empty, default="")
     training: Mapping[str, Any] = checked(is_map)
     learning_rate_factor: float = checked(is_share, default=1.0)
     codec: str = checked(is_identifier)

@@ -54,6 +54,7 @@ class Record:
 
     max_bytes: ClassVar[int] = MAX_RECORD_BYTES
     max_items: ClassVar[int] = MAX_LIST_ITEMS
+    version: ClassVar[int] = FORMAT_VERSION
 
     def to_bytes(self) -> bytes:
         """The record as one msgpack map.
@@ -63,7 +64,7 @@ class Record:
         """
         fields = {name: getattr(self, name) for name in checks_of(type(self))}
         self._verify(fields)
-        packed: bytes = msgpack.packb({"v": FORMAT_VERSION, **fields})
+        packed: bytes = msgpack.packb({"v": self.version, **fields})
         if len(packed) > self.max_bytes:
             raise malformed(f"{type(self).__name__} takes {len(packed)} bytes, more than {self.max_bytes}")
         return packed
@@ -91,9 +92,9 @@ class Record:
         if not isinstance(fields, dict):
             raise malformed(f"{cls.__name__} is a {type(fields).__name__}, not a map")
         version = fields.pop("v", None)
-        if type(version) is not int or version != FORMAT_VERSION:
+        if type(version) is not int or version != cls.version:
             shown = brief.repr(version)
-            raise malformed(f"{cls.__name__} has format version {shown}, this program reads {FORMAT_VERSION}")
+            raise malformed(f"{cls.__name__} has format version {shown}, this program reads {cls.version}")
         cls._verify(fields)
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 

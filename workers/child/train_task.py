@@ -187,7 +187,9 @@ class Trainer:
             model = self._models.get(task)
         started = time.perf_counter()
         building = started - began
-        claim, bytes_down = self._hold_newest(task, model, claim)
+        bytes_down = self._hold_constants(task, model)
+        claim, fetched_bytes = self._hold_newest(task, model, claim)
+        bytes_down += fetched_bytes
         fetched = time.perf_counter()
         fetching += fetched - started
         if claim.head is None or model.base is None:
@@ -244,6 +246,26 @@ class Trainer:
         else:
             self._models.forget(task.campaign)
             log.info("the campaign has ended; the update was not wanted")
+
+    def _hold_constants(self, task: TrainTask, model: CachedModel) -> int:
+        """Fetch what no version carries, if the model that was built here has other values; the bytes fetched."""
+        if model.constants_digest == task.constants_digest:
+            return 0
+        give_up, pause = time.monotonic() + task.timeout_seconds, 0.05
+        while True:
+            try:
+                payload = self._broker.fetch_constants(task, model.constants_bytes)
+            except (MissingBlob, BrokerError) as error:
+                if time.monotonic() > give_up:
+                    raise
+                if isinstance(error, PlaceRefused) and pause >= LAST_FETCH_PAUSE_SECONDS:
+                    raise SpecError(str(error)) from None
+                time.sleep(pause)
+                pause = min(LAST_FETCH_PAUSE_SECONDS, 1.5 * pause)
+                continue
+            model.take_constants(payload)
+            log.info("fetched the campaign's constants, since the model built here has others", bytes=len(payload))
+            return len(payload)
 
     def _hold_newest(self, task: TrainTask, model: CachedModel, claim: Claim) -> tuple[Claim, int]:
         """Hold the version that the claim named, or a newer one: the moment at which the base version is decided.

@@ -21,7 +21,7 @@ from fl_core.models.build import build_model
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.method import Method, build_method
 from fl_core.vectors import FloatArray, Parameters
-from fl_core.vectors.agreement import verify_digest
+from fl_core.vectors.agreement import constants_digest, verify_digest
 from fl_core.vectors.arithmetic import add_scaled
 from fl_core.vectors.buffers import BufferRole, LocalTensors
 from fl_core.vectors.layout import Layout
@@ -40,6 +40,7 @@ class CachedModel:
 
     Attributes:
         digest: of ``base``; empty before the first fetch.
+        constants_digest: of what no version carries; empty for a model without.
         local: what the model holds beside the layout, which is put back before each task.
         training, settings, method: how this campaign trains: the task's words, and what was made of them.
         feedback: what lossy updates of this campaign have left out so far, by part of the model.
@@ -61,8 +62,13 @@ class CachedModel:
         self.spare: FloatArray | None = None
         self.key: tuple[Any, ...] = ()
         self.counted = 0
+        # A version is fetched into the front of this memory, behind which the constants stay.
+        self._whole = layout.flatten(module).values if layout.num_moving < layout.num_elements else None
+        self.constants_digest = "" if self._whole is None else constants_digest(self._whole[layout.constants])
         self._fetched: memoryview | None = None
         self._version_bytes = 0
+        if self._whole is not None:
+            self._fetched, self._version_bytes = memoryview(self._whole[layout.moving]).cast("B"), self._whole.nbytes
         tensors = {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())}.values()
         self._module_bytes = self.local.num_bytes + sum(tensor.nbytes for tensor in tensors)
         self._module_bytes += _OBJECTS_BYTES_PER_TENSOR * len(tensors)
@@ -72,6 +78,19 @@ class CachedModel:
         """The memory that the model holds between two tasks, on whatever device: a sum of few numbers."""
         total = self._module_bytes + self._version_bytes + (0 if self.spare is None else self.spare.nbytes)
         return total + sum(each.residual.nbytes for each in self.feedback.values() if each.residual is not None)
+
+    @property
+    def constants_bytes(self) -> int:
+        """The size of what no version carries."""
+        return 4 * (self.layout.num_elements - self.layout.num_moving)
+
+    def take_constants(self, payload: memoryview) -> None:
+        """Replace what the factory made by the campaign's own, float32 of ``constants_bytes``; there is no version
+        until the next one is kept."""
+        if self._whole is not None:
+            self.base, self.digest = None, ""
+            self._whole[self.layout.constants] = np.frombuffer(payload, "<f4")
+            self.constants_digest = constants_digest(self._whole[self.layout.constants])
 
     def give_up_base(self) -> memoryview | None:
         """The memory that the version at hand was fetched into, to be overwritten by the next one.
@@ -122,10 +141,15 @@ class CachedModel:
             values = decode_version(down_codec(head.codec), self.layout, payload)
         except RejectedUpdate as error:
             raise LayoutError(
-                f"version {head.version} does not fit the model built here, of {self.layout.num_elements} elements "
-                f"({error.detail}); install the campaign's model code."
+                f"version {head.version} does not fit the model built here, of which {self.layout.num_moving} elements "
+                f"can change ({error.detail}); install the campaign's model code."
             ) from error
         self._fetched = payload if isinstance(payload, memoryview) and not payload.readonly else None
+        if self._whole is not None:
+            front = self._whole[self.layout.moving]
+            if not np.may_share_memory(values, front):
+                np.copyto(front, values)
+            values = self._whole
         self._version_bytes = values.nbytes
         if self._fetched is not None and not np.may_share_memory(values, np.frombuffer(self._fetched, np.uint8)):
             self._version_bytes += self._fetched.nbytes
@@ -164,10 +188,10 @@ class ModelCache:
             SpecError: the factory is not installed or not allowed, or refuses its arguments; so with the training
                 method.
         """
-        key = (task.model_factory, msgpack.packb(task.model_args), task.layout_digest)
+        key = (task.model_factory, msgpack.packb(task.model_args), task.model_seed, task.layout_digest)
         model = self._models.get(task.campaign)
         if model is None or model.key != key:
-            module = build_model(task.model_factory, dict(task.model_args), seed=0)
+            module = build_model(task.model_factory, dict(task.model_args), task.model_seed)
             layout = Layout.of(module, cast(Mapping[str, BufferRole], task.model_buffers))
             verify_digest(layout, task.layout_digest)
             built = CachedModel(module.to(self._device), layout, *_method(task))

@@ -10,6 +10,7 @@ from typing import Self
 
 from fl_core.broker import rows
 from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.constants import Constants
 from fl_core.broker.bulk.head import HEAD_FIELDS, Head
 from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.connection import Client, broker_errors
@@ -76,7 +77,9 @@ def order_commands(keys: CampaignKeys, order: TrainOrder) -> list[list[str | byt
     return [["SET", keys.order, packed], ["HSET", keys.head, "order", digest(packed)]]
 
 
-def is_shown(client: Client, keys: CampaignKeys, head: Head, order: TrainOrder | None) -> bool:
+def is_shown(
+    client: Client, keys: CampaignKeys, head: Head, order: TrainOrder | None, constants: Constants | None = None
+) -> bool:
     """Whether pointer and order at the broker are those that were written: somebody else may have changed them.
 
     Raises:
@@ -84,6 +87,8 @@ def is_shown(client: Client, keys: CampaignKeys, head: Head, order: TrainOrder |
     """
     words = publish_commands(keys, head)[0]
     wanted = dict(zip(words[2::2], words[3::2], strict=True))
+    if constants is not None:
+        wanted.update([constants.command(keys)[2:]])
     packed = None if order is None else order.to_bytes()
     if packed is not None:
         wanted["order"] = digest(packed)

@@ -24,7 +24,7 @@ from fl_core.errors import BrokerError
 
 _KEY = re.compile(rb"fedtide:c:\{([^{}]{1,200})\}:(.+)", re.DOTALL)
 _CHUNK = re.compile(rb"model:([0-9]{1,18}):[0-9]+")
-_BULK = (b"model:", b"patch:", b"blob:")
+_BULK = (b"model:", b"patch:", b"constants:", b"blob:")
 _PAGE = 500
 MAX_DOORBELLS = 10_000
 
@@ -43,7 +43,7 @@ def sweep(client: Client, keys: CampaignKeys, known: Collection[int]) -> int:
 
 
 def drop_bulk(client: Client, keys: CampaignKeys) -> int:
-    """Drop all versions, patches and payloads of a campaign that is over."""
+    """Drop all versions, patches, constants and payloads of a campaign that is over."""
     return _drop_all(client, (key for key, rest in _scan(client, keys.campaign) if rest.startswith(_BULK)))
 
 

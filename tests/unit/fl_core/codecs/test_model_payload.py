@@ -28,7 +28,8 @@ LAYOUT = Layout(
     (
         TensorSpec("w", (70,)),
         TensorSpec("running_var", (2,), role="mean"),
-        TensorSpec("mask", (3,), role="constant"),
+        TensorSpec("mask", (3,), role="latest"),
+        TensorSpec("frozen", (9,), role="constant"),
     )
 )
 BESIDE = np.array([1e5, 3e38, -np.inf, np.nan, 1e-42], np.float32)
