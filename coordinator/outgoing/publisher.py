@@ -132,7 +132,7 @@ class Publisher:
         """Write once what no version carries, and again where it was lost."""
         if self._constants is not None or not values.size:
             return
-        payload = memoryview(values.astype("<f4", copy=False)).cast("B")
+        payload = values.astype("<f4", copy=False).data.cast("B")
         if self._place and len(payload) > INLINE_MODEL_BYTES and time.monotonic() >= self._retry_at:
             try:
                 written = constants.write_constants(self._places, self._keys, payload, self._place)

@@ -177,7 +177,7 @@ class TaskBroker:
         if head.inline is not None:
             payload = head.inline
         else:
-            payload, transfer = self._room_for(head, into)
+            payload, transfer = self._room_for(head.digest, head.num_bytes, into)
             place = self._places.at(head.place)
             try:
                 blobs.get(place, campaign.version(head.version), head.num_bytes, payload, transfer)
@@ -196,17 +196,22 @@ class TaskBroker:
         Raises:
             MissingBlob, BrokerUnavailable: not now; the coordinator may be about to write it again.
         """
-        keys_of = keys.CampaignKeys(task.campaign)
-        return read_constants(
-            self._places, keys_of, task.constants_digest, num_bytes, self._transfer("down", num_bytes)
-        )
+        wanted, campaign = task.constants_digest, keys.CampaignKeys(task.campaign)
+        into, transfer = self._room_for(wanted, num_bytes, None)
+        try:
+            payload = read_constants(self._places, campaign, wanted, into, transfer)
+        except MissingBlob:
+            self._arriving = None
+            raise
+        self._arriving = None
+        return payload
 
-    def _room_for(self, head: Head, into: memoryview | None) -> tuple[memoryview, Transfer]:
-        """Memory for a version, and what is there already: a line that failed does not bring it twice."""
-        if self._arriving is None or self._arriving[0] != head.digest or len(self._arriving[1]) != head.num_bytes:
-            fits = into is not None and len(into) == head.num_bytes
-            memory = into if into is not None and fits else blobs.buffer(head.num_bytes)
-            self._arriving = head.digest, memory, self._transfer("down", head.num_bytes)
+    def _room_for(self, wanted: str, num_bytes: int, into: memoryview | None) -> tuple[memoryview, Transfer]:
+        """Memory for what comes down, and what is there already: a line that failed does not bring it twice."""
+        if self._arriving is None or self._arriving[0] != wanted or len(self._arriving[1]) != num_bytes:
+            fits = into is not None and len(into) == num_bytes
+            memory = into if into is not None and fits else blobs.buffer(num_bytes)
+            self._arriving = wanted, memory, self._transfer("down", num_bytes)
         return self._arriving[1], self._arriving[2]
 
     def _transfer(self, way: Literal["up", "down"], num_bytes: int) -> Transfer:

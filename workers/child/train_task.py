@@ -256,7 +256,7 @@ class Trainer:
             try:
                 payload = self._broker.fetch_constants(task, model.constants_bytes)
             except (MissingBlob, BrokerError) as error:
-                if time.monotonic() > give_up:
+                if time.monotonic() > max(give_up, self._moved_at + task.timeout_seconds):
                     raise
                 if isinstance(error, PlaceRefused) and pause >= LAST_FETCH_PAUSE_SECONDS:
                     raise SpecError(str(error)) from None

@@ -68,7 +68,7 @@ class CachedModel:
         self._fetched: memoryview | None = None
         self._version_bytes = 0
         if self._whole is not None:
-            self._fetched, self._version_bytes = memoryview(self._whole[layout.moving]).cast("B"), self._whole.nbytes
+            self._fetched, self._version_bytes = self._whole[layout.moving].data.cast("B"), self._whole.nbytes
         tensors = {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())}.values()
         self._module_bytes = self.local.num_bytes + sum(tensor.nbytes for tensor in tensors)
         self._module_bytes += _OBJECTS_BYTES_PER_TENSOR * len(tensors)

@@ -73,13 +73,17 @@ def are_whole(places: Places, keys: CampaignKeys, written: Constants) -> bool:
 
 
 def read_constants(
-    places: Places, keys: CampaignKeys, wanted: str, num_bytes: int, transfer: Transfer | None = None
+    places: Places, keys: CampaignKeys, wanted: str, into: memoryview, transfer: Transfer | None = None
 ) -> memoryview:
     """The bytes of a campaign's constants, checked.
 
     Args:
         wanted: their digest.
-        num_bytes: their size, by the model's layout.
+        into: memory of their size, by the model's layout; its content is lost in any case.
+        transfer: how far earlier attempts to read them into the same memory got.
+
+    Returns:
+        ``into``.
 
     Raises:
         MissingBlob: others are there, or none; the coordinator may be about to write them again.
@@ -88,9 +92,9 @@ def read_constants(
     with broker_errors("looking for the constants"):
         row = places.at("").hget(keys.head, FIELD)
     found = rows.good(keys.head, [row or b""], Constants.from_row)
-    if not found or (found[0].digest, found[0].num_bytes) != (wanted, num_bytes):
+    if not found or (found[0].digest, found[0].num_bytes) != (wanted, len(into)):
         raise MissingBlob(keys.constants(wanted))
-    payload = blobs.get(places.at(found[0].place), keys.constants(wanted), num_bytes, transfer=transfer)
+    payload = blobs.get(places.at(found[0].place), keys.constants(wanted), len(into), into, transfer)
     if digest(payload) != wanted:
         raise MissingBlob(f"the constants of campaign {keys.campaign} do not have their digest")
     return payload

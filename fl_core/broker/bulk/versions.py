@@ -88,7 +88,8 @@ def is_shown(
     words = publish_commands(keys, head)[0]
     wanted = dict(zip(words[2::2], words[3::2], strict=True))
     if constants is not None:
-        wanted.update([constants.command(keys)[2:]])
+        _, _, field, row = constants.command(keys)
+        wanted[field] = row
     packed = None if order is None else order.to_bytes()
     if packed is not None:
         wanted["order"] = digest(packed)

@@ -163,6 +163,25 @@ def test_a_version_is_kept_to_the_bit(cache: ModelCache) -> None:
     assert cache.get(TASK) is model
 
 
+class Features(torch.nn.Module):
+    """Random features that are drawn once; they do not travel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+        self.register_buffer("projection", torch.randn(4, 4), persistent=False)
+
+
+def test_what_does_not_travel_is_the_campaign_s(cache: ModelCache) -> None:
+    """The order's seed is the campaign's, so what the factory draws is equal on every device and the coordinator."""
+    path = f"{__name__}:Features"
+    model = build_model(path, {}, seed=7)
+    task = replace(TASK, model_factory=path, model_args={}, model_seed=7, layout_digest=Layout.of(model).digest)
+    assert torch.equal(cache.get(task).module.projection, model.projection)  # type: ignore[arg-type]
+    other = cache.get(replace(task, model_seed=8)).module.projection
+    assert not torch.equal(other, model.projection)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
 def test_a_version_in_half_precision_is_the_base_as_it_was_decoded(cache: ModelCache, name: str) -> None:
     """What the device trains from, and takes its delta against, are the rounded values and no others."""
