@@ -53,6 +53,7 @@ from fl_core.training.method import verify_method
 from fl_core.trial.findings import Finding
 from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
+from fl_core.vectors.module_tensors import tensors_beside
 
 log = structlog.get_logger()
 
@@ -115,7 +116,7 @@ def coordinating(
     last_commit = LastCommit(folder.last_commit)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
     layout = Layout.of(model, spec.model.buffers)
-    initial, beside = layout.flatten(model), layout.beside(model)
+    initial, beside = layout.flatten(model), tensors_beside(layout.names, model)
     traced: Traces | None = None
     # Forked before this process starts a thread or opens a connection.
     trial = None if resume or not trial_seconds else try_campaign

@@ -24,6 +24,7 @@ from fl_core.program.crash_points import crash_point
 from fl_core.spec import CampaignSpec, parse_spec
 from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
+from fl_core.vectors.module_tensors import tensors_beside
 
 log = structlog.get_logger()
 
@@ -90,7 +91,7 @@ def end_from_checkpoint(spec: CampaignSpec, folder: RunFolder, url: str | None) 
         if spec.evaluation.data is not None and state.scores.version != state.delivery.version(state.strategy):
             log.warning("the last version was not evaluated", reason="the broker does not answer")
     summary = summarise(identity.campaign, spec, state, layout)
-    write_results(folder, identity, state, layout, layout.beside(model), summary)
+    write_results(folder, identity, state, layout, tensors_beside(layout.names, model), summary)
     Spool(folder.path / "spool").remove()
     return summary
 

@@ -19,16 +19,16 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
-import numpy.typing as npt
 
 from fl_core.errors import LayoutError
 from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.buffers import ROLES, BufferRole, buffer_roles, is_variance
-from fl_core.vectors.module_tensors import carried_tensors, spec_of, state_dict_of, verify_same_model
+from fl_core.vectors.module_tensors import carried_tensors, spec_of, verify_same_model
 from fl_core.vectors.tensor_spec import TensorSpec, spec_from_row
 
 if TYPE_CHECKING:
@@ -108,7 +108,12 @@ class Layout:
     @cached_property
     def num_elements(self) -> int:
         """How many elements the vector has."""
-        return sum(spec.num_elements for spec in self.tensors)
+        return int(self.slices[-1].stop)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The tensors' names."""
+        return frozenset(spec.name for spec in self.tensors)
 
     @property
     def num_bytes(self) -> int:
@@ -158,12 +163,8 @@ class Layout:
     @cached_property
     def slices(self) -> tuple[slice, ...]:
         """Where each tensor lies, in the order of ``tensors``."""
-        slices = []
-        start = 0
-        for spec in self.tensors:
-            slices.append(slice(start, start + spec.num_elements))
-            start += spec.num_elements
-        return tuple(slices)
+        ends = list(accumulate(spec.num_elements for spec in self.tensors))
+        return tuple(slice(start, end) for start, end in pairwise([0, *ends]))
 
     @cached_property
     def digest(self) -> str:
@@ -217,32 +218,6 @@ class Layout:
             spec.name: parameters.values[where].reshape(spec.shape)
             for spec, where in zip(self.tensors, self.slices, strict=True)
         }
-
-    def beside(self, module: torch.nn.Module) -> dict[str, str | npt.NDArray[Any]]:
-        """The tensors of a module's ``state_dict`` that the vector does not hold, so that a file of all loads strictly.
-
-        Returns:
-            By name: the name of the layout's tensor that it is another name of (tied parameters), or a copy of its
-            values as the factory made them (integer and local buffers); half precision as float32. Quantised and
-            complex ones are left out.
-        """
-        import torch
-
-        known = {spec.name for spec in self.tensors}
-        names: dict[int, str] = {}
-        found: dict[str, str | npt.NDArray[Any]] = {}
-        for name, tensor in state_dict_of(module).items():
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            if name in known:
-                names[id(tensor)] = name
-            elif id(tensor) in names:
-                found[name] = names[id(tensor)]
-            elif not tensor.is_quantized and not tensor.is_complex() and tensor.layout == torch.strided:
-                plain = tensor.detach().cpu()
-                half = plain.is_floating_point() and plain.dtype not in (torch.float32, torch.float64)
-                found[name] = (plain.float() if half else plain).numpy().copy()
-        return found
 
     def state_of(self, module: torch.nn.Module) -> FloatArray:
         """The state's values in a module: float32 ``(num_state,)``, a new array.

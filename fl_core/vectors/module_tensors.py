@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
 
 from fl_core.errors import LayoutError
 from fl_core.vectors.buffers import BufferRole
@@ -71,3 +73,32 @@ def spec_of(name: str, tensor: torch.Tensor, roles: Mapping[str, BufferRole]) ->
         return TensorSpec(name, tuple(tensor.shape), dtype)
     role = roles.get(name, "constant")
     return TensorSpec(name, tuple(tensor.shape), dtype, "constant" if role == "local" else role)
+
+
+def tensors_beside(carried: Collection[str], module: torch.nn.Module) -> dict[str, str | npt.NDArray[Any]]:
+    """The tensors of a module's ``state_dict`` that a layout does not hold, so that a file of all loads strictly.
+
+    Args:
+        carried: the names of the layout's tensors.
+
+    Returns:
+        By name: the name of the layout's tensor that it is another name of (tied parameters), or a copy of its
+        values as the factory made them (integer and local buffers); half precision as float32. Quantised and
+        complex ones are left out.
+    """
+    import torch
+
+    names: dict[int, str] = {}
+    found: dict[str, str | npt.NDArray[Any]] = {}
+    for name, tensor in state_dict_of(module).items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        if name in carried:
+            names[id(tensor)] = name
+        elif id(tensor) in names:
+            found[name] = names[id(tensor)]
+        elif not tensor.is_quantized and not tensor.is_complex() and tensor.layout == torch.strided:
+            plain = tensor.detach().cpu()
+            half = plain.is_floating_point() and plain.dtype not in (torch.float32, torch.float64)
+            found[name] = (plain.float() if half else plain).numpy().copy()
+    return found

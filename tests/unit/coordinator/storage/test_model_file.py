@@ -11,6 +11,7 @@ from torch import nn
 
 from coordinator.storage.run_folder import RunFolder
 from fl_core.vectors.layout import Layout
+from fl_core.vectors.module_tensors import tensors_beside
 
 MODEL = """
 import torch
@@ -61,7 +62,7 @@ def _written(folder: Path, kind: str) -> None:
     exec(MODEL, namespace)  # type: ignore[arg-type]
     model = namespace[kind]()
     layout = Layout.of(model, {"small": "local"})
-    beside = layout.beside(model)
+    beside = tensors_beside(layout.names, model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape).to(parameter.dtype))
