@@ -91,7 +91,7 @@ def test_a_frozen_base_travels_once(client: redis.Redis, codec_name: str) -> Non
     publisher.publish(strategy, AtOnce(client))  # type: ignore[arg-type]
     broker.fetch_constants(task, other.constants_bytes)
     assert not publisher.is_led_astray(task.order)
-    leftovers.drop_bulk(Places(client).at(""), KEYS, keep_payloads=True)
+    leftovers.drop_bulk(Places(client).at(""), KEYS)
     assert not client.keys("*constants:*")
 
 

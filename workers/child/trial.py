@@ -114,7 +114,7 @@ def _try_order(
 ) -> Iterator[Step]:
     with gate(AllowList(settings.allow)):
         yield Doing(name, f"building model.factory = {order.model_factory!r} of {name}")
-        model = build_model(order.model_factory, dict(order.model_args), seed=0)
+        model = build_model(order.model_factory, dict(order.model_args), order.model_seed)
         layout = Layout.of(model, cast(dict[str, BufferRole], dict(order.model_buffers)))
         verify_digest(layout, order.layout_digest)
         yield describe_model(order.model_factory, model, layout)
