@@ -31,28 +31,17 @@ from fl_core.spec import CampaignSpec
 from fl_core.trial.findings import Finding
 from fl_core.vectors.layout import Layout
 
-log = structlog.get_logger()
-
-
 MAX_DEATHS = 3
 """So many processes in a row may die over one evaluation."""
-
-
 NO_PROCESS_PAUSE_SECONDS = 30.0
-
-
 FIRST_WORD_SECONDS = 60.0
-
-
 FIRST_DEADLINE_SECONDS = 3600.0
-
-
 LEAST_DEADLINE_SECONDS = 600.0
-
-
 DEADLINE_FACTOR = 20
 """Without ``evaluation.timeout_seconds``: an hour for the first evaluation, which loads the data, and then so many
 times the longest one until now, but not less than ten minutes."""
+
+log = structlog.get_logger()
 
 
 class Evaluator:
