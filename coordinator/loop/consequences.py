@@ -18,7 +18,7 @@ from coordinator.telemetry.status import StatusBoard
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
-from fl_core.broker.records import Parked
+from fl_core.broker.overview.records import Parked
 from fl_core.wire.log_entry import LogEntry
 
 log = structlog.get_logger()

@@ -7,8 +7,8 @@ from typing import Any
 
 from fl_core.broker.campaign import MAX_PARKED, CampaignBroker
 from fl_core.broker.connection import Client
+from fl_core.broker.overview.records import Parked
 from fl_core.broker.overview.registry import Registry
-from fl_core.broker.records import Parked
 from fl_core.errors import CampaignError, RejectedUpdate
 from fl_core.wire.messages import ModelUpdate
 

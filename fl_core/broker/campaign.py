@@ -18,8 +18,8 @@ from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.log import START, is_position
 from fl_core.broker.overview import feed
+from fl_core.broker.overview.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, read_parked
 from fl_core.broker.overview.status import read_status
-from fl_core.broker.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, read_parked
 from fl_core.broker.reply_bound import ReplyTooLong
 from fl_core.errors import BrokerRefused, BrokerUnfit
 from fl_core.wire.log_entry import event_mac, order

@@ -17,7 +17,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CAMPAIGNS, CampaignKeys
 from fl_core.broker.overview import leftovers
-from fl_core.broker.records import Parked
+from fl_core.broker.overview.records import Parked
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.wire.messages import ModelUpdate
