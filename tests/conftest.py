@@ -15,12 +15,16 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+import structlog
 from hypothesis import HealthCheck, settings
 
 from fl_core.broker.connection import connect
 from fl_core.broker.server.embedded import EmbeddedServer
 
 sys.dont_write_bytecode = False
+
+# Said to be configured, so that a campaign that is run from a test leaves it alone: later tests read logs.
+structlog.configure()
 
 # A shared machine makes single examples slow now and then, which says nothing about the code.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

@@ -32,7 +32,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.overview.registry import MAX_QUEUES, Registry
 from fl_core.broker.overview.roster import Roster
-from fl_core.broker.reply_bound import BoundedParser
+from fl_core.broker.reply_bound import BoundedParser, ReplyTooLong
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, FedtideError
@@ -270,6 +270,14 @@ def test_invented_queues_do_not_push_out_those_that_are_served(url: str) -> None
     assert len(exposition(observer)) < 1_000_000
 
 
+def _tasks(client: Any, out: str) -> list[bytes]:
+    """The campaign's open tasks, once the coordinator has dropped what was longer than a reply may be."""
+    try:
+        return list(client.hkeys(out))
+    except ReplyTooLong:
+        return []
+
+
 def test_a_coordinator_lives_on_and_takes_its_keys_back(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,7 +322,8 @@ def test_a_coordinator_lives_on_and_takes_its_keys_back(
     for poison in POISONS.values():
         for key in theirs.keys() - lease:
             _poison(client, key, poison, theirs[key])
-    for task in client.hkeys(mine.out):
+    tasks: list[bytes] = until(lambda: _tasks(client, mine.out))
+    for task in tasks:
         client.hset(mine.owners, task, b"1|\xff|0|w")
     time.sleep(2.0)
     until(is_well)

@@ -61,7 +61,7 @@ def test_a_killed_worker_is_seen_lost_and_its_task_re_issued(lab: Any, browser: 
     page.goto(url)
     page.click("td a[href^='#/c/trial']", timeout=60_000)
     page.wait_for_selector("tr[data-worker=dies] .pill.good", timeout=60_000)  # it trains
-    page.wait_for_function("document.querySelectorAll('#feed li').length > 2", timeout=30_000)
+    page.locator("#feed li").nth(2).wait_for(timeout=30_000)  # the page's policy forbids what evaluates text
     page.evaluate("window.notReloaded = true")
 
     os.killpg(dies.process.pid, signal.SIGKILL)

@@ -152,7 +152,7 @@ def test_what_an_earlier_life_has_sent_is_not_sent_again(client: redis.Redis, li
 
 def test_what_nobody_waits_for_any_more_is_not_sent_to_its_end(client: redis.Redis, line: Line) -> None:
     """The transfer ends where bytes move, in the middle of a chunk; what had arrived is dropped, and work goes on."""
-    slow = line(1_000_000)
+    slow = line(300_000)
     moved: list[float] = []
 
     def look() -> None:
