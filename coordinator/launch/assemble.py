@@ -16,7 +16,7 @@ import torch
 from coordinator.campaign.admission import Admission
 from coordinator.campaign.identity import Identity
 from coordinator.campaign.state import CampaignState, Phase
-from coordinator.launch.lives import Life, choose_life, look_elsewhere
+from coordinator.launch.lives import Life, choose_life, epochs_before, look_elsewhere
 from coordinator.launch.memory_need import memory_need
 from coordinator.launch.trial import LONGER, check_disk, refuse_faults, try_campaign, try_spec
 from coordinator.loop.coordinator import Coordinator
@@ -148,6 +148,7 @@ def coordinating(
                 loaded[1], store.damaged, broker, folder.history,
                 is_over=over, sent=last_commit.read(loaded[1]["identity"][2]), arrived=writer.commits,
             )  # fmt: skip
+        lives_before = [] if loaded is None else epochs_before(loaded[1], life)
         identity, secret = life.identity, life.secret_before or life.identity.secret
         strategy = build_strategy(spec, layout, initial)
         verify_method(spec.training, strategy.sends)
@@ -205,7 +206,12 @@ def coordinating(
             look_after=look_after,
             blobs_place=blobs_place,
             traces=traced,
-            about={"broker": public_url(url), "replaces": life.replaces, "server": broker.server_run()},
+            about={
+                "broker": public_url(url),
+                "replaces": life.replaces,
+                "epochs_before": lives_before,
+                "server": broker.server_run(),
+            },
             last_commit=last_commit,
             kept_log=kept_log,
             reads_life_before=bool(life.secret_before),

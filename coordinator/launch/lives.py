@@ -30,6 +30,7 @@ from fl_core.wire.log_entry import order
 log = structlog.get_logger()
 
 LOOK_SECONDS = 3.0
+MAX_EPOCHS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ def choose_life(
             f"campaign {identity.campaign} has ended at this broker, and the checkpoint is from before its end"
             f"{_listed(damaged)}; what it came to is in the folder of the run that ended it."
         )
-    if known not in (None, identity.epoch, replaces):
+    earlier = {replaces, *meta.get("epochs_before", ())}  # a server that was rolled back far enough is in one of these
+    if known not in (None, identity.epoch, *earlier):
         raise CampaignError(
             f"the broker knows campaign {identity.campaign} in a later life than this checkpoint; go on in the folder, "
             "or with the checkpoint.url, that it ran with last."
@@ -168,6 +170,19 @@ def _has_all(meta: Mapping[str, Any], broker: CampaignBroker, sent: int | None, 
         return True
     same_run = bool(meta["server"]) and meta["server"] == broker.server_run()
     return same_run and (arrived >= meta.get("commits", 0) if sent is None else sent <= arrived + 1)
+
+
+def epochs_before(meta: Mapping[str, Any], life: Life) -> list[str]:
+    """The epochs of a campaign's lives before this one, the newest last, as its checkpoints keep them.
+
+    Args:
+        meta: of the checkpoint that it goes on from.
+        life: what it goes on as.
+    """
+    before = [str(epoch) for epoch in meta.get("epochs_before", ())]
+    if life.identity.epoch != meta["identity"][2]:
+        before.append(meta["identity"][2])
+    return before[-MAX_EPOCHS:]
 
 
 def lost_merges(history: Path, num_bytes: int) -> tuple[int, int]:

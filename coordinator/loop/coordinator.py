@@ -125,7 +125,7 @@ class Coordinator:
         look_after: Callable[[], None] = lambda: None,
         blobs_place: str = "",
         traces: Traces | None = None,
-        about: Mapping[str, str] | None = None,
+        about: Mapping[str, Any] | None = None,
         last_commit: LastCommit | None = None,
         reads_life_before: bool = False,
         kept_log: KeptLog | None = None,

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from coordinator.campaign.identity import Identity
-from coordinator.launch.lives import choose_life, look_elsewhere
+from coordinator.launch.lives import choose_life, epochs_before, look_elsewhere
 from coordinator.report.replay import replay_run
 from coordinator.storage.history import read_history
 from fl_core.broker.campaign import CampaignBroker
@@ -81,6 +81,23 @@ def test_a_new_life_whose_coordinator_died_before_the_broker_heard_of_it_is_begu
     reborn = {"identity": ["rel-1", b"t" * 32, "epoch-2", 1], "replaces": "epoch-1"}
     life = choose(meta() | reborn, broker, tmp_path)
     assert (life.identity.epoch, life.replaces) == ("epoch-2", "epoch-1")
+
+
+def test_a_broker_that_was_rolled_back_into_an_earlier_life_begins_a_new_one(
+    broker: CampaignBroker, client: redis.Redis, tmp_path: Path
+) -> None:
+    """A power cut just after a new life began: the checkpoint has forgotten what it replaced, and the broker is there
+    again. The checkpoints know all lives, so it is no later one; its log counts no more, and ids are new."""
+    client.xadd(broker.keys.log, {"u": b""}, id="9-0")
+    second = meta() | {"identity": ["rel-1", b"t" * 32, "epoch-2", 1], "epochs_before": ["epoch-0", "epoch-1"]}
+    life = choose(second, broker, tmp_path)
+    assert life.identity.epoch not in ("epoch-1", "epoch-2")
+    assert life.identity.secret not in (IDENTITY[1], b"t" * 32)
+    assert (life.replaces, life.position) == ("epoch-2", "9-0")
+    assert epochs_before(second, life) == ["epoch-0", "epoch-1", "epoch-2"]
+    client.set(broker.keys.epoch, "epoch-3")
+    with pytest.raises(CampaignError, match="in a later life than this checkpoint"):
+        choose(second, broker, tmp_path)
 
 
 @pytest.mark.parametrize(
