@@ -6,12 +6,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fl_core.broker.overview.status import OVER
 from fl_core.errors import CampaignError
 
 if TYPE_CHECKING:
     from fl_core.broker.overview.registry import Registry
-
-ENDED = ("finished", "stopped")
 
 
 def connect(broker: str) -> Broker:
@@ -86,7 +85,7 @@ class Campaign:
         while True:
             status = self.status()
             yield status
-            if status.get("state") in ENDED:
+            if status.get("state") in OVER:
                 return
             time.sleep(seconds)
 
@@ -115,7 +114,7 @@ class Campaign:
         self._ask("stop")
 
     def _ask(self, request: Any) -> None:
-        if (state := self.status().get("state")) in ENDED:
+        if (state := self.status().get("state")) in OVER:
             raise CampaignError(f"campaign {self.id} is {state}; there is nothing to {request}.")
         self._registry.request(self.id, request)
 

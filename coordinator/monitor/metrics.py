@@ -19,11 +19,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from coordinator.monitor.observer import OVER, Observer, Snapshot
+from coordinator.monitor.observer import Observer, Snapshot
 from coordinator.monitor.views import worker_counts
 from coordinator.telemetry.metrics import cumulative
 from fl_core.broker.overview.registry import WAIT_BOUNDS_SECONDS
-from fl_core.broker.overview.status import STATES
+from fl_core.broker.overview.status import OVER, STATES
 
 MAX_LABELLED_CAMPAIGNS = 50
 WORKER_STATES = ("idle", "training", "delivering", "leaving", "silent")

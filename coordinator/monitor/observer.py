@@ -21,6 +21,7 @@ from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview import feed
 from fl_core.broker.overview.registry import QueueState, Registry
 from fl_core.broker.overview.roster import Presence, Roster
+from fl_core.broker.overview.status import OVER
 from fl_core.broker.server.health import Lengths, Vitals, read_lengths, read_vitals
 from fl_core.errors import BrokerError
 from fl_core.program.plain_text import shown
@@ -39,7 +40,6 @@ FORGET_TRACK_SECONDS = 600.0
 QUEUE_POINTS = 300
 # A look takes as long as the broker lets it, some reads of some seconds each. After this, nobody looks any more.
 STALE_SECONDS = 45.0
-OVER = ("finished", "stopped")
 # What an overview shows of a campaign; the rest of a status is for those who look at this one.
 _TOO_LONG = ("merged_by_worker",)
 

@@ -16,11 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.monitor import views
-from coordinator.monitor.observer import OVER, POLL_SECONDS, Observer, Snapshot
+from coordinator.monitor.observer import POLL_SECONDS, Observer, Snapshot
 from coordinator.telemetry.goals import nearest_goal
 from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS
 from coordinator.telemetry.units import amount, duration, main_score, number
 from coordinator.terminal.tables import STATE_STYLES, ledger_sentence, new_table
+from fl_core.broker.overview.status import OVER
 from fl_core.errors import BrokerError
 
 BARS = "▁▂▃▄▅▆▇█"

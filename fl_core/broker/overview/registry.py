@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from fl_core.broker import keys, rows
 from fl_core.broker.connection import Client, broker_errors
-from fl_core.broker.overview.status import read_status
+from fl_core.broker.overview.status import OVER, read_status
 from fl_core.broker.scripts import RECENT_WAITS_CHARACTERS, WAIT_BOUNDS_MS
 from fl_core.errors import BrokerUnfit, CampaignError, RejectedUpdate
 from fl_core.program.plain_text import shown
@@ -146,7 +146,7 @@ class Registry:
             raise CampaignError(
                 f"there is no campaign {wanted!r}; the newest is {names[0]!r}, `fedtide campaigns` lists all."
             )
-        active = [name for name in matching if self.status(name).get("state") not in ("finished", "stopped")]
+        active = [name for name in matching if self.status(name).get("state") not in OVER]
         if len(matching) > 1 and len(active) == 1:
             return active[0]
         if len(matching) == 1:

@@ -16,7 +16,9 @@ from fl_core.wire.checks import is_identifier
 FAILED = "failed"
 """Its coordinator could not go on, for the ``stop_reason`` that it gives: the campaign waits for somebody to mend that
 and resume it."""
-STATES = ("running", "paused", "interrupted", FAILED, "finished", "stopped")
+OVER = ("finished", "stopped")
+"""States after which there is no other."""
+STATES = ("running", "paused", "interrupted", FAILED, *OVER)
 MAX_TEXT = 500
 MAX_NAMES = 10_000
 MAX_QUEUES = 64
