@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fedtide.running import run
     from fedtide.runs import Run, open_run
     from fl_core.aggregation import Contribution, Merge, Strategy
+    from fl_core.aggregation.strategy import read_args
     from fl_core.codecs import Codec
     from fl_core.errors import (
         BrokerError,
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
         DataError,
         FedtideError,
         LayoutError,
+        Reason,
+        RejectedUpdate,
         SpecError,
         UserCodeError,
     )
-    from fl_core.spec import CampaignSpec, load_spec, parse_spec
-    from fl_core.training.method import Method
-    from fl_core.vectors import Delta, Parameters
+    from fl_core.spec import CampaignSpec, Section, TrainingSection, load_spec, parse_spec
+    from fl_core.training.method import DeviceTask, Method, Outcome, read_method_args
+    from fl_core.vectors import Delta, FloatArray, Parameters
     from fl_core.vectors.layout import Layout
 
 # Imported when first asked for: `import fedtide` itself loads neither torch nor redis.
@@ -41,6 +44,7 @@ _HOMES = {
     "fedtide.running": ("run",),
     "fedtide.runs": ("Run", "open_run"),
     "fl_core.aggregation": ("Contribution", "Merge", "Strategy"),
+    "fl_core.aggregation.strategy": ("read_args",),
     "fl_core.codecs": ("Codec",),
     "fl_core.errors": (
         "BrokerError",
@@ -49,12 +53,14 @@ _HOMES = {
         "DataError",
         "FedtideError",
         "LayoutError",
+        "Reason",
+        "RejectedUpdate",
         "SpecError",
         "UserCodeError",
     ),
-    "fl_core.spec": ("CampaignSpec", "load_spec", "parse_spec"),
-    "fl_core.training.method": ("Method",),
-    "fl_core.vectors": ("Delta", "Parameters"),
+    "fl_core.spec": ("CampaignSpec", "Section", "TrainingSection", "load_spec", "parse_spec"),
+    "fl_core.training.method": ("DeviceTask", "Method", "Outcome", "read_method_args"),
+    "fl_core.vectors": ("Delta", "FloatArray", "Parameters"),
     "fl_core.vectors.layout": ("Layout",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -71,20 +77,29 @@ __all__ = [
     "Contribution",
     "DataError",
     "Delta",
+    "DeviceTask",
     "FedtideError",
+    "FloatArray",
     "Layout",
     "LayoutError",
     "Merge",
     "Method",
+    "Outcome",
     "Parameters",
+    "Reason",
+    "RejectedUpdate",
     "Run",
+    "Section",
     "SpecError",
     "Strategy",
+    "TrainingSection",
     "UserCodeError",
     "connect",
     "load_spec",
     "open_run",
     "parse_spec",
+    "read_args",
+    "read_method_args",
     "run",
 ]
 

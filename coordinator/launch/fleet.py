@@ -89,12 +89,10 @@ def parse_fleet(document: Mapping[str, Any], source: str) -> list[FleetWorker]:
         check_import_path(entry.data, f"{source}: worker.data")
         if entry.model:
             check_import_path(entry.model, f"{source}: worker.model")
-        if entry.count == 1:
-            workers.append(entry)
-            continue
         for index in range(entry.count):
             args = {key: index if value == "{index}" else value for key, value in entry.data_args.items()}
-            workers.append(entry.model_copy(update={"name": f"{entry.name}-{index}", "data_args": args, "count": 1}))
+            name = entry.name if entry.count == 1 else f"{entry.name}-{index}"
+            workers.append(entry.model_copy(update={"name": name, "data_args": args, "count": 1}))
     names = [worker.name for worker in workers]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise SpecError(f"{source}: worker.name = {twice!r} is there twice; give each worker its own name.")

@@ -90,7 +90,7 @@ class Coordinator:
         folder: where the run's files go.
         store: where checkpoints go.
         identity, spec, state, layout, payloads: the campaign.
-        beside: what the layout leaves out of the model (``Layout.beside``).
+        beside: what the layout leaves out of the model (``tensors_beside``).
         writer: the lease, already held.
         evaluator: None when the spec names no evaluation data.
         history_bytes: where the history stood when ``state`` was saved.

@@ -35,7 +35,7 @@ def write_results(
     """Write the model, then the summary that has its digest.
 
     Args:
-        beside: what the layout leaves out of the model (``Layout.beside``).
+        beside: what the layout leaves out of the model (``tensors_beside``).
 
     Raises:
         CampaignError: they cannot be written.

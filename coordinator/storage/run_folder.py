@@ -107,7 +107,7 @@ class RunFolder:
         """Write the model's tensors under their names, in float32, from where they lie.
 
         Args:
-            beside: what else the model's ``state_dict`` has (``Layout.beside``), so that torch loads the file strictly.
+            beside: what else the ``state_dict`` has (``tensors_beside``), so that torch loads the file strictly.
 
         Raises:
             CampaignError: they cannot be written.

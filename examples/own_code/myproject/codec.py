@@ -7,8 +7,7 @@ import struct
 
 import numpy as np
 
-from fl_core.errors import Reason, RejectedUpdate
-from fl_core.vectors import FloatArray
+from fedtide import FloatArray, Reason, RejectedUpdate
 
 _SCALE = struct.Struct("<f")
 

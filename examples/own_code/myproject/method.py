@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from fl_core.spec import Section, TrainingSection
-from fl_core.training.method import DeviceTask, Outcome, read_method_args
+from fedtide import DeviceTask, Outcome, Section, TrainingSection, read_method_args
 
 
 class SeveralRunsArgs(Section):

@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from fl_core.aggregation import Contribution, Merge
-from fl_core.aggregation.strategy import Tensors, read_args
-from fl_core.spec import CampaignSpec, Section
-from fl_core.vectors import Parameters
-from fl_core.vectors.layout import Layout
+from fedtide import CampaignSpec, Contribution, FloatArray, Layout, Merge, Parameters, Section, read_args
 
 
 class SteadyArgs(Section):
@@ -50,7 +46,7 @@ class Steady:
         """Nothing ever waits."""
         return None
 
-    def export_state(self) -> tuple[Tensors, dict[str, Any]]:
+    def export_state(self) -> tuple[dict[str, FloatArray], dict[str, Any]]:
         """All that the next merge depends on: a resumed campaign goes on to the same bits."""
         return {"parameters": self.parameters.values}, {"version": self.version, "norms": list(self._norms)}
 

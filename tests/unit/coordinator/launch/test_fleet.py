@@ -42,11 +42,12 @@ def test_a_count_is_written_out(tmp_path: Path) -> None:
         emulate_delay_seconds = 0.5
         [[worker]]
         data = "json:dumps"
+        data_args = {shard = "{index}"}
         queue = "cpu"
         """,
     )
     assert [worker.name for worker in workers] == ["slow-0", "slow-1", "slow-2", "worker"]
-    assert [worker.data_args.get("shard") for worker in workers] == [0, 1, 2, None]
+    assert [worker.data_args.get("shard") for worker in workers] == [0, 1, 2, 0]
     assert {worker.data_args.get("note") for worker in workers[:3]} == {"shard {index}"}
     assert [worker.queue for worker in workers] == [("cpu", "gpu")] * 3 + [("cpu",)]
     assert {worker.count for worker in workers} == {1}

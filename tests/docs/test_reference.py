@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -20,13 +19,11 @@ from fl_core.aggregation import Strategy
 from fl_core.aggregation.strategies import own_strategy
 from fl_core.codecs import Codec
 from fl_core.errors import Reason
-from fl_core.spec import CampaignSpec, parse_spec
+from fl_core.spec import CampaignSpec
 from fl_core.training.method import Method
 from fl_core.user_code import verify_members
+from tests.docs.pages import PAGES, ROOT, name_of
 from workers.cli import worker
-
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
@@ -105,7 +102,7 @@ def test_options_in_the_documents_exist() -> None:
     """Each `--option` that a document gives to one of the programs is one that it has."""
     programs: dict[str, click.Command] = {f"fedtide {name}": command for name, command in fedtide.commands.items()}
     programs["fedtide-worker"] = worker
-    for path in DOCUMENTS:
+    for path in PAGES:
         text = path.read_text().replace("\\\n", " ")
         for line in text.splitlines():
             for program, command in programs.items():
@@ -121,7 +118,7 @@ def test_each_reason_of_a_rejection_is_explained() -> None:
     assert not [reason.value for reason in Reason if f"`{reason.value}`" not in text]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_links_lead_somewhere(path: Path) -> None:
     """Every relative link of a document leads to a file of the repository, and every anchor to a heading."""
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
@@ -136,27 +133,13 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in anchors, f"{path.name} links to {target}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_files_named_in_the_documents_exist(path: Path) -> None:
     """A path in backquotes that begins with one of the repository's folders exists."""
     for name in re.findall(
-        r"`((?:coordinator|workers|fl_core|deploy|examples|docs|tests)/[\w./-]*)`", path.read_text()
+        r"`((?:coordinator|workers|fl_core|fedtide|benchmarks|deploy|examples|docs|tests)/[\w./-]*)`", path.read_text()
     ):
         assert (ROOT / name).exists(), f"{path.name} names {name}"
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_toml_in_the_documents_is_toml(path: Path) -> None:
-    """Every TOML block parses."""
-    for block in re.findall(r"```toml\n(.*?)```", path.read_text(), re.DOTALL):
-        tomllib.loads(block)
-
-
-def test_the_readme_s_spec_is_one() -> None:
-    """The README calls a TOML block a complete spec, and it is."""
-    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    specs = [parse_spec(tomllib.loads(block)) for block in blocks if "[model]" in block]
-    assert specs
 
 
 @pytest.mark.parametrize(
