@@ -12,15 +12,16 @@ from typing import Any
 from fl_core.broker import keys as broker_keys
 from fl_core.broker import rows, scripts
 from fl_core.broker.bulk import blobs
-from fl_core.broker.connection import Client, Script, broker_errors
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.doorbell.message import is_of
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.log import START, is_position
 from fl_core.broker.overview import feed
-from fl_core.broker.overview.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, read_parked
+from fl_core.broker.overview.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, is_attempt, read_parked
 from fl_core.broker.overview.status import read_status
 from fl_core.broker.reply_bound import ReplyTooLong
+from fl_core.broker.scripts import Script
 from fl_core.errors import BrokerRefused, BrokerUnfit
 from fl_core.wire.log_entry import event_mac, order
 
@@ -139,10 +140,7 @@ class CampaignBroker:
         return (
             None not in head
             and bool(has_order)
-            and all(
-                value is not None and value.startswith(b"%d|" % task.attempt)
-                for value, task in zip(found, tasks, strict=True)
-            )
+            and all(is_attempt(row, task.attempt) for row, task in zip(found, tasks, strict=True))
         )
 
     def depth(self, queue: str) -> int:
@@ -194,7 +192,7 @@ class CampaignBroker:
 
     def open_commands(self, tasks: Iterable[OpenRow]) -> list[Command]:
         """Let workers claim these tasks."""
-        fields = [word for r in tasks for word in (r.task_id, f"{r.attempt}|{r.issued_ms}|{r.queue}")]
+        fields = [word for r in tasks for word in (r.task_id, r.to_row())]
         return [["HSET", self.keys.out, *fields[start : start + _WORDS]] for start in range(0, len(fields), _WORDS)]
 
     def close_commands(self, task_ids: Sequence[str]) -> list[Command]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import redis
@@ -205,24 +204,6 @@ def _has_unread(connection: Any) -> bool:
         return bool(reader.has_data())
     buffer = getattr(parser, "_buffer", None)
     return buffer is not None and bool(buffer.unread_bytes())
-
-
-class Script:
-    """A script of ``scripts.py``, called by its digest and loaded where the server does not know it yet."""
-
-    def __init__(self, client: Client, text: str) -> None:
-        self._client = client
-        self._text = text
-        self._digest = hashlib.sha1(text.encode()).hexdigest()
-
-    def __call__(self, keys: Sequence[str], args: Sequence[Word]) -> Any:
-        """Run it, by the short way."""
-        words = (self._digest, len(keys), *keys, *args)
-        try:
-            return self._client.quick("EVALSHA", *words)
-        except redis.exceptions.NoScriptError:
-            self._client.script_load(self._text)
-            return self._client.quick("EVALSHA", *words)
 
 
 _for_child: dict[str, tuple[int, Any]] = {}

@@ -9,8 +9,9 @@ import msgpack
 import redis
 
 from fl_core.broker import scripts
-from fl_core.broker.connection import Client, Script, broker_errors
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.scripts import Script
 from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 
 Command = Sequence[str | bytes]

@@ -16,8 +16,10 @@ from fl_core.broker.bulk.constants import read_constants
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.patches import Patch, read_patch
 from fl_core.broker.bulk.places import Places, read_place
-from fl_core.broker.connection import Client, Script, broker_errors
+from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.overview.records import is_attempt
 from fl_core.broker.patience import Transfer
+from fl_core.broker.scripts import Script
 from fl_core.errors import BrokerError, MissingBlob, Reason, RejectedUpdate
 from fl_core.wire.digest import digest
 from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainOrder, TrainTask
@@ -242,7 +244,7 @@ class TaskBroker:
         """
         with broker_errors("asking for a task"):
             value = self._client.hget(keys.CampaignKeys(task.campaign).out, task.task_id)
-        return value is not None and value.startswith(b"%d|" % task.attempt)
+        return is_attempt(value, task.attempt)
 
     def say_moving(self, campaign: str, task_id: str, attempt: int) -> bool:
         """Say that a task's bytes move, so that its time does not run; False where nobody waits for them any more.

@@ -12,7 +12,8 @@ import redis
 
 from fl_core.broker import connection, scripts
 from fl_core.broker.bulk import blobs
-from fl_core.broker.connection import BrokerClient, Script, connect
+from fl_core.broker.connection import BrokerClient, connect
+from fl_core.broker.scripts import Script
 from fl_core.broker.server.embedded import EmbeddedServer
 
 

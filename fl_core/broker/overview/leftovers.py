@@ -18,8 +18,9 @@ from fl_core.broker import keys as broker_keys
 from fl_core.broker import rows, scripts
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import ENDED, CampaignBroker
-from fl_core.broker.connection import Client, Script, broker_errors
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.scripts import Script
 from fl_core.errors import BrokerError
 
 _KEY = re.compile(rb"fedtide:c:\{([^{}]{1,200})\}:(.+)", re.DOTALL)

@@ -1,4 +1,7 @@
-"""What a campaign's keys hold, as values: open tasks, their owners, parked updates."""
+"""What a campaign's keys hold, as values: open tasks, their owners, parked updates.
+
+The rows of the first two are read and written by the scripts as well: ``fl_core/broker/lua/common.lua``.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,15 @@ MAX_PARKED_BYTES = 256 * 1024
 _PARKED_TEXTS = ("reason", "detail", "worker")
 
 
+def is_attempt(row: bytes | None, attempt: int) -> bool:
+    """Whether a row of an open task says that this attempt is the one that counts.
+
+    >>> is_attempt(b"2|1700000000000|gpu", 2), is_attempt(b"2|1700000000000|gpu", 1), is_attempt(None, 1)
+    (True, False, False)
+    """
+    return row is not None and row.startswith(b"%d|" % attempt)
+
+
 @dataclass(frozen=True, slots=True)
 class OpenRow:
     """An open task as workers find it: its id, the attempt that counts, when that was issued, and its queue."""
@@ -22,6 +34,14 @@ class OpenRow:
     attempt: int
     issued_ms: int
     queue: str
+
+    def to_row(self) -> str:
+        """As the scripts read it.
+
+        >>> OpenRow("7-ab", 1, 1700000000000, "gpu").to_row()
+        '1|1700000000000|gpu'
+        """
+        return f"{self.attempt}|{self.issued_ms}|{self.queue}"
 
 
 @dataclass(frozen=True, slots=True)

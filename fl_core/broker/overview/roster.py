@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fl_core.broker import keys, rows, scripts
-from fl_core.broker.connection import Client, Script, broker_errors
+from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.scripts import Script
 from fl_core.errors import RejectedUpdate
 from fl_core.wire.messages import Beat
 
@@ -16,8 +17,7 @@ BEAT_SECONDS = 2.0
 IDLE_BEAT_SECONDS = 20.0
 # So long after a beat was due does its worker count as alive; a campaign's lease says it for itself.
 PATIENCE_SECONDS = 4.0
-# A worker that has been silent for a day is forgotten.
-FORGET_SECONDS = 24 * 3600
+FORGET_SECONDS = scripts.FORGET_MS // 1000
 MAX_SILENT_SECONDS = 1e9
 
 

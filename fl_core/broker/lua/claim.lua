@@ -1,0 +1,74 @@
+-- A worker takes a task and learns the order and the newest version in the same round trip (late binding).
+--   KEYS open-tasks owners head pins queue-counts patches order
+--   ARGV task attempt worker cached-digest model-prefix queue inline-limit order-digest
+--   answer {'gone'} | {'taken'} |
+--          {'ok', waited-ms, version, digest, num_bytes, num_chunks, place, updates, codec, order [, more]}
+--          where more is the version's only chunk, or '' and the patches that lead to the version
+-- A doorbell that was answered, superseded or cancelled in the meantime is told that it is gone, which makes a repeated
+-- doorbell harmless. A worker may claim again what it has, to learn of a newer version. The order is sent to who does
+-- not have it.
+local open_tasks, owners, head_key, pins, counts, patches, order_key = unpack(KEYS)
+local task, attempt, worker, cached, model, queue, inline_limit, known_order = unpack(ARGV)
+
+local open_attempt, issued = read_open(redis.call('HGET', open_tasks, task))
+if open_attempt ~= attempt then return {'gone'} end
+local owned, _, delivered, name = read_owner(redis.call('HGET', owners, task))
+local again = owned == attempt
+if again and (delivered == '1' or name ~= worker) then return {'taken'} end
+local head = redis.call('HMGET', head_key, 'version', 'digest', 'num_bytes', 'num_chunks', 'place', 'updates', 'codec',
+  'order')
+if not head[1] or not head[8] then return {'gone'} end
+local order = ''
+if head[8] ~= known_order then
+  order = redis.call('GET', order_key)
+  if not order then return {'gone'} end
+end
+local now = now_ms()
+redis.call('HSET', owners, task, owner_row(attempt, digits(now), '0', worker))
+
+-- The queue's counts are everybody's: that somebody has written nonsense there costs no claim.
+local wait = math.max(0, now - tonumber(issued))
+local waited = digits(wait)
+if not again then
+  local bucket = 0
+  for _, bound in ipairs(WAIT_BOUNDS_MS) do
+    if wait <= bound then break end
+    bucket = bucket + 1
+  end
+  redis.pcall('HINCRBY', counts, queue .. ':claimed', 1)
+  redis.pcall('HINCRBY', counts, queue .. ':waited_ms', waited)
+  redis.pcall('HINCRBY', counts, queue .. ':wait' .. bucket, 1)
+  local before = redis.pcall('HGET', counts, queue .. ':recent')
+  local recent = waited .. ',' .. (type(before) == 'string' and before or '')
+  if #recent > RECENT_WAITS_CHARACTERS then
+    recent = string.match(string.sub(recent, 1, RECENT_WAITS_CHARACTERS), '^(.*,)')
+  end
+  redis.pcall('HSET', counts, queue .. ':recent', recent)
+end
+
+local version, digest, num_bytes = head[1], head[2], tonumber(head[3]) or 0
+local answer = {'ok', waited, version, digest, head[3], head[4], head[5] or '', head[6] or '', head[7] or 'fp32', order}
+if digest == cached then return answer end
+if answer[7] == '' and head[4] == '1' and num_bytes <= tonumber(inline_limit) then
+  answer[11] = redis.call('GET', model .. ':' .. version .. ':0')
+  return answer
+end
+redis.call('HSET', pins, task, version)
+
+-- Where the version that the worker holds is at the beginning of a chain of patches that leads to the newest one, and
+-- they are fewer bytes than it, they are named as well.
+local held, left, chain = cached, num_bytes, {}
+while held ~= '' and held ~= digest and #chain < MAX_PATCHES do
+  local row = redis.call('HGET', patches, held)
+  if not row then break end
+  local to, patch_bytes = string.match(row, '^(%x+)|%d+|(%d+)|')
+  if not to then break end
+  left = left - tonumber(patch_bytes)
+  if left <= 0 then break end
+  held, chain[#chain + 1] = to, row
+end
+if held == digest then
+  answer[11] = ''
+  for i, row in ipairs(chain) do answer[11 + i] = row end
+end
+return answer

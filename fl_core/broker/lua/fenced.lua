@@ -1,0 +1,31 @@
+-- Whatever the coordinator writes goes through here: it takes effect only while the lease is its own, and once.
+--   KEYS writer fence incarnation commits
+--   ARGV token fence incarnation lease-ms mark-before doubtful-mark mark commands(cmsgpack)
+--   answer 1 | 0 where this commit has taken effect before | error FENCEDOUT | error LOSTDATA gone, incomplete or older
+-- Each commit leaves its mark and names the one before it, and that of a commit since then whose answer got lost. A
+-- mark that is there already is its own; any other shows that the server has forgotten commits. The mark comes last: a
+-- server that is out of memory runs the commands only if the first of them frees some.
+local writer, fence_key, incarnation_key, commits = unpack(KEYS)
+local token, fence, incarnation, lease_ms, mark_before, doubtful_mark, mark, commands = unpack(ARGV)
+
+local found_mark = redis.call('GET', commits) or ''
+if found_mark == mark then return 0 end
+if redis.call('GET', incarnation_key) ~= incarnation then return redis.error_reply('LOSTDATA gone') end
+local found_fence, owner = read_fence(redis.call('GET', fence_key))
+if not found_fence then return redis.error_reply('LOSTDATA incomplete') end
+if tonumber(found_fence) < tonumber(fence) then return redis.error_reply('LOSTDATA older') end
+if owner ~= token then return redis.error_reply('FENCEDOUT') end
+local holder = redis.call('GET', writer)
+if holder ~= token then
+  if holder then return redis.error_reply('FENCEDOUT') end
+  redis.call('SET', writer, token, 'PX', lease_ms)
+end
+if found_mark ~= mark_before and found_mark ~= doubtful_mark then
+  return redis.error_reply('LOSTDATA ' .. (found_mark == '' and 'incomplete' or 'older'))
+end
+for _, command in ipairs(cmsgpack.unpack(commands)) do
+  -- What it counts stands among everybody's counts, and costs no commit where somebody has written nonsense there.
+  if command[1] == 'HINCRBY' then redis.pcall(unpack(command)) else redis.call(unpack(command)) end
+end
+redis.call('SET', commits, mark, 'KEEPTTL')
+return 1
