@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fl_core.broker.overview.status import OVER
 from fl_core.errors import CampaignError
+from fl_core.wire.states import OVER
 
 if TYPE_CHECKING:
     from fl_core.broker.overview.registry import Registry

@@ -7,7 +7,6 @@ worker's name is in ``fedtide_worker_info`` alone, so that nothing else grows wi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -19,10 +18,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from workers.child.tally import BOUNDS, PARTS, Tally
+from fl_core.wire.states import WORKER_STATES
+from workers.child.tally import PARTS, Tally
 from workers.pulse import Pulse
-
-STATES = ("idle", "training", "delivering")
 
 
 class WorkerMetrics(Collector):
@@ -51,7 +49,7 @@ class WorkerMetrics(Collector):
         info = InfoMetricFamily("fedtide_worker", "Who this is.")
         info.add_metric([], {"worker": self._name, "device": vitals.device})
         state = GaugeMetricFamily("fedtide_worker_state", "1 for what it does now.", labels=["state"])
-        for each in STATES:
+        for each in WORKER_STATES:
             state.add_metric([each], float(vitals.state == each))
         tasks = CounterMetricFamily("fedtide_worker_tasks", "Tasks that ended, by outcome.", labels=["outcome"])
         for outcome, count in self._tally.outcomes().items():
@@ -64,8 +62,6 @@ class WorkerMetrics(Collector):
         parts = HistogramMetricFamily(
             "fedtide_worker_part_seconds", "Parts of a task: fetch, train, encode, deliver.", labels=["part"]
         )
-        bounds = [*(str(bound) for bound in BOUNDS), "+Inf"]
         for part in PARTS:
-            counts, total = self._tally.histogram(part)
-            parts.add_metric([part], list(zip(bounds, map(float, accumulate(counts)), strict=True)), total)
+            self._tally.histogram(part).sample(parts, part)
         yield from (info, state, tasks, moved, parts)

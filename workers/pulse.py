@@ -8,6 +8,7 @@ import time
 import zlib
 from dataclasses import dataclass
 
+from fl_core.wire.states import WORKER_STATES
 from workers.child.tally import Tally
 
 _NUMBERS = struct.Struct("<IIQQQQ")
@@ -16,7 +17,6 @@ _TEXT_BYTES = 2048
 _SIZE = _NUMBERS.size + _TEXT_BYTES + _TIMES.size
 _MOVED = struct.Struct("<d")
 _RECALLED = struct.Struct("<I")
-_STATES = ("idle", "loading", "training", "delivering")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Pulse:
         """Replace what the parent sees."""
         numbers = _NUMBERS.pack(
             vitals.pid,
-            _STATES.index(vitals.state),
+            WORKER_STATES.index(vitals.state),
             vitals.num_done,
             vitals.num_failed,
             vitals.bytes_up,
@@ -113,4 +113,4 @@ class Pulse:
         texts = data[_NUMBERS.size : _NUMBERS.size + _TEXT_BYTES].split(b"\0")
         holding, device, trouble, fatal = (text.decode(errors="replace") for text in texts[:4])
         since, limit = _TIMES.unpack(data[-_TIMES.size :])
-        return Vitals(pid, _STATES[state], done, failed, up, down, holding, device, trouble, fatal, since, limit)
+        return Vitals(pid, WORKER_STATES[state], done, failed, up, down, holding, device, trouble, fatal, since, limit)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import click
 
-from fl_core.errors import CampaignError, SpecError
-
-if TYPE_CHECKING:
-    pass
 from coordinator.cli.group import blobs_option, broker_option, fedtide, json_option, print_json, registry_at
+from fl_core.errors import CampaignError, SpecError
+from fl_core.wire.states import TAKEN_IN, Request
 
 
 @fedtide.command()
@@ -90,7 +88,9 @@ def status(campaign: str, broker: str, as_json: bool) -> None:
     return print_status(row)
 
 
-def _steer(request: str, states: tuple[str, ...], past: str) -> Callable[..., None]:
+def _steer(request: Request, past: str) -> Callable[..., None]:
+    states = TAKEN_IN[request]
+
     def command(campaign: str, broker: str, as_json: bool) -> None:
         registry = registry_at(broker)
         name = registry.find(campaign)
@@ -119,13 +119,14 @@ def _await_change(registry: Any, name: str, state: str, seconds: float = 4.0) ->
     return str(now)
 
 
-for _name, _states, _past, _help in (
-    ("pause", ("running",), "paused", "Issue no new tasks; updates that come late are still merged."),
-    ("resume", ("paused",), "resumed", "Issue tasks again."),
-    ("stop", ("running", "paused"), "stopped", "End a campaign: merge what was received, cancel what is out."),
-):
-    fedtide.command(_name, help=_help + " ID may be the beginning of an id, or `latest`.")(
-        click.argument("campaign", metavar="ID")(broker_option(json_option(_steer(_name, _states, _past))))
+_STEERING: Mapping[Request, tuple[str, str]] = {
+    "pause": ("paused", "Issue no new tasks; updates that come late are still merged."),
+    "resume": ("resumed", "Issue tasks again."),
+    "stop": ("stopped", "End a campaign: merge what was received, cancel what is out."),
+}
+for _request, (_past, _help) in _STEERING.items():
+    fedtide.command(_request, help=_help + " ID may be the beginning of an id, or `latest`.")(
+        click.argument("campaign", metavar="ID")(broker_option(json_option(_steer(_request, _past))))
     )
 
 

@@ -21,12 +21,11 @@ from prometheus_client.registry import Collector
 
 from coordinator.monitor.observer import Observer, Snapshot
 from coordinator.monitor.views import worker_counts
-from coordinator.telemetry.metrics import cumulative
 from fl_core.broker.overview.registry import WAIT_BOUNDS_SECONDS
-from fl_core.broker.overview.status import OVER, STATES
+from fl_core.wire.histogram import Histogram, histograms_from_map
+from fl_core.wire.states import OVER, SILENT, STATES, WORKER_STATES
 
 MAX_LABELLED_CAMPAIGNS = 50
-WORKER_STATES = ("idle", "training", "delivering", "leaving", "silent")
 # An ended campaign stays for so long: the last scrape must see how it ended.
 ENDED_SECONDS = 900.0
 
@@ -72,7 +71,7 @@ def _of_queues(seen: Snapshot) -> Iterator[Metric]:
     claimed = CounterMetricFamily("fedtide_queue_claimed", "Tasks that workers took from it.", labels=["queue"])
     waits = HistogramMetricFamily("fedtide_queue_wait_seconds", "From issued to claimed.", labels=["queue"])
     for queue in seen.queues:
-        waits.add_metric([queue.name], cumulative(WAIT_BOUNDS_SECONDS, queue.wait_counts), queue.wait_seconds)
+        Histogram(WAIT_BOUNDS_SECONDS, list(queue.wait_counts), queue.wait_seconds).sample(waits, queue.name)
         depth.add_metric([queue.name], queue.depth)
         oldest.add_metric([queue.name], queue.oldest_seconds)
         published.add_metric([queue.name], queue.published)
@@ -83,7 +82,7 @@ def _of_queues(seen: Snapshot) -> Iterator[Metric]:
 def _of_workers(seen: Snapshot) -> Iterator[Metric]:
     workers = GaugeMetricFamily("fedtide_workers", "Registered workers by state.", labels=["state"])
     counts = worker_counts(seen.workers)
-    for state in WORKER_STATES:
+    for state in (*WORKER_STATES, SILENT):
         workers.add_metric([state], counts.get(state, 0))
     yield workers
 
@@ -193,12 +192,11 @@ def _histograms(shown: Mapping[str, Status]) -> Iterator[Metric]:
     }
     for name, status in shown.items():
         if histogram := status.get("staleness_histogram"):
-            buckets = cumulative(histogram["bounds"], histogram["counts"])
-            staleness.add_metric([name], buckets, histogram["sum"])
+            Histogram.from_map(histogram).sample(staleness, name)
         if timing := status.get("timing"):
-            for part, seconds in timing["sums"].items():
-                parts.add_metric([name, part], cumulative(timing["bounds"], timing["counts"][part]), seconds)
-            done = timing["work"]
+            for part, each in histograms_from_map(timing).items():
+                each.sample(parts, name, part)
+            done = histograms_from_map(timing["work"])
             for kind, family in work.items():
-                family.add_metric([name], cumulative(done["bounds"], done["counts"][kind]), done["sums"][kind])
+                done[kind].sample(family, name)
     yield from (staleness, parts, *work.values())

@@ -21,10 +21,10 @@ from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview import feed
 from fl_core.broker.overview.registry import QueueState, Registry
 from fl_core.broker.overview.roster import Presence, Roster
-from fl_core.broker.overview.status import OVER
 from fl_core.broker.server.health import Lengths, Vitals, read_lengths, read_vitals
 from fl_core.errors import BrokerError
 from fl_core.program.plain_text import shown
+from fl_core.wire.states import OVER
 
 log = structlog.get_logger()
 

@@ -11,6 +11,7 @@ from fl_core.broker.overview.records import Parked
 from fl_core.broker.overview.registry import Registry
 from fl_core.errors import CampaignError, RejectedUpdate
 from fl_core.wire.messages import ModelUpdate
+from fl_core.wire.states import TAKEN_IN
 
 ANSWER_SECONDS = 4.0
 
@@ -58,7 +59,7 @@ def readmit_parked(client: Client, registry: Registry, campaign: str, row: dict[
             + ("it answered no open task." if row["task"] is None else "its payload was too large to keep.")
         )
     state = registry.status(campaign).get("state")
-    if state not in ("running", "paused"):
+    if state not in TAKEN_IN["readmit"]:
         raise CampaignError(f"campaign {campaign} is {state}; only a running or paused one takes updates.")
     registry.request(campaign, "readmit", row["position"])
     deadline = time.monotonic() + ANSWER_SECONDS

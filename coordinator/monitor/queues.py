@@ -22,7 +22,7 @@ def look_at_workers(broker: str) -> list[dict[str, Any]]:
         {
             "worker": seen.beat.worker,
             "alive": seen.is_alive,
-            "state": seen.beat.state if seen.is_alive else "silent",
+            "state": seen.state,
             "holding": seen.beat.holding,
             "silent_seconds": round(seen.silent_seconds, 1),
             "queues": list(seen.beat.queues),

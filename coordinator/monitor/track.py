@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, staleness_buckets
+from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, staleness_histogram
 from fl_core.wire.checks import is_identifier
 
 # Twice this many points are kept before every other one is dropped: a chart has a point per pixel or two.
@@ -112,7 +112,7 @@ class Track:
             self.generation += 1
 
     def _add_merges(self, line: Mapping[str, Any]) -> None:
-        buckets = staleness_buckets((value, count) for value, count in line["staleness"])
+        buckets = staleness_histogram((value, count) for value, count in line["staleness"]).counts
         row = Interval(line["seconds"], line["version"], line["merged"], line["updates"], buckets)
         last = self.intervals[-1] if self.intervals else None
         before = self.intervals[-2].seconds if len(self.intervals) > 1 else 0.0

@@ -12,6 +12,8 @@ from coordinator.monitor.track import Track, WorkerPast
 from coordinator.telemetry.goals import nearest_goal
 from coordinator.telemetry.units import scores
 from fl_core.broker.overview.roster import Presence
+from fl_core.wire.histogram import Histogram, histograms_from_map
+from fl_core.wire.states import OVER, steering
 
 MAX_PAGE_SIZE = 200
 
@@ -47,14 +49,9 @@ def _broker(seen: Snapshot) -> Row | None:
     return {name: getattr(seen.vitals, name) for name in seen.vitals.__slots__}
 
 
-def worker_state(seen: Presence) -> str:
-    """idle, training, delivering or leaving as it says itself; silent when it has not said anything for long."""
-    return seen.beat.state if seen.is_alive else "silent"
-
-
 def worker_counts(workers: list[Presence]) -> dict[str, int]:
     """How many workers are in each state."""
-    return dict(sorted(Counter(worker_state(worker) for worker in workers).items()))
+    return dict(sorted(Counter(worker.state for worker in workers).items()))
 
 
 def queue_rows(observer: Observer, seen: Snapshot) -> list[Row]:
@@ -97,6 +94,7 @@ def campaign_now(seen: Snapshot, campaign: str) -> Row:
     """One campaign's status, bounded, with the lengths of its streams and the waits in its queues."""
     status = seen.campaigns.get(campaign, {})
     row = {"campaign": campaign, **brief(status)}
+    row["requests"], row["over"] = steering(status.get("state", "")), status.get("state") in OVER
     row["scores"] = _scores(status)
     row["goal"] = None if (goal := nearest_goal(status)) is None else goal._asdict()
     if "written_ms" in status:
@@ -104,7 +102,9 @@ def campaign_now(seen: Snapshot, campaign: str) -> Row:
     if (lengths := seen.lengths.get(campaign)) is not None:
         row["log_entries"], row["parked_entries"] = lengths.log, lengths.parked
     if timing := status.get("timing"):
-        row["part_quantiles"] = {part: part_quantiles(timing, part) for part in timing["sums"]}
+        row["part_quantiles"] = {
+            part: part_quantiles(histogram) for part, histogram in histograms_from_map(timing).items()
+        }
     return row
 
 
@@ -116,36 +116,9 @@ def _scores(status: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def part_quantiles(timing: Mapping[str, Any], part: str) -> Row:
+def part_quantiles(part: Histogram) -> Row:
     """Mean, p50 and p95 of a part of updates' lives in seconds; quantiles to the width of a histogram's bucket."""
-    counts, bounds = timing["counts"][part], timing["bounds"]
-    total = sum(counts)
-    mean = timing["sums"][part] / total if total else 0.0
-    return {
-        "mean": round(mean, 4),
-        "p50": histogram_quantile(counts, bounds, 0.5),
-        "p95": histogram_quantile(counts, bounds, 0.95),
-    }
-
-
-def histogram_quantile(counts: list[int], bounds: list[float], share: float) -> float | None:
-    """A quantile by linear interpolation inside its bucket; None without any value.
-
-    >>> histogram_quantile([0, 10, 0], [1.0, 2.0], 0.5)
-    1.5
-    """
-    total = sum(counts)
-    if not total:
-        return None
-    wanted, seen = share * total, 0
-    for index, count in enumerate(counts):
-        if count and seen + count >= wanted:
-            if index == len(bounds):
-                return bounds[-1]
-            low = bounds[index - 1] if index else 0.0
-            return round(low + (bounds[index] - low) * (wanted - seen) / count, 4)
-        seen += count
-    return bounds[-1]
+    return {"mean": round(part.mean, 4), "p50": part.quantile(0.5), "p95": part.quantile(0.95)}
 
 
 def worker_page(
@@ -193,7 +166,7 @@ _Worker = tuple[str, Presence | None, WorkerPast]
 # Sorting looks at one value per worker; rows are made for the page alone.
 _COLUMNS: dict[str, Callable[[_Worker], Any]] = {
     "worker": lambda w: w[0],
-    "state": lambda w: "gone" if w[1] is None else worker_state(w[1]),
+    "state": lambda w: "gone" if w[1] is None else w[1].state,
     "seen": lambda w: None if w[1] is None else w[1].silent_seconds,
     "updates": lambda w: w[2].updates,
     "rejected": lambda w: w[2].rejected,
@@ -208,7 +181,7 @@ _COLUMNS: dict[str, Callable[[_Worker], Any]] = {
 
 def _worker_row(worker: Presence, past: WorkerPast, seen: Snapshot) -> Row:
     beat = worker.beat
-    row = _past_row(beat.worker, past, worker_state(worker))
+    row = _past_row(beat.worker, past, worker.state)
     row |= {
         "seen": round(worker.silent_seconds + max(0.0, time.time() - seen.workers_seen_at), 1),
         "holding": beat.holding,

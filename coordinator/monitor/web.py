@@ -44,6 +44,7 @@ from coordinator.storage.strict_json import strict_json
 from fl_core.broker.connection import connect
 from fl_core.broker.overview.registry import Registry
 from fl_core.errors import BrokerError, CampaignError
+from fl_core.wire.states import STEERING, TAKEN_IN
 
 FILES = {
     "index.html": "text/html; charset=utf-8",
@@ -62,10 +63,6 @@ KEEPALIVE_SECONDS = 15.0
 
 
 MAX_PARKED_SHOWN = 30
-
-
-# What a page may ask for, and in which states of the campaign.
-REQUESTS = {"pause": ("running",), "resume": ("paused",), "stop": ("running", "paused")}
 
 
 def build_app(observer: Observer, broker: str, *, host: str, control: str | None) -> ASGIApp:
@@ -256,9 +253,9 @@ class _Server:
             return _not_found(campaign)
         body = await _small_json(request)
         wanted = body.get("request") if isinstance(body, dict) else None
-        if wanted not in REQUESTS:
-            return _json({"error": f"request must be one of {', '.join(REQUESTS)}."}, status_code=400)
-        if status.get("state") not in REQUESTS[wanted]:
+        if wanted not in STEERING:
+            return _json({"error": f"request must be one of {', '.join(STEERING)}."}, status_code=400)
+        if status.get("state") not in TAKEN_IN[wanted]:
             sentence = f"campaign {campaign} is {status.get('state')}; {wanted} does not apply."
             return _json({"error": sentence}, status_code=409)
         try:

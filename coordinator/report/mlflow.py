@@ -11,6 +11,7 @@ from typing import Any
 from coordinator.report.points import Point
 from fl_core.errors import SpecError
 from fl_core.program.extras import need
+from fl_core.wire.states import OVER
 
 # What one request to an MLflow server may hold.
 MLFLOW_METRICS, MLFLOW_PARAMS, MLFLOW_CHARACTERS = 1000, 100, 500
@@ -89,8 +90,7 @@ class Mlflow:
     def close(self, state: str) -> None:
         """No more points for now; a campaign that has ended ends its run."""
         if state:
-            status = {"finished": "FINISHED", "stopped": "FINISHED"}.get(state, "KILLED")
-            self._client.set_terminated(self._run, status=status)
+            self._client.set_terminated(self._run, status="FINISHED" if state in OVER else "KILLED")
 
     def _sentence(self, error: Exception) -> SpecError:
         return SpecError(f"--mlflow {self._uri} does not take the run: {str(error).partition(chr(10))[0][:300]}")

@@ -16,7 +16,7 @@ from typing import Any
 from coordinator.report import svg
 from coordinator.report.series import speed
 from coordinator.storage.history import read_history, scores_of
-from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, staleness_buckets
+from coordinator.telemetry.staleness_histogram import staleness_histogram, staleness_labels
 from coordinator.telemetry.units import amount, number
 from fl_core.errors import SpecError
 from fl_core.metrics import names as metric_names
@@ -132,9 +132,9 @@ def _report(run: Run) -> Iterable[str]:
     yield "<h2>Staleness</h2>"
     staleness = svg.Line("update", [(seconds, float(value)) for seconds, value, _, _ in run.updates])
     yield svg.line_chart([staleness], x_label="seconds", y_label="versions behind", dots=True)
-    counts = staleness_buckets(Counter(value for _, value, _, _ in run.updates).items())
-    labels = [*(f"up to {bound}" for bound in STALENESS_BOUNDS), f"over {STALENESS_BOUNDS[-1]}"]
-    yield svg.bar_chart([(n, c) for n, c in zip(labels, counts, strict=True) if c], label="updates by staleness")
+    counts = staleness_histogram(Counter(value for _, value, _, _ in run.updates).items()).counts
+    rows = [(label, float(count)) for label, count in zip(staleness_labels(), counts, strict=True) if count]
+    yield svg.bar_chart(rows, label="updates by staleness")
     yield "<h2>Updates merged per second</h2>" + speed_chart([run])
     yield "<h2>Workers</h2>" + _workers(run)
     if scores := summary.get("device_scores"):

@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, staleness_buckets
+from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, staleness_histogram
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.overview import feed
@@ -198,5 +198,5 @@ def _fitted(line: dict[str, Any]) -> dict[str, Any]:
         line = {**line, "workers": names}
     if feed.line_bytes(line) > feed.MAX_LINE_BYTES and "staleness" in line:
         bounds = [*STALENESS_BOUNDS, STALENESS_BOUNDS[-1] + 1]
-        line = {**line, "staleness": list(zip(bounds, staleness_buckets(line["staleness"]), strict=True))}
+        line = {**line, "staleness": list(zip(bounds, staleness_histogram(line["staleness"]).counts, strict=True))}
     return line

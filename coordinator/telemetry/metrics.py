@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from fl_core.broker.connection import Client
 from fl_core.broker.server.health import read_lengths
 from fl_core.errors import BrokerError
+from fl_core.wire.histogram import Histogram, histograms_from_map
 
 PREFIX = "fedtide_coordinator_"
 # name, help, and where in the status it stands
@@ -103,41 +104,16 @@ def families(status: Mapping[str, Any]) -> Iterator[Metric]:
         ended.add_metric([*campaign, outcome], status[outcome])
     ended.add_metric([*campaign, "rejected"], sum(status["rejected"].values()))
     yield from (rejected, ended)
-    timing, staleness = status["timing"], status["staleness_histogram"]
-    yield _histogram(
-        "merge_seconds", "Decoding, checking and folding in one update.", campaign,
-        timing["bounds"], timing["counts"]["merge"], timing["sums"]["merge"],
-    )  # fmt: skip
-    for name, text, key in _WORK:
-        work = timing["work"]
-        yield _histogram(name, text, campaign, work["bounds"], work["counts"][key], work["sums"][key])
-    sizes = timing["sizes"]
-    yield _histogram(
-        "update_bytes", "Encoded sizes of admitted updates.", campaign,
-        sizes["bounds"], sizes["counts"]["update"], sizes["sums"]["update"],
-    )  # fmt: skip
-    yield _histogram(
-        "update_staleness_versions", "Versions that merged updates were behind.", campaign,
-        staleness["bounds"], staleness["counts"], staleness["sum"],
-    )  # fmt: skip
-
-
-def _histogram(
-    name: str, text: str, campaign: list[str], bounds: Iterable[float], counts: Iterable[int], total: float
-) -> Metric:
-    family = HistogramMetricFamily(PREFIX + name, text, labels=["campaign"])
-    family.add_metric(campaign, cumulative(bounds, counts), total)
-    return family
-
-
-def cumulative(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
-    """Counts per bucket as Prometheus has them: each with all below it.
-
-    >>> cumulative([1.0, 2.0], [3, 0, 1])
-    [('1.0', 3.0), ('2.0', 3.0), ('+Inf', 4.0)]
-    """
-    running, buckets = 0, []
-    for bound, count in zip([*(str(float(bound)) for bound in bounds), "+Inf"], counts, strict=True):
-        running += count
-        buckets.append((bound, float(running)))
-    return buckets
+    timing = status["timing"]
+    parts, work, sizes = (histograms_from_map(each) for each in (timing, timing["work"], timing["sizes"]))
+    staleness = Histogram.from_map(status["staleness_histogram"])
+    shown = [
+        ("merge_seconds", "Decoding, checking and folding in one update.", parts["merge"]),
+        *((name, text, work[key]) for name, text, key in _WORK),
+        ("update_bytes", "Encoded sizes of admitted updates.", sizes["update"]),
+        ("update_staleness_versions", "Versions that merged updates were behind.", staleness),
+    ]
+    for name, text, histogram in shown:
+        family = HistogramMetricFamily(PREFIX + name, text, labels=["campaign"])
+        histogram.sample(family, *campaign)
+        yield family

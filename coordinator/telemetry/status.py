@@ -16,9 +16,9 @@ from coordinator.telemetry.staleness_histogram import staleness_histogram
 from coordinator.telemetry.timing import Timing
 from fl_core.aggregation import Merge
 from fl_core.broker.clock import CampaignClock
-from fl_core.broker.overview.status import FAILED
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
+from fl_core.wire.states import FAILED
 
 # The status is rewritten twice a second: of a big fleet it names those that contributed most.
 MAX_NAMED_WORKERS = 64
@@ -123,7 +123,7 @@ class StatusBoard:
                 {"metric": target.name, "bound": target.bound, "higher_is_better": target.at_least is not None}
                 for target in self._spec.stop.targets
             ],
-            "staleness_histogram": staleness_histogram(self._state.staleness.items()),
+            "staleness_histogram": staleness_histogram(self._state.staleness.items()).to_map(),
             "timing": self._timing.export(),
         }
         self._on_progress(Progress(summary, self.live_workers, self.claimed, buffered, rate, status))

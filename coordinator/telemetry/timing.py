@@ -18,47 +18,18 @@ own work (publishing a version, evaluating one, writing a checkpoint) and the si
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
+
+from fl_core.wire.histogram import SECONDS, Histograms, histograms, histograms_from_map, histograms_to_map
 
 PARTS = ("queue", "fetch", "train", "encode", "send", "log", "merge")
 REPORTED = ("queue", "fetch", "train", "encode")
 WORK = ("publish", "evaluate", "checkpoint")
-# Upper bounds of the histograms' buckets in seconds, and in bytes; one more holds the rest.
-BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+# Upper bounds of the buckets of updates' sizes.
 BYTE_BOUNDS = tuple(1024.0 * 4**power for power in range(12))
 # A worker's word is bounded: a day is longer than any task may take.
 MAX_SECONDS = 86_400.0
-
-
-class _Histograms:
-    """Named histograms over the same bounds."""
-
-    def __init__(self, names: tuple[str, ...], bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._sums = dict.fromkeys(names, 0.0)
-        self._counts = {name: [0] * (len(bounds) + 1) for name in names}
-
-    def add(self, name: str, value: float) -> None:
-        """Count one value."""
-        self._sums[name] += value
-        self._counts[name][bisect_left(self._bounds, value)] += 1
-
-    def export(self) -> dict[str, Any]:
-        """``bounds``, and by name ``sums`` and ``counts`` per bucket."""
-        return {
-            "bounds": list(self._bounds),
-            "sums": {name: round(total, 4) for name, total in self._sums.items()},
-            "counts": {name: list(counts) for name, counts in self._counts.items()},
-        }
-
-    def restore(self, exported: Mapping[str, Any]) -> None:
-        """The inverse; of histograms of another form nothing is taken."""
-        if list(exported.get("bounds", ())) != list(self._bounds) or set(exported.get("sums", ())) != set(self._sums):
-            return
-        self._sums = {name: float(exported["sums"][name]) for name in self._sums}
-        self._counts = {name: [int(count) for count in exported["counts"][name]] for name in self._sums}
 
 
 class Timing:
@@ -70,9 +41,9 @@ class Timing:
 
     def __init__(self) -> None:
         self.num_updates = 0
-        self._parts = _Histograms(PARTS, BOUNDS)
-        self._work = _Histograms(WORK, BOUNDS)
-        self._sizes = _Histograms(("update",), BYTE_BOUNDS)
+        self._parts = histograms(PARTS, SECONDS)
+        self._work = histograms(WORK, SECONDS)
+        self._sizes = histograms(("update",), BYTE_BOUNDS)
 
     def add_update(
         self,
@@ -97,31 +68,31 @@ class Timing:
         for part in REPORTED:
             seconds = min(max(reported.get(part, 0.0), 0.0), MAX_SECONDS)
             left -= seconds
-            self._parts.add(part, seconds)
-        self._parts.add("send", max(left, 0.0))
-        self._parts.add("log", max(log_seconds, 0.0))
-        self._parts.add("merge", merge_seconds)
-        self._sizes.add("update", num_bytes)
+            self._parts[part].add(seconds)
+        self._parts["send"].add(max(left, 0.0))
+        self._parts["log"].add(max(log_seconds, 0.0))
+        self._parts["merge"].add(merge_seconds)
+        self._sizes["update"].add(num_bytes)
 
     def add_publish(self, seconds: float) -> None:
         """Count one version that was written to the broker."""
-        self._work.add("publish", seconds)
+        self._work["publish"].add(seconds)
 
     def add_evaluation(self, seconds: float) -> None:
         """Count one version that was scored; from the request to the result."""
-        self._work.add("evaluate", seconds)
+        self._work["evaluate"].add(seconds)
 
     def add_checkpoint(self, seconds: float) -> None:
         """Count one checkpoint that was written; from a thread beside the merging."""
-        self._work.add("checkpoint", seconds)
+        self._work["checkpoint"].add(seconds)
 
     def export(self) -> dict[str, Any]:
         """Plain msgpack types, a kilobyte at most: histograms of the parts, of ``work`` and of ``sizes`` (bytes)."""
         return {
             "updates": self.num_updates,
-            **self._parts.export(),
-            "work": self._work.export(),
-            "sizes": self._sizes.export(),
+            **histograms_to_map(self._parts),
+            "work": histograms_to_map(self._work),
+            "sizes": histograms_to_map(self._sizes),
         }
 
     def restore(self, exported: Mapping[str, Any]) -> None:
@@ -129,6 +100,15 @@ class Timing:
         if set(exported.get("sums", ())) != set(PARTS):
             return
         self.num_updates = int(exported["updates"])
-        self._parts.restore(exported)
-        self._work.restore(exported.get("work", {}))
-        self._sizes.restore(exported.get("sizes", {}))
+        self._parts = _restored(self._parts, exported)
+        self._work = _restored(self._work, exported.get("work", {}))
+        self._sizes = _restored(self._sizes, exported.get("sizes", {}))
+
+
+def _restored(ours: Histograms, exported: Mapping[str, Any]) -> Histograms:
+    """What was exported, if it has our names and bounds; else what we have."""
+    bounds = next(iter(ours.values())).bounds
+    if tuple(exported.get("bounds", ())) != bounds or set(exported.get("sums", ())) != set(ours):
+        return ours
+    found = histograms_from_map(exported)
+    return {name: found[name] for name in ours}

@@ -20,13 +20,15 @@ from rich.text import Text
 from coordinator.telemetry.goals import nearest_goal
 from coordinator.telemetry.units import amount, main_score, number
 from coordinator.terminal import tables
+from coordinator.terminal.sparkline import sparkline
 from coordinator.terminal.tables import ledger_sentence, new_table
 from fl_core.broker.url import public_url
 from fl_core.spec import CampaignSpec
+from fl_core.wire.states import INTERRUPTED
 
 log = structlog.get_logger()
 
-BARS = "▁▂▃▄▅▆▇█"
+CURVE_POINTS = 40
 LOG_SECONDS = 10.0
 NO_WORKER_SECONDS = 3.0
 
@@ -51,7 +53,7 @@ class Display:
         self._next_log = 0.0
         self._without_workers_since: float | None = None
         self._told_no_worker = False
-        self._curve: deque[float] = deque(maxlen=40)
+        self._curve: deque[float] = deque(maxlen=CURVE_POINTS)
         self._last_version: int | None = None
         self._scored = ""
 
@@ -156,7 +158,9 @@ class Display:
         refused = sum(summary["rejected"].values())
         table.add_row("lost", f"{summary['reissued']} re-issued  {refused} rejected  {summary['expired']} expired")
         score = main_score(summary)
-        table.add_row(score.label, f"{number(score.final)}, best {number(score.best)}  {_sparkline(self._curve)}")
+        table.add_row(
+            score.label, f"{number(score.final)}, best {number(score.best)}  {sparkline(self._curve, CURVE_POINTS)}"
+        )
         if fruitless := summary.get("fruitless"):
             table.add_row("failing", Text(fruitless["sentence"]))
         goal = self._goal(progress.status)
@@ -186,7 +190,7 @@ class Display:
         console.print(
             f"files: {self._folder}/summary.json, history.jsonl, model.safetensors, curves.png", highlight=False
         )
-        if summary["state"] == "interrupted":
+        if summary["state"] == INTERRUPTED:
             console.print(f"go on with: fedtide run SPEC.toml --out {self._folder} --resume", highlight=False)
 
 
@@ -219,14 +223,6 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 def _reasons(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.items())
-
-
-def _sparkline(values: deque[float]) -> str:
-    if not values:
-        return ""
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
-    return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
 
 
 class _Above:

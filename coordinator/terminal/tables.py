@@ -28,6 +28,7 @@ STATE_STYLES = {
     "finished": "cyan",
     "stopped": "cyan",
 }
+WORKER_STYLES = {"training": "green", "delivering": "yellow", "silent": "red", "gone": "dim"}
 
 
 def console() -> Console:
@@ -159,7 +160,7 @@ def print_workers(rows: Iterable[Row]) -> None:
     table = new_table("worker", "state", "task", "seen s ago", "queues", "done", "failed", "sent", "fetched")
     rows = list(rows)
     for row in rows:
-        style = {"training": "green", "silent": "red", "delivering": "yellow"}.get(row["state"], "white")
+        style = WORKER_STYLES.get(row["state"], "white")
         table.add_row(
             row["worker"],
             _styled(row["state"], style),

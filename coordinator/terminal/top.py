@@ -18,15 +18,14 @@ from rich.text import Text
 from coordinator.monitor import views
 from coordinator.monitor.observer import POLL_SECONDS, Observer, Snapshot
 from coordinator.telemetry.goals import nearest_goal
-from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS
+from coordinator.telemetry.staleness_histogram import staleness_labels
 from coordinator.telemetry.units import amount, duration, main_score, number
-from coordinator.terminal.tables import STATE_STYLES, ledger_sentence, new_table
-from fl_core.broker.overview.status import OVER
+from coordinator.terminal.sparkline import sparkline
+from coordinator.terminal.tables import STATE_STYLES, WORKER_STYLES, ledger_sentence, new_table
 from fl_core.errors import BrokerError
+from fl_core.wire.states import OVER
 
-BARS = "▁▂▃▄▅▆▇█"
 MAX_WORKERS_SHOWN = 15
-WORKER_STYLES = {"training": "green", "silent": "red", "delivering": "yellow", "gone": "dim"}
 
 Row = dict[str, Any]
 
@@ -157,28 +156,13 @@ def _facts(row: Row, campaign: Row, width: int) -> Table:
     return grid
 
 
-def sparkline(values: list[float], width: int) -> str:
-    """The last of each of ``width`` equal parts, as bars from the lowest to the highest.
-
-    >>> sparkline([0.0, 0.5, 1.0], 10)
-    '▁▅█'
-    """
-    if not values:
-        return ""
-    count = min(width, len(values))
-    shown = [values[(i + 1) * len(values) // count - 1] for i in range(count)]
-    low, span = min(shown), (max(shown) - min(shown)) or 1.0
-    return "".join(BARS[int((value - low) / span * (len(BARS) - 1) + 0.5)] for value in shown)
-
-
 def _histogram(histogram: Row | None) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_row(Text("staleness", style="dim"), "", "")
     if not histogram or not sum(histogram["counts"]):
         return table
     total, most = sum(histogram["counts"]), max(histogram["counts"])
-    labels = [str(bound) for bound in STALENESS_BOUNDS] + [f">{STALENESS_BOUNDS[-1]}"]
-    for label, count in zip(labels, histogram["counts"], strict=False):
+    for label, count in zip(staleness_labels(), histogram["counts"], strict=False):
         if count:
             table.add_row(Text(label, justify="right"), "█" * max(1, round(16 * count / most)), f"{count / total:.0%}")
     return table

@@ -50,6 +50,7 @@ from fl_core.wire.checks import (
     is_text,
 )
 from fl_core.wire.record import Record, checked, checks_of
+from fl_core.wire.states import WORKER_STATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +192,7 @@ class Beat(Record):
     """
 
     worker: str = checked(is_identifier)
-    state: str = checked(is_one_of("idle", "loading", "training", "delivering", "leaving"))
+    state: str = checked(is_one_of(*WORKER_STATES))
     queues: tuple[str, ...] = checked(are_names)
     holding: str = checked(is_label)
     host: str = checked(is_label)

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import mmap
 import time
-from bisect import bisect_left
 from collections.abc import Mapping
 
 from fl_core.program.tracing import Tracer
+from fl_core.wire.histogram import SECONDS, Histogram, bucket
 from fl_core.wire.messages import TaskCall, TrainTask
 
 # delivered; the campaign had ended meanwhile; its doorbell was void; cancelled while training; training raised; the
 # worker had to stop (told by the parent)
 OUTCOMES = ("delivered", "unwanted", "void", "cancelled", "failed", "handed_back")
 PARTS = ("fetch", "train", "encode", "deliver")
-# Upper bounds of the histograms' buckets in seconds; one more holds the rest.
-BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _SPANS = {"fetch": "pull"}
-_ROW = len(BOUNDS) + 2  # buckets, the rest, the sum
+_ROW = len(SECONDS) + 2  # buckets, the rest, the sum
 
 
 class Tally:
@@ -41,18 +39,18 @@ class Tally:
     def time(self, part: str, seconds: float) -> None:
         """One task more whose part took so long."""
         start = len(OUTCOMES) + PARTS.index(part) * _ROW
-        self._numbers[start + bisect_left(BOUNDS, seconds)] += 1
+        self._numbers[start + bucket(SECONDS, seconds)] += 1
         self._numbers[start + _ROW - 1] += seconds
 
     def outcomes(self) -> dict[str, int]:
         """Tasks by outcome."""
         return {outcome: int(self._numbers[index]) for index, outcome in enumerate(OUTCOMES)}
 
-    def histogram(self, part: str) -> tuple[list[int], float]:
-        """Tasks per bucket, and the sum of all seconds."""
+    def histogram(self, part: str) -> Histogram:
+        """Of the seconds that a part took."""
         start = len(OUTCOMES) + PARTS.index(part) * _ROW
         row = list(self._numbers[start : start + _ROW])
-        return [int(count) for count in row[:-1]], row[-1]
+        return Histogram(SECONDS, [int(count) for count in row[:-1]], row[-1])
 
 
 class Account:

@@ -13,7 +13,7 @@ const LEDGER = [
   ["merged", "--green"], ["rejected", "--red"], ["expired", "--orange"], ["cancelled", "--grey"], ["out", "--blue"],
 ];
 const STATE_CLASS = { running: "good", paused: "warn", interrupted: "warn", failed: "bad", finished: "info", stopped: "info" };
-const WORKER_CLASS = { training: "good", idle: "info", delivering: "warn", leaving: "warn", silent: "bad", gone: "" };
+const WORKER_CLASS = { training: "good", idle: "info", loading: "warn", delivering: "warn", leaving: "warn", silent: "bad", gone: "" };
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const percent = (value, digits = 1) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`);
 // Accuracies are read in percent; any other metric as the number that it is (fl_core/metrics/names.py).
@@ -300,9 +300,9 @@ class Campaign {
     }
     this.now = now;
     this.state.replaceChildren(statePill(now));
-    const over = ["finished", "stopped"].includes(now.state);
+    const over = now.over;
     this.leader.textContent = now.writer ? `led by ${now.writer}` : over ? `after ${clock(now.wall_seconds)}` : "no coordinator leads it now";
-    this.showControls(message.control, now.state);
+    this.showControls(message.control ? now.requests : []);
     this.showHealth(now, message, over);
     this.showTiles(now, over);
     this.drawScores();
@@ -402,8 +402,7 @@ class Campaign {
 
   drawRates(now) {
     const { width, found } = this.columns(100), rows = [];
-    const running = ["running", "paused"].includes(now.state);
-    for (let i = 0; i < found.length - (running ? 1 : 0); i++) rows.push([(i + 0.5) * width, (found[i]?.updates ?? 0) / width, null]);
+    for (let i = 0; i < found.length - (now.over ? 0 : 1); i++) rows.push([(i + 0.5) * width, (found[i]?.updates ?? 0) / width, null]);
     this.rates.draw(rows, { names: ["merged per second", ""], colours: [css("--green"), ""], area: true, xMax: now.wall_seconds, nothing: "nothing was merged yet" });
   }
 
@@ -457,11 +456,10 @@ class Campaign {
 
   // -- control -----------------------------------------------------------------------------------------------------
 
-  showControls(allowed, state) {
-    const key = `${allowed}/${state}`;
+  showControls(wanted) {
+    const key = wanted.join();
     if (this.shownControls === key) return;
     this.shownControls = key;
-    const wanted = !allowed ? [] : { running: ["pause", "stop"], paused: ["resume", "stop"] }[state] ?? [];
     this.said = h("span", { class: "quiet", role: "status" });
     this.controls.replaceChildren(this.said, ...wanted.map((request) => h("button", { type: "button", class: request === "stop" ? "danger" : "", onclick: () => this.ask(request) }, request)));
   }

@@ -7,17 +7,17 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fl_core.broker import keys, rows
 from fl_core.broker.connection import Client, broker_errors
-from fl_core.broker.overview.status import OVER, read_status
+from fl_core.broker.overview.status import read_status
 from fl_core.broker.scripts import RECENT_WAITS_CHARACTERS, WAIT_BOUNDS_MS
 from fl_core.errors import BrokerUnfit, CampaignError, RejectedUpdate
 from fl_core.program.plain_text import shown
 from fl_core.wire.messages import TaskCall, TrainOrder
+from fl_core.wire.states import ACCEPTING, OVER, Request
 
-Request = Literal["pause", "resume", "stop", "readmit"]
 MAX_CAMPAIGNS = 1000
 # Beside these, queues are invented ones, and what is told of them costs every watcher.
 MAX_QUEUES = 200
@@ -266,4 +266,4 @@ def _age_seconds(message: object, now_ms: float) -> float:
 
 
 def _runs_on(status: Mapping[str, Any], queues: set[str]) -> bool:
-    return status.get("state") in ("running", "paused") and bool(queues & set(status.get("queues", ())))
+    return status.get("state") in ACCEPTING and bool(queues & set(status.get("queues", ())))

@@ -10,6 +10,7 @@ from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.scripts import Script
 from fl_core.errors import RejectedUpdate
 from fl_core.wire.messages import Beat
+from fl_core.wire.states import SILENT
 
 # A worker that has a task beats every two seconds, because its task is missed when it falls silent. One that waits has
 # nothing to lose.
@@ -54,6 +55,11 @@ class Presence:
     def is_alive(self) -> bool:
         """Its next beat is not overdue."""
         return self.silent_seconds < due_seconds(self.beat) + PATIENCE_SECONDS
+
+    @property
+    def state(self) -> str:
+        """What it says of itself; silent when it has not said anything for long."""
+        return self.beat.state if self.is_alive else SILENT
 
 
 class Roster:

@@ -12,13 +12,8 @@ from typing import Any
 from fl_core.broker import rows
 from fl_core.errors import Reason
 from fl_core.wire.checks import is_identifier
+from fl_core.wire.states import STATES
 
-FAILED = "failed"
-"""Its coordinator could not go on, for the ``stop_reason`` that it gives: the campaign waits for somebody to mend that
-and resume it."""
-OVER = ("finished", "stopped")
-"""States after which there is no other."""
-STATES = ("running", "paused", "interrupted", FAILED, *OVER)
 MAX_TEXT = 500
 MAX_NAMES = 10_000
 MAX_QUEUES = 64

@@ -42,7 +42,7 @@ def _status(**changes: Any) -> dict[str, Any]:
         "cancelled": 0, "out": 3, "reissued": 1, "surplus": {"duplicate": 1}, "bytes_up": 10, "bytes_down": 20,
         "claimed": 2, "concurrency": 4, "buffered": 1, "buffer_size": 2, "checkpoint_age_seconds": 3.0,
         "live_workers": 2, "final_accuracy": 0.5, "final_loss": 1.0, "writer": "host:1:ab", "written_ms": 999_000,
-        "staleness_histogram": staleness_histogram([(0, 4), (6, 2)]), "timing": timing.export(), **changes,
+        "staleness_histogram": staleness_histogram([(0, 4), (6, 2)]).to_map(), "timing": timing.export(), **changes,
     }  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from coordinator.monitor import observer as observing
 from coordinator.monitor import views
 from coordinator.monitor.observer import Snapshot
 from coordinator.monitor.track import Track
-from coordinator.terminal.top import sparkline
 from fl_core.broker import keys
 from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS, PATIENCE_SECONDS, Presence, Roster
 from fl_core.wire.messages import Beat
@@ -69,18 +68,6 @@ def test_silent_workers_are_told_from_live_ones() -> None:
     track.add([{"kind": "worker", "seconds": 1.0, "worker": "z", "event": "left"}])
     states = {row["worker"]: row["state"] for row in _page(seen, track)["rows"]}  # type: ignore[attr-defined]
     assert states == {"a": "idle", "b": "silent", "z": "gone"}
-
-
-@pytest.mark.parametrize(("share", "expected"), [(0.5, 1.5), (1.0, 2.0)])
-def test_quantiles_interpolate_inside_a_bucket(share: float, expected: float) -> None:
-    """Ten values between 1 and 2 are taken to lie evenly."""
-    assert views.histogram_quantile([0, 10, 0], [1.0, 2.0], share) == expected
-
-
-def test_sparkline_shows_the_newest_value() -> None:
-    """However long the curve, the last bar is the last value."""
-    assert sparkline([0.0] * 99 + [1.0], 10)[-1] == "█"
-    assert len(sparkline([float(n) for n in range(1000)], 10)) == 10
 
 
 def test_a_queue_counts_more_workers_than_are_listed(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.telemetry.timing import BOUNDS, MAX_SECONDS, PARTS, Timing
+from coordinator.telemetry.timing import MAX_SECONDS, PARTS, Timing
+from fl_core.wire.histogram import SECONDS
 
 
 def test_parts_add_up_to_the_life_of_the_update() -> None:
@@ -34,7 +35,7 @@ def test_a_worker_cannot_spoil_the_sums(reported: dict[str, float]) -> None:
 def test_counts_survive_a_new_coordinator_and_stay_small() -> None:
     """What the status carries can be restored, weighs about a kilobyte, and foreign content is left alone."""
     timing, other = Timing(), Timing()
-    for seconds in BOUNDS:
+    for seconds in SECONDS:
         timing.add_update({"train": seconds}, life_seconds=seconds, log_seconds=0.0, merge_seconds=0.0)
     timing.add_publish(0.25)
     timing.add_evaluation(1.5)
@@ -42,6 +43,6 @@ def test_counts_survive_a_new_coordinator_and_stay_small() -> None:
     other.restore(timing.export())
     other.restore({"bounds": [1, 2], "sums": {}})
     assert other.export() == timing.export()
-    assert other.export()["counts"]["train"] == [1] * len(BOUNDS) + [0]
+    assert other.export()["counts"]["train"] == [1] * len(SECONDS) + [0]
     assert other.export()["work"]["sums"] == {"publish": 0.25, "evaluate": 1.5, "checkpoint": 0.7}
     assert len(msgpack.packb(timing.export())) < 1500

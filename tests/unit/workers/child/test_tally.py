@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from fl_core.wire.histogram import SECONDS
 from fl_core.wire.messages import TrainTask
-from workers.child.tally import BOUNDS, OUTCOMES, PARTS, Account, Tally
+from workers.child.tally import OUTCOMES, PARTS, Account, Tally
 
 TASK = TrainTask(
     campaign="digits-1", task_id="1-abc", attempt=1, queue="gpu", timeout_seconds=60.0, model_factory="a:b",
@@ -29,13 +30,13 @@ def test_a_dead_child_s_counts_stay() -> None:
         os.waitpid(pid, 0)
     assert tally.outcomes() == {**dict.fromkeys(OUTCOMES, 0), "delivered": 2, "void": 2}
     found = {part: tally.histogram(part) for part in PARTS}
-    assert {part: total for part, (_, total) in found.items()} == {
+    assert {part: times.sum for part, times in found.items()} == {
         "fetch": 0.004,
         "train": 4.0,
         "encode": 0.0,
         "deliver": 1e3,
     }
-    assert [counts.index(2) for counts, _ in found.values()] == [3, BOUNDS.index(3.0), 0, len(BOUNDS)]
+    assert [times.counts.index(2) for times in found.values()] == [3, SECONDS.index(3.0), 0, len(SECONDS)]
 
 
 def test_the_parent_answers_prometheus() -> None:
