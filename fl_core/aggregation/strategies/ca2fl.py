@@ -32,7 +32,7 @@ class CA2FL(BufferedStrategy):
     h_i is worker i's update before this one (0 for a newcomer) and h the mean of all h_i as they were when the buffer
     was empty. So a version is moved by all workers, and what the buffer brings is only how those in it have changed: on
     devices with different data the step no longer depends on who happened to be in the buffer. There is no staleness
-    weight, as published. The paper divides h by the number of all clients; here it is the number of workers that are
+    weight, as published. The paper divides h by the number of all devices; here it is the number of workers that are
     remembered, as nobody knows how many there will be. A worker that is in the buffer twice is calibrated by its own
     first update the second time. Fewer than K, in a flush, take the part of a step that they are of a full buffer.
 

@@ -225,7 +225,7 @@ class EmbeddedServer:
             self._process = None
 
     def restart(self, timeout_seconds: float = 30.0) -> None:
-        """Stop if it runs, then start on the same port and folder, so that every client finds it again.
+        """Stop if it runs, then start on the same port and folder, so that all programs find it again.
 
         Raises:
             SpecError, BrokerUnavailable: as :meth:`start`, and when the port has been taken meanwhile.
