@@ -35,10 +35,10 @@ from fl_core.training.importance import accumulated, score
 from fl_core.training.method import DeviceTask, Method, build_method
 from fl_core.training.pace import fit_work
 from fl_core.training.schedule import plateau_factor, version_factor
+from fl_core.training.speed import SpeedProfile
 from fl_core.vectors import Delta, FloatArray, Parameters, Sends, SoftLabels
 from fl_core.vectors.buffers import LocalTensors
 from fl_core.vectors.layout import Layout
-from workers.store.profile import SpeedProfile
 
 CPU = torch.device("cpu")
 VECTORS: dict[str, Any] = {"delta": Delta, "parameters": Parameters, "soft_labels": SoftLabels}

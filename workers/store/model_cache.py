@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -17,13 +17,12 @@ from fl_core.broker.bulk.head import Head
 from fl_core.codecs import ErrorFeedback, down_codec
 from fl_core.codecs.model_payload import decode_update, decode_version, write_state
 from fl_core.errors import InvariantError, LayoutError, RejectedUpdate
-from fl_core.models.build import build_model
-from fl_core.spec import TrainingSection, parse_section
-from fl_core.training.method import Method, build_method
+from fl_core.spec import TrainingSection
+from fl_core.training.method import Method
+from fl_core.training.one_task import DeviceModel, training_of
 from fl_core.vectors import FloatArray, Parameters
-from fl_core.vectors.agreement import constants_digest, verify_digest
+from fl_core.vectors.agreement import constants_digest
 from fl_core.vectors.arithmetic import add_scaled
-from fl_core.vectors.buffers import BufferRole, LocalTensors
 from fl_core.vectors.layout import Layout
 from fl_core.wire.digest import digest
 from fl_core.wire.messages import TrainTask
@@ -35,14 +34,13 @@ log = structlog.get_logger()
 _OBJECTS_BYTES_PER_TENSOR = 5000
 
 
-class CachedModel:
+class CachedModel(DeviceModel):
     """A model with its layout, and the newest version that was fetched for it.
 
     Attributes:
         digest: of ``base``; empty before the first fetch.
         constants_digest: of what no version carries; empty for a model without.
-        local: what the model holds beside the layout, which is put back before each task.
-        training, settings, method: how this campaign trains: the task's words, and what was made of them.
+        training: the words of which ``settings`` and ``method`` were made.
         feedback: what lossy updates of this campaign have left out so far, by part of the model.
         spare: memory of the last update, for the next one; new memory of this size would be page-faulted and zeroed.
         key: what it was built from.
@@ -50,12 +48,8 @@ class CachedModel:
     """
 
     def __init__(self, module: torch.nn.Module, layout: Layout, settings: TrainingSection, method: Method) -> None:
-        self.module = module
-        self.layout = layout
-        self.local = LocalTensors(module, {spec.name for spec in layout.tensors})
+        super().__init__(module, layout, settings, method)
         self.training: dict[str, Any] = {}
-        self.settings = settings
-        self.method = method
         self.feedback: defaultdict[int, ErrorFeedback] = defaultdict(ErrorFeedback)
         self.digest = ""
         self.base: Parameters | None = None
@@ -191,18 +185,15 @@ class ModelCache:
         key = (task.model_factory, msgpack.packb(task.model_args), task.model_seed, task.layout_digest)
         model = self._models.get(task.campaign)
         if model is None or model.key != key:
-            module = build_model(task.model_factory, dict(task.model_args), task.model_seed)
-            layout = Layout.of(module, cast(Mapping[str, BufferRole], task.model_buffers))
-            verify_digest(layout, task.layout_digest)
-            built = CachedModel(module.to(self._device), layout, *_method(task))
+            built = CachedModel.build(task, self._device)
             built.key, built.training = key, dict(task.training)
             if model is not None:
                 self._give_up(task.campaign)
             model = built
-            model.feedback.update(self._residuals.take(task.campaign, layout))
+            model.feedback.update(self._residuals.take(task.campaign, model.layout))
         elif dict(task.training) != model.training:
             # Its own words for each task: one forged order must not change how later ones are trained.
-            model.settings, model.method = _method(task)
+            model.settings, model.method = training_of(task)
             model.training = dict(task.training)
         self._models.pop(task.campaign, None)
         self._models[task.campaign] = model  # the most recently used is last
@@ -242,8 +233,3 @@ class ModelCache:
             if model is self._used:
                 self._used = None
         return model
-
-
-def _method(task: TrainTask) -> tuple[TrainingSection, Method]:
-    settings = parse_section(TrainingSection, dict(task.training), "the task's training settings")
-    return settings, build_method(settings)

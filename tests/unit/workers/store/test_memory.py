@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fl_core.errors import DataError
-from workers.store.memory import MAX_CAMPAIGNS, DeviceMemory, Draft
+from fl_core.training.draft import Draft
+from workers.store.memory import MAX_CAMPAIGNS, DeviceMemory
 
 VALUES = np.arange(5, dtype=np.float32)
 

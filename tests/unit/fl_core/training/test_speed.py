@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fl_core.training.local import LocalTraining
-from workers.store.profile import SpeedProfile
+from fl_core.training.speed import SpeedProfile
 
 
 def _training(seconds: float, num_seen: int) -> LocalTraining:

@@ -1,0 +1,263 @@
+"""One task on a device: from a base version and private data to what is sent. No broker, no clock of its own, no disk.
+
+A worker's training child and the simulation (``coordinator/simulation``) do a task by this one function, so that the
+same task is the same bits in both.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeAlias, cast
+
+import structlog
+import torch
+from torch.utils.data import Dataset
+
+from fl_core.codecs import ErrorFeedback, codec
+from fl_core.codecs.model_payload import append_state
+from fl_core.models.build import build_model
+from fl_core.spec import TrainingSection, parse_section
+from fl_core.training.draft import Draft
+from fl_core.training.importance import accumulated, score
+from fl_core.training.local import LocalTraining
+from fl_core.training.method import DeviceTask, Method, Outcome, build_method
+from fl_core.training.pace import fit_work
+from fl_core.training.schedule import version_factor
+from fl_core.training.speed import SpeedProfile
+from fl_core.vectors import FloatArray, Parameters, Sends
+from fl_core.vectors.agreement import verify_constants, verify_digest
+from fl_core.vectors.buffers import BufferRole, LocalTensors
+from fl_core.vectors.layout import Layout
+from fl_core.wire.checks import MAX_MEASURE
+from fl_core.wire.digest import digest
+from fl_core.wire.messages import ModelUpdate, TrainOrder, TrainTask
+
+log = structlog.get_logger()
+
+# Changes what a device sends, for trials of hostile devices: the honest values, what they are, and the base's weights.
+Alter: TypeAlias = Callable[[FloatArray, Sends, FloatArray], FloatArray]
+
+
+class DeviceModel:
+    """A campaign's model as a device has built it.
+
+    Attributes:
+        module, layout: the model.
+        local: what the model holds beside the layout, which is put back before each task.
+        settings, method: how this campaign trains.
+    """
+
+    def __init__(self, module: torch.nn.Module, layout: Layout, settings: TrainingSection, method: Method) -> None:
+        self.module = module
+        self.layout = layout
+        self.local = LocalTensors(module, {spec.name for spec in layout.tensors})
+        self.settings = settings
+        self.method = method
+
+    @classmethod
+    def build(cls, order: TrainOrder, device: torch.device) -> Self:
+        """The model that an order is about.
+
+        Raises:
+            LayoutError: what is built here is not the model that the coordinator has.
+            SpecError: the factory is not installed or not allowed, or refuses its arguments; so with the training
+                method.
+        """
+        module = build_model(order.model_factory, dict(order.model_args), order.model_seed)
+        layout = Layout.of(module, cast(Mapping[str, BufferRole], order.model_buffers))
+        verify_digest(layout, order.layout_digest)
+        return cls(module.to(device), layout, *training_of(order))
+
+
+def training_of(order: TrainOrder) -> tuple[TrainingSection, Method]:
+    """How an order says that devices train.
+
+    Raises:
+        SpecError: it says nothing that can be done here.
+    """
+    settings = parse_section(TrainingSection, dict(order.training), "the task's training settings")
+    return settings, build_method(settings)
+
+
+@dataclass(slots=True, kw_only=True)
+class Device:
+    """What a task finds on a device beside the model; the first seven fields last from one task to the next.
+
+    Attributes:
+        name: the worker's.
+        dataset: its private data, map-style.
+        device: where it trains.
+        speed: how fast it has been.
+        memory: vectors that its training method keeps for this campaign.
+        feedback: what lossy updates of this campaign have left out so far, by part of the model.
+        own_model: builds an architecture of its own; None where it has none.
+        spare: float32 ``(num_parameters,)`` that the update may be written into; None where there is none.
+        should_stop: asked before each step of training.
+        emulate_example_seconds: added per example, to play a slow device.
+        seconds_of: what a training took by another clock than this machine's; None for as it was measured.
+        alter: changes what is sent, to play a hostile device; None for an honest one.
+    """
+
+    name: str
+    dataset: Dataset[Any]
+    device: torch.device
+    speed: SpeedProfile = field(default_factory=SpeedProfile)
+    memory: MutableMapping[str, FloatArray] = field(default_factory=dict)
+    feedback: defaultdict[int, ErrorFeedback] = field(default_factory=lambda: defaultdict(ErrorFeedback))
+    own_model: Callable[[], torch.nn.Module] | None = None
+    spare: FloatArray | None = None
+    should_stop: Callable[[], bool] | None = None
+    emulate_example_seconds: float = 0.0
+    seconds_of: Callable[[LocalTraining], float] | None = None
+    alter: Alter | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A task that was done.
+
+    Attributes:
+        outcome: what the method came to, state and alterations included.
+        payload: the update, encoded.
+        train_seconds, encode_seconds: what it took on this machine.
+    """
+
+    task: TrainTask
+    worker: str
+    version: int
+    layout_digest: str
+    outcome: Outcome
+    payload: bytes | memoryview
+    train_seconds: float
+    encode_seconds: float
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the payload."""
+        return memoryview(self.payload).nbytes
+
+    def update(self, *, blob: str, num_chunks: int, bytes_down: int, seconds: Mapping[str, float]) -> ModelUpdate:
+        """The header that travels with the payload.
+
+        Args:
+            blob, num_chunks: how the payload travels (``payload_place``).
+            bytes_down: what was fetched for this task.
+            seconds: parts of the task's life.
+        """
+        task, outcome = self.task, self.outcome
+        return ModelUpdate(
+            campaign=task.campaign,
+            task_id=task.task_id,
+            attempt=task.attempt,
+            worker=self.worker,
+            base_version=self.version,
+            num_examples=outcome.training.num_examples,
+            sends=task.sends,
+            part=outcome.part,
+            codec=task.codec,
+            layout_digest=self.layout_digest,
+            payload_bytes=self.num_bytes,
+            payload_digest=digest(self.payload),
+            blob=blob,
+            num_chunks=num_chunks,
+            bytes_down=bytes_down,
+            metrics=_finite({**outcome.training.metrics, **outcome.metrics}),
+            seconds=seconds,
+        )
+
+
+def do_task(task: TrainTask, model: DeviceModel, base: Parameters, version: int, device: Device) -> Done:
+    """Train from a version and encode what came of it.
+
+    Args:
+        task: with its order.
+        model: built for that order; its module's tensors are overwritten.
+        base: the version's parameters as this device has decoded them, float32 ``(num_elements,)``.
+        version: its number.
+        device: where it is done; its speed, memory and feedback are brought up to date.
+
+    Raises:
+        TrainingStopped: ``should_stop`` said so.
+        DataError: the device's data does not fit.
+        LayoutError: training has changed what is constant.
+    """
+    started = time.perf_counter()
+    outcome = _train(task, model, base, version, device)
+    trained = time.perf_counter()
+    payload = encode(task, model.layout, outcome, device.name, device.feedback)
+    if outcome.state is not None:
+        payload = append_state(payload, model.layout, outcome.state, base.values[model.layout.state])
+    return Done(
+        task=task, worker=device.name, version=version, layout_digest=model.layout.digest, outcome=outcome,
+        payload=payload, train_seconds=trained - started, encode_seconds=time.perf_counter() - trained,
+    )  # fmt: skip
+
+
+def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, device: Device) -> Outcome:
+    layout, sends = model.layout, cast(Sends, task.sends)  # checked when the task was read
+    model.local.restore(model.module)
+    layout.load_into(model.module, base)
+    rate = model.settings.learning_rate * task.learning_rate_factor * version_factor(model.settings, version)
+    settings = model.settings.model_copy(update={"learning_rate": rate})
+    memory = Draft(device.memory)
+    outcome = model.method.train(
+        DeviceTask(
+            model=model.module,
+            layout=layout,
+            base=base,
+            version=version,
+            sends=sends,
+            dataset=device.dataset,
+            settings=fit_work(settings, device.speed.seconds_per_example(task.campaign)),
+            seed=seed_of(task, device.name),
+            device=device.device,
+            worker=device.name,
+            memory=memory,
+            own_model=device.own_model,
+            importance=accumulated(task.codec_args.get("importance", "")),
+            spare=device.spare,
+            should_stop=device.should_stop,
+            emulate_example_seconds=device.emulate_example_seconds,
+        )
+    )
+    if not memory.keep(outcome.values):
+        log.warning("what this task came to is not finite; the device remembers nothing of it")
+    if sends != "soft_labels":
+        verify_constants(layout, model.module, base)
+        state = outcome.state if outcome.state is not None else layout.state_of(model.module)
+        outcome = replace(outcome, state=state)
+    training = outcome.training
+    if device.seconds_of is not None:
+        training = replace(training, seconds=device.seconds_of(training))
+        outcome = replace(outcome, training=training)
+    device.speed.note(task.campaign, training)
+    if device.alter is not None:
+        outcome = replace(outcome, values=device.alter(outcome.values, sends, base.values[layout.trainable]))
+    return outcome
+
+
+def encode(
+    task: TrainTask, layout: Layout, outcome: Outcome, worker: str, feedback: defaultdict[int, ErrorFeedback]
+) -> bytes | memoryview:
+    """What an outcome's values are on the wire, state left out; a lossy codec has what it leaves out put into
+    ``feedback``."""
+    chosen, seed = codec(task.codec, task.codec_args), seed_of(task, worker)
+    if not chosen.needs_feedback:
+        return chosen.encode(outcome.values, seed)
+    kind = task.codec_args.get("importance", "")
+    ranks = score(kind, layout.weights, outcome.training.importance) if outcome.part == 0 else None
+    return feedback[outcome.part].encode(chosen, outcome.values, seed, ranks)
+
+
+def seed_of(task: TrainTask, worker: str) -> int:
+    """A seed that differs between tasks and workers and is the same on every machine."""
+    return zlib.crc32(f"{task.campaign}/{task.task_id}/{worker}".encode())
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value) and abs(value) <= MAX_MEASURE}
