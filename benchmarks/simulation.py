@@ -30,15 +30,14 @@ from fl_core.errors import RejectedUpdate
 from fl_core.metrics.evaluation import evaluate
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec
-from fl_core.training.attacks import corrupt
 from fl_core.training.importance import accumulated, score
 from fl_core.training.method import DeviceTask, Method, build_method
-from fl_core.training.pace import fit_work
+from fl_core.training.pace import SpeedProfile, fit_work
 from fl_core.training.schedule import plateau_factor, version_factor
-from fl_core.training.speed import SpeedProfile
 from fl_core.vectors import Delta, FloatArray, Parameters, Sends, SoftLabels
 from fl_core.vectors.buffers import LocalTensors
 from fl_core.vectors.layout import Layout
+from workers.child.attacks import corrupt
 
 CPU = torch.device("cpu")
 VECTORS: dict[str, Any] = {"delta": Delta, "parameters": Parameters, "soft_labels": SoftLabels}

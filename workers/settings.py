@@ -31,7 +31,7 @@ class WorkerSettings:
         model_args: its keyword arguments.
         emulate_delay_seconds: added to each task, to play a slow device in a trial.
         emulate_example_seconds: added for each example of each step, to play a device of another speed.
-        emulate_attack: play a hostile device: what to do to each update (``fl_core.training.attacks``); empty for none.
+        emulate_attack: play a hostile device: what to do to each update (``workers.child.attacks``); empty for none.
         celery_events: answer Celery's own monitoring tools.
         metrics_host, metrics_port: where Prometheus reads this worker; no port, no metrics.
         traces: tell OpenTelemetry the spans of each task.

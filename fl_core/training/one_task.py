@@ -26,9 +26,8 @@ from fl_core.training.draft import Draft
 from fl_core.training.importance import accumulated, score
 from fl_core.training.local import LocalTraining
 from fl_core.training.method import DeviceTask, Method, Outcome, build_method
-from fl_core.training.pace import fit_work
+from fl_core.training.pace import SpeedProfile, fit_work
 from fl_core.training.schedule import version_factor
-from fl_core.training.speed import SpeedProfile
 from fl_core.vectors import FloatArray, Parameters, Sends
 from fl_core.vectors.agreement import verify_constants, verify_digest
 from fl_core.vectors.buffers import BufferRole, LocalTensors

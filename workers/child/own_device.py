@@ -16,7 +16,7 @@ from fl_core.training.batches import count_examples
 from fl_core.training.device import pick_device
 from fl_core.training.method import Outcome
 from fl_core.training.one_task import Device
-from fl_core.training.speed import SpeedProfile
+from fl_core.training.pace import SpeedProfile
 from fl_core.vectors import FloatArray, Sends
 from fl_core.wire.messages import TrainTask
 from workers.settings import WorkerSettings
@@ -74,7 +74,7 @@ class OwnDevice:
         time.sleep(self._settings.emulate_delay_seconds)
         if not self._settings.emulate_attack:
             return values
-        from fl_core.training.attacks import corrupt
+        from workers.child.attacks import corrupt
 
         return corrupt(values, sends, base, self._settings.emulate_attack)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fl_core.errors import SpecError
-from fl_core.training.attacks import corrupt
+from workers.child.attacks import corrupt
 
 BASE = np.array([1.0, -2.0, 0.5], np.float32)
 DELTA = np.array([0.25, 4.0, -1.0], np.float32)
