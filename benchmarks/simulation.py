@@ -19,7 +19,7 @@ from collusion import Collusion
 from torch import nn
 from torch.utils.data import Dataset
 
-from coordinator.campaign.guard import Guard
+from coordinator.campaign.judging.guard import Guard
 from coordinator.outgoing.device_view import DeviceView
 from fl_core.aggregation import Contribution, Merge, build_strategy
 from fl_core.aggregation.statistics import unfit

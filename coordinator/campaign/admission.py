@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from coordinator.campaign.guard import Guard
+from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.ledger import Ledger, OpenTask, task_number
 from fl_core.aggregation import Contribution, Strategy
 from fl_core.aggregation.statistics import unfit
@@ -151,18 +151,27 @@ class Admission:
             return None
         return update.blob, min(update.payload_bytes, self.max_payload_bytes(strategy, update.part))
 
-    def readmit(self, entry: LogEntry, strategy: Strategy) -> tuple[ModelUpdate, Contribution]:
+    def readmit(
+        self, number: int, header: bytes, payload: bytes, strategy: Strategy
+    ) -> tuple[ModelUpdate, Contribution]:
         """Check an update that an operator took out of quarantine: its age and its norm are theirs to judge.
+
+        Args:
+            number: of the task that it answered.
+            header, payload: of its entry.
+            strategy: as it stands now.
 
         Raises:
             RejectedUpdate: it cannot be merged all the same.
         """
-        update = ModelUpdate.from_bytes(entry.header)
+        update = ModelUpdate.from_bytes(header)
         staleness = self._check_header(update, strategy, max_staleness=None)
-        values, state = self._decode_payload(update, entry.payload, strategy)
+        values, state = self._decode_payload(update, payload, strategy)
         self._check_state(state, strategy)
         if not norm_and_finite(values) <= OVERFLOW_NORM:
             raise RejectedUpdate(Reason.NOT_FINITE, "it holds NaN, infinite or overflowing values")
+        if task_number(self._secret, update.task_id) != number:
+            raise RejectedUpdate(Reason.UNKNOWN_TASK, f"it is none of task {number}: it is from an earlier life")
         return update, _contribution(update, values, state, staleness)
 
     def _find_task(self, update: ModelUpdate, ledger: Ledger) -> OpenTask:

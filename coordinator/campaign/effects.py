@@ -16,6 +16,8 @@ class Effects:
     """What applying one entry means outside: at the broker, in the history, in the log that people read.
 
     Attributes:
+        moment_ms: when the entry was written; campaign time.
+        seconds: the same, since the campaign was opened.
         closed: numbers of tasks that nobody waits for any more.
         reopened: tasks whose next attempt has to be published.
         history: lines for ``history.jsonl``.
@@ -30,6 +32,8 @@ class Effects:
         fruitless: for long nothing but failures has come in, in one sentence.
     """
 
+    moment_ms: int
+    seconds: float
     closed: list[int] = field(default_factory=list)
     reopened: list[OpenTask] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -42,3 +46,7 @@ class Effects:
     lost: Lost | None = None
     pinned: int | None = None
     fruitless: str = ""
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Write a line for the history."""
+        self.history.append({"kind": kind, "seconds": self.seconds, **fields})

@@ -179,20 +179,16 @@ class Ledger:
             "rejected_numbers": list(self.rejected_numbers.items()),
         }
 
-    @classmethod
-    def restore(cls, exported: dict[str, Any]) -> Ledger:
+    def restore(self, exported: dict[str, Any]) -> None:
         """The inverse of ``export``."""
-        plain = {name: exported[name] for name in ("issued", "merged", "expired", "cancelled", "reissued")}
-        return cls(
-            **plain,
-            rejected=Counter(exported["rejected"]),
-            surplus=Counter(exported["surplus"]),
-            open={row[0]: OpenTask(*row) for row in exported["open"]},
-            buffered=list(exported["buffered"]),
-            expired_numbers=set(exported["expired_numbers"]),
-            cancelled_numbers=set(exported["cancelled_numbers"]),
-            rejected_numbers=dict(exported["rejected_numbers"]),
-        )
+        for name in ("issued", "merged", "expired", "cancelled", "reissued"):
+            setattr(self, name, exported[name])
+        self.rejected, self.surplus = Counter(exported["rejected"]), Counter(exported["surplus"])
+        self.open = {row[0]: OpenTask(*row) for row in exported["open"]}
+        self.buffered = list(exported["buffered"])
+        self.expired_numbers = set(exported["expired_numbers"])
+        self.cancelled_numbers = set(exported["cancelled_numbers"])
+        self.rejected_numbers = dict(exported["rejected_numbers"])
 
 
 def task_id(secret: bytes, number: int) -> str:

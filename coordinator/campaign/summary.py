@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from coordinator.campaign.scores import Scores
+from coordinator.campaign.judging.scores import Scores
 from coordinator.campaign.state import CampaignState
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
@@ -42,7 +42,7 @@ def summarise(
     ledger, scores = state.ledger, state.scores
     delivered = state.delivery.parameters(state.strategy)
     ended = state.phase.is_over or state.phase == "interrupted"
-    wall_seconds = state.seconds(state.ended_ms if ended else now_ms)
+    wall_seconds = state.timeline.seconds(state.course.ended_ms if ended else now_ms)
     return {
         "campaign": campaign,
         "name": spec.campaign.name,
@@ -60,7 +60,7 @@ def summarise(
         "surplus": dict(sorted(ledger.surplus.items())),
         "wall_seconds": wall_seconds,
         "updates_per_second": round(ledger.merged / wall_seconds, 3) if wall_seconds else 0.0,
-        "staleness": describe_staleness(state.staleness),
+        "staleness": describe_staleness(state.contributions.staleness),
         "delivered_version": state.delivery.version(state.strategy),
         "target_met": state.delivery.met,
         "metrics": _describe_metrics(spec, scores),
@@ -71,8 +71,8 @@ def summarise(
         "seconds_to": dict(scores.seconds_to),
         "rollbacks": state.guard.num_rollbacks,
         "num_parameters": layout.num_parameters,
-        "bytes_up": state.bytes_up,
-        "bytes_down": state.bytes_down,
+        "bytes_up": state.contributions.bytes_up,
+        "bytes_down": state.contributions.bytes_down,
         **_fruitless(state),
         **(describe_devices(state, max_workers) if devices is None else devices),
         **({"model_digest": digest(delivered.values.view("u1").data)} if with_digest else {}),
@@ -100,15 +100,15 @@ def _fruitless(state: CampaignState) -> dict[str, Any]:
     fruitless = state.fruitless
     if not (fruitless.is_long or (state.phase.is_over and fruitless.failures)):
         return {}
-    return {"fruitless": fruitless.describe(state.seconds(fruitless.since_ms))}
+    return {"fruitless": fruitless.describe(state.timeline.seconds(fruitless.since_ms))}
 
 
 def describe_devices(state: CampaignState, max_workers: int | None = None) -> dict[str, Any]:
     """Who has contributed, and what devices say of themselves: it looks at every device that ever took part."""
     return {
-        **describe_device_scores(state.device_scores, max_workers),
-        "num_workers": len(state.merged_by_worker),
-        "merged_by_worker": dict(sorted(state.merged_by_worker.most_common(max_workers))),
+        **describe_device_scores(state.contributions.device_scores, max_workers),
+        "num_workers": len(state.contributions.merged_by_worker),
+        "merged_by_worker": dict(sorted(state.contributions.merged_by_worker.most_common(max_workers))),
     }
 
 

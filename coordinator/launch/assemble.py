@@ -14,8 +14,9 @@ import structlog
 import torch
 
 from coordinator.campaign.admission import Admission
+from coordinator.campaign.course import Phase
 from coordinator.campaign.identity import Identity
-from coordinator.campaign.state import CampaignState, Phase
+from coordinator.campaign.state import CampaignState
 from coordinator.launch.lives import Life, choose_life, epochs_before, look_elsewhere
 from coordinator.launch.memory_need import memory_need
 from coordinator.launch.trial import LONGER, check_disk, refuse_faults, try_campaign, try_spec

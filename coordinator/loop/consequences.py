@@ -92,15 +92,15 @@ class Consequences:
         if effects.admitted is not None:
             self._time_update(entry, effects.admitted, seconds)
         if self._traces is not None:
-            self._traces.applied(self._state.moment(entry), effects, seconds, self._clock.now_ms())
+            self._traces.applied(self._state.timeline.moment(entry), effects, seconds, self._clock.now_ms())
 
     def _time_update(self, entry: LogEntry, admitted: Admitted, merge_seconds: float) -> None:
         update = admitted.update
         self._feed.add_training(update.worker, update.seconds.get("train", 0.0))
         self._timing.add_update(
             update.seconds,
-            life_seconds=(self._state.moment(entry) - admitted.task.issued_ms) / 1000,
-            log_seconds=(self._clock.now_ms() - self._state.moment(entry)) / 1000 - merge_seconds,
+            life_seconds=(self._state.timeline.moment(entry) - admitted.task.issued_ms) / 1000,
+            log_seconds=(self._clock.now_ms() - self._state.timeline.moment(entry)) / 1000 - merge_seconds,
             merge_seconds=merge_seconds,
             num_bytes=update.payload_bytes,
         )

@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 
 import structlog
 
+from coordinator.campaign.course import Phase
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.identity import Identity
-from coordinator.campaign.state import CampaignState, Phase
+from coordinator.campaign.state import CampaignState
 from coordinator.loop.consequences import Consequences
 from coordinator.loop.decisions import Decisions
 from coordinator.loop.ending import write_results
@@ -287,7 +288,7 @@ class Coordinator:
         replayed = self._replay()
         self._payloads.keep_only(self._saver.all_blobs())
         state, transaction = self._state, self._transaction
-        self._clock.begin(state.clock_shift_ms, order(state.position)[0])
+        self._clock.begin(state.timeline.clock_shift_ms, order(state.position)[0])
         self._tell_monitors_who_leads()
         transaction.go_on_from(state.sequence, state.ledger.issued)
         if state.sequence == 0:
@@ -297,7 +298,7 @@ class Coordinator:
         self._payloads.settle(transaction)
         self._publisher.publish(state.strategy, transaction)
         self._orders.forget()
-        transaction.add(self._orders.commands(state.num_plateaus))
+        transaction.add(self._orders.commands(state.evaluations.num_plateaus))
         attempts = {self._identity.task_id(task.number): task.attempt for task in state.ledger.open.values()}
         stale = [
             name for name, row in owners.items() if row is None or row.delivered or attempts.get(name) != row.attempt
@@ -374,7 +375,7 @@ class Coordinator:
             self._decisions.take_request(position, fields)
         self._decisions.take()
         self._publish()
-        self._transaction.add(self._orders.commands(self._state.num_plateaus))
+        self._transaction.add(self._orders.commands(self._state.evaluations.num_plateaus))
         self._issue()
         now = time.monotonic()
         if now >= self._next_status:
@@ -507,7 +508,7 @@ class Coordinator:
 
     def _tell_monitors_who_leads(self) -> None:
         state, writer = self._state, self._writer
-        seconds = state.seconds(self._clock.now_ms()) if state.opened_ms else 0.0
+        seconds = state.timeline.seconds(self._clock.now_ms()) if state.timeline.opened_ms else 0.0
         event = "took_over" if writer.predecessor else "resumed" if state.sequence else "launched"
         fields = {"predecessor": writer.predecessor} if writer.predecessor else {}
         self._feed.add_event("coordinator", seconds, event=event, holder=writer.token, fence=writer.fence, **fields)
@@ -515,8 +516,8 @@ class Coordinator:
 
     def _feed_monitors(self, *, flush: bool = False) -> None:
         state = self._state
-        if state.opened_ms:
-            seconds = state.seconds(self._clock.now_ms())
+        if state.timeline.opened_ms:
+            seconds = state.timeline.seconds(self._clock.now_ms())
             self._transaction.add(self._feed.commands(self._writer.fence, state.position, seconds, flush=flush))
 
     def _write_status(self) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import structlog
 
-from coordinator.campaign.state import CampaignState, Phase
+from coordinator.campaign.course import Phase
+from coordinator.campaign.state import CampaignState
 from coordinator.loop.evaluator import Evaluator
 from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.timing import Timing
@@ -111,14 +112,14 @@ class Decisions:
                 self._transaction.append("evaluated", {**body, "num_examples": result.num_examples})
             if self._evaluator.error is not None and not self._without_evaluation:
                 self._do_without_evaluation(self._evaluator.error, died=self._evaluator.died)
-        if self.stop_asked or not self._state.opened_ms:
+        if self.stop_asked or not self._state.timeline.opened_ms:
             return
         self._merge_if_due()
         limit = self._spec.stop.seconds
         if self.interrupted.is_set():
             self.stop_asked = True
             self._transaction.append("interrupted", {"control": ""})
-        elif limit is not None and self._clock.now_ms() - self._state.opened_ms >= limit * 1000:
+        elif limit is not None and self._clock.now_ms() - self._state.timeline.opened_ms >= limit * 1000:
             self.stop_asked = True
             self._transaction.append("stopped", {"reason": "seconds", "control": ""})
 
@@ -147,7 +148,7 @@ class Decisions:
         state, patience = self._state, self._spec.aggregation.max_wait_seconds
         if patience is None or not state.strategy.buffer_count or state.strategy.version <= self._merge_asked:
             return
-        if self._clock.now_ms() - state.buffered_since_ms >= patience * 1000:
+        if self._clock.now_ms() - state.merging.waits_since_ms >= patience * 1000:
             self._merge_asked = state.strategy.version
             self._transaction.append("merge_due", {"version": state.strategy.version})
 
@@ -156,8 +157,8 @@ class Decisions:
     def ask_for_evaluation(self, published: int) -> None:
         """Have the newest version scored, if it is time and the evaluator is free.
 
-        Where a target may end the campaign, the log says first which version that is (``coordinator/campaign/
-        delivery.py``), and the evaluator is asked when that has been read.
+        Where a target may end the campaign, the log says first which version that is
+        (``coordinator/campaign/judging/delivery.py``), and the evaluator is asked when that has been read.
         """
         if self._evaluator is None or self._evaluator.busy or self._state.phase not in (Phase.RUNNING, Phase.PAUSED):
             return

@@ -9,8 +9,9 @@ from __future__ import annotations
 import structlog
 
 from coordinator.campaign.admission import Admission
+from coordinator.campaign.course import Phase
 from coordinator.campaign.identity import Identity
-from coordinator.campaign.state import CampaignState, Phase
+from coordinator.campaign.state import CampaignState
 from coordinator.campaign.summary import Summary, summarise
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.run_folder import Beside, RunFolder

@@ -9,9 +9,10 @@ import time
 
 import structlog
 
+from coordinator.campaign.course import Phase
 from coordinator.campaign.identity import Identity
 from coordinator.campaign.ledger import OpenTask
-from coordinator.campaign.state import CampaignState, Phase
+from coordinator.campaign.state import CampaignState
 from coordinator.loop.evictions import Evictions
 from coordinator.outgoing.dispatcher import Dispatcher
 from coordinator.outgoing.stalls import Stalls
@@ -85,8 +86,8 @@ class Surveyor:
         now_ms = self._clock.now_ms()
         self._board.live_workers = self._dispatcher.look_at_queues()
         judge = time.monotonic() >= self._judge_after
-        if judge and self._state.opened_ms:
-            self._feed.note_workers(self._dispatcher.present, self._state.seconds(now_ms))
+        if judge and self._state.timeline.opened_ms:
+            self._feed.note_workers(self._dispatcher.present, self._state.timeline.seconds(now_ms))
         self._evictions.look()
         self._stalls.look(self._state, self._transaction.sequence)
         survey = self._dispatcher.survey(
@@ -110,15 +111,16 @@ class Surveyor:
         if not lacks or time.monotonic() < self._next_word:
             return
         self._next_word = time.monotonic() + WORD_SECONDS
-        since = self._state.seconds(self._clock.now_ms()) - self._state.seconds(self._state.buffered_since_ms)
+        timeline = self._state.timeline
+        since = timeline.seconds(self._clock.now_ms()) - timeline.seconds(self._state.merging.waits_since_ms)
         self._log.warning(f"nothing is merged before there are {lacks}", since_seconds=round(since))
 
     def _correct_time(self) -> None:
         """Have the log's time follow, where a jump of the server's clock has taken it away from the campaign's."""
         state = self._state
-        if not state.opened_ms or not state.accepts or self._transaction.sequence != state.sequence:
+        if not state.timeline.opened_ms or not state.accepts or self._transaction.sequence != state.sequence:
             return
-        shift_ms = self._clock.correction_ms(state.clock_shift_ms, order(state.position)[0])
+        shift_ms = self._clock.correction_ms(state.timeline.clock_shift_ms, order(state.position)[0])
         if shift_ms is not None:
             self._transaction.append("clock", {"shift_ms": shift_ms})
 

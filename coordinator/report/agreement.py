@@ -104,7 +104,7 @@ def _adds_up(history: Iterable[dict[str, Any]], saved: CampaignState) -> bool:
     return (
         version == saved.strategy.version
         and num_tasks == len(tasks) == ledger.merged
-        and (staleness, workers) == (saved.staleness, saved.merged_by_worker)
+        and (staleness, workers) == (saved.contributions.staleness, saved.contributions.merged_by_worker)
         and reissued == ledger.reissued
         and all(rejected[reason] >= count for reason, count in known.items())
     )

@@ -123,7 +123,7 @@ class StatusBoard:
                 {"metric": target.name, "bound": target.bound, "higher_is_better": target.at_least is not None}
                 for target in self._spec.stop.targets
             ],
-            "staleness_histogram": staleness_histogram(self._state.staleness.items()).to_map(),
+            "staleness_histogram": staleness_histogram(self._state.contributions.staleness.items()).to_map(),
             "timing": self._timing.export(),
         }
         self._on_progress(Progress(summary, self.live_workers, self.claimed, buffered, rate, status))

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from coordinator.campaign.admission import Admission, Admitted, Refused
 from coordinator.campaign.ledger import task_id
+from fl_core.aggregation import Contribution
 from fl_core.errors import BrokerUnavailable, Reason, RejectedUpdate
 from fl_core.vectors import Delta, Parameters, SoftLabels
 from fl_core.wire.log_entry import LogEntry
+from fl_core.wire.messages import ModelUpdate
 
 NUM_ELEMENTS = 64
 NUM_BYTES = 4 * NUM_ELEMENTS
@@ -26,6 +28,14 @@ LONG = np.full(NUM_ELEMENTS, 1.0, np.float32)  # its norm is 8
 
 def _admit(bench: Any, entry: LogEntry, admission: Admission | None = None) -> Admitted:
     return (admission or bench.admission).admit(entry, bench.state.ledger, bench.state.strategy, bench.state.guard)
+
+
+def _readmit(campaign: Any, entry: LogEntry) -> tuple[ModelUpdate, Contribution]:
+    """A parked update, whose task is named by its id."""
+    number = int(ModelUpdate.from_bytes(entry.header).task_id.partition("-")[0])
+    readmitted: tuple[ModelUpdate, Contribution]
+    readmitted = campaign.admission.readmit(number, entry.header, entry.payload, campaign.state.strategy)
+    return readmitted
 
 
 def _refused(bench: Any, entry: LogEntry) -> Refused:
@@ -298,10 +308,10 @@ def test_a_part_of_another_length_is_malformed(bench: Callable[..., Any], payloa
 def test_a_part_comes_back_out_of_quarantine(bench: Callable[..., Any]) -> None:
     """An operator's readmission keeps the part, and refuses one that is none."""
     campaign = bench(**PARTIAL).open(2)
-    update, contribution = campaign.admission.readmit(campaign.update(1, part=1), campaign.state.strategy)
+    update, contribution = _readmit(campaign, campaign.update(1, part=1))
     assert (update.part, contribution.part) == (1, 1)
     with pytest.raises(RejectedUpdate, match="part 2 of the model, which is none"):
-        campaign.admission.readmit(campaign.update(2, part=2), campaign.state.strategy)
+        _readmit(campaign, campaign.update(2, part=2))
 
 
 def test_soft_labels_are_bounded_by_the_public_set(bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coordinator.campaign.course import Phase
 from coordinator.campaign.fruitless import FEWEST_FAILURES, LEAST_FAILURES, nothing_came_of_it
-from coordinator.campaign.state import Phase
 from coordinator.campaign.summary import summarise
 from fl_core.vectors import Parameters
 from fl_core.vectors.layout import Layout

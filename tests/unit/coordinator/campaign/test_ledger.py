@@ -108,7 +108,8 @@ def test_a_restored_ledger_is_the_same(actions: list[str]) -> None:
             case "c" if number % 5 == 0:
                 ledger.cancel_open()
         ledger.verify()
-    restored = Ledger.restore(msgpack.unpackb(msgpack.packb(ledger.export())))
+    restored = Ledger()
+    restored.restore(msgpack.unpackb(msgpack.packb(ledger.export())))
     assert restored == ledger
     assert isinstance(restored.rejected, Counter)
     restored.verify()

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.campaign.state import MAX_SCORED_DEVICES, Phase
+from coordinator.campaign.contributions import MAX_SCORED_DEVICES
+from coordinator.campaign.course import Phase
 
 NUM_ELEMENTS = 64
 FOUR = {"aggregation": {"buffer_size": 4, "staleness": "constant", "max_wait_seconds": 5.0}}
@@ -69,9 +70,9 @@ def test_the_waiting_begins_with_the_first_of_the_buffer(bench: Callable[..., An
     campaign.apply(campaign.update(1))
     first = campaign.milliseconds
     campaign.apply(campaign.update(2), campaign.update(3))
-    assert campaign.state.buffered_since_ms == first
+    assert campaign.state.merging.waits_since_ms == first
     campaign.apply(campaign.update(4), campaign.update(5))
-    assert campaign.state.buffered_since_ms == campaign.milliseconds
+    assert campaign.state.merging.waits_since_ms == campaign.milliseconds
 
 
 def test_plateaus_are_counted(bench: Callable[..., Any]) -> None:
@@ -82,7 +83,7 @@ def test_plateaus_are_counted(bench: Callable[..., Any]) -> None:
     counts = []
     for loss in (1.0, 1.0, 1.1, 0.9, 0.95, 0.95, float("nan"), 0.9, 0.91, 0.92):
         _evaluate(campaign, loss)
-        counts.append(campaign.state.num_plateaus)
+        counts.append(campaign.state.evaluations.num_plateaus)
     assert counts == [0, 0, 0, 0, 0, 0, 1, 1, 1, 2]
 
 
@@ -92,16 +93,16 @@ def test_devices_speak_of_themselves(bench: Callable[..., Any]) -> None:
     campaign.apply(campaign.update(1, worker="a", metrics={"personal_accuracy": 0.5, "loss": 2.0, "own": 1.0}))
     campaign.apply(campaign.update(2, worker="b", metrics={"loss": 2.0}))
     campaign.apply(campaign.update(3, worker="a", metrics={"personal_accuracy": 0.7, "global_loss": 1.0}))
-    assert campaign.state.device_scores == {"a": {"personal_accuracy": 0.7, "global_loss": 1.0}}
+    assert campaign.state.contributions.device_scores == {"a": {"personal_accuracy": 0.7, "global_loss": 1.0}}
     campaign.apply(campaign.update(4, worker="a"), campaign.update(1, worker="a", metrics={"personal_loss": 9.0}))
-    assert campaign.state.device_scores["a"]["personal_accuracy"] == 0.7, "a duplicate says nothing"
+    assert campaign.state.contributions.device_scores["a"]["personal_accuracy"] == 0.7, "a duplicate says nothing"
 
 
 def test_devices_are_kept_in_bounds(bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd of names does not grow the state beyond its bound; those that are known go on."""
-    monkeypatch.setattr("coordinator.campaign.state.MAX_SCORED_DEVICES", 2)
+    monkeypatch.setattr("coordinator.campaign.contributions.MAX_SCORED_DEVICES", 2)
     assert MAX_SCORED_DEVICES >= 1000
     campaign = bench(**FOUR).open(9)
     for number, worker in enumerate("abcab", start=1):
         campaign.apply(campaign.update(number, worker=worker, metrics={"personal_loss": float(number)}))
-    assert campaign.state.device_scores == {"a": {"personal_loss": 4.0}, "b": {"personal_loss": 5.0}}
+    assert campaign.state.contributions.device_scores == {"a": {"personal_loss": 4.0}, "b": {"personal_loss": 5.0}}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.campaign.state import Phase
+from coordinator.campaign.course import Phase
 from fl_core.errors import BrokerUnavailable, InvariantError, RejectedUpdate, UserCodeError
 from fl_core.wire.log_entry import LogEntry
 
@@ -63,8 +63,11 @@ def test_a_full_buffer_makes_a_version(bench: Callable[..., Any]) -> None:
         "tasks": [1, 3],
     }
     assert line == expected
-    assert campaign.state.merged_by_worker == {"a": 1, "b": 1}
-    assert (campaign.state.bytes_up, campaign.state.bytes_down) == (2 * 4 * NUM_ELEMENTS, 200)
+    assert campaign.state.contributions.merged_by_worker == {"a": 1, "b": 1}
+    assert (campaign.state.contributions.bytes_up, campaign.state.contributions.bytes_down) == (
+        2 * 4 * NUM_ELEMENTS,
+        200,
+    )
 
 
 def test_staleness_is_read_before_the_merge_raises_the_version(bench: Callable[..., Any]) -> None:
@@ -73,7 +76,7 @@ def test_staleness_is_read_before_the_merge_raises_the_version(bench: Callable[.
     campaign.apply(campaign.update(1), campaign.update(2))
     campaign.apply(campaign.update(3, base_version=0), campaign.update(4, base_version=1))
     assert campaign.history[-1]["staleness"] == [1, 0]
-    assert campaign.state.staleness == {0: 3, 1: 1}
+    assert campaign.state.contributions.staleness == {0: 3, 1: 1}
 
 
 def test_the_buffer_keeps_its_workers_over_merges(bench: Callable[..., Any]) -> None:
@@ -81,7 +84,7 @@ def test_the_buffer_keeps_its_workers_over_merges(bench: Callable[..., Any]) -> 
     campaign = bench(**FEDBUFF).open(4)
     campaign.apply(*(campaign.update(n, worker=w) for n, w in ((4, "a"), (2, "b"), (1, "b"), (3, "c"))))
     assert [line["workers"] for line in _kinds(campaign, "merge")] == [["a", "b"], ["b", "c"]]
-    assert campaign.state.merged_by_worker == {"a": 1, "b": 2, "c": 1}
+    assert campaign.state.contributions.merged_by_worker == {"a": 1, "b": 2, "c": 1}
 
 
 def test_fedasync_merges_every_update(bench: Callable[..., Any]) -> None:
@@ -327,10 +330,10 @@ def test_stopping_merges_what_waits_and_then_nothing(bench: Callable[..., Any]) 
     campaign.apply(campaign.update(1), campaign.event("stopped", {"reason": "seconds", "control": ""}))
     assert (campaign.state.phase, campaign.state.stop_reason) == (Phase.FINISHED, "seconds")
     assert (_counts(campaign)["merged"], _counts(campaign)["cancelled"], _counts(campaign)["out"]) == (1, 1, 0)
-    ended, version = campaign.state.ended_ms, campaign.state.strategy.version
+    ended, version = campaign.state.course.ended_ms, campaign.state.strategy.version
     campaign.apply(campaign.update(2), campaign.event("resumed"), campaign.event("stopped", {"reason": "asked"}))
     assert campaign.state.ledger.surplus == {"task_closed": 1}
-    assert (campaign.state.phase, campaign.state.ended_ms) == (Phase.FINISHED, ended)
+    assert (campaign.state.phase, campaign.state.course.ended_ms) == (Phase.FINISHED, ended)
     assert campaign.state.strategy.version == version
     assert len(_kinds(campaign, "end")) == 1
 
@@ -582,7 +585,11 @@ def test_the_ledger_adds_up_whatever_happens(
         if campaign.state.phase.is_over:
             assert ledger.out == 0
     assert campaign.state.num_entries == len(campaign.entries)
-    assert ledger.merged == campaign.state.staleness.total() == campaign.state.merged_by_worker.total()
+    assert (
+        ledger.merged
+        == campaign.state.contributions.staleness.total()
+        == campaign.state.contributions.merged_by_worker.total()
+    )
     assert campaign.state.strategy.version == len(_kinds(campaign, "merge"))
     merged = [number for line in _kinds(campaign, "merge") for number in line["tasks"]]
     assert len(set(merged)) == len(merged) == ledger.merged
@@ -664,9 +671,9 @@ def test_an_entry_that_was_applied_in_part_is_never_kept(
 def test_what_devices_say_of_bytes_never_outgrows_a_checkpoint(bench: Callable[..., Any]) -> None:
     """The sum of what they fetched stops at a number that msgpack and JSON can write, however much they say."""
     made = bench(aggregation={"buffer_size": 1}).open(2)
-    made.state.bytes_down = made.state.bytes_up = 2**53 - 1
+    made.state.contributions.bytes_down = made.state.contributions.bytes_up = 2**53 - 1
     made.apply(made.update(1, bytes_down=2**40), made.update(2, bytes_down=2**40))
-    assert made.state.bytes_down == made.state.bytes_up == 2**53
+    assert made.state.contributions.bytes_down == made.state.contributions.bytes_up == 2**53
     msgpack.packb(made.state.export()[1])
     with pytest.raises(RejectedUpdate, match="bytes_down"):
         made.update(1, bytes_down=2**53 - 1)

@@ -25,8 +25,10 @@ def _summary(bench: Any, now_ms: int = 0) -> dict[str, Any]:
 def test_what_monitors_are_told_does_not_grow_with_the_fleet(bench: Callable[..., Any]) -> None:
     """Of ten thousand workers the status names those that merged most, and says how many there are."""
     campaign = _played(bench)
-    campaign.state.merged_by_worker.update({f"worker-{number:05}": number for number in range(10_000)})
-    campaign.state.device_scores = {f"worker-{number:05}": {"personal_loss": 1.0} for number in range(10_000)}
+    campaign.state.contributions.merged_by_worker.update({f"worker-{number:05}": number for number in range(10_000)})
+    campaign.state.contributions.device_scores = {
+        f"worker-{number:05}": {"personal_loss": 1.0} for number in range(10_000)
+    }
     told = summarise("digits-1", campaign.spec, campaign.state, campaign.layout, max_workers=64)
     assert told["num_workers"] == 10_002
     assert list(told["merged_by_worker"]) == [f"worker-{number:05}" for number in range(9936, 10_000)]

@@ -116,7 +116,7 @@ def test_times_in_the_log_are_corrected_by_an_event(bench: Callable[..., Any]) -
     now = campaign.entries[-1].milliseconds - HOUR_MS
     state = campaign.state
     assert max(task.issued_ms for task in state.ledger.open.values()) == now
-    assert state.buffered_since_ms == now
+    assert state.merging.waits_since_ms == now
     campaign.apply(campaign.update(2))
     assert campaign.history[-1]["kind"] == "merge"
     assert campaign.history[-1]["seconds"] == 2.5
@@ -127,7 +127,7 @@ def test_times_in_the_log_are_corrected_by_an_event(bench: Callable[..., Any]) -
     restored = campaign.new_state()
     tensors, meta = state.export()
     restored.restore(tensors, msgpack.unpackb(msgpack.packb(meta), strict_map_key=False))
-    assert restored.clock_shift_ms == -HOUR_MS
+    assert restored.timeline.clock_shift_ms == -HOUR_MS
 
 
 # -- claims --------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def _status(bench: Callable[..., Any]) -> dict[str, Any]:
     timing = Timing()
     timing.add_update({"train": 0.2}, life_seconds=1.0, log_seconds=0.1, merge_seconds=0.01, num_bytes=10)
     made.state.scores.loss = 0.25
-    made.state.device_scores = {"w": {"personal_accuracy": 0.5}}
+    made.state.contributions.device_scores = {"w": {"personal_accuracy": 0.5}}
     spec = CampaignSpec.model_validate({**made.spec.model_dump(), "stop": {"updates": 50}})
     clock: Any = _Clock()
     board = StatusBoard("digits-1", spec, made.state, made.layout, timing, clock, lambda _: None)

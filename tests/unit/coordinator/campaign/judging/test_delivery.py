@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.campaign.state import Phase
+from coordinator.campaign.course import Phase
 from coordinator.campaign.summary import summarise
 
 NUM_ELEMENTS = 64
@@ -67,7 +67,7 @@ def test_the_version_that_met_the_target_is_delivered(
     state = campaign.state
     assert (state.phase, state.stop_reason) == (Phase.FINISHED, met["metric"])
     assert _delivered(campaign) == (1, [1.0])
-    summary = summarise("c", state._spec, state, campaign.layout)
+    summary = summarise("c", campaign.spec, state, campaign.layout)
     assert (summary["delivered_version"], summary["versions"], summary["target_met"]) == (1, 3, met)
     again = campaign.new_state()
     again.restore(*state.export())

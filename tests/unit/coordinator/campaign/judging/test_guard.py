@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.campaign.guard import slowed
-from coordinator.campaign.state import Phase
+from coordinator.campaign.course import Phase
+from coordinator.campaign.judging.guard import slowed
 from fl_core.spec import parse_spec
 
 NUM_ELEMENTS = 64

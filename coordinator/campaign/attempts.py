@@ -1,0 +1,97 @@
+"""Attempts at tasks that came to nothing: refused, failed, handed back, or lost; each ends its task or re-issues it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from coordinator.campaign.admission import Refused
+from coordinator.campaign.course import Course
+from coordinator.campaign.effects import Effects
+from coordinator.campaign.fruitless import place_of
+from coordinator.campaign.ledger import Ledger, OpenTask
+from fl_core.errors import Reason
+from fl_core.wire.messages import TaskReport
+
+# Of what a device says of a task it could not do; the log of the coordinator has all of it.
+MAX_SAID_CHARACTERS = 300
+
+
+class Attempts:
+    """What becomes of tasks whose attempt came to nothing.
+
+    Args:
+        max_attempts: so many of a task are spent at most (``dispatch.max_attempts``).
+        ledger, course: the campaign's.
+    """
+
+    def __init__(self, max_attempts: int, ledger: Ledger, course: Course) -> None:
+        self._max_attempts = max_attempts
+        self._ledger = ledger
+        self._course = course
+
+    def refuse(self, refused: Refused, effects: Effects) -> None:
+        """An entry of the log must not be merged; if it answers an open task, that one ends as rejected."""
+        effects.refusals.append(refused)
+        update, task = refused.update, refused.task
+        if task is None:
+            self._ledger.surplus[refused.reason.value] += 1
+        else:
+            self._ledger.reject(task, refused.reason)
+            effects.closed.append(task.number)
+        effects.record(
+            "rejection",
+            reason=refused.reason.value,
+            worker=update.worker if update else None,
+            task=update.task_id if update else None,
+        )
+        if task is not None:
+            worker = update.worker if update is not None else ""
+            self._course.note_failure(refused.reason.value, refused.detail, worker, place_of(task), effects)
+
+    def take_report(self, report: TaskReport, task: OpenTask, effects: Effects) -> None:
+        """A device says that it could not do a task, or gives it back."""
+        taken, said = place_of(task), report.detail.strip().rpartition("\n")[2]
+        if report.outcome == "handed_back":
+            effects.handed_back = report
+            self._reissue(task, task.queue, effects, reason="handed_back", spent=False, **_who_said_what(report))
+            if said:
+                self._course.note_failure("handed_back", said, report.worker, taken, effects)
+            return
+        effects.failure = report
+        if task.failures + 1 >= self._max_attempts:
+            self._ledger.reject(task, Reason.TRAINING_FAILED)
+            effects.closed.append(task.number)
+            reason = Reason.TRAINING_FAILED.value
+            effects.record("rejection", reason=reason, task=report.task_id, **_who_said_what(report))
+            self._course.close_cohort(effects)
+        else:
+            self._reissue(task, task.queue, effects, reason="failed", spent=True, **_who_said_what(report))
+        self._course.note_failure("failed", said, report.worker, taken, effects)
+
+    def give_up(self, body: Mapping[str, Any], effects: Effects) -> None:
+        """The coordinator gives an attempt up (event ``reissued``), unless it was answered first."""
+        task, reason = self._ledger.open.get(body["task"]), body["reason"]
+        if task is None or task.attempt != body["attempt"]:
+            return
+        spent, taken = reason != "no_worker", place_of(task)
+        if spent and task.failures + 1 >= self._max_attempts:
+            self._ledger.expire(task)
+            effects.closed.append(task.number)
+            self._course.close_cohort(effects)
+        else:
+            self._reissue(task, body["queue"], effects, reason=reason, spent=spent)
+        if reason in ("lost", "deadline"):
+            self._course.note_failure(reason, "", "", taken, effects)
+
+    def _reissue(self, task: OpenTask, queue: str, effects: Effects, *, reason: str, spent: bool, **said: str) -> None:
+        self._ledger.reissue(task, queue=queue, now_ms=effects.moment_ms, spent=spent)
+        effects.reopened.append(task)
+        effects.record("reissue", task=task.number, attempt=task.attempt, reason=reason, **said)
+
+
+def _who_said_what(report: TaskReport) -> dict[str, str]:
+    """A report for the history: its worker, and the last line of what it says, which of a traceback is the error."""
+    lines = report.detail.split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return {"worker": report.worker, "detail": said[:MAX_SAID_CHARACTERS]}

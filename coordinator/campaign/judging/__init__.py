@@ -1,0 +1,1 @@
+"""What evaluations decide, as a function of the log: records, plateaus, the guard, and which version is delivered."""

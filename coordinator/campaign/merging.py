@@ -1,0 +1,82 @@
+"""Admitted updates become versions: who waits in the strategy's buffer, and to whom each merge is credited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from coordinator.campaign.contributions import Contributions
+from coordinator.campaign.effects import Effects
+from coordinator.campaign.ledger import Ledger
+from fl_core.aggregation import Contribution, Merge, Strategy
+
+
+class Merging:
+    """The strategy at work.
+
+    Args:
+        strategy: at version 0, or restored.
+        ledger, contributions: where merges are counted.
+
+    Attributes:
+        strategy: as above; going back to an earlier version makes another one.
+        waits_since_ms: when the oldest update in the buffer came in; campaign time.
+    """
+
+    def __init__(self, strategy: Strategy, ledger: Ledger, contributions: Contributions) -> None:
+        self.strategy = strategy
+        self._ledger = ledger
+        self._contributions = contributions
+        self._workers: list[str] = []
+        self.waits_since_ms = 0
+
+    def offer(self, worker: str, contribution: Contribution, effects: Effects) -> None:
+        """Take one update in. Its task is in the ledger's buffer already."""
+        if not self._workers:
+            self.waits_since_ms = effects.moment_ms
+        self._workers.append(worker)
+        if (merge := self.strategy.offer(contribution)) is not None:
+            self._record(merge, effects)
+
+    def flush(self, effects: Effects, share: float = 1.0) -> bool:
+        """Merge what waits in the buffer; False where that made no version, because nothing or too little waits.
+
+        Args:
+            share: how much of a cohort has come in, in (0, 1].
+        """
+        merge = self.strategy.flush(share)
+        if merge is not None:
+            self._record(merge, effects)
+        return merge is not None
+
+    def _record(self, merge: Merge, effects: Effects) -> None:
+        workers = self._workers[: merge.num_updates]
+        tasks = self._ledger.buffered[: merge.num_updates]
+        del self._workers[: merge.num_updates]
+        self.waits_since_ms = effects.moment_ms
+        self._ledger.merge_buffered(merge.num_updates)
+        self._contributions.merge(workers, merge.staleness)
+        effects.merges.append(merge)
+        effects.record(
+            "merge",
+            version=merge.version,
+            merged=self._ledger.merged,
+            staleness=list(merge.staleness),
+            weights=[round(weight, 6) for weight in merge.weights],
+            workers=workers,
+            tasks=tasks,
+        )
+
+    def go_on_with(self, strategy: Strategy) -> None:
+        """Merge into another model from now on; what waits in the buffer came from the one before, and is dropped."""
+        self._ledger.cancel_buffered()
+        self._workers.clear()
+        self.strategy = strategy
+
+    def export(self) -> dict[str, Any]:
+        """Who waits and since when, as plain values; the strategy's state is its own."""
+        return {"buffered_since_ms": self.waits_since_ms, "buffered_workers": list(self._workers)}
+
+    def restore(self, meta: Mapping[str, Any]) -> None:
+        """The inverse of ``export``."""
+        self.waits_since_ms, self._workers = meta["buffered_since_ms"], list(meta["buffered_workers"])
