@@ -70,7 +70,10 @@ def status_of(campaign: Any) -> bytes:
     timing.add_update(reported, life_seconds=4.75, log_seconds=0.5, merge_seconds=0.03, num_bytes=4096)
     timing.add_publish(0.004)
     timing.add_evaluation(0.5)
-    campaign.state.device_scores = {"a": {"personal_accuracy": 0.5, "global_loss": 1.25}, "b": {"global_loss": 0.75}}
+    campaign.state.contributions.device_scores = {
+        "a": {"personal_accuracy": 0.5, "global_loss": 1.25},
+        "b": {"global_loss": 0.75},
+    }
     spec = CampaignSpec.model_validate({**campaign.spec.model_dump(), "dispatch": {"queues": ["default", "gpu"]}})
     clock: Any = _Clock()
     board = StatusBoard("digits-1", spec, campaign.state, campaign.layout, timing, clock, lambda _: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-from coordinator.campaign.state import Phase
+from coordinator.campaign.course import Phase
 from coordinator.terminal.tables import STATE_STYLES, WORKER_STYLES
 from fl_core.wire import states
 
