@@ -118,6 +118,19 @@ def test_each_reason_of_a_rejection_is_explained() -> None:
     assert not [reason.value for reason in Reason if f"`{reason.value}`" not in text]
 
 
+RECORDS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=name_of)
+def test_a_decision_is_recorded_in_three_parts(record: Path) -> None:
+    """Context, decision, consequences, short; and the index has it under its number and title."""
+    text = record.read_text(encoding="utf-8")
+    number, title = re.match(r"# (\d+)\. (.+)", text).groups()
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+    assert len(text.splitlines()) <= 60
+    assert f"| {number} | [{title}]({record.name}) |" in (record.parent / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_links_lead_somewhere(path: Path) -> None:
     """Every relative link of a document leads to a file of the repository, and every anchor to a heading."""
