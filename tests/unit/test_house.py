@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MAX_FILES = 16
-ROOMS = sorted({path.parent for name in ("coordinator", "fl_core", "workers") for path in (ROOT / name).rglob("*.py")})
+ROOMS = sorted(
+    {path.parent for name in ("fedtide", "coordinator", "fl_core", "workers") for path in (ROOT / name).rglob("*.py")}
+)
 
 
 def _drawn() -> set[Path]:
