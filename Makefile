@@ -1,30 +1,48 @@
-# make install    a virtual environment in .venv with everything, pinned by constraints.txt
+# make install    a virtual environment in .venv with everything, in the versions and with the hashes of requirements/
 # make demo       eight unequal workers train handwritten digits, without a barrier and then with one
 # make test       the tests, then what `make lint` does
-# make lint       ruff, mypy, import rules
+# make lint       ruff, mypy, import rules, and oxlint for the page
 # make chaos      a campaign under fire; one JSON line tells what was lost (nothing) and doubled (nothing)
 # make examples   every example with a small budget, as tests; about five minutes
 # make fuzz       hostile bytes against the decoder, for a time budget
 # make bench      throughput, stragglers, merging and scale, beside this machine's own limits
 # make methods    what each method buys against the plain baseline, three seeds
+# make lock       write requirements/ anew from pyproject.toml; UPGRADE=1 takes the newest versions that it allows
 # make clean      remove caches and what was built; .venv and runs/ stay
 #
 # PYTHON names the interpreter that .venv is made with: make install PYTHON=python3.12
+# TORCH_INDEX_URL names the index that PyTorch alone is taken from, such as that of its CPU builds.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+INSTALLED := $(VENV)/.complete
 
-.PHONY: install demo test lint chaos examples fuzz bench methods clean
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
+	--constraint requirements/torch.txt --no-emit-package torch --custom-compile-command 'make lock' \
+	$(if $(UPGRADE),--upgrade) --output-file
+
+.PHONY: install lock demo test lint chaos examples fuzz bench methods clean
 
 install: $(INSTALLED)
 
-# Again only when what is to be installed has changed.
-$(INSTALLED): pyproject.toml constraints.txt
+# Again only when what is to be installed has changed. The lock is complete, so pip adds nothing to it; PyTorch comes
+# after it (requirements/torch.txt says why), when whatever else it needs is there, and this project last.
+$(INSTALLED): pyproject.toml requirements/dev.txt requirements/torch.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --no-deps --require-hashes --requirement requirements/dev.txt
+	$(PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) --requirement requirements/torch.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# The first is the largest; the others have its versions.
+lock: | $(INSTALLED)
+	$(LOCK) requirements/dev.txt pyproject.toml --extra dev --group build
+	$(LOCK) requirements/image.txt pyproject.toml --constraint requirements/dev.txt \
+		--extra coordinator --extra examples --extra monitor
+	$(LOCK) requirements/device.txt pyproject.toml --constraint requirements/dev.txt
+	$(LOCK) requirements/build.txt --group build --constraint requirements/dev.txt
 
 demo: install
 	$(BIN)/fedtide demo
@@ -38,6 +56,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/oxlint --deny-warnings coordinator/monitor/page
 
 # Kills and worse, at random: CHAOS_SECONDS, CHAOS_SEED, CHAOS_SCENE, CHAOS_WORKER_EVERY=3 (seconds), ...
 chaos: install

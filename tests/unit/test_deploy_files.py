@@ -158,10 +158,13 @@ def test_image_runs_as_nobody_in_particular() -> None:
     assert "# syntax=" not in _dockerfile()
 
 
-def test_image_asks_for_extras_that_exist(project: dict[str, Any]) -> None:
-    """The default of EXTRAS names extras of this package."""
-    (extras,) = re.findall(r"^ARG EXTRAS=(.*)$", _dockerfile(), re.MULTILINE)
-    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+def test_image_is_built_from_locks_that_exist(compose: dict[str, Any]) -> None:
+    """LOCK by default, and in docker-compose.yml, names a file of requirements/; all but PyTorch has hashes."""
+    (lock,) = re.findall(r"^ARG LOCK=(.*)$", _dockerfile(), re.MULTILINE)
+    for name in {lock, *(service["build"]["args"]["LOCK"] for service in _programs(compose).values())}:
+        assert (ROOT / f"requirements/{name}.txt").is_file()
+    for line in re.findall(r"pip install (.*--requirement .*?)(?: \\|$)", _dockerfile(), re.MULTILINE):
+        assert "--require-hashes" in line or line.endswith("requirements/torch.txt"), line
 
 
 def test_health_check_is_light() -> None:

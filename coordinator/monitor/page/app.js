@@ -1,7 +1,7 @@
 // The page: a list of campaigns, and one campaign. Everything shown comes from /api; a server-sent event a second
 // brings what has changed. Text from devices only ever becomes text nodes.
 
-import { HeatMap, LineChart, clock, h, short, spark } from "/static/charts.js";
+import { HeatMap, LineChart, clock, h, short, spark } from "./charts.js";
 
 const $ = (id) => document.getElementById(id);
 const PARTS = [
@@ -20,8 +20,20 @@ const percent = (value, digits = 1) => (value === null || value === undefined ? 
 const isPercent = (name) => /^(balanced_|top_\d+_)?accuracy$/.test(name);
 const scoreText = (name, value, digits = 1) => (isPercent(name) ? percent(value, digits) : short(value));
 const scoreLabel = (score) => `${score.name.replaceAll("_", " ")} ${score.higher_is_better ? "↑" : "↓"}`;
-const bytes = (n) => { for (const unit of ["B", "kB", "MB", "GB"]) { if (n < 1000) return `${unit === "B" ? n : n.toFixed(1)} ${unit}`; n /= 1000; } return `${n.toFixed(1)} TB`; };
-const span = (seconds) => seconds === null || seconds === undefined ? "–" : seconds < 0.0005 ? "<1 ms" : seconds < 1 ? `${Math.round(1000 * seconds)} ms` : seconds < 60 ? `${seconds.toFixed(1)} s` : clock(seconds);
+function bytes(count) {
+  let n = count;
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (n < 1000) return `${unit === "B" ? n : n.toFixed(1)} ${unit}`;
+    n /= 1000;
+  }
+  return `${n.toFixed(1)} TB`;
+}
+function span(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 0.0005) return "<1 ms";
+  if (seconds < 1) return `${Math.round(1000 * seconds)} ms`;
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : clock(seconds);
+}
 const pill = (text, kind = "") => h("span", { class: `pill ${kind}` }, text);
 const css = (name) => `var(${name})`;
 
@@ -89,6 +101,17 @@ function table(columns) {
   return { body, element: h("div", { class: "scroll" }, h("table", {}, h("thead", {}, head), body)) };
 }
 const cell = (content, kind = "") => h("td", { class: kind }, content === null || content === undefined ? "–" : content);
+const scoreCell = (score) => h("span", { title: score.higher_is_better ? "better when higher" : "better when lower" },
+  h("span", { class: "quiet" }, `${scoreLabel(score)} `), scoreText(score.name, score.final));
+const statePill = (row) => pill(row.state ? row.state + (row.stop_reason ? ` (${row.stop_reason})` : "") : "no word yet", STATE_CLASS[row.state] ?? "");
+const tile = (value, label, share) => h("div", { class: "tile" }, h("b", {}, value), h("span", {}, label),
+  share === undefined ? null : h("div", { class: "meter" }, h("i", { css: { width: `${Math.min(100, 100 * share)}%` } })));
+
+/** What the health card says of a campaign that has no fault. */
+function allIsWell(now, over) {
+  if (over) return `It is over: ${now.state}${now.stop_reason ? ` (${now.stop_reason})` : ""}.`;
+  return now.state === "paused" ? "Paused: no new tasks; late updates are still merged." : "Healthy: led, merging, the ledger adds up.";
+}
 
 function card(title, note, kind, ...content) {
   const small = h("small", {}, note);
@@ -109,7 +132,7 @@ class Queues {
     if (message.queue_series) this.series = message.queue_series;
     for (const row of message.queues) {
       const points = (this.series[row.queue] ??= []);
-      if (!points.length || points[points.length - 1][0] < message.seen_at - 0.2) points.push([message.seen_at, row.depth, row.oldest_seconds]);
+      if (!points.length || points.at(-1)[0] < message.seen_at - 0.2) points.push([message.seen_at, row.depth, row.oldest_seconds]);
       if (points.length > 300) points.shift();
     }
     const shown = message.queues.filter((row) => !this.only || this.only.includes(row.queue));
@@ -117,7 +140,8 @@ class Queues {
       const backed = row.oldest_seconds > 30 && row.depth > 0;
       const points = (this.series[row.queue] ?? []).slice(-120), bars = [];
       for (let i = 0; i < points.length; i += 3) bars.push(Math.max(...points.slice(i, i + 3).map((p) => p[1])));
-      const state = row.workers === 0 ? pill("no worker", row.depth ? "bad" : "warn") : backed ? pill("backed up", "warn") : null;
+      let state = backed ? pill("backed up", "warn") : null;
+      if (row.workers === 0) state = pill("no worker", row.depth ? "bad" : "warn");
       return h("tr", {}, cell(h("span", {}, row.queue, " ", state)), cell(row.depth), cell(spark([...Array(40 - bars.length).fill(null), ...bars], css("--orange")), "optional"),
         cell(row.depth ? span(row.oldest_seconds) : "–"), cell(row.wait_p50_seconds === null ? "–" : `${span(row.wait_p50_seconds)} / ${span(row.wait_p95_seconds)}`),
         cell(`${row.arrivals_per_second.toFixed(1)} / ${row.departures_per_second.toFixed(1)}`),
@@ -161,8 +185,9 @@ class Workers {
       const button = head.querySelector("button");
       if (!button) continue;
       const key = this.sort.replace("-", ""), here = button.dataset.key === key;
-      button.textContent = button.dataset.name + (here ? (this.sort[0] === "-" ? " ▾" : " ▴") : "");
-      head.setAttribute("aria-sort", here ? (this.sort[0] === "-" ? "descending" : "ascending") : "none");
+      const [arrow, order] = this.sort[0] === "-" ? [" ▾", "descending"] : [" ▴", "ascending"];
+      button.textContent = button.dataset.name + (here ? arrow : "");
+      head.setAttribute("aria-sort", here ? order : "none");
     }
   }
   update(message) {
@@ -228,12 +253,9 @@ class Overview {
   }
 }
 
-const scoreCell = (score) => h("span", { title: score.higher_is_better ? "better when higher" : "better when lower" },
-  h("span", { class: "quiet" }, `${scoreLabel(score)} `), scoreText(score.name, score.final));
-const statePill = (row) => pill(row.state ? row.state + (row.stop_reason ? ` (${row.stop_reason})` : "") : "no word yet", STATE_CLASS[row.state] ?? "");
 
 function showHealth(element, findings) {
-  const worst = findings.some(([, kind]) => kind === "bad") ? "bad" : findings.some(([, kind]) => kind === "warn") ? "warn" : "good";
+  const worst = ["bad", "warn"].find((each) => findings.some(([, kind]) => kind === each)) ?? "good";
   element.className = `health ${worst}`;
   element.replaceChildren(h("ul", {}, findings.map(([text, kind]) => h("li", {}, h("span", { class: `dot ${kind}` }), " ", text))));
 }
@@ -301,7 +323,8 @@ class Campaign {
     this.now = now;
     this.state.replaceChildren(statePill(now));
     const over = now.over;
-    this.leader.textContent = now.writer ? `led by ${now.writer}` : over ? `after ${clock(now.wall_seconds)}` : "no coordinator leads it now";
+    const nobody = over ? `after ${clock(now.wall_seconds)}` : "no coordinator leads it now";
+    this.leader.textContent = now.writer ? `led by ${now.writer}` : nobody;
     this.showControls(message.control ? now.requests : []);
     this.showHealth(now, message, over);
     this.showTiles(now, over);
@@ -322,7 +345,7 @@ class Campaign {
     if (news.events.length || news.whole) {
       this.events.push(...news.events);
       this.events = this.events.slice(-200);
-      this.feedList.replaceChildren(...this.events.slice().reverse().map(describe));
+      this.feedList.replaceChildren(...this.events.toReversed().map(describe));
       if (!this.events.length) this.feedList.replaceChildren(h("li", { class: "empty" }, "nothing yet"));
     }
   }
@@ -333,7 +356,7 @@ class Campaign {
     if (!over) {
       if (!now.writer) findings.push(["no coordinator leads this campaign: start it again with --resume", "bad"]);
       else if (now.status_age_seconds > 10) findings.push([`its coordinator has not said anything for ${span(now.status_age_seconds)}`, "bad"]);
-      const last = this.intervals[this.intervals.length - 1]?.[0] ?? 0, still = now.wall_seconds - last;
+      const last = this.intervals.at(-1)?.[0] ?? 0, still = now.wall_seconds - last;
       if (now.state === "running" && still > 60 && still > 0.2 * now.wall_seconds) findings.push([`nothing was merged for ${clock(still)}`, "bad"]);
       if (!now.live_workers) findings.push(["no worker serves its queues", "bad"]);
       const lost = this.events.filter((event) => event.kind === "worker" && event.event === "lost" && event.seconds > now.wall_seconds - 120).map((event) => event.worker);
@@ -347,14 +370,12 @@ class Campaign {
     if (now.waits_for && !over) findings.push([`nothing is merged before there are ${now.waits_for}`, "warn"]);
     if (now.fruitless?.sentence) findings.push([`nothing comes of it: ${now.fruitless.sentence}`, over ? "bad" : "warn"]);
     if (hole) findings.push([`the ledger does not add up: ${hole} tasks are missing`, "bad"]);
-    if (!findings.length) findings.push([over ? `It is over: ${now.state}${now.stop_reason ? ` (${now.stop_reason})` : ""}.` : now.state === "paused" ? "Paused: no new tasks; late updates are still merged." : "Healthy: led, merging, the ledger adds up.", "good"]);
+    if (!findings.length) findings.push([allIsWell(now, over), "good"]);
     showHealth(this.health, findings);
   }
 
   showTiles(now, over) {
     const goal = now.goal, score = now.scores[0];
-    const tile = (value, label, share) => h("div", { class: "tile" }, h("b", {}, value), h("span", {}, label),
-      share === undefined ? null : h("div", { class: "meter" }, h("i", { css: { width: `${Math.min(100, 100 * share)}%` } })));
     const tiles = [
       score ? tile(scoreText(score.name, score.final), `${scoreLabel(score)}, best ${scoreText(score.name, score.best)}`) : tile("–", "not evaluated yet"),
       tile(short(now.versions), "version"),
@@ -374,8 +395,9 @@ class Campaign {
   drawScores() {
     const found = (this.now?.scores ?? []).filter((score) => score.name !== "loss"), names = found.map((score) => score.name);
     const chosen = found.find((score) => score.name === this.shown) ?? found[0], name = chosen?.name ?? "";
-    if (names.join() !== [...this.choice.options].map((option) => option.value).join())
+    if (names.join() !== [...this.choice.options].map((option) => option.value).join()) {
       this.choice.replaceChildren(...found.map((score) => h("option", { value: score.name }, scoreLabel(score))));
+    }
     this.choice.hidden = names.length < 2;
     this.choice.value = name;
     const rows = this.evaluations.map((e) => [this.byTime ? e[0] : e[2], e[5][name] ?? null, e[3]]);
@@ -389,7 +411,7 @@ class Campaign {
 
   /** Updates per second in at most about 120 columns. */
   columns(most) {
-    const end = Math.max(this.now?.wall_seconds ?? 0, this.intervals[this.intervals.length - 1]?.[0] ?? 0);
+    const end = Math.max(this.now?.wall_seconds ?? 0, this.intervals.at(-1)?.[0] ?? 0);
     const width = Math.max(1, end / most), found = [];
     for (const [seconds, , , updates, counts] of this.intervals) {
       const place = Math.floor(seconds / width);
@@ -410,7 +432,7 @@ class Campaign {
     const { width, end, found } = this.columns(60), columns = [];
     found.forEach((column, i) => { if (column) columns.push([i * width, Math.min(end, (i + 1) * width), column.counts]); });
     const labels = this.bounds.map((bound, i) => (i && this.bounds[i - 1] + 1 < bound ? `${this.bounds[i - 1] + 1}–${bound}` : `${bound}`));
-    labels.push(`>${this.bounds[this.bounds.length - 1]}`);
+    labels.push(`>${this.bounds.at(-1)}`);
     this.stale.draw(columns, { labels, colour: css("--violet"), name: "staleness" });
   }
 
@@ -438,7 +460,7 @@ class Campaign {
   }
 
   showRejected(now) {
-    const rows = Object.entries(now.rejected).sort((a, b) => b[1] - a[1]);
+    const rows = Object.entries(now.rejected).toSorted((a, b) => b[1] - a[1]);
     const refused = sum(rows.map((row) => row[1])), most = Math.max(1, ...rows.map((row) => row[1]));
     this.rejectedCard.small.textContent = refused ? `${refused}, ${percent(refused / (now.merged + refused))} of all that came` : "";
     this.rejectedBody.replaceChildren(...rows.map(([reason, count]) => h("div", { class: "reason" }, h("span", {}, reason), h("i", { css: { width: `${(100 * count) / most}%` } }), h("b", {}, String(count)))));

@@ -40,10 +40,11 @@ export function timeTicks(high, count = 6) {
   return found;
 }
 
+const two = (n) => String(n).padStart(2, "0");
+
 export function clock(seconds) {
   if (seconds < 60) return `${Math.round(seconds)} s`;
   const minutes = Math.floor(seconds / 60), hours = Math.floor(minutes / 60);
-  const two = (n) => String(n).padStart(2, "0");
   if (hours >= 24) return `${Math.floor(hours / 24)} d ${hours % 24} h`;
   return hours ? `${hours}:${two(minutes % 60)}:${two(Math.floor(seconds % 60))}` : `${minutes}:${two(Math.floor(seconds % 60))}`;
 }
@@ -98,7 +99,8 @@ class Frame {
     }
     for (const value of xTicks) {
       const x = this.x(value);
-      const anchor = x > this.width - 30 ? "end" : value === 0 ? "start" : "middle";
+      let anchor = value === 0 ? "start" : "middle";
+      if (x > this.width - 30) anchor = "end";
       parts.push(s("text", { x, y: this.height - 5, "text-anchor": anchor }, xFormat(value)));
     }
     parts.push(s("line", { class: "axis", x1: this.left, x2: this.width - this.right, y1: this.bottom, y2: this.bottom }));
@@ -152,7 +154,7 @@ export class LineChart extends Frame {
     this.last = [rows, options];
     const { time = true, names, colours, formats = [short, short], axes = formats, area = false } = options;
     if (rows.filter((row) => row[1] !== null || row[2] !== null).length < 2) return this.nothing(options.nothing ?? "nothing yet");
-    const xMax = Math.max(options.xMax ?? 0, rows[rows.length - 1][0]);
+    const xMax = Math.max(options.xMax ?? 0, rows.at(-1)[0]);
     const has = [1, 2].map((k) => rows.some((row) => row[k] !== null && row[k] !== undefined));
     this.right = has[0] && has[1] ? 42 : 12;
     const range = (k) => {
@@ -171,12 +173,12 @@ export class LineChart extends Frame {
       // A number that is absent is a gap; one that stands between two of them is a dot.
       const pieces = [[]];
       for (const row of rows) {
-        if (row[k] !== null && row[k] !== undefined) pieces[pieces.length - 1].push([this.x(row[0]), y(row[k])]);
-        else if (pieces[pieces.length - 1].length) pieces.push([]);
+        if (row[k] !== null && row[k] !== undefined) pieces.at(-1).push([this.x(row[0]), y(row[k])]);
+        else if (pieces.at(-1).length) pieces.push([]);
       }
       for (const points of pieces.filter((each) => each.length)) {
         if (area) {
-          const closed = `${path(points)}L${points[points.length - 1][0]} ${this.bottom}L${points[0][0]} ${this.bottom}Z`;
+          const closed = `${path(points)}L${points.at(-1)[0]} ${this.bottom}L${points[0][0]} ${this.bottom}Z`;
           parts.push(s("path", { d: closed, fill: colours[k - 1], opacity: 0.18 }));
         }
         if (points.length === 1) parts.push(s("circle", { cx: points[0][0], cy: points[0][1], r: 2, fill: colours[k - 1] }));
@@ -219,7 +221,7 @@ export class HeatMap extends Frame {
     let used = 1;
     for (const [, , counts] of columns) counts.forEach((count, i) => { if (count) used = Math.max(used, i + 1); });
     used = Math.min(labels.length, Math.max(4, used));
-    const xMax = columns[columns.length - 1][1];
+    const xMax = columns.at(-1)[1];
     this.scale(xMax, 0, used);
     const every = used > 8 ? 2 : 1;
     const count = Math.max(2, Math.min(6, Math.floor(this.width / 110)));
