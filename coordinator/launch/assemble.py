@@ -39,6 +39,7 @@ from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.lease import Writer
+from fl_core.broker.overview.strangers import drop_strangers
 from fl_core.broker.server.fitness import BLOBS_REACHABLE, EVICTION, check_blobs, check_broker
 from fl_core.broker.url import public_url
 from fl_core.codecs import codec
@@ -137,7 +138,7 @@ def coordinating(
         if seen is not None:
             look_elsewhere(seen, url, broker)
         writer = Writer(client, broker.keys, holder=this_process(), lease_seconds=LEASE_SECONDS)
-        if strange := broker.drop_strangers(spec.dispatch.queues):
+        if strange := drop_strangers(client, broker.keys, spec.dispatch.queues):
             log.warning("somebody else has written over keys of fedtide's; they are dropped", keys=strange)
         _take_lease(writer, store)
         folder.lock.take_over(public_url(url))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from coordinator.loop.coordinator import CHECKPOINT_UPDATES
 from coordinator.outgoing.publisher import CROWD_BYTES, CROWD_VERSIONS, KEPT_VERSIONS
 from fl_core.broker.bulk.blobs import CHUNK_BYTES, WINDOW
+from fl_core.broker.claiming import INLINE_MODEL_BYTES
 from fl_core.broker.overview.feed import MAX_BYTES as MAX_FEED_BYTES
-from fl_core.broker.tasks import INLINE_BYTES, INLINE_MODEL_BYTES
+from fl_core.broker.tasks import INLINE_BYTES
 from fl_core.codecs import codec
 from fl_core.codecs.model_payload import max_version_bytes
 from fl_core.spec import CampaignSpec

@@ -18,7 +18,7 @@ from coordinator.telemetry.status import StatusBoard
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
-from fl_core.broker.overview.records import Parked
+from fl_core.broker.overview.quarantine import Parked
 from fl_core.wire.log_entry import LogEntry
 
 log = structlog.get_logger()
@@ -77,7 +77,7 @@ class Consequences:
             self._history.append(effects.history)
             self._feed.add(entry.position, effects.history)
         for refused in effects.refusals if self._state.accepts else ():
-            self._transaction.add(self._broker.park_commands(parked_of(refused, entry)))
+            self._transaction.add(self._broker.quarantine.park_commands(parked_of(refused, entry)))
         if effects.lost is not None:
             self._payloads.note_lost(effects.lost)
         self._board.note_merges(effects.merges)

@@ -53,10 +53,12 @@ from coordinator.telemetry.timing import Timing
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
 from fl_core.broker.connection import Client
+from fl_core.broker.doorbell.removal import remove_doorbells
 from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
 from fl_core.broker.log import START, LogReader, scan
 from fl_core.broker.overview import feed, leftovers
 from fl_core.broker.overview.roster import Roster
+from fl_core.broker.overview.strangers import drop_strangers
 from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError, FedtideError, FencedOut
 from fl_core.program.crash_points import crash_point
 from fl_core.program.redaction import redact
@@ -587,7 +589,7 @@ class Coordinator:
         self._trim()
         self._payloads.forget_all()  # the last checkpoint covers them
         crash_point("spool_removed")
-        self._broker.remove_doorbells(dispatch.queues, limit=4 * dispatch.concurrency)
+        remove_doorbells(self._client, self._identity.campaign, dispatch.queues, limit=4 * dispatch.concurrency)
         crash_point("doorbells_removed")
         self._feed_monitors(flush=True)
         self._write_status()
@@ -645,7 +647,8 @@ class Coordinator:
         Raises:
             BrokerUnfit: it is not that.
         """
-        if not (strange := self._patiently(lambda: self._broker.drop_strangers(self._spec.dispatch.queues))):
+        queues = self._spec.dispatch.queues
+        if not (strange := self._patiently(lambda: drop_strangers(self._client, self._keys, queues))):
             raise error
         self._log.warning("somebody else has written over keys of fedtide's; they are dropped", keys=strange)
         self._loss = LostData(self._identity.campaign, "held something else under the campaign's keys")

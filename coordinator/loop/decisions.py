@@ -87,13 +87,13 @@ class Decisions:
                 self._log.warning("unknown request", request=shown(other, 60))
 
     def _readmit(self, position: str, control: str) -> None:
-        parked = self._broker.parked(position)
+        parked = self._broker.quarantine.find(position)
         body: dict[str, Any] = {"task": 0, "reason": "", "header": b"", "payload": b""}
         if parked is None or parked.task is None or not parked.has_payload:
             self._log.warning("cannot be readmitted", parked=position, reason="gone, too large, or ended no task")
         else:
             body = {"task": parked.task, "reason": parked.reason, "header": parked.header, "payload": parked.payload}
-            self._transaction.add(self._broker.unpark_commands(position))
+            self._transaction.add(self._broker.quarantine.unpark_commands(position))
         # The request is answered in any case: it must not be taken again after a crash.
         self._transaction.append("readmitted", {"control": control, **body})
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fl_core.broker.campaign import MAX_PARKED, CampaignBroker
 from fl_core.broker.connection import Client
-from fl_core.broker.overview.records import Parked
+from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.overview.quarantine import MAX_PARKED, Parked, Quarantine
 from fl_core.broker.overview.registry import Registry
 from fl_core.errors import CampaignError, RejectedUpdate
 from fl_core.wire.messages import ModelUpdate
@@ -22,7 +22,7 @@ def list_parked(client: Client, campaign: str, limit: int = MAX_PARKED) -> list[
     Raises:
         BrokerUnavailable: unknown.
     """
-    parked_updates = CampaignBroker(client, campaign).quarantine(limit)
+    parked_updates = Quarantine(client, CampaignKeys(campaign)).newest(limit)
     return [_describe(index, parked) for index, parked in enumerate(parked_updates, 1)]
 
 
@@ -66,6 +66,6 @@ def readmit_parked(client: Client, registry: Registry, campaign: str, row: dict[
     while time.monotonic() < deadline:
         time.sleep(0.1)
         # It leaves the quarantine in the transaction that takes it into the log.
-        if CampaignBroker(client, campaign).parked(row["position"]) is None:
+        if Quarantine(client, CampaignKeys(campaign)).find(row["position"]) is None:
             return {"readmitted": True, "sentence": f"update {row['number']} of {campaign} was readmitted."}
     return {"readmitted": False, "sentence": "the request waits for the coordinator, which does not answer now."}

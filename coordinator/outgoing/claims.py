@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from fl_core.broker.overview.records import Owner
+from fl_core.broker.task_rows import Owner
 
 
 class Claims:

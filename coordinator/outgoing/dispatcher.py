@@ -16,8 +16,8 @@ from coordinator.campaign.ledger import Ledger, OpenTask
 from coordinator.outgoing.bells import GRACE_SECONDS, Bells
 from coordinator.outgoing.claims import Claims
 from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.overview.records import Owner
 from fl_core.broker.overview.roster import BEAT_SECONDS, Roster
+from fl_core.broker.task_rows import Owner
 from fl_core.spec import DispatchSection
 from fl_core.wire.messages import holding_name
 

@@ -14,10 +14,10 @@ from fl_core.broker.bulk import constants, versions
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.patches import Patch, chain_commands, drop_old_patches, write_patch
 from fl_core.broker.bulk.places import Places
+from fl_core.broker.claiming import INLINE_MODEL_BYTES
 from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview import leftovers
-from fl_core.broker.tasks import INLINE_MODEL_BYTES
 from fl_core.codecs import codec
 from fl_core.codecs.model_payload import encode_version
 from fl_core.errors import BrokerError

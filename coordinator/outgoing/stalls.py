@@ -17,7 +17,7 @@ from coordinator.campaign.ledger import OpenTask
 from coordinator.campaign.state import CampaignState
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.lease import OLDER, LostData
-from fl_core.broker.overview.records import OpenRow
+from fl_core.broker.task_rows import OpenRow
 from fl_core.wire.log_entry import order
 
 MAX_VERIFIED = 100

@@ -14,7 +14,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
 from fl_core.broker.doorbell.message import ring_commands
 from fl_core.broker.lease import Command, LostData, Unanswered, Writer
-from fl_core.broker.overview.records import OpenRow
+from fl_core.broker.task_rows import OpenRow
 from fl_core.errors import BrokerUnavailable
 from fl_core.program.crash_points import crash_point
 from fl_core.wire.events import CampaignEvent

@@ -13,42 +13,32 @@ from fl_core.broker import keys as broker_keys
 from fl_core.broker import rows, scripts
 from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import Client, broker_errors
-from fl_core.broker.doorbell.message import is_of
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
+from fl_core.broker.line.reply_bound import ReplyTooLong
 from fl_core.broker.log import START, is_position
 from fl_core.broker.overview import feed
-from fl_core.broker.overview.records import MAX_PARKED_BYTES, OpenRow, Owner, Parked, is_attempt, read_parked
+from fl_core.broker.overview.quarantine import Quarantine
 from fl_core.broker.overview.status import read_status
-from fl_core.broker.reply_bound import ReplyTooLong
 from fl_core.broker.scripts import Script
+from fl_core.broker.task_rows import OpenRow, Owner, is_attempt
 from fl_core.errors import BrokerRefused, BrokerUnfit
 from fl_core.wire.log_entry import event_mac, order
 
 # Redis' script engine takes a command of some thousand words.
 _WORDS = 2000
-
-
-_PAGE = 1000
-
-
+_PAGE = 5_000
 # The epoch of a campaign that is over.
 ENDED = "ended"
 
 
-# The quarantine is bounded in count and in bytes: parking never costs the campaign more than this.
-MAX_PARKED = 256
-
-
-_PARKED_PAGE = 32
-_MAX_QUARANTINE_BYTES = 3 * MAX_PARKED * MAX_PARKED_BYTES
-
-
-_PAGE = 5_000
-
-
 class CampaignBroker:
-    """Reads and commands of one campaign."""
+    """Reads and commands of one campaign.
+
+    Attributes:
+        keys: the campaign's.
+        quarantine: its rejected updates.
+    """
 
     def __init__(self, client: Client, campaign: str) -> None:
         self._client = client
@@ -56,6 +46,7 @@ class CampaignBroker:
         self._continue = Script(client, scripts.CONTINUE)
         self._stream_end = Script(client, scripts.STREAM_END)
         self.keys = CampaignKeys(campaign)
+        self.quarantine = Quarantine(client, self.keys)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -157,37 +148,6 @@ class CampaignBroker:
         """
         return blobs.get(self._client, self.keys.blob(name), num_bytes)
 
-    def quarantine(self, limit: int = MAX_PARKED) -> list[Parked]:
-        """Parked updates, the newest first."""
-        if rows.too_large(self._client, [self.keys.parked], _MAX_QUARANTINE_BYTES):
-            return []
-        found: list[Parked] = []
-        newest = "+"
-        while left := limit:  # in pages: all of it would be too long for one reply
-            with broker_errors("reading the quarantine"):
-                try:
-                    items = self._client.xrevrange(self.keys.parked, max=newest, count=min(left, _PARKED_PAGE))
-                except ReplyTooLong:
-                    rows.tell(self.keys.parked, "an entry is longer than what is parked")
-                    break
-            if not items:
-                break
-            found += rows.good(self.keys.parked, items, lambda item: read_parked(*item))
-            newest, limit = f"({items[-1][0].decode()}", left - len(items)
-        return found
-
-    def parked(self, position: str) -> Parked | None:
-        """One parked update; None if it is not there (any more)."""
-        if not is_position(position) or rows.too_large(self._client, [self.keys.parked], _MAX_QUARANTINE_BYTES):
-            return None
-        with broker_errors("reading the quarantine"):
-            try:
-                items = self._client.xrange(self.keys.parked, position, position)
-            except ReplyTooLong:
-                return None
-        found = rows.good(self.keys.parked, items, lambda item: read_parked(*item))
-        return found[0] if found else None
-
     # -- commands --------------------------------------------------------------------------------------------------
 
     def open_commands(self, tasks: Iterable[OpenRow]) -> list[Command]:
@@ -245,18 +205,6 @@ class CampaignBroker:
         """Drop payloads by name and size."""
         return [*blobs.unlink_commands(*((self.keys.blob(name), size) for name, size in payloads))]
 
-    def park_commands(self, parked: Parked) -> list[Command]:
-        """Put a rejected update into quarantine; the oldest make room."""
-        payload = parked.payload if len(parked.payload) <= MAX_PARKED_BYTES else b""
-        fields: list[str | bytes] = ["reason", parked.reason, "detail", parked.detail[:500], "worker", parked.worker]
-        fields += ["task", "" if parked.task is None else str(parked.task), "header", parked.header[:MAX_PARKED_BYTES]]
-        fields += ["payload", payload, "bytes", str(parked.payload_bytes), "ms", str(parked.milliseconds)]
-        return [["XADD", self.keys.parked, "MAXLEN", str(MAX_PARKED), "*", *fields]]
-
-    def unpark_commands(self, position: str) -> list[Command]:
-        """Take one out of quarantine."""
-        return [["XDEL", self.keys.parked, position]]
-
     def end_commands(self) -> list[Command]:
         """Leave only what monitors show, for a month: nobody trains, delivers or coordinates here any more."""
         keys = self.keys
@@ -286,63 +234,3 @@ class CampaignBroker:
             pipeline.set(keys.spec, spec)
             pipeline.set(keys.epoch, epoch)
             pipeline.execute()
-
-    def drop_strangers(self, queues: Iterable[str]) -> list[str]:
-        """Drop keys that are ours by name and that somebody has made into something that no program of ours can use:
-        of another type, with more in it than is ever read, or a stream whose next entry could have no place any more.
-
-        Args:
-            queues: the campaign's.
-
-        Returns:
-            The names of those that were dropped.
-
-        Raises:
-            BrokerUnavailable: unknown.
-        """
-        types = self.keys.types() | broker_keys.SHARED_TYPES
-        for queue in queues:
-            types |= {broker_keys.train_queue(queue): "list", broker_keys.live(queue): "zset"}
-        with broker_errors("looking at the keys' types"), self._client.pipeline(transaction=False) as pipeline:
-            for key in types:
-                pipeline.type(key)
-            found = dict(zip(types, pipeline.execute(), strict=True))
-            strange = [key for key, kind in types.items() if found[key].decode() not in ("none", kind)]
-            # Streams are read past what is too long, and a queue item by item.
-            whole = [key for key, kind in types.items() if kind not in ("stream", "list") and key not in strange]
-            for key in whole:
-                pipeline.memory_usage(key, samples=0)
-            weights = zip(whole, pipeline.execute(raise_on_error=False), strict=True)
-            strange += [key for key, weight in weights if isinstance(weight, int) and weight > rows.MAX_KEY_BYTES]
-        with broker_errors("looking at the streams"):
-            for key in (key for key, kind in types.items() if kind == "stream" and found[key] == b"stream"):
-                last = self._stream_end([key], [])
-                strange += [] if rows.good(key, [last], rows.position) else [key]
-            if strange:
-                self._client.unlink(*strange)
-        return strange
-
-    def remove_doorbells(self, queues: Iterable[str], limit: int) -> None:
-        """Take this campaign's unanswered doorbells off the queues; workers would find them void, but queues look long.
-
-        Args:
-            queues: where they may be.
-            limit: how many messages of each queue to look at.
-        """
-        with broker_errors("tidying the queues"):
-            for queue in queues:
-                self._remove_doorbells(broker_keys.train_queue(queue), limit)
-
-    def _remove_doorbells(self, name: str, limit: int) -> None:
-        """From the oldest on, a page at a time: each is then found where the server begins to look."""
-        left = 0  # of others
-        for _ in range(0, limit, _PAGE):
-            page = self._client.lrange(name, -left - _PAGE, -left - 1)
-            ours = [message for message in reversed(page) if is_of(self._campaign, message)]
-            with self._client.pipeline(transaction=False) as pipeline:
-                for message in ours:
-                    pipeline.lrem(name, -1, message)
-                pipeline.execute()
-            left += len(page) - len(ours)
-            if len(page) < _PAGE:
-                return

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from fl_core.broker import rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.reply_bound import ReplyTooLong
+from fl_core.broker.line.reply_bound import ReplyTooLong
 from fl_core.broker.scripts import READ_SMALL, Script
 from fl_core.errors import BrokerUnfit
 from fl_core.wire.events import CampaignEvent

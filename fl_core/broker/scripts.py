@@ -13,7 +13,8 @@ from typing import Any
 
 import redis
 
-from fl_core.broker.connection import Client, Word
+from fl_core.broker.connection import Client
+from fl_core.broker.line.short_way import Word
 
 # Upper bounds, in milliseconds, of the histogram of waits that is kept per queue; one more bucket holds the rest.
 WAIT_BOUNDS_MS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)

@@ -12,21 +12,16 @@ import redis
 from fl_core.broker import keys, scripts
 from fl_core.broker.bulk import blobs
 from fl_core.broker.bulk.head import Head
+from fl_core.broker.bulk.uploads import UNCLAIMED_BLOB_SECONDS
 from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.campaign import CampaignBroker
+from fl_core.broker.claiming import INLINE_MODEL_BYTES, Claim
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.line.reply_bound import BoundedParser, _Reader
 from fl_core.broker.log import LogReader, scan
-from fl_core.broker.reply_bound import BoundedParser, _Reader
 from fl_core.broker.server.embedded import EmbeddedServer
-from fl_core.broker.tasks import (
-    INLINE_BYTES,
-    INLINE_MODEL_BYTES,
-    UNCLAIMED_BLOB_SECONDS,
-    Claim,
-    TaskBroker,
-    payload_place,
-)
+from fl_core.broker.tasks import INLINE_BYTES, TaskBroker, payload_place
 from fl_core.errors import MissingBlob, Reason, RejectedUpdate
 from fl_core.wire.digest import digest
 from fl_core.wire.log_entry import LogEntry
@@ -567,9 +562,9 @@ def test_the_quarantine_is_read_in_pages(client: redis.Redis) -> None:
         client.xadd(KEYS.parked, fields)
     client.xadd(KEYS.parked, {"task": "x"})
     broker = CampaignBroker(client, KEYS.campaign)
-    numbers = [parked.detail for parked in broker.quarantine()]
+    numbers = [parked.detail for parked in broker.quarantine.newest()]
     assert numbers == [str(number) for number in reversed(range(80))]
-    assert [parked.detail for parked in broker.quarantine(limit=34)] == numbers[:33]
+    assert [parked.detail for parked in broker.quarantine.newest(limit=34)] == numbers[:33]
 
 
 def test_the_end_of_a_log_costs_no_entry(

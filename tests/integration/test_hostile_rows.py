@@ -30,9 +30,11 @@ from fl_core.broker.bulk import patches, versions
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
+from fl_core.broker.doorbell.removal import remove_doorbells
+from fl_core.broker.line.reply_bound import BoundedParser, ReplyTooLong
 from fl_core.broker.overview.registry import MAX_QUEUES, Registry
 from fl_core.broker.overview.roster import Roster
-from fl_core.broker.reply_bound import BoundedParser, ReplyTooLong
+from fl_core.broker.overview.strangers import drop_strangers
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, FedtideError
@@ -169,14 +171,14 @@ def _coordinate(url: str) -> None:
     client = connect(url)
     broker, places = CampaignBroker(client, CAMPAIGN), Places(client)
     reads: list[Callable[[], object]] = [
-        broker.epoch, broker.status, broker.lost_payloads, broker.quarantine, broker.log_end, broker.all_owners,
+        broker.epoch, broker.status, broker.lost_payloads, broker.quarantine.newest, broker.log_end, broker.all_owners,
         broker.trimmed, broker.holder,
-        lambda: broker.owners([TASK]), lambda: broker.parked("1-1"), lambda: broker.depth("default"),
+        lambda: broker.owners([TASK]), lambda: broker.quarantine.find("1-1"), lambda: broker.depth("default"),
         lambda: versions.droppable(client, KEYS, 2), lambda: versions.read_head(client, KEYS),
         lambda: patches.drop_old_patches(client, places, KEYS, 1000),
         lambda: Roster(client).lookup(["w0"]), lambda: Roster(client).present(),
         lambda: Roster(client).count_live(["default"]), lambda: list(Roster(client).serving("default", max_workers=9)),
-        Roster(client).forget_silent, lambda: broker.remove_doorbells(["default"], 10),
+        Roster(client).forget_silent, lambda: remove_doorbells(client, CAMPAIGN, ["default"], 10),
         lambda: Registry(client).queues(["default"]),
     ]  # fmt: skip
     for read in reads:
@@ -184,7 +186,7 @@ def _coordinate(url: str) -> None:
             read()
         except BrokerError as error:
             assert "\n" not in str(error)
-            assert broker.drop_strangers(["default"])
+            assert drop_strangers(client, broker.keys, ["default"])
 
 
 def _work(url: str) -> None:
@@ -226,7 +228,7 @@ def test_garbage_under_a_key_ends_nobody(url: str, key: str, monkeypatch: pytest
     _ask(url)
     _work(url)
     _coordinate(url)
-    CampaignBroker(client, CAMPAIGN).drop_strangers(["default"])
+    drop_strangers(client, KEYS, ["default"])
     assert client.type(key).decode() in ("none", TYPES[key])
     _watch(url)
 
@@ -237,7 +239,7 @@ def test_a_stream_that_ends_where_no_clock_will_be_is_dropped(url: str) -> None:
     _furnish(client)
     for key in (KEYS.log, KEYS.control, KEYS.feed, KEYS.parked):
         client.xadd(key, {"u": "x"}, id="18446744073709551615-18446744073709551615")
-    assert len(CampaignBroker(client, CAMPAIGN).drop_strangers(["default"])) == 4
+    assert len(drop_strangers(client, KEYS, ["default"])) == 4
     client.xadd(KEYS.log, {"u": "x"})
 
 

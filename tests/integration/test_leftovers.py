@@ -17,7 +17,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CAMPAIGNS, CampaignKeys
 from fl_core.broker.overview import leftovers
-from fl_core.broker.overview.records import Parked
+from fl_core.broker.overview.quarantine import Parked
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.wire.messages import ModelUpdate
@@ -70,7 +70,11 @@ def test_what_an_ended_campaign_keeps_expires(client: redis.Redis) -> None:
     keys = campaign(client, "a-1")
     broker = CampaignBroker(client, "a-1")
     client.hset(keys.pins, "1-aa", "1")
-    for command in [*broker.park_commands(PARKED), *broker.status_commands(b"\x80"), ["SET", keys.fence, "1"]]:
+    for command in [
+        *broker.quarantine.park_commands(PARKED),
+        *broker.status_commands(b"\x80"),
+        ["SET", keys.fence, "1"],
+    ]:
         client.execute_command(*command)
     leftovers.drop_bulk(client, keys)
     for command in broker.end_commands():

@@ -14,9 +14,9 @@ from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.doorbell.message import ring_commands
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.overview.records import OpenRow
 from fl_core.broker.overview.registry import WAIT_BOUNDS_SECONDS, QueueState, Registry
 from fl_core.broker.scripts import RECENT_WAITS_CHARACTERS
+from fl_core.broker.task_rows import OpenRow
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import CampaignError
 from fl_core.wire.messages import TrainTask

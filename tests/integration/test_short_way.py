@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from fl_core.broker import connection, scripts
+from fl_core.broker import scripts
 from fl_core.broker.bulk import blobs
-from fl_core.broker.connection import BrokerClient, connect
+from fl_core.broker.connection import connect
+from fl_core.broker.line import short_way
+from fl_core.broker.line.short_way import BrokerClient
 from fl_core.broker.scripts import Script
 from fl_core.broker.server.embedded import EmbeddedServer
 
@@ -76,7 +78,7 @@ def test_a_restart_while_nothing_was_done_is_not_told(
     """A connection that lay idle is looked at first, also with replies on it that nobody has read."""
     client.later("PING")
     server.restart()
-    monkeypatch.setattr(connection, "FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(short_way, "FRESH_SECONDS", -1.0)
     assert client.quick("ECHO", "back") == b"back"
 
 

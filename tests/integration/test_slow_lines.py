@@ -13,13 +13,14 @@ import pytest
 import redis
 
 from coordinator.outgoing import dispatcher
-from fl_core.broker import connection, keys
+from fl_core.broker import keys
 from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import connect
 from fl_core.broker.doorbell import intake
 from fl_core.broker.doorbell.app import make_app
+from fl_core.broker.line import short_way
+from fl_core.broker.line.slow_lines import Transfer
 from fl_core.broker.overview.roster import Roster
-from fl_core.broker.patience import Transfer
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerUnavailable, TrainingStopped
@@ -198,8 +199,8 @@ def test_time_on_the_line_is_no_time_of_the_task(
 
 def test_a_connection_that_was_forgotten_on_the_way_costs_a_moment(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """A NAT swallows what comes over a connection that was silent: a sign of life shows it, and nothing is lost."""
-    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.0)
-    monkeypatch.setattr(connection, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(short_way, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(short_way, "PROBE_SECONDS", 0.2)
     nat = line()
     device = connect(nat.url)
     number = device.quick("CLIENT", "ID")
@@ -215,7 +216,7 @@ def test_a_connection_that_was_forgotten_on_the_way_costs_a_moment(line: Line, m
 
 def test_doorbells_are_waited_for_on_a_line_that_forgets(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that is overdue: the connection is made anew, and later waits are shorter."""
-    monkeypatch.setattr(connection, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(short_way, "PROBE_SECONDS", 0.2)
     monkeypatch.setattr(intake, "FIRST_WAIT_SECONDS", 1)
     monkeypatch.setattr(intake.Channel, "longest_wait", 8)
     intake.use_intake()

@@ -8,7 +8,8 @@ import structlog
 
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.places import PlaceRefused
-from fl_core.broker.tasks import Claim, TaskBroker
+from fl_core.broker.claiming import Claim
+from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, MissingBlob, SpecError
 from fl_core.wire.messages import TrainTask
 from workers.child.patience import patiently

@@ -15,7 +15,7 @@ import redis
 
 from fl_core.broker import scripts
 from fl_core.broker.connection import Client, broker_errors
-from fl_core.broker.patience import Outflow, Transfer, await_reply, is_readable, send_all
+from fl_core.broker.line.slow_lines import Outflow, Transfer, await_reply, is_readable, send_all
 from fl_core.broker.scripts import Script
 from fl_core.errors import MissingBlob
 from fl_core.wire.digest import Bytes

@@ -15,7 +15,7 @@ from fl_core.broker.bulk import blobs
 from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.connection import broker_errors
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.patience import Transfer
+from fl_core.broker.line.slow_lines import Transfer
 from fl_core.errors import MissingBlob
 from fl_core.wire.digest import Bytes, digest
 

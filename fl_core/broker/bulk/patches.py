@@ -17,7 +17,7 @@ from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
-from fl_core.broker.patience import Transfer
+from fl_core.broker.line.slow_lines import Transfer
 from fl_core.errors import BrokerError, MissingBlob
 from fl_core.wire.digest import Bytes, digest
 

@@ -37,7 +37,8 @@ import structlog
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
 from fl_core.broker import rows
-from fl_core.broker.connection import BrokerClient, Client
+from fl_core.broker.connection import Client
+from fl_core.broker.line.short_way import BrokerClient
 from fl_core.errors import BrokerUnavailable, SpecError
 
 log = structlog.get_logger()

@@ -25,10 +25,10 @@ from celery.worker.control import Panel
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-from fl_core.broker.connection import answers, patience_after
 from fl_core.broker.doorbell.message import TRAIN
 from fl_core.broker.doorbell.shared import SharedClient
-from fl_core.broker.reply_bound import BoundedParser, ReplyTooLong
+from fl_core.broker.line.reply_bound import BoundedParser, ReplyTooLong
+from fl_core.broker.line.short_way import answers, patience_after
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.wire.messages import TaskCall
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import redis
 
-from fl_core.broker.connection import PROBE_SECONDS, BrokerClient
+from fl_core.broker.line.short_way import PROBE_SECONDS, BrokerClient
 
 # A consumer waits for 20 s at most, and notices a dead line some seconds later.
 TURN_SECONDS = 30.0

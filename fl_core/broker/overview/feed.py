@@ -27,8 +27,8 @@ from fl_core.broker import rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
+from fl_core.broker.line.reply_bound import ReplyTooLong
 from fl_core.broker.log import START, read_small
-from fl_core.broker.reply_bound import ReplyTooLong
 
 MAX_ENTRIES = 10_000
 # Most entries take some hundred bytes; one with many workers' names comes near to this.

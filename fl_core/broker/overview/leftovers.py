@@ -19,6 +19,7 @@ from fl_core.broker import rows, scripts
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import ENDED, CampaignBroker
 from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.doorbell.removal import remove_doorbells
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.scripts import Script
 from fl_core.errors import BrokerError
@@ -166,7 +167,7 @@ def drop_leftover(client: Client, places: Places, leftover: Leftover) -> bool:
         ]
         if not client.exists(keys.epoch):
             client.zrem(broker_keys.CAMPAIGNS, leftover.campaign)
-    CampaignBroker(client, leftover.campaign).remove_doorbells(names, MAX_DOORBELLS)
+    remove_doorbells(client, leftover.campaign, names, MAX_DOORBELLS)
     return True
 
 

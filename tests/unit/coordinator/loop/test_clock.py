@@ -12,7 +12,7 @@ from coordinator.outgoing import claims as claims_module
 from coordinator.outgoing.claims import Claims
 from fl_core.broker import clock as clock_module
 from fl_core.broker.clock import CampaignClock
-from fl_core.broker.overview.records import Owner
+from fl_core.broker.task_rows import Owner
 
 HOUR_MS = 3_600_000
 

@@ -13,6 +13,7 @@ from coordinator.campaign.ledger import OpenTask
 from coordinator.outgoing.transaction import MAX_TASKS, Transaction
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
+from fl_core.broker.doorbell.removal import remove_doorbells
 from fl_core.broker.keys import train_queue
 from fl_core.broker.lease import Command, Unanswered
 from fl_core.errors import BrokerUnavailable
@@ -117,5 +118,5 @@ def test_the_doorbells_of_a_campaign_are_removed_and_no_others(client: redis.Red
     client.rpush(queue, others[0])
     client.linsert(queue, "BEFORE", others[0], others[1])
     client.lpush(queue, others[2])
-    CampaignBroker(client, "c").remove_doorbells(["default"], limit=10_000)
+    remove_doorbells(client, "c", ["default"], limit=10_000)
     assert sorted(client.lrange(queue, 0, -1)) == sorted(others)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 
-from fl_core.broker.reply_bound import ReplyTooLong
+from fl_core.broker.line.reply_bound import ReplyTooLong
 from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, BrokerUnfit, FedtideError
 
 Kind = tuple[type[BrokerError], str]

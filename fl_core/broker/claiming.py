@@ -1,0 +1,117 @@
+"""A worker claims a task, and learns in the same step how it is done and which version is the newest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import redis
+
+from fl_core.broker import keys, rows, scripts
+from fl_core.broker.bulk.head import Head
+from fl_core.broker.bulk.patches import Patch
+from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.scripts import Script
+from fl_core.errors import Reason, RejectedUpdate
+from fl_core.wire.digest import digest
+from fl_core.wire.messages import TaskCall, TrainOrder, TrainTask
+
+# A model of one chunk comes with the answer to the claim: one round trip instead of two.
+INLINE_MODEL_BYTES = 256 * 1024
+# The orders of so many campaigns are remembered; each may be as long as a record.
+MAX_ORDERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim. ``head`` and ``task`` are there if and only if ``verdict`` is ``"ok"``.
+
+    Attributes:
+        verdict: ``"gone"``: answered, superseded or cancelled meanwhile; ``"taken"``: another worker has it.
+        queue_seconds: how long the task waited for a worker, by the server's clock alone.
+        task: the task with its order.
+    """
+
+    verdict: Literal["ok", "gone", "taken"]
+    queue_seconds: float = 0.0
+    head: Head | None = None
+    task: TrainTask | None = None
+
+
+class Claiming:
+    """One worker's claims.
+
+    Args:
+        client: the broker's.
+        worker: its name.
+    """
+
+    def __init__(self, client: Client, worker: str) -> None:
+        self._worker = worker
+        self._orders = _Orders()
+        self._claim = Script(client, scripts.CLAIM)
+
+    def claim(self, task: TaskCall | TrainTask, cached_digest: str) -> Claim:
+        """Take a task and learn its order and the newest version, in one step.
+
+        Args:
+            task: as the doorbell brought it.
+            cached_digest: of the version that this process still holds, or empty; its bytes are not sent again. A
+                digest and not a number: a campaign restored from a checkpoint can reach a number twice.
+
+        Raises:
+            BrokerUnavailable: nothing is claimed, or it is and the same call says so again.
+            RejectedUpdate: the order is none that this program can read (malformed).
+        """
+        campaign = keys.CampaignKeys(task.campaign)
+        known = self._orders.get(task.campaign)
+        with broker_errors("claiming a task"):
+            answer = self._claim(
+                keys=[
+                    campaign.out, campaign.owners, campaign.head, campaign.pins,
+                    keys.QUEUE_COUNTS, campaign.patches, campaign.order,
+                ],
+                args=[
+                    task.task_id, task.attempt, self._worker, cached_digest,
+                    campaign.model, task.queue, INLINE_MODEL_BYTES, known[0] if known else "",
+                ],
+            )  # fmt: skip
+            if not isinstance(answer, list) or not answer or answer[0] not in (b"ok", b"gone", b"taken"):
+                raise redis.InvalidResponse("no answer to a claim")
+        if answer[0] == b"taken":
+            return Claim("taken")
+        heads = rows.good(campaign.head, [answer[2:9]], Head.from_row) if answer[0] == b"ok" else []
+        if not heads:
+            return Claim("gone")
+        order = self._orders.remember(task.campaign, answer[9]) if answer[9] or known is None else known[1]
+        inline = answer[10] or None if len(answer) > 10 else None
+        patches = rows.good(campaign.patches, answer[11:], Patch.from_row)
+        whole = len(patches) == len(answer) - 11
+        head = replace(heads[0], inline=inline, patches=tuple(patches) if whole else ())
+        return Claim("ok", rows.number_or_zero(answer[1]) / 1000, head, TrainTask.of(task, order))
+
+
+class _Orders:
+    """How the tasks of the campaigns that were served last are done; the server sends it to who does not have it."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, TrainOrder]] = {}
+
+    def get(self, campaign: str) -> tuple[str, TrainOrder] | None:
+        """An order's digest, and the order."""
+        return self._known.get(campaign)
+
+    def remember(self, campaign: str, packed: bytes) -> TrainOrder:
+        """Take in what the server sent.
+
+        Raises:
+            RejectedUpdate: it is no order of that campaign (malformed).
+        """
+        order = TrainOrder.from_bytes(packed)
+        if order.campaign != campaign:
+            raise RejectedUpdate(Reason.MALFORMED, f"the order of campaign {campaign} is for {order.campaign}")
+        self._known.pop(campaign, None)
+        self._known[campaign] = (digest(packed), order)
+        while len(self._known) > MAX_ORDERS:
+            del self._known[next(iter(self._known))]
+        return order
