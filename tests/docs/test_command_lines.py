@@ -63,7 +63,8 @@ def _verify(words: list[str]) -> None:
     elif program in ("python", ".venv/bin/python"):
         module = rest[1]
         assert rest[0] == "-m"
-        assert importlib.util.find_spec(module), module
+        named = f'"{module.replace("_", "-")}>' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        assert named or importlib.util.find_spec(module), module
         assert all(Path(word).exists() for word in rest[2:] if "/" in word)
     elif program == "celery":
         assert importlib.util.find_spec(rest[rest.index("-A") + 1])
