@@ -1,4 +1,4 @@
-"""The campaigns of a broker: list, watch and steer them from Python, as the command line does."""
+"""The campaigns of a broker, for whoever watches and steers them: what the command line does, as values."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ class Campaign:
         self.id = name
 
     def status(self) -> Mapping[str, Any]:
-        """The status that its coordinator wrote last, as ``fedtide status --json`` prints it."""
+        """What its coordinator last said of it, as ``fedtide status --json`` prints it."""
         return self._registry.status(self.id)
 
     def watch(self, seconds: float = 1.0) -> Iterator[Mapping[str, Any]]:
-        """Yield its status at intervals until it has ended; the last one is the status at its end.
+        """Its status now and then, until it has ended; the last one is that of its end.
 
         Args:
-            seconds: between two readings.
+            seconds: between two looks.
         """
         while True:
             status = self.status()

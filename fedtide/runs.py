@@ -22,7 +22,7 @@ class Run:
     Attributes:
         folder: the run's.
         summary: the content of ``summary.json``: state, versions, counts, scores, bytes.
-        shown: the output of the spec's ``evaluation.show`` at the end; empty without one.
+        shown: what the spec's ``evaluation.show`` said at the end; empty without one.
     """
 
     def __init__(self, folder: Path, summary: Mapping[str, Any], shown: str = "") -> None:
@@ -64,19 +64,19 @@ class Run:
         """
         from coordinator.storage.history import read_history
 
-        return list(read_history(self.folder / "history.jsonl"))
+        return [line.to_map() for line in read_history(self.folder / "history.jsonl")]
 
     def report(self) -> Path:
         """The page ``report.html``, which needs no network; it is made if it is not there."""
         path = self.folder / "report.html"
         if not path.is_file():
-            from coordinator.report.page import write_report
+            from coordinator.report.pages.page import write_report
 
             path = write_report(self.folder)
         return path
 
     def _repr_html_(self) -> str:
-        """Its display in a notebook: the summary's figures, and the curves if they were drawn."""
+        """What a notebook shows of it: the summary's figures, and the curves if they were drawn."""
         from base64 import b64encode
 
         plain = {key: value for key, value in self.summary.items() if isinstance(value, str | int | float)}

@@ -11,6 +11,7 @@ from coordinator.campaign.effects import Effects
 from coordinator.campaign.fruitless import place_of
 from coordinator.campaign.ledger import Ledger, OpenTask
 from fl_core.errors import Reason
+from fl_core.wire.history import ReissueLine, RejectionLine
 from fl_core.wire.messages import TaskReport
 
 # Of what a device says of a task it could not do; the log of the coordinator has all of it.
@@ -39,11 +40,13 @@ class Attempts:
         else:
             self._ledger.reject(task, refused.reason)
             effects.closed.append(task.number)
-        effects.record(
-            "rejection",
-            reason=refused.reason.value,
-            worker=update.worker if update else None,
-            task=update.task_id if update else None,
+        effects.history.append(
+            RejectionLine(
+                seconds=effects.seconds,
+                reason=refused.reason.value,
+                worker=update.worker if update else None,
+                task=update.task_id if update else None,
+            )
         )
         if task is not None:
             worker = update.worker if update is not None else ""
@@ -54,7 +57,7 @@ class Attempts:
         taken, said = place_of(task), report.detail.strip().rpartition("\n")[2]
         if report.outcome == "handed_back":
             effects.handed_back = report
-            self._reissue(task, task.queue, effects, reason="handed_back", spent=False, **_who_said_what(report))
+            self._reissue(task, task.queue, effects, reason="handed_back", spent=False, report=report)
             if said:
                 self._course.note_failure("handed_back", said, report.worker, taken, effects)
             return
@@ -62,11 +65,18 @@ class Attempts:
         if task.failures + 1 >= self._max_attempts:
             self._ledger.reject(task, Reason.TRAINING_FAILED)
             effects.closed.append(task.number)
-            reason = Reason.TRAINING_FAILED.value
-            effects.record("rejection", reason=reason, task=report.task_id, **_who_said_what(report))
+            effects.history.append(
+                RejectionLine(
+                    seconds=effects.seconds,
+                    reason=Reason.TRAINING_FAILED.value,
+                    worker=report.worker,
+                    task=report.task_id,
+                    detail=_last_words(report),
+                )
+            )
             self._course.close_cohort(effects)
         else:
-            self._reissue(task, task.queue, effects, reason="failed", spent=True, **_who_said_what(report))
+            self._reissue(task, task.queue, effects, reason="failed", spent=True, report=report)
         self._course.note_failure("failed", said, report.worker, taken, effects)
 
     def give_up(self, body: Mapping[str, Any], effects: Effects) -> None:
@@ -84,14 +94,32 @@ class Attempts:
         if reason in ("lost", "deadline"):
             self._course.note_failure(reason, "", "", taken, effects)
 
-    def _reissue(self, task: OpenTask, queue: str, effects: Effects, *, reason: str, spent: bool, **said: str) -> None:
+    def _reissue(
+        self,
+        task: OpenTask,
+        queue: str,
+        effects: Effects,
+        *,
+        reason: str,
+        spent: bool,
+        report: TaskReport | None = None,
+    ) -> None:
         self._ledger.reissue(task, queue=queue, now_ms=effects.moment_ms, spent=spent)
         effects.reopened.append(task)
-        effects.record("reissue", task=task.number, attempt=task.attempt, reason=reason, **said)
+        effects.history.append(
+            ReissueLine(
+                seconds=effects.seconds,
+                task=task.number,
+                attempt=task.attempt,
+                reason=reason,
+                worker=None if report is None else report.worker,
+                detail=None if report is None else _last_words(report),
+            )
+        )
 
 
-def _who_said_what(report: TaskReport) -> dict[str, str]:
-    """A report for the history: its worker, and the last line of what it says, which of a traceback is the error."""
+def _last_words(report: TaskReport) -> str:
+    """The last line of what a device says, which of a traceback is the error."""
     lines = report.detail.split("\n")
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return {"worker": report.worker, "detail": said[:MAX_SAID_CHARACTERS]}
+    return said[:MAX_SAID_CHARACTERS]

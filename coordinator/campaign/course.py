@@ -13,6 +13,7 @@ from coordinator.campaign.merging import Merging
 from coordinator.campaign.timeline import Timeline
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
+from fl_core.wire.history import EndLine, PhaseLine
 
 
 class Phase(enum.StrEnum):
@@ -66,7 +67,7 @@ class Course:
             return
         self.phase = to
         self.stop_reason = ""
-        effects.record("phase", state=to.value)
+        effects.history.append(PhaseLine(seconds=effects.seconds, state=to.value))
 
     # -- merges that are not the strategy's own doing --------------------------------------------------------------
 
@@ -125,7 +126,7 @@ class Course:
         self.phase = phase
         self.stop_reason = reason
         self.ended_ms = effects.moment_ms
-        effects.record("end", state=phase.value, reason=reason)
+        effects.history.append(EndLine(seconds=effects.seconds, state=phase.value, reason=reason))
 
     def note_failure(self, reason: str, detail: str, worker: str, taken: tuple[str, Place], effects: Effects) -> None:
         """An attempt came to nothing; if none has come to anything for long, that is the end.

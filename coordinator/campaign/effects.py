@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from coordinator.campaign.admission import Admitted, Lost, Refused
 from coordinator.campaign.ledger import OpenTask
 from fl_core.aggregation import Merge
+from fl_core.wire.history import HistoryLine
 from fl_core.wire.messages import TaskReport
 
 
@@ -36,7 +36,7 @@ class Effects:
     seconds: float
     closed: list[int] = field(default_factory=list)
     reopened: list[OpenTask] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[HistoryLine] = field(default_factory=list)
     merges: list[Merge] = field(default_factory=list)
     refusals: list[Refused] = field(default_factory=list)
     failure: TaskReport | None = None
@@ -46,7 +46,3 @@ class Effects:
     lost: Lost | None = None
     pinned: int | None = None
     fruitless: str = ""
-
-    def record(self, kind: str, **fields: Any) -> None:
-        """Write a line for the history."""
-        self.history.append({"kind": kind, "seconds": self.seconds, **fields})

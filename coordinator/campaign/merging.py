@@ -9,6 +9,7 @@ from coordinator.campaign.contributions import Contributions
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.ledger import Ledger
 from fl_core.aggregation import Contribution, Merge, Strategy
+from fl_core.wire.history import MergeLine
 
 
 class Merging:
@@ -57,14 +58,16 @@ class Merging:
         self._ledger.merge_buffered(merge.num_updates)
         self._contributions.merge(workers, merge.staleness)
         effects.merges.append(merge)
-        effects.record(
-            "merge",
-            version=merge.version,
-            merged=self._ledger.merged,
-            staleness=list(merge.staleness),
-            weights=[round(weight, 6) for weight in merge.weights],
-            workers=workers,
-            tasks=tasks,
+        effects.history.append(
+            MergeLine(
+                seconds=effects.seconds,
+                version=merge.version,
+                merged=self._ledger.merged,
+                staleness=tuple(merge.staleness),
+                weights=tuple(round(weight, 6) for weight in merge.weights),
+                workers=tuple(workers),
+                tasks=tuple(tasks),
+            )
         )
 
     def go_on_with(self, strategy: Strategy) -> None:

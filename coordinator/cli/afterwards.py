@@ -62,7 +62,7 @@ def show(folder: Path, pairs: tuple[str, ...]) -> None:
 @click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
     """Write report.html of a finished run again: curves, staleness, workers, ledger, faults, on one page."""
-    from coordinator.report.page import write_report
+    from coordinator.report.pages.page import write_report
 
     click.echo(write_report(folder))
 
@@ -75,7 +75,7 @@ def report(folder: Path) -> None:
 @json_option
 def compare(folders: tuple[Path, ...], page: Path, metric: str | None, target: float | None, as_json: bool) -> None:
     """Lay finished runs side by side on one page."""
-    from coordinator.report.comparison import Compared, compare_rows, write_comparison
+    from coordinator.report.pages.comparison import Compared, compare_rows, write_comparison
 
     by = Compared(metric, target)
     if as_json:
@@ -92,7 +92,7 @@ def compare(folders: tuple[Path, ...], page: Path, metric: str | None, target: f
 @json_option
 def export(folder: Path, tensorboard: Path | None, mlflow: str | None, follow: bool, as_json: bool) -> None:
     """A run's accuracy, loss, staleness and speed for TensorBoard or MLflow, while it runs or afterwards."""
-    from coordinator.report.export import export_run
+    from coordinator.report.exports.export import export_run
 
     result = export_run(folder, tensorboard=tensorboard, mlflow=mlflow, follow=follow)
     if as_json:

@@ -45,7 +45,7 @@ def attempt(summary: dict[str, Any], what: str, again: str, make: Callable[[], T
 def leave_pictures(folder: RunFolder, summary: dict[str, Any], title: str) -> None:
     """``curves.png`` and ``report.html``."""
     from coordinator.report.curves import draw_curves
-    from coordinator.report.page import write_report
+    from coordinator.report.pages.page import write_report
     from coordinator.report.series import lower_is_better
 
     again = f"fedtide report {folder.path}"

@@ -9,6 +9,7 @@ is left of the log is applied, as it was.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from typing import Any
 import structlog
 
 from coordinator.campaign.identity import Identity
+from coordinator.report.series import Series
 from coordinator.storage.history import read_history
 from coordinator.storage.holder import named
 from fl_core.broker.campaign import ENDED, CampaignBroker
@@ -187,14 +189,11 @@ def epochs_before(meta: Mapping[str, Any], life: Life) -> list[str]:
 
 def lost_merges(history: Path, num_bytes: int) -> tuple[int, int]:
     """How many merged updates a history tells of behind a checkpoint's place in it, and the last of their versions."""
-    updates = newest = 0
-    try:
+    series = Series()
+    with contextlib.suppress(OSError, CampaignError):  # what cannot be read says nothing
         for line in read_history(history, skip_bytes=num_bytes):
-            if line["kind"] == "merge":
-                updates, newest = updates + len(line["tasks"]), line["version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # a history that cannot be read says nothing
-    return updates, newest
+            series.add(line)
+    return len(series.update_tasks), series.version
 
 
 def _listed(damaged: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from coordinator.telemetry.timing import Timing
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
 from fl_core.broker.overview.quarantine import Parked
+from fl_core.wire.history import RollbackLine
 from fl_core.wire.log_entry import LogEntry
 
 log = structlog.get_logger()
@@ -107,12 +108,12 @@ class Consequences:
 
     def _tell(self, effects: Effects) -> None:
         for line in effects.history:
-            if line["kind"] == "rollback":
+            if isinstance(line, RollbackLine):
                 self._log.warning(
                     "the model has diverged; going back",
-                    good_version=line["good_version"],
-                    version=line["version"],
-                    rate_factor=line["rate_factor"],
+                    good_version=line.good_version,
+                    version=line.version,
+                    rate_factor=line.rate_factor,
                 )
         for refused in effects.refusals:
             known = refused.update

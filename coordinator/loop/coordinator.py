@@ -14,6 +14,7 @@ anything from a clock or from chance without writing the decision into the log f
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from itertools import takewhile
 from typing import Any, TypeVar
@@ -27,10 +28,10 @@ from coordinator.campaign.state import CampaignState
 from coordinator.loop.consequences import Consequences
 from coordinator.loop.decisions import Decisions
 from coordinator.loop.ending import write_results
+from coordinator.loop.evaluator import Evaluator
 from coordinator.loop.evictions import Evictions
 from coordinator.loop.lease_keeper import LeaseKeeper
 from coordinator.loop.outage import Outage
-from coordinator.loop.scoring import Scoring
 from coordinator.loop.standby import retake_lease
 from coordinator.loop.surveyor import Surveyor
 from coordinator.outgoing.dispatcher import Dispatcher
@@ -58,13 +59,13 @@ from fl_core.broker.log import START, LogReader, scan
 from fl_core.broker.overview import feed, leftovers
 from fl_core.broker.overview.roster import Roster
 from fl_core.broker.overview.strangers import drop_strangers
-from fl_core.clock import MACHINE, Clock
 from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError, FedtideError, FencedOut
 from fl_core.program.crash_points import crash_point
 from fl_core.program.redaction import redact
 from fl_core.spec import CampaignSpec, to_toml
 from fl_core.vectors.agreement import constants_digest
 from fl_core.vectors.layout import Layout
+from fl_core.wire.feed_lines import CoordinatorLine
 from fl_core.wire.log_entry import LogEntry, order
 
 log = structlog.get_logger()
@@ -106,7 +107,6 @@ class Coordinator:
         last_commit: told of each commit before it is sent.
         kept_log: where all that is applied is written down; None for nowhere.
         reads_life_before: the state is still that of the life before, and the rest of that one's log is to be read.
-        machine: this machine's clock.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Coordinator:
         beside: Beside,
         payloads: Payloads,
         writer: Writer,
-        evaluator: Scoring | None,
+        evaluator: Evaluator | None,
         history_bytes: int,
         commits: int,
         on_progress: Callable[[Progress], None],
@@ -133,7 +133,6 @@ class Coordinator:
         last_commit: LastCommit | None = None,
         reads_life_before: bool = False,
         kept_log: KeptLog | None = None,
-        machine: Clock = MACHINE,
     ) -> None:
         self._client = client
         self._broker = broker = CampaignBroker(client, identity.campaign)
@@ -153,21 +152,18 @@ class Coordinator:
         self._evaluator = evaluator
         self._history = History(folder.history, history_bytes)
         self._roster = Roster(client)
-        self._dispatcher = Dispatcher(broker, self._roster, identity.campaign, spec.dispatch, identity.task_id, machine)
+        self._dispatcher = Dispatcher(broker, self._roster, identity.campaign, spec.dispatch, identity.task_id)
         self._reader = LogReader(client, self._keys, state.position, state.control_position)
-        self._machine = machine
-        self._clock = clock = CampaignClock(broker, machine)
+        self._clock = clock = CampaignClock(broker)
         self._timing = timing = Timing()
-        self._saver = Saver(store, writer, timing.add_checkpoint, machine)
+        self._saver = Saver(store, writer, timing.add_checkpoint)
         self._feed = Feed(self._keys)
         self._transaction = Transaction(broker, writer, identity, clock, traces, last_commit)
         strategy = state.strategy
         unmoved = constants_digest(strategy.parameters.values[layout.constants])
         self._orders = Orders(self._keys, spec, layout, strategy.sends, unmoved)
         self._payloads = payloads
-        self._publisher = Publisher(
-            client, self._keys, layout, timing, blobs_place, codec_name=spec.codec.down, clock=machine
-        )
+        self._publisher = Publisher(client, self._keys, layout, timing, blobs_place, codec_name=spec.codec.down)
         self._board = StatusBoard(identity.campaign, spec, state, layout, timing, clock, on_progress)
         self._decisions = Decisions(broker, spec, state, self._transaction, evaluator, clock, timing)
         self._consequences = Consequences(
@@ -176,11 +172,11 @@ class Coordinator:
         )  # fmt: skip
         self._look_after = look_after
         self._left_out: list[str] = []
-        self._stalls = Stalls(broker, identity, state.position, machine)
+        self._stalls = Stalls(broker, identity, state.position)
         # A checkpoint of a large model costs more than an update of it: not after every one.
         self._log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * 4 * layout.num_moving)
         self._covered_noted = False
-        self._evictions = Evictions(client, machine)
+        self._evictions = Evictions(client)
         self._surveyor = Surveyor(
             identity, spec, state, self._transaction, clock, self._board, self._feed, self._dispatcher, self._stalls,
             self._evictions,
@@ -369,10 +365,10 @@ class Coordinator:
         entries, requests = self._reader.read(wait_ms=wait_ms, max_entries=READ_ENTRIES)
         caught_up = len(entries) < READ_ENTRIES
         for index, entry in enumerate(entries):
-            started = self._machine.monotonic()
+            started = time.perf_counter()
             self._read_ahead(entries[index : index + 2])
             effects = self._apply(entry)
-            self._consequences.time(entry, effects, self._machine.monotonic() - started)
+            self._consequences.time(entry, effects, time.perf_counter() - started)
             if effects.pinned is not None:
                 self._publish()
                 self._decisions.evaluate_pinned(effects.pinned, self._publisher.head)
@@ -384,7 +380,7 @@ class Coordinator:
         self._publish()
         self._transaction.add(self._orders.commands(self._state.evaluations.num_plateaus))
         self._issue()
-        now = self._machine.monotonic()
+        now = time.monotonic()
         if now >= self._next_status:
             self._next_status = now + STATUS_SECONDS
             self._write_status()
@@ -393,12 +389,12 @@ class Coordinator:
         self._commit()
         if now >= self._next_survey:
             self._look_after()
-            now = self._machine.monotonic()
+            now = time.monotonic()
             try:
                 self._survey()
             except LostData as loss:
                 self._restore(loss)
-            took = self._machine.monotonic() - now
+            took = time.monotonic() - now
             self._next_survey = now + max(SURVEY_SECONDS, took / MAX_SURVEY_SHARE)
         self._decisions.ask_for_evaluation(self._publisher.published)
 
@@ -447,7 +443,7 @@ class Coordinator:
 
     def _restore(self, loss: LostData) -> None:
         """The server has less of the campaign than this process: write it again, as often as it gets lost."""
-        outage = Outage(self._machine)
+        outage = Outage()
         while True:
             self._loss = loss
             try:
@@ -455,12 +451,12 @@ class Coordinator:
                 return
             except LostData as again:
                 loss = again
-            if self._machine.wait(outage.next_pause(), self._decisions.interrupted):
+            if self._decisions.interrupted.wait(outage.next_pause()):
                 raise CampaignError(f"interrupted; the broker loses the campaign again and again. {loss}")
 
     def _write_again(self, loss: LostData) -> None:
         """From memory, which is ahead of any checkpoint."""
-        retake_lease(self._writer, self._store.highest_fence(), self._decisions.interrupted, self._machine)
+        retake_lease(self._writer, self._store.highest_fence(), self._decisions.interrupted)
         if not self._state.accepts:  # only what is left of the end has to be written
             self._register(loss)
             self._publisher.publish(self._state.strategy, self._transaction, exact=True)
@@ -517,8 +513,12 @@ class Coordinator:
         state, writer = self._state, self._writer
         seconds = state.timeline.seconds(self._clock.now_ms()) if state.timeline.opened_ms else 0.0
         event = "took_over" if writer.predecessor else "resumed" if state.sequence else "launched"
-        fields = {"predecessor": writer.predecessor} if writer.predecessor else {}
-        self._feed.add_event("coordinator", seconds, event=event, holder=writer.token, fence=writer.fence, **fields)
+        led_before = writer.predecessor or None
+        self._feed.tell(
+            CoordinatorLine(
+                seconds=seconds, event=event, holder=writer.token, fence=writer.fence, predecessor=led_before
+            )
+        )
         writer.predecessor = ""
 
     def _feed_monitors(self, *, flush: bool = False) -> None:
@@ -561,25 +561,22 @@ class Coordinator:
 
     def _save_last(self) -> None:
         """The last checkpoint: nothing is dropped before it is durable, and a full disk is given a little time."""
-        deadline = self._machine.monotonic() + DISK_SECONDS
+        deadline = time.monotonic() + DISK_SECONDS
         while True:
             self._save()
             self._saver.wait()
             if self._saver.failure is None:
                 return
-            if (
-                self._machine.wait(DISK_PAUSE_SECONDS, self._decisions.interrupted)
-                or self._machine.monotonic() > deadline
-            ):
+            if self._decisions.interrupted.wait(DISK_PAUSE_SECONDS) or time.monotonic() > deadline:
                 raise CampaignError(f"{self._saver.failure} Nothing is lost; go on with --resume then.")
 
     def _evaluate_last_version(self) -> None:
-        evaluator, deadline = self._evaluator, self._machine.monotonic() + FINAL_EVALUATION_SECONDS
+        evaluator, deadline = self._evaluator, time.monotonic() + FINAL_EVALUATION_SECONDS
         if evaluator is None:
             return
         asked = False
         while self._state.scores.version != self._state.delivery.version(self._state.strategy):
-            if evaluator.error is not None or self._machine.monotonic() > deadline:
+            if evaluator.error is not None or time.monotonic() > deadline:
                 reason = evaluator.error or f"it took longer than {FINAL_EVALUATION_SECONDS:.0f} s"
                 self._log.warning("the last version was not evaluated", reason=reason)
                 self._left_out.append(f"the evaluation of the last version: {reason}")
@@ -622,7 +619,7 @@ class Coordinator:
             try:
                 result = action()
             except BrokerUnavailable as error:
-                outage = outage or Outage(self._machine)
+                outage = outage or Outage()
                 self._wait_out(outage, error)
                 continue
             except BrokerUnfit as error:
@@ -641,7 +638,7 @@ class Coordinator:
     def _wait_out(self, outage: Outage, error: BrokerUnavailable) -> None:
         if outage.is_worth_a_word():
             self._log.warning("waiting for the broker", reason=str(error), seconds=round(outage.seconds))
-        if self._machine.wait(outage.next_pause(), self._decisions.interrupted):
+        if self._decisions.interrupted.wait(outage.next_pause()):
             raise CampaignError(f"interrupted while the broker was away; go on with --resume. {error}") from error
         self._look_after()
         # A restarted server may have lost its last moments, which were applied here: cover them with a checkpoint.

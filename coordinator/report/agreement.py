@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from coordinator.campaign.state import CampaignState
 from coordinator.campaign.summary import Summary
+from coordinator.report.series import Series, read_series
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.tensor_file import read_tensor_file
 from fl_core.errors import CampaignError
@@ -44,7 +43,7 @@ def compare_folder(
     try:
         return {
             "model": not over or _same_model(folder, saved, layout),
-            "history": _adds_up(_lines(folder.history, history_bytes), saved),
+            "history": _adds_up(read_series(folder.history, num_bytes=history_bytes), saved),
             "counts": not over or _same_counts(folder, summary),
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -68,43 +67,16 @@ def _same_counts(folder: RunFolder, summary: Summary) -> bool:
     return all(written.get(key) == value for key, value in again.items())
 
 
-def _lines(path: Path, num_bytes: int) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for line in file:
-            num_bytes -= len(line)
-            if num_bytes < 0:
-                return
-            yield json.loads(line)
-
-
-def _adds_up(history: Iterable[dict[str, Any]], saved: CampaignState) -> bool:
+def _adds_up(history: Series, saved: CampaignState) -> bool:
     """Merges, versions, staleness, workers, re-issues and rejections; and no task was merged twice."""
-    staleness: Counter[int] = Counter()
-    workers: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    tasks: set[int] = set()
-    version = num_tasks = reissued = 0
-    for line in history:
-        match line["kind"]:
-            case "merge":
-                version = line["version"]
-                staleness.update(line["staleness"])
-                workers.update(line["workers"])
-                tasks.update(line["tasks"])
-                num_tasks += len(line["tasks"])
-            case "rollback":
-                version = line["version"]
-            case "rejection":
-                rejected[line["reason"]] += 1
-            case "reissue":
-                reissued += 1
-    ledger = saved.ledger
+    ledger, tasks = saved.ledger, history.update_tasks
     # One that an operator took back out of quarantine has a line and no rejection any more.
     known = ledger.rejected + ledger.surplus
     return (
-        version == saved.strategy.version
-        and num_tasks == len(tasks) == ledger.merged
-        and (staleness, workers) == (saved.contributions.staleness, saved.contributions.merged_by_worker)
-        and reissued == ledger.reissued
-        and all(rejected[reason] >= count for reason, count in known.items())
+        history.version == saved.strategy.version
+        and len(tasks) == len(set(tasks)) == ledger.merged
+        and Counter(history.update_staleness) == saved.contributions.staleness
+        and Counter(history.update_workers) == saved.contributions.merged_by_worker
+        and history.reissued.total() == ledger.reissued
+        and all(history.rejected[reason] >= count for reason, count in known.items())
     )

@@ -11,16 +11,14 @@ import structlog
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-from coordinator.report.series import Series, first_met, pieces, read_series, running_median, speed
+from coordinator.report.curve import Curve, first_met, pieces, running_median, speed
+from coordinator.report.palette import BLUE, GREEN, GREY, ORANGE
+from coordinator.report.series import Series, read_series
 from fl_core.metrics import names as metric_names
 from fl_core.program.whole_file import whole_file
 from fl_core.spec import StopMetric
 
 log = structlog.get_logger()
-
-
-# From the palette of Okabe and Ito, which colour-blind people can tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6368"
 
 
 STYLE: Any = {
@@ -154,7 +152,7 @@ def _draw_scores(axis: Axes, series: Series, lower: Collection[str]) -> None:
         axis.set_ylim(min(0.0, *values), 1.0)
 
 
-def _plot(axis: Axes, rows: Sequence[tuple[float, float | None]], **style: Any) -> None:
+def _plot(axis: Axes, rows: Curve, **style: Any) -> None:
     """A curve with gaps; a number that stands alone between two of them is a dot."""
     for piece in pieces(rows):
         seconds, values = zip(*piece, strict=True)
@@ -199,7 +197,7 @@ def _draw_staleness(axis: Axes, series: Series, _: Collection[str]) -> None:
 
 
 def _draw_speed(axis: Axes, series: Series, _: Collection[str]) -> None:
-    ends = [series.update_seconds[-1], *(seconds for seconds, _ in series.evaluations[-1:])]
+    ends = [series.update_seconds[-1], *(line.seconds for line in series.evaluations[-1:])]
     times, rates = speed(series.update_seconds, max(ends))
     axis.fill_between(times, rates, color=GREEN, alpha=0.3, linewidth=0)
     axis.plot(times, rates, color=GREEN, linewidth=1.4)

@@ -26,6 +26,7 @@ from fl_core.errors import CampaignError, MissingBlob, PayloadLost
 from fl_core.models.build import build_model
 from fl_core.spec import load_spec, parse_spec
 from fl_core.vectors.layout import Layout
+from fl_core.wire.history import HistoryLine
 from fl_core.wire.log_entry import LogEntry
 
 
@@ -67,7 +68,7 @@ def replay_run(path: Path) -> dict[str, Any]:
         summary = summarise(identity.campaign, spec, saved, layout)
         same = compare_folder(folder, saved, layout, summary, meta["history_bytes"])
         return _result(identity, saved, same, log_kept=False)
-    history: list[dict[str, Any]] = []
+    history: list[HistoryLine] = []
     for kind, *rest in read_kept_log(folder.kept_log, meta.get("kept_log", [])):
         match kind:
             case "life":

@@ -1,136 +1,148 @@
-"""A campaign's history as series of numbers, for pictures and pages."""
+"""A campaign's history as columns: the one fold over its lines, from which reports, pictures and exports are made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from coordinator.storage.history import read_history, scores_of
+from coordinator.storage.history import read_history
 from fl_core.metrics import names as metric_names
-from fl_core.spec import StopMetric
+from fl_core.wire.history import (
+    EndLine,
+    EvaluationLine,
+    HistoryLine,
+    MergeLine,
+    PhaseLine,
+    ReissueLine,
+    RejectionLine,
+    RollbackLine,
+)
 
-if TYPE_CHECKING:
-    pass
+MAX_FAULTS = 100
 
-NUM_MEDIANS = 200
-
-
-NUM_SPEEDS = 300
+Over = Literal["seconds", "merged"]
+Fault = RejectionLine | ReissueLine | RollbackLine | PhaseLine
 
 
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(slots=True)
 class Series:
     """A history by column; times in seconds since the campaign was opened.
 
     Attributes:
-        evaluations: (seconds, loss and metrics by name) of each; a number that could not be had is None.
-        update_seconds, update_staleness: of each merged update.
+        seconds: of the newest line.
+        version, merged: as of the newest merge.
+        state: how the campaign has ended; empty while it goes on.
+        evaluations: all of them.
+        versions: (seconds, version) whenever the model became another one.
+        update_seconds, update_staleness, update_weights, update_workers, update_tasks: of each merged update.
+        rejected: refused updates by reason.
+        rejected_by: by worker.
+        reissued: tasks that were given out again, by reason.
+        faults: rejections, re-issues, rollbacks and phases, at most ``MAX_FAULTS`` of them.
+        num_faults: all of them, by kind and reason.
     """
 
-    evaluations: list[tuple[float, dict[str, float | None]]] = field(default_factory=list)
-    update_seconds: list[float] = field(default_factory=list)
-    update_staleness: list[int] = field(default_factory=list)
+    def __init__(self, lines: Iterable[HistoryLine] = ()) -> None:
+        self.seconds = 0.0
+        self.version = self.merged = 0
+        self.state = ""
+        self.evaluations: list[EvaluationLine] = []
+        self.versions: list[tuple[float, int]] = []
+        self.update_seconds: list[float] = []
+        self.update_staleness: list[int] = []
+        self.update_weights: list[float] = []
+        self.update_workers: list[str] = []
+        self.update_tasks: list[int] = []
+        self.rejected: Counter[str] = Counter()
+        self.rejected_by: Counter[str] = Counter()
+        self.reissued: Counter[str] = Counter()
+        self.faults: list[Fault] = []
+        self.num_faults: Counter[str] = Counter()
+        for line in lines:
+            self.add(line)
 
-    def curve(self, name: str) -> list[tuple[float, float | None]]:
-        """(seconds, score) of each evaluation; None where this one is absent."""
-        return [(seconds, scores.get(name)) for seconds, scores in self.evaluations]
+    # -- the fold --------------------------------------------------------------------------------------------------
+
+    def add(self, line: HistoryLine) -> None:
+        """Take the next line in."""
+        self.seconds, self.state = line.seconds, ""
+        match line:
+            case MergeLine():
+                self._add_merge(line)
+            case EvaluationLine():
+                self.evaluations.append(line)
+            case RejectionLine(reason=reason, worker=worker):
+                self.rejected[reason] += 1
+                if worker:
+                    self.rejected_by[worker] += 1
+                self._add_fault(line, reason)
+            case ReissueLine(reason=reason):
+                self.reissued[reason] += 1
+                self._add_fault(line, reason)
+            case RollbackLine(version=version):
+                self._become(version, line.seconds)
+                self._add_fault(line, "")
+            case PhaseLine(state=state):
+                self._add_fault(line, state)
+            case EndLine(state=state):
+                self.state = state
+
+    def _add_merge(self, line: MergeLine) -> None:
+        self._become(line.version, line.seconds)
+        self.merged = line.merged
+        self.update_seconds += [line.seconds] * len(line.staleness)
+        self.update_staleness += line.staleness
+        self.update_weights += line.weights
+        self.update_workers += map(sys.intern, line.workers)  # a few names, each of them very often
+        self.update_tasks += line.tasks
+
+    def _become(self, version: int, seconds: float) -> None:
+        self.version = version
+        self.versions.append((seconds, version))
+
+    def _add_fault(self, line: Fault, why: str) -> None:
+        self.num_faults[f"{line.kind}: {why}"] += 1
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(line)
+
+    # -- scores ----------------------------------------------------------------------------------------------------
+
+    def curve(self, name: str, over: Over = "seconds") -> list[tuple[float, float | None]]:
+        """(x, score) of each evaluation; None where this one is absent.
+
+        Args:
+            over: what lies on the x axis: seconds, or updates merged by then.
+        """
+        return [(float(getattr(each, over)), each.scores.get(name)) for each in self.evaluations]
 
     def points(self, name: str) -> list[tuple[float, float]]:
         """(seconds, score) of the evaluations that have this one."""
         return [(seconds, value) for seconds, value in self.curve(name) if value is not None]
 
     @property
+    def score_names(self) -> list[str]:
+        """Scores that were ever had: the metrics in the spec's order, and then the loss."""
+        had = dict.fromkeys(name for e in self.evaluations for name, value in e.scores.items() if value is not None)
+        return [name for name in had if name != "loss"] + ["loss"] * ("loss" in had)
+
+    @property
     def main_score(self) -> str | None:
         """The first metric that the spec names of those that were ever had, or the loss; None where nothing was."""
-        names = dict.fromkeys(name for _, scores in self.evaluations for name in scores if name != "loss")
-        return next((name for name in [*names, "loss"] if self.points(name)), None)
+        return next(iter(self.score_names), None)
+
+
+def read_series(history: Path, skip_bytes: int = 0, num_bytes: int | None = None) -> Series:
+    """Fold ``history.jsonl``, or the lines between two places in it.
+
+    Raises:
+        CampaignError: a line is none of a history.
+    """
+    return Series(read_history(history, skip_bytes, num_bytes))
 
 
 def lower_is_better(summary: Mapping[str, Any]) -> frozenset[str]:
     """The scores of a run of which lower is better."""
     own = {name for name, row in summary.get("metrics", {}).items() if not row["higher_is_better"]}
     return metric_names.LOWER_IS_BETTER | own
-
-
-def read_series(history: Path) -> Series:
-    """Read what the pictures need of ``history.jsonl``."""
-    series = Series()
-    for line in read_history(history):
-        if line["kind"] == "evaluation":
-            series.evaluations.append((line["seconds"], scores_of(line)))
-        elif line["kind"] == "merge":
-            series.update_seconds += [line["seconds"]] * len(line["staleness"])
-            series.update_staleness += line["staleness"]
-    return series
-
-
-def first_met(points: Sequence[tuple[float, float | None]], target: StopMetric) -> float | None:
-    """When a curve first met a target; None if it never did.
-
-    >>> first_met([(1.0, 0.5), (2.0, 0.9), (3.0, 0.8)], StopMetric(name="f1", at_least=0.9))
-    2.0
-    """
-    return next((seconds for seconds, value in points if target.is_met_by(value)), None)
-
-
-def pieces(rows: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:
-    """A curve as unbroken stretches: where a number is absent, there is a gap.
-
-    >>> pieces([(0, None), (1, 5.0), (2, 6.0), (3, None), (4, 7.0)])
-    [[(1, 5.0), (2, 6.0)], [(4, 7.0)]]
-    """
-    found: list[list[tuple[float, float]]] = [[]]
-    for x, value in rows:
-        if value is not None:
-            found[-1].append((x, value))
-        elif found[-1]:
-            found.append([])
-    return [piece for piece in found if piece]
-
-
-def running_median(values: Sequence[float], window: int, num_points: int = NUM_MEDIANS) -> list[tuple[int, float]]:
-    """The median of a value and ``window // 2`` neighbours on either side, at up to ``num_points`` places.
-
-    Returns:
-        (index of the place, median) each.
-
-    >>> running_median([0, 9, 1, 1, 1], window=3)
-    [(0, 4.5), (1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0)]
-    """
-    array = np.asarray(values, np.float64)
-    places = np.unique(np.linspace(0, len(array) - 1, min(num_points, len(array))).astype(int))
-    half = window // 2
-    return [(int(i), float(np.median(array[max(0, i - half) : i + half + 1]))) for i in places]
-
-
-def speed(seconds: Sequence[float], end: float, num_points: int = NUM_SPEEDS) -> tuple[Floats, Floats]:
-    """Updates merged per second: the mean over a fifteenth of the whole time around each moment.
-
-    Between two merges the number of merged updates is taken to rise evenly. Counting in equal parts of the time instead
-    would show how merges fall into the parts: a cohort every two seconds would look like a comb.
-
-    Args:
-        seconds: of each merged update, not falling.
-        end: of the campaign.
-        num_points: how many moments.
-
-    Returns:
-        The moments, float64 of shape ``(num_points,)``, and the speed at each.
-
-    >>> speed([1.0, 1.0, 2.0, 2.0], end=2.0, num_points=3)[1].tolist()
-    [2.0, 2.0, 2.0]
-    """
-    moments = np.linspace(0.0, max(end, 1e-3), num_points)
-    merges, counts = np.unique(np.asarray(seconds, np.float64), return_counts=True)
-    times, merged = np.concatenate([[0.0], merges]), np.concatenate([[0.0], np.cumsum(counts)])
-    first = np.maximum(moments - moments[-1] / 30, 0.0)
-    last = np.minimum(moments + moments[-1] / 30, moments[-1])
-    return moments, (np.interp(last, times, merged) - np.interp(first, times, merged)) / (last - first)

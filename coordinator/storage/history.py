@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from coordinator.storage.patient_file import PatientFile
 from coordinator.storage.strict_json import strict_json
 from fl_core.errors import CampaignError
 from fl_core.program.whole_file import whole_file
+from fl_core.wire.history import EndLine, HistoryLine, history_line
 
 
 class History:
@@ -46,13 +47,13 @@ class History:
         """How long it is, with what waits."""
         return self._file.num_bytes
 
-    def append(self, lines: Iterable[dict[str, Any]]) -> None:
+    def append(self, lines: Iterable[HistoryLine]) -> None:
         """Write lines through to the file system's cache, so that a reader sees them at once.
 
         Raises:
             CampaignError: the disk is full, and too much waits for it.
         """
-        if data := b"".join(strict_json(line).encode() + b"\n" for line in lines):
+        if data := b"".join(strict_json(line.to_map()).encode() + b"\n" for line in lines):
             self._file.append(data)
 
     def sync(self) -> None:
@@ -75,21 +76,54 @@ def _copy(source: BinaryIO, target: BinaryIO, num_bytes: int) -> None:
         num_bytes -= len(block)
 
 
-def scores_of(line: Mapping[str, Any]) -> dict[str, float | None]:
-    """Loss and metrics of an evaluation's line, by name: those that the spec names first come first, the loss is last.
+class HistoryReader:
+    """Reads a history's lines as they come, each once; this is the only reader that there is.
 
-    A number that could not be had is None. An earlier release's lines have accuracy alone.
+    Args:
+        path: the file.
+        skip_bytes: begin behind them.
+        num_bytes: read up to there and no further; None for the end of the file.
+
+    Attributes:
+        state: what the last line of all says of the campaign's end; empty while it goes on.
     """
-    metrics = line.get("metrics")
-    found = {**({"accuracy": line["accuracy"]} if metrics is None else metrics), "loss": line["loss"]}
-    # Python reads NaN where an earlier release wrote it.
-    return {name: value if value is not None and math.isfinite(value) else None for name, value in found.items()}
+
+    def __init__(self, path: Path, skip_bytes: int = 0, num_bytes: int | None = None) -> None:
+        self._path = path
+        self._offset = skip_bytes
+        self._end = math.inf if num_bytes is None else num_bytes
+        self.state = ""
+
+    def read(self) -> Iterator[HistoryLine]:
+        """The lines since the last call; one that is not whole yet (or cut by a crash) is left for the next.
+
+        A resumed campaign writes its history again up to where it was, to the same bytes: they are not told twice.
+
+        Raises:
+            CampaignError: a line is none of a history.
+        """
+        if self._path.stat().st_size <= self._offset:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for raw in file:
+                if not raw.endswith(b"\n") or self._offset + len(raw) > self._end:
+                    return
+                try:
+                    line = history_line(json.loads(raw))
+                except ValueError as error:  # BadLine is one
+                    raise CampaignError(
+                        f"{self._path} is damaged at byte {self._offset} ({error}); restore it from a copy."
+                    ) from error
+                self._offset += len(raw)
+                self.state = line.state if isinstance(line, EndLine) else ""
+                yield line
 
 
-def read_history(path: Path, skip_bytes: int = 0) -> Iterator[dict[str, Any]]:
-    """The lines of a history file, or those behind a place in it; an incomplete last line (a crash) is left out."""
-    with path.open("rb") as file:
-        file.seek(skip_bytes)
-        for line in file:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
+def read_history(path: Path, skip_bytes: int = 0, num_bytes: int | None = None) -> Iterator[HistoryLine]:
+    """The lines of a history file, or those between two places in it.
+
+    Raises:
+        CampaignError: a line is none of a history.
+    """
+    return HistoryReader(path, skip_bytes, num_bytes).read()

@@ -1,22 +1,8 @@
 """What monitors are told of a campaign's course: the history's lines, folded so that their number stays bounded.
 
-Lines that people read one by one (evaluations, phases, re-issues, workers, the coordinator) go as they are. Merges and
-rejections, of which there may be hundreds a second, are folded into one line of each kind per entry:
-
-=============  ========================================================================================================
-kind           fields beside ``seconds``
-=============  ========================================================================================================
-merges         version, merged (both as of the last one); updates; merges; staleness: [[value, count], ...]; workers:
-               name -> [updates, sum of staleness, sum of training seconds], the busiest of them
-rejections     reasons: reason -> count; workers: name -> count
-worker         worker, event: ``joined``, ``lost`` (it fell silent), ``left`` (it said goodbye)
-coordinator    event: ``launched``, ``resumed`` (after an interruption or a crash), ``took_over`` (a standby, from a
-               coordinator that had lived until then: ``predecessor``); holder, fence
-evaluation, reissue, phase, end: as in ``history.jsonl``
-=============  ========================================================================================================
-
-Entries are at least a quarter of a second apart, and the further a campaign is, the wider: a feed of ten thousand
-entries reaches back over days, and costs the same per hour as per minute.
+What a line says is in ``fl_core/wire/feed_lines.py``. Entries are at least a quarter of a second apart, and the further
+a campaign is, the wider: a feed of ten thousand entries reaches back over days, and costs the same per hour as per
+minute.
 """
 
 from __future__ import annotations
@@ -29,6 +15,16 @@ from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, stalenes
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.overview import feed
+from fl_core.wire.feed_lines import (
+    CoordinatorLine,
+    Event,
+    FeedLine,
+    LeftOutLine,
+    MergesLine,
+    RejectionsLine,
+    WorkerLine,
+)
+from fl_core.wire.history import EndLine, HistoryLine, MergeLine, PhaseLine, ReissueLine, RejectionLine
 from fl_core.wire.log_entry import order
 
 MIN_INTERVAL_SECONDS = 0.25
@@ -37,7 +33,7 @@ INTERVAL_SHARE = 1 / 4000
 MAX_LINES = 100
 MAX_NAMES = 64
 
-URGENT = frozenset({"phase", "end", "reissue", "worker", "coordinator"})
+URGENT = (PhaseLine, EndLine, ReissueLine, WorkerLine, CoordinatorLine)
 
 
 class Feed:
@@ -56,11 +52,11 @@ class Feed:
         self._clear()
 
     def _clear(self) -> None:
-        self._lines: list[dict[str, Any]] = []
+        self._lines: list[FeedLine] = []
         self._dropped = 0
         self._urgent = False
         self._num_updates = self._num_merges = 0
-        self._last_merge: dict[str, Any] = {}
+        self._last_merge: MergeLine | None = None
         self._staleness: Counter[int] = Counter()
         self._merged_by: dict[str, list[float]] = {}
         self._rejected: Counter[str] = Counter()
@@ -73,30 +69,34 @@ class Feed:
         """Leave out what the feed holds already: lines of log entries up to this position."""
         self._covered = covered
 
-    def add(self, position: str, lines: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, position: str, lines: Iterable[HistoryLine]) -> None:
         """Take in the history's lines of one log entry."""
         if self._covered != "0-0":
             if order(position) <= order(self._covered):
                 return
             self._covered = "0-0"
         for line in lines:
-            match line["kind"]:
-                case "merge":
+            match line:
+                case MergeLine():
                     self._add_merge(line)
-                case "rejection":
-                    self._rejected[line["reason"]] += 1
-                    self._rejected_by[line["worker"] or ""] += 1
-                    self._last_rejection = line["seconds"]
+                case RejectionLine():
+                    self._rejected[line.reason] += 1
+                    self._rejected_by[line.worker or ""] += 1
+                    self._last_rejection = line.seconds
                 case _:
-                    self._add_line(dict(line))
+                    self.tell(line)
 
     def add_training(self, worker: str, seconds: float) -> None:
         """A worker's update was admitted; so long it has trained."""
         self._of_worker(worker)[2] += seconds
 
-    def add_event(self, kind: str, seconds: float, **fields: Any) -> None:
-        """Take in a line that is no part of the history."""
-        self._add_line({"kind": kind, "seconds": seconds, **fields})
+    def tell(self, line: Event) -> None:
+        """Take in a line that is told as it is."""
+        if len(self._lines) >= MAX_LINES:
+            self._dropped += 1
+            return
+        self._lines.append(line)
+        self._urgent = self._urgent or isinstance(line, URGENT)
 
     def note_workers(self, present: Mapping[str, bool], seconds: float) -> None:
         """Compare the workers of the campaign's queues with the last look.
@@ -109,26 +109,19 @@ class Feed:
         for worker, alive in present.items():
             was_alive = before is not None and before.get(worker, False)
             if alive and not was_alive:
-                self.add_event("worker", seconds, worker=worker, event="joined")
+                self.tell(WorkerLine(seconds=seconds, worker=worker, event="joined"))
             elif was_alive and not alive:
-                self.add_event("worker", seconds, worker=worker, event="lost")
+                self.tell(WorkerLine(seconds=seconds, worker=worker, event="lost"))
         for worker, was_alive in (before or {}).items():
             if was_alive and worker not in present:
-                self.add_event("worker", seconds, worker=worker, event="left")
+                self.tell(WorkerLine(seconds=seconds, worker=worker, event="left"))
 
-    def _add_line(self, line: dict[str, Any]) -> None:
-        if len(self._lines) >= MAX_LINES:
-            self._dropped += 1
-            return
-        self._lines.append(line)
-        self._urgent = self._urgent or line["kind"] in URGENT
-
-    def _add_merge(self, line: Mapping[str, Any]) -> None:
-        self._last_merge = dict(line)
+    def _add_merge(self, line: MergeLine) -> None:
+        self._last_merge = line
         self._num_merges += 1
-        self._num_updates += len(line["staleness"])
-        self._staleness.update(line["staleness"])
-        for worker, staleness in zip(line["workers"], line["staleness"], strict=False):
+        self._num_updates += len(line.staleness)
+        self._staleness.update(line.staleness)
+        for worker, staleness in zip(line.workers, line.staleness, strict=False):
             row = self._of_worker(worker)
             row[0] += 1
             row[1] += staleness
@@ -152,7 +145,7 @@ class Feed:
         interval = MIN_INTERVAL_SECONDS if self._urgent else max(MIN_INTERVAL_SECONDS, seconds * INTERVAL_SHARE)
         if not flush and 0 <= seconds - self._last_seconds < interval:
             return []
-        lines = [_fitted(line) for line in self._folded()]
+        lines = [_fitted(line.to_map()) for line in self._folded()]
         # Training is told when its update arrives, and written with the merge that comes later.
         waiting = {} if self._num_merges else self._merged_by
         self._last_seconds = seconds
@@ -162,31 +155,27 @@ class Feed:
         self._count += len(commands)
         return commands
 
-    def _folded(self) -> list[dict[str, Any]]:
+    def _folded(self) -> list[FeedLine]:
         lines = list(self._lines)
-        if self._num_merges:
-            last = self._last_merge
+        if (last := self._last_merge) is not None:
             busiest = sorted(self._merged_by.items(), key=lambda item: -item[1][0])[:MAX_NAMES]
             lines.append(
-                {
-                    "kind": "merges",
-                    "seconds": last["seconds"],
-                    "version": last["version"],
-                    "merged": last["merged"],
-                    "updates": self._num_updates,
-                    "merges": self._num_merges,
-                    "staleness": sorted(self._staleness.items()),
-                    "workers": {name: [row[0], row[1], round(row[2], 3)] for name, row in busiest},
-                }
+                MergesLine(
+                    seconds=last.seconds,
+                    version=last.version,
+                    merged=last.merged,
+                    updates=self._num_updates,
+                    merges=self._num_merges,
+                    staleness=tuple(sorted(self._staleness.items())),
+                    workers={name: (row[0], row[1], round(row[2], 3)) for name, row in busiest},
+                )
             )
         if self._rejected:
-            reasons, workers = dict(self._rejected), dict(self._rejected_by.most_common(MAX_NAMES))
-            lines.append(
-                {"kind": "rejections", "seconds": self._last_rejection, "reasons": reasons, "workers": workers}
-            )
+            workers = dict(self._rejected_by.most_common(MAX_NAMES))
+            lines.append(RejectionsLine(seconds=self._last_rejection, reasons=dict(self._rejected), workers=workers))
         if self._dropped:
-            lines.append({"kind": "left_out", "seconds": lines[-1]["seconds"], "lines": self._dropped})
-        return sorted(lines, key=lambda line: line["seconds"])
+            lines.append(LeftOutLine(seconds=lines[-1].seconds, lines=self._dropped))
+        return sorted(lines, key=lambda line: line.seconds)
 
 
 def _fitted(line: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.ledger import OpenTask, task_id, task_number
 from fl_core.program.tracing import Tracer
+from fl_core.wire.history import MergeLine
 
 
 class Traces:
@@ -68,10 +69,10 @@ class Traces:
                 if refused.task is not None:
                     self._end(refusal, self._issued_ns.pop(refusal, arrived_ns), end_ns, "rejected", error=reason)
         for line in effects.history:
-            if line["kind"] == "merge":
-                for number in line["tasks"]:
+            if isinstance(line, MergeLine):
+                for number in line.tasks:
                     issued_ns, buffered_ns = self._buffered.pop(number, (arrived_ns, arrived_ns))
-                    self._record(number, "merge", buffered_ns, end_ns, version=line["version"])
+                    self._record(number, "merge", buffered_ns, end_ns, version=line.version)
                     self._end(number, issued_ns, end_ns, "merged")
         for number in effects.closed:
             if (issued := self._issued_ns.pop(number, None)) is not None:

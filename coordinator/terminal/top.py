@@ -52,9 +52,9 @@ def gather(observer: Observer, campaign: str | None) -> Row:
     with observer.lock:
         if track is not None:
             name = main_score(row["campaign"] or {}).name
-            scores = [e[3] if name == "loss" else e[5].get(name) for e in track.evaluations]
+            scores = [line.scores.get(name) for line in track.evaluations]
             row["scores"] = [score for score in scores if score is not None]
-            row["events"] = list(track.events)[-8:]
+            row["events"] = track.series()["events"][-8:]
         queues = None if row["campaign"] is None else row["campaign"].get("queues")
         row["worker_table"] = views.worker_page(
             seen, track, queues=queues, page=0, size=MAX_WORKERS_SHOWN, sort="worker", search=""

@@ -57,7 +57,7 @@ class CodecSection(Section):
 
     @property
     def args(self) -> dict[str, Any]:
-        """The arguments of the codec of that name."""
+        """What the codec of that name takes."""
         match self.name:
             case "int8":
                 return {"block_size": self.block_size}

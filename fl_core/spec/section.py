@@ -1,4 +1,4 @@
-"""The base of all sections of a spec: strict, frozen, and with plain values only."""
+"""What all sections of a spec share: strict, frozen, and with plain values alone."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def _lines(lab: Any) -> list[dict[str, Any]]:
     client = connect(lab.url)
     (campaign,) = (name.decode() for name in client.zrange("fedtide:campaigns", 0, -1))
     entries, _ = read_feed(client, CampaignKeys(campaign), "0-0", 10_000)
-    return [line for entry in entries for line in entry.lines]
+    return [line.to_map() for entry in entries for line in entry.lines]
 
 
 def test_feed_goes_on_where_it_was_after_a_crash(lab: Any) -> None:

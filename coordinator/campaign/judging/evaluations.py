@@ -9,12 +9,14 @@ from coordinator.campaign.course import Course, Phase
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.judging.delivery import Delivery
 from coordinator.campaign.judging.guard import Guard
-from coordinator.campaign.judging.scores import Scores, finite
+from coordinator.campaign.judging.scores import Scores
 from coordinator.campaign.ledger import Ledger
 from coordinator.campaign.merging import Merging
 from fl_core.aggregation.buffered import with_prefix
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
+from fl_core.wire.history import EvaluationLine, RollbackLine
+from fl_core.wire.line import finite
 
 # What the names of these arrays begin with in a checkpoint; the strategy's own have no prefix.
 GUARD, DELIVERY = "guard.", "delivery."
@@ -69,13 +71,11 @@ class Evaluations:
             score = metrics.get(self._spec.guard.metric or "")
             verdict = self.guard.judge(version, body["loss"], self._merging.strategy, score)
         loss = finite(body["loss"])
-        effects.record(
-            "evaluation",
-            version=version,
-            merged=self._ledger.merged,
-            loss=loss,
-            accuracy=metrics.get("accuracy"),
-            **({} if is_of_old else {"metrics": metrics}),
+        merged = self._ledger.merged
+        effects.history.append(
+            EvaluationLine(
+                seconds=effects.seconds, version=version, merged=merged, loss=loss, metrics=metrics, is_of_old=is_of_old
+            )
         )
         if dropped:
             self.delivery.release()
@@ -117,11 +117,9 @@ class Evaluations:
         self.delivery.release()
         strategy, good = self.guard.roll_back(self._spec, self._layout, self._merging.strategy)
         self._merging.go_on_with(strategy)
-        effects.record(
-            "rollback",
-            version=strategy.version,
-            good_version=good,
-            rate_factor=self._spec.guard.rate_factor**self.guard.num_rollbacks,
+        factor = self._spec.guard.rate_factor**self.guard.num_rollbacks
+        effects.history.append(
+            RollbackLine(seconds=effects.seconds, version=strategy.version, good_version=good, rate_factor=factor)
         )
 
     # -- checkpoint ------------------------------------------------------------------------------------------------

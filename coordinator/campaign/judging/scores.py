@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,8 +74,3 @@ class Scores:
             meta["metrics"] = {"accuracy": accuracy}
             meta["best"] = {} if best is None else {"accuracy": best}
         return cls(**meta)
-
-
-def finite(value: float | None) -> float | None:
-    """A number for people and for JSON, which have no word for NaN and infinity: those are absent."""
-    return value if value is not None and math.isfinite(value) else None

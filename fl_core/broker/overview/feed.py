@@ -7,8 +7,7 @@ field  holds
 =====  ================================================================================================================
 ``n``  ``fence.count``: rises from entry to entry; a commit that was repeated leaves two entries of one number
 ``p``  position of the newest entry of the update log that the lines speak of; a resumed coordinator goes on after it
-``l``  msgpack list of lines, each a map with ``kind`` and ``seconds`` (campaign time); see
-``coordinator/telemetry/feed.py``
+``l``  msgpack list of lines, each the map of a record in ``fl_core/wire/feed_lines.py``
 =====  ================================================================================================================
 
 Lines that take more than ``MAX_ENTRY_BYTES`` go into several entries of one commit, so that the number of entries
@@ -17,7 +16,8 @@ bounds the bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.line.reply_bound import ReplyTooLong
 from fl_core.broker.log import START, read_small
+from fl_core.wire.feed_lines import FeedLine, feed_line
+from fl_core.wire.line import BadLine
 
 MAX_ENTRIES = 10_000
 # Most entries take some hundred bytes; one with many workers' names comes near to this.
@@ -40,7 +42,8 @@ MAX_BYTES = MAX_ENTRIES * (MAX_ENTRY_BYTES + _OVERHEAD_BYTES)
 # An ended campaign's past is kept for a month: it is a few megabytes at most, and somebody has to pay for them.
 KEEP_SECONDS = 30 * 24 * 3600
 
-Line = dict[str, Any]
+Line = Mapping[str, Any]
+"""As it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class FeedEntry:
     position: str
     number: tuple[int, int]
     log_position: str
-    lines: tuple[Line, ...]
+    lines: tuple[FeedLine, ...]
 
 
 def feed_commands(
@@ -138,16 +141,18 @@ def _entry(position: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
         raise rows.BadRow("no entry of a feed")
     fence, _, count = fields[b"n"].partition(b".")
     lines = rows.plain(fields[b"l"], 2 * MAX_ENTRY_BYTES)
-    if not isinstance(lines, list) or not all(map(_is_line, lines)):
+    if not isinstance(lines, list):
         raise rows.BadRow("no lines")
     return FeedEntry(
-        rows.position(position), (rows.number(fence), rows.number(count)), rows.position(fields[b"p"]), tuple(lines)
+        rows.position(position),
+        (rows.number(fence), rows.number(count)),
+        rows.position(fields[b"p"]),
+        tuple(_formed(lines)),
     )
 
 
-def _is_line(line: Any) -> bool:
-    return isinstance(line, dict) and isinstance(line.get("kind"), str) and _is_number(line.get("seconds"))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _formed(lines: Sequence[object]) -> Iterator[FeedLine]:
+    """Those that have the form of their kind; no coordinator wrote the others."""
+    for line in lines:
+        with contextlib.suppress(BadLine):
+            yield feed_line(line)

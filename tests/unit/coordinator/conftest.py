@@ -22,6 +22,7 @@ from fl_core.vectors.layout import Layout
 from fl_core.vectors.tensor_spec import TensorSpec
 from fl_core.wire.digest import digest
 from fl_core.wire.events import CampaignEvent
+from fl_core.wire.history import HistoryLine
 from fl_core.wire.log_entry import LogEntry, event_mac
 from fl_core.wire.messages import ModelUpdate, TaskReport
 
@@ -39,7 +40,7 @@ class Bench:
     Attributes:
         state: what the entries so far have led to.
         entries: all of them, in order.
-        history: all lines that they caused.
+        lines: all lines of the history that they caused; ``history`` has their maps.
         fetched: names of the blobs that admission asked for.
     """
 
@@ -51,7 +52,7 @@ class Bench:
         self.admission = self.new_admission(self._fetch)
         self.state = self.new_state()
         self.entries: list[LogEntry] = []
-        self.history: list[dict[str, Any]] = []
+        self.lines: list[HistoryLine] = []
         self.sequence = 0
         self.milliseconds = 1_000_000
 
@@ -144,7 +145,7 @@ class Bench:
             effects = self.state.apply(entry)
             self.state.ledger.verify()
             self.entries.append(entry)
-            self.history += effects.history
+            self.lines += effects.history
         return effects
 
     def open(self, count: int) -> Bench:
@@ -152,6 +153,10 @@ class Bench:
         self.apply(self.event("opened", {"spec": "x", "layout": self.layout.digest}))
         self.apply(self.issued(count))
         return self
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return [line.to_map() for line in self.lines]
 
     @property
     def values(self) -> list[float]:

@@ -19,10 +19,10 @@ from coordinator.campaign.summary import summarise
 from coordinator.monitor import views
 from coordinator.monitor.observer import Observer, Snapshot
 from coordinator.monitor.track import Track
-from coordinator.report.comparison import Compared, compare_rows, write_comparison
 from coordinator.report.curves import draw_comparison, draw_curves
-from coordinator.report.page import write_report
-from coordinator.report.points import points
+from coordinator.report.exports.points import points
+from coordinator.report.pages.comparison import Compared, compare_rows, write_comparison
+from coordinator.report.pages.page import write_report
 from coordinator.report.series import lower_is_better
 from coordinator.storage.history import History, read_history
 from coordinator.storage.run_folder import RunFolder
@@ -36,8 +36,8 @@ from coordinator.terminal.top import gather, picture
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview.status import read_status
-from fl_core.clock import MACHINE
 from fl_core.spec import StopMetric
+from fl_core.wire.feed_lines import feed_line
 
 NAN, INF = math.nan, math.inf
 NAMES = ("auc", "workers")  # the second is a word that lines of the log have too
@@ -63,8 +63,6 @@ COURSES: dict[str, list[tuple[float, float | None, float | None] | None]] = {
 
 
 class _Clock:
-    machine = MACHINE
-
     def now_ms(self) -> int:
         return 5_000
 
@@ -115,10 +113,10 @@ def _status(campaign: Any) -> tuple[dict[str, Any], Progress]:
 def _track(campaign: Any) -> Track:
     """The past that a monitor builds of the feed."""
     feed, track = Feed(CampaignKeys("digits-1")), Track()
-    feed.add("1-0", campaign.history)
+    feed.add("1-0", campaign.lines)
     for command in feed.commands(1, "1-0", 60.0, flush=True):
         fields = dict(zip(command[6::2], command[7::2], strict=True))
-        track.add(msgpack.unpackb(fields["l"], strict_map_key=False))
+        track.add(map(feed_line, msgpack.unpackb(fields["l"], strict_map_key=False)))
     return track
 
 
@@ -129,7 +127,7 @@ def test_files_pages_and_pictures(bench: Callable[..., Any], course: list[Any], 
     campaign.apply(campaign.event("stopped", {"reason": "asked", "control": ""}))
     run = RunFolder(tmp_path)
     history = History(run.history)
-    history.append(campaign.history)
+    history.append(campaign.lines)
     history.close()
     run.write_summary(summarise("digits-1", campaign.spec, campaign.state, campaign.layout))
 

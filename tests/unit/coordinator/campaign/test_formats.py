@@ -17,7 +17,6 @@ import numpy as np
 from coordinator.storage.strict_json import strict_json
 from coordinator.telemetry.status import StatusBoard
 from coordinator.telemetry.timing import Timing
-from fl_core.clock import MACHINE
 from fl_core.spec import CampaignSpec
 
 FORMATS = Path(__file__).parent / "formats"
@@ -31,8 +30,6 @@ SECTIONS: dict[str, Any] = {
 
 
 class _Clock:
-    machine = MACHINE
-
     def now_ms(self) -> int:
         return 1_030_000
 
@@ -86,7 +83,7 @@ def status_of(campaign: Any) -> bytes:
 
 def test_history_is_written_as_it_was(bench: Callable[..., Any]) -> None:
     """Each kind of line, with every field in its place."""
-    written = "".join(strict_json(line) + "\n" for line in played(bench).history)
+    written = "".join(strict_json(line.to_map()) + "\n" for line in played(bench).lines)
     assert written == (FORMATS / "history.jsonl").read_text()
 
 

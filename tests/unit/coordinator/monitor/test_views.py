@@ -13,6 +13,7 @@ from coordinator.monitor.observer import Snapshot
 from coordinator.monitor.track import Track
 from fl_core.broker import keys
 from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS, PATIENCE_SECONDS, Presence, Roster
+from fl_core.wire.feed_lines import MergesLine, WorkerLine
 from fl_core.wire.messages import Beat
 
 
@@ -44,9 +45,8 @@ def test_ten_thousand_workers_are_paged_quickly() -> None:
 def test_order_and_search() -> None:
     """Either direction, what is not known last, and only names that contain what was typed."""
     track = Track()
-    rows = {"a": [2, 8, 1.0], "b": [1, 1, 9.0]}
-    counts = {"version": 1, "merged": 3, "updates": 3, "merges": 1, "staleness": [[3, 3]]}
-    track.add([{"kind": "merges", "seconds": 1.0, "workers": rows, **counts}])
+    rows = {"a": (2, 8, 1.0), "b": (1, 1, 9.0)}
+    track.add([MergesLine(seconds=1.0, version=1, merged=3, updates=3, merges=1, staleness=((3, 3),), workers=rows)])
     seen = Snapshot(workers=[_worker(name) for name in ("c", "a")], workers_seen_at=time.time())
 
     def names(sort: str, search: str = "") -> list[str]:
@@ -65,7 +65,7 @@ def test_silent_workers_are_told_from_live_ones() -> None:
     seen = Snapshot(workers=[_worker("a"), silent], workers_seen_at=time.time())
     assert views.worker_counts(seen.workers) == {"idle": 1, "silent": 1}
     track = Track()
-    track.add([{"kind": "worker", "seconds": 1.0, "worker": "z", "event": "left"}])
+    track.add([WorkerLine(seconds=1.0, worker="z", event="left")])
     states = {row["worker"]: row["state"] for row in _page(seen, track)["rows"]}  # type: ignore[attr-defined]
     assert states == {"a": "idle", "b": "silent", "z": "gone"}
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.report.curve import first_met, running_median, speed
 from coordinator.report.curves import draw_comparison, draw_curves
-from coordinator.report.series import first_met, read_series, running_median, speed
+from coordinator.report.series import read_series
 from fl_core.spec import StopMetric
 
 TARGET = StopMetric(name="accuracy", at_least=0.9)
@@ -26,7 +27,8 @@ def evaluation(seconds: float, accuracy: float | None, loss: float | None = 1.0)
 
 
 def merge(seconds: float, *staleness: int) -> dict[str, Any]:
-    return {"kind": "merge", "seconds": seconds, "version": 1, "merged": 1, "staleness": list(staleness)}
+    each = {"weights": [1.0] * len(staleness), "workers": ["w"] * len(staleness), "tasks": [1] * len(staleness)}
+    return {"kind": "merge", "seconds": seconds, "version": 1, "merged": 1, "staleness": list(staleness), **each}
 
 
 def write(path: Path, *lines: dict[str, Any], tail: str = "") -> Path:

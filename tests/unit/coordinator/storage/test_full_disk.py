@@ -27,10 +27,11 @@ from fl_core.errors import CampaignError, DataError
 from fl_core.vectors import Parameters
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.tensor_spec import TensorSpec
+from fl_core.wire.history import PhaseLine
 from fl_core.wire.log_entry import LogEntry
 from workers.store.memory import DeviceMemory
 
-LINE = {"kind": "merge", "version": 1}
+LINE = PhaseLine(seconds=1.0, state="x" * 100)
 
 
 @contextlib.contextmanager

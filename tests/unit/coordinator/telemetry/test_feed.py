@@ -12,13 +12,21 @@ from hypothesis import strategies as st
 from coordinator.telemetry.feed import MAX_LINES, MAX_NAMES, Feed
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview.feed import MAX_ENTRY_BYTES
+from fl_core.wire.feed_lines import WorkerLine
+from fl_core.wire.history import EvaluationLine, MergeLine, PhaseLine, ReissueLine
 
 KEYS = CampaignKeys("a")
 
 
-def _merge(seconds: float, version: int, staleness: list[int], workers: list[str]) -> dict[str, Any]:
-    fields = {"version": version, "merged": version, "weights": [1.0] * len(staleness), "tasks": []}
-    return {"kind": "merge", "seconds": seconds, "staleness": staleness, "workers": workers, **fields}
+def _merge(seconds: float, version: int, staleness: list[int], workers: list[str]) -> MergeLine:
+    return MergeLine(
+        seconds=seconds, version=version, merged=version, staleness=tuple(staleness), workers=tuple(workers),
+        weights=(1.0,) * len(staleness), tasks=(),
+    )  # fmt: skip
+
+
+def _evaluation(seconds: float, version: int = 0) -> EvaluationLine:
+    return EvaluationLine(seconds=seconds, version=version, merged=0, loss=1.0, metrics={})
 
 
 def _lines(commands: list[Any]) -> list[dict[str, Any]]:
@@ -52,7 +60,7 @@ def test_training_time_is_not_lost_between_entries() -> None:
     """An update's training is told with the merge that takes it in, though an entry was written in between."""
     feed = Feed(KEYS)
     feed.add_training("w", 2.5)
-    feed.add_event("phase", 1.0, state="paused")
+    feed.tell(PhaseLine(seconds=1.0, state="paused"))
     first = feed.commands(1, "1-0", 1.0, flush=True)
     feed.add("2-0", [_merge(2.0, 1, [3], ["w"])])
     (line,) = _lines(feed.commands(1, "2-0", 2.0, flush=True))
@@ -64,21 +72,21 @@ def test_resumed_coordinator_does_not_repeat_itself() -> None:
     """Lines of log entries that the feed covers already are left out; those after it are not."""
     feed = Feed(KEYS)
     feed.resume_after("9-1")
-    for position in ("8-5", "9-1", "9-2", "10-0"):
-        feed.add(position, [{"kind": "evaluation", "seconds": 1.0, "at": position}])
-    assert [line["at"] for line in _lines(feed.commands(2, "10-0", 1.0))] == ["9-2", "10-0"]
+    for version, position in enumerate(("8-5", "9-1", "9-2", "10-0")):
+        feed.add(position, [_evaluation(1.0, version)])
+    assert [line["version"] for line in _lines(feed.commands(2, "10-0", 1.0))] == [2, 3]
 
 
 def test_entries_keep_their_distance() -> None:
     """Ordinary news waits a four thousandth of the campaign's time; what people must see does not."""
     feed = Feed(KEYS)
-    evaluation = {"kind": "evaluation", "seconds": 0.0}
+    evaluation = _evaluation(0.0)
     feed.add("1-0", [evaluation])
     assert feed.commands(1, "1-0", 40_000.0)
     feed.add("2-0", [evaluation])
     assert not feed.commands(1, "2-0", 40_009.0)
     assert feed.commands(1, "2-0", 40_010.1)
-    feed.add_event("worker", 40_010.5, worker="w", event="lost")
+    feed.tell(WorkerLine(seconds=40_010.5, worker="w", event="lost"))
     assert feed.commands(1, "3-0", 40_010.5)
 
 
@@ -86,7 +94,7 @@ def test_an_entry_is_bounded() -> None:
     """A flood of lines, reasons or names makes a line that says how much was left out, not a bigger entry."""
     feed = Feed(KEYS)
     for index in range(3 * MAX_LINES):
-        feed.add_event("reissue", float(index), task=index)
+        feed.tell(ReissueLine(seconds=float(index), task=index, attempt=2, reason="lost"))
         feed.add(f"{index + 1}-0", [_merge(1.0, 1, [0], [f"w{index}"])])
     lines = _lines(feed.commands(1, "1-0", 1.0))
     assert sum(line["kind"] == "reissue" for line in lines) == MAX_LINES
@@ -101,7 +109,7 @@ def test_the_number_of_entries_bounds_the_bytes(names: list[str], num_merges: in
     """However long names are and however much happened, an entry holds no more than it may, and no update is lost."""
     told, staleness = Feed(KEYS), [index * 7 for index in range(num_merges)]
     for index, name in enumerate(names):
-        told.add_event("worker", float(index), worker=name, event="joined")
+        told.tell(WorkerLine(seconds=float(index), worker=name, event="joined"))
     if staleness:
         told.add("1-0", [_merge(1.0, 1, staleness, [f"{'w' * 100}{index}" for index in range(num_merges)])])
     commands = told.commands(1, "1-0", 99.0, flush=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from coordinator.report.points import Point
+from coordinator.report.exports.points import Point
 from fl_core.errors import SpecError
 from fl_core.program.extras import need
 from fl_core.wire.states import OVER

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coordinator.report import export
-from coordinator.report.export import Tail, export_run
-from coordinator.report.points import points
+from coordinator.report.exports import export
+from coordinator.report.exports.export import export_run
+from coordinator.report.exports.points import Point, points
+from coordinator.storage.history import HistoryReader
 from fl_core.errors import SpecError
+from fl_core.wire.history import history_line
 
 
 def _merge(seconds: float, version: int, staleness: list[int]) -> dict[str, Any]:
@@ -44,9 +47,13 @@ def _run(folder: Path, lines: list[dict[str, Any]]) -> Path:
     return folder
 
 
+def _points(lines: Iterable[dict[str, Any]]) -> list[Point]:
+    return list(points(map(history_line, lines)))
+
+
 def test_points_sum_up_every_merge() -> None:
     """However lines fall into intervals, the speeds times their intervals are all updates, and counters end right."""
-    found = list(points([*LINES, END]))
+    found = _points([*LINES, END])
     before, updates = 0.0, 0.0
     for point in found:
         if "merges/updates_per_second" in point.values:
@@ -62,15 +69,15 @@ def test_points_sum_up_every_merge() -> None:
 
 def test_points_of_a_beginning_are_the_beginning_of_the_points() -> None:
     """What was exported while the campaign ran stays true when it is over."""
-    whole = list(points([*LINES, END]))
+    whole = _points([*LINES, END])
     for length in range(len(LINES) + 1):
-        some = list(points(LINES[:length]))
+        some = _points(LINES[:length])
         assert some == whole[: len(some)]
 
 
 def test_a_long_campaign_has_few_points() -> None:
     """A hundred thousand merges over three hours make some thousand points."""
-    assert len(list(points(_merge(0.1 * number, number, [1]) for number in range(1, 100_001)))) < 5000
+    assert len(_points(_merge(0.1 * number, number, [1]) for number in range(1, 100_001))) < 5000
 
 
 def test_tensorboard_reads_it_back(tmp_path: Path) -> None:
@@ -103,7 +110,7 @@ def test_mlflow_goes_on_where_it_was(tmp_path: Path) -> None:
     _run(folder, [*LINES, END])
     second = export_run(folder, tensorboard=None, mlflow=uri, follow=False)
     third = export_run(folder, tensorboard=None, mlflow=uri, follow=False)
-    assert first["mlflow"] + second["mlflow"] == len(list(points([*LINES, END])))
+    assert first["mlflow"] + second["mlflow"] == len(_points([*LINES, END]))
     assert (second["mlflow"] > 0, third["mlflow"]) == (True, 0)
 
     from mlflow.tracking import MlflowClient
@@ -123,13 +130,14 @@ def test_a_growing_history_is_followed_to_its_end(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(export, "FOLLOW_SECONDS", 0.02)
     folder = _run(tmp_path / "run-1", LINES[:6])
     got: list[Any] = []
-    thread = threading.Thread(target=lambda: got.extend(Tail(folder / "history.jsonl").follow()), daemon=True)
+    reader = HistoryReader(folder / "history.jsonl")
+    thread = threading.Thread(target=lambda: got.extend(export.followed(reader)), daemon=True)
     thread.start()
     for lines in (LINES[:3], LINES, [*LINES, END]):
         threading.Event().wait(0.1)
         _run(folder, lines)
     thread.join(10)
-    assert got == [*LINES, END]
+    assert [line.to_map() for line in got] == [*LINES, END]
 
 
 @pytest.mark.parametrize("targets", [{}, {"mlflow": "nonsense://there"}])

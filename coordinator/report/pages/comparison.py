@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordinator.report.page import Row, Run, contribution_rows, facts, jain, page, read_run, score_charts, speed_chart
-from coordinator.report.series import first_met, lower_is_better
-from coordinator.storage.history import scores_of
+from coordinator.report.curve import first_met
+from coordinator.report.finished_run import FinishedRun, jain, read_run
+from coordinator.report.pages.charts import score_charts, speed_chart
+from coordinator.report.pages.document import document
+from coordinator.report.pages.facts import Row, facts
+from coordinator.report.series import lower_is_better
 from coordinator.telemetry.units import number
 from fl_core.errors import SpecError
 from fl_core.spec import StopMetric
@@ -28,13 +31,13 @@ class Compared:
     metric: str | None = None
     target: float | None = None
 
-    def name(self, runs: Sequence[Run]) -> str:
+    def name(self, runs: Sequence[FinishedRun]) -> str:
         """The score.
 
         Raises:
             SpecError: no run has it.
         """
-        had = Counter(name for run in runs for name in _had(run))
+        had = Counter(name for run in runs for name in run.series.score_names)
         if self.metric is None:
             return max((name for name in had if name != "loss"), key=lambda name: had[name], default="loss")
         if self.metric not in had:
@@ -43,7 +46,7 @@ class Compared:
             )
         return self.metric
 
-    def rows(self, runs: Sequence[Run]) -> list[Row]:
+    def rows(self, runs: Sequence[FinishedRun]) -> list[Row]:
         """The row about the target, where there is one."""
         if self.target is None:
             return []
@@ -52,26 +55,20 @@ class Compared:
         words = f"seconds to {aim.name.replace('_', ' ')} {side} {aim.bound:g}"
         return [(words, [number(row["seconds_to_target"], 1) for row in self.values(runs)])]
 
-    def values(self, runs: Sequence[Run]) -> list[dict[str, float | None]]:
+    def values(self, runs: Sequence[FinishedRun]) -> list[dict[str, float | None]]:
         """``seconds_to_target`` of each run, None where it never met it; nothing where there is no target."""
         if self.target is None:
             return [{} for _ in runs]
         aim = self._aim(runs, self.target)
-        curves = [[(e["seconds"], scores_of(e).get(aim.name)) for e in run.evaluations] for run in runs]
-        return [{"seconds_to_target": first_met(curve, aim)} for curve in curves]
+        return [{"seconds_to_target": first_met(run.series.curve(aim.name), aim)} for run in runs]
 
-    def _aim(self, runs: Sequence[Run], bound: float) -> StopMetric:
+    def _aim(self, runs: Sequence[FinishedRun], bound: float) -> StopMetric:
         name = self.name(runs)
         is_lower = any(name in lower_is_better(run.summary) for run in runs)
         return StopMetric(name=name, at_most=bound) if is_lower else StopMetric(name=name, at_least=bound)
 
 
 BY_THE_FIRST = Compared()
-
-
-def _had(run: Run) -> dict[str, None]:
-    """The scores that a run ever had, in the spec's order."""
-    return dict.fromkeys(name for e in run.evaluations for name, value in scores_of(e).items() if value is not None)
 
 
 def write_comparison(folders: Sequence[Path], path: Path, by: Compared = BY_THE_FIRST) -> None:
@@ -85,7 +82,7 @@ def write_comparison(folders: Sequence[Path], path: Path, by: Compared = BY_THE_
     labels = Counter(run.name for run in runs)
     for run in runs:
         if labels[run.name] > 1:  # the same campaign twice, or copies
-            run.summary["campaign"] = f"{run.name} ({run.folder.name})"
+            run.name = f"{run.name} ({run.folder.name})"
     parts = [
         "<h1>Runs compared</h1>",
         facts(runs, by.rows(runs)),
@@ -93,7 +90,7 @@ def write_comparison(folders: Sequence[Path], path: Path, by: Compared = BY_THE_
         "<h2>Over merged updates</h2>" + score_charts(runs, "merged", metric),
         "<h2>Updates merged per second</h2>" + speed_chart(runs),
     ]
-    path.write_text(page("fedtide: runs compared", parts), encoding="utf-8")
+    path.write_text(document("fedtide: runs compared", parts), encoding="utf-8")
 
 
 def compare_rows(folders: Sequence[Path], by: Compared = BY_THE_FIRST) -> list[dict[str, Any]]:
@@ -105,6 +102,6 @@ def compare_rows(folders: Sequence[Path], by: Compared = BY_THE_FIRST) -> list[d
     runs = [read_run(folder) for folder in folders]
     by.name(runs)
     return [
-        {"folder": str(run.folder), "fairness": round(jain(contribution_rows(run)), 4), **reached, **run.summary}
+        {"folder": str(run.folder), "fairness": round(jain(run.contributions), 4), **reached, **run.summary}
         for run, reached in zip(runs, by.values(runs), strict=True)
     ]

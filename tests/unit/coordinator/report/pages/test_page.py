@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from coordinator.cli import fedtide
-from coordinator.report.comparison import Compared, compare_rows, write_comparison
-from coordinator.report.page import write_report
+from coordinator.report.pages.comparison import Compared, compare_rows, write_comparison
+from coordinator.report.pages.page import write_report
 from fl_core.errors import SpecError
 
 EVIL = "<script>alert(1)</script>"

@@ -8,58 +8,31 @@ few thousand points. Points are a function of the history alone: an export that 
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from coordinator.report.mlflow import MLFLOW_METRICS, Mlflow
-from coordinator.report.points import Line, Target, points
-from coordinator.report.tensorboard import TensorBoard
+from coordinator.report.exports.mlflow import MLFLOW_METRICS, Mlflow
+from coordinator.report.exports.points import Target, points
+from coordinator.report.exports.tensorboard import TensorBoard
+from coordinator.report.series import read_series
+from coordinator.storage.history import HistoryReader
 from coordinator.storage.run_folder import RunFolder
 from fl_core.errors import SpecError
+from fl_core.wire.history import HistoryLine
 
 FOLLOW_SECONDS = 1.0
 
 
-class Tail:
-    """A history's lines as they come.
-
-    Attributes:
-        state: what the last line of all says of the campaign's end; empty while it goes on.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-        self.state = ""
-
-    def read(self) -> Iterator[Line]:
-        """The lines since the last call, an incomplete one left for the next.
-
-        A resumed campaign writes its history again up to where it was, to the same bytes: they are not told twice.
-        """
-        if self._path.stat().st_size <= self._offset:
+def followed(reader: HistoryReader) -> Iterator[HistoryLine]:
+    """Lines until the campaign ends."""
+    while True:
+        yield from reader.read()
+        if reader.state:
             return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            for raw in file:
-                if not raw.endswith(b"\n"):
-                    return
-                self._offset += len(raw)
-                line = json.loads(raw)
-                self.state = line["state"] if line["kind"] == "end" else ""
-                yield line
-
-    def follow(self) -> Iterator[Line]:
-        """Lines until the campaign ends."""
-        while True:
-            yield from self.read()
-            if self.state:
-                return
-            time.sleep(FOLLOW_SECONDS)
+        time.sleep(FOLLOW_SECONDS)
 
 
 def export_run(folder: Path, *, tensorboard: Path | None, mlflow: str | None, follow: bool) -> dict[str, Any]:
@@ -88,19 +61,16 @@ def export_run(folder: Path, *, tensorboard: Path | None, mlflow: str | None, fo
         targets["tensorboard"] = TensorBoard(tensorboard / name, started)
     if mlflow is not None:
         targets["mlflow"] = Mlflow(mlflow, name, run.spec, started)
-    tail, written = Tail(run.history), Counter[str]()
-    stream = points(tail.follow() if follow else tail.read())
+    reader, written = HistoryReader(run.history), Counter[str]()
+    stream = points(followed(reader) if follow else reader.read())
     while batch := list(itertools.islice(stream, 1 if follow else MLFLOW_METRICS)):
         for kind, target in targets.items():
             written[kind] += target.write(batch)
     for target in targets.values():
-        target.close(tail.state)
-    return {"run": name, "state": tail.state, **{kind: written[kind] for kind in targets}}
+        target.close(reader.state)
+    return {"run": name, "state": reader.state, **{kind: written[kind] for kind in targets}}
 
 
 def _started(history: Path) -> float:
     """When the campaign began, seconds since 1970, to the second or so: the file's last line is as old as the file."""
-    last = 0.0
-    for line in Tail(history).read():
-        last = line["seconds"]
-    return history.stat().st_mtime - last
+    return history.stat().st_mtime - read_series(history).seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from coordinator.report.points import Point
+from coordinator.report.exports.points import Point
 from fl_core.errors import SpecError
 from fl_core.program.extras import need
 
