@@ -5,7 +5,7 @@
     >>> run.summary["final_accuracy"], run.model()  # doctest: +SKIP
 
 ``run`` launches a campaign and returns when it has ended; ``open_run`` reads one that has; ``connect`` lists, watches
-and steers the campaigns of a broker. What is here stays under its name; what is not may move.
+and steers the campaigns of a broker. Names that are exported here stay; others may move.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The campaigns of a broker, for whoever watches and steers them: what the command line does, as values."""
+"""The campaigns of a broker: list, watch and steer them from Python, as the command line does."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ class Campaign:
         self.id = name
 
     def status(self) -> Mapping[str, Any]:
-        """What its coordinator last said of it, as ``fedtide status --json`` prints it."""
+        """The status that its coordinator wrote last, as ``fedtide status --json`` prints it."""
         return self._registry.status(self.id)
 
     def watch(self, seconds: float = 1.0) -> Iterator[Mapping[str, Any]]:
-        """Its status now and then, until it has ended; the last one is that of its end.
+        """Yield its status at intervals until it has ended; the last one is the status at its end.
 
         Args:
-            seconds: between two looks.
+            seconds: between two readings.
         """
         while True:
             status = self.status()

@@ -1,4 +1,4 @@
-"""A campaign from a script, a notebook's cell or a test: launched, led to its end, and handed back as a ``Run``."""
+"""A campaign from a script, a notebook's cell or a test: launched, led to its end, and returned as a ``Run``."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def run(
 
 @contextlib.contextmanager
 def _threads_kept() -> Iterator[None]:
-    """A coordinator computes on one thread; whoever called it has their own number again afterwards."""
+    """A coordinator computes on one thread; afterwards the caller's number of threads is restored."""
     import torch
 
     before = torch.get_num_threads()

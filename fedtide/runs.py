@@ -22,7 +22,7 @@ class Run:
     Attributes:
         folder: the run's.
         summary: the content of ``summary.json``: state, versions, counts, scores, bytes.
-        shown: what the spec's ``evaluation.show`` said at the end; empty without one.
+        shown: the output of the spec's ``evaluation.show`` at the end; empty without one.
     """
 
     def __init__(self, folder: Path, summary: Mapping[str, Any], shown: str = "") -> None:
@@ -76,7 +76,7 @@ class Run:
         return path
 
     def _repr_html_(self) -> str:
-        """What a notebook shows of it: the summary's figures, and the curves if they were drawn."""
+        """Its display in a notebook: the summary's figures, and the curves if they were drawn."""
         from base64 import b64encode
 
         plain = {key: value for key, value in self.summary.items() if isinstance(value, str | int | float)}

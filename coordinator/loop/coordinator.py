@@ -14,7 +14,6 @@ anything from a clock or from chance without writing the decision into the log f
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from itertools import takewhile
 from typing import Any, TypeVar
@@ -28,10 +27,10 @@ from coordinator.campaign.state import CampaignState
 from coordinator.loop.consequences import Consequences
 from coordinator.loop.decisions import Decisions
 from coordinator.loop.ending import write_results
-from coordinator.loop.evaluator import Evaluator
 from coordinator.loop.evictions import Evictions
 from coordinator.loop.lease_keeper import LeaseKeeper
 from coordinator.loop.outage import Outage
+from coordinator.loop.scoring import Scoring
 from coordinator.loop.standby import retake_lease
 from coordinator.loop.surveyor import Surveyor
 from coordinator.outgoing.dispatcher import Dispatcher
@@ -59,6 +58,7 @@ from fl_core.broker.log import START, LogReader, scan
 from fl_core.broker.overview import feed, leftovers
 from fl_core.broker.overview.roster import Roster
 from fl_core.broker.overview.strangers import drop_strangers
+from fl_core.clock import MACHINE, Clock
 from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError, FedtideError, FencedOut
 from fl_core.program.crash_points import crash_point
 from fl_core.program.redaction import redact
@@ -107,6 +107,7 @@ class Coordinator:
         last_commit: told of each commit before it is sent.
         kept_log: where all that is applied is written down; None for nowhere.
         reads_life_before: the state is still that of the life before, and the rest of that one's log is to be read.
+        machine: this machine's clock.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Coordinator:
         beside: Beside,
         payloads: Payloads,
         writer: Writer,
-        evaluator: Evaluator | None,
+        evaluator: Scoring | None,
         history_bytes: int,
         commits: int,
         on_progress: Callable[[Progress], None],
@@ -133,6 +134,7 @@ class Coordinator:
         last_commit: LastCommit | None = None,
         reads_life_before: bool = False,
         kept_log: KeptLog | None = None,
+        machine: Clock = MACHINE,
     ) -> None:
         self._client = client
         self._broker = broker = CampaignBroker(client, identity.campaign)
@@ -152,18 +154,21 @@ class Coordinator:
         self._evaluator = evaluator
         self._history = History(folder.history, history_bytes)
         self._roster = Roster(client)
-        self._dispatcher = Dispatcher(broker, self._roster, identity.campaign, spec.dispatch, identity.task_id)
+        self._dispatcher = Dispatcher(broker, self._roster, identity.campaign, spec.dispatch, identity.task_id, machine)
         self._reader = LogReader(client, self._keys, state.position, state.control_position)
-        self._clock = clock = CampaignClock(broker)
+        self._machine = machine
+        self._clock = clock = CampaignClock(broker, machine)
         self._timing = timing = Timing()
-        self._saver = Saver(store, writer, timing.add_checkpoint)
+        self._saver = Saver(store, writer, timing.add_checkpoint, machine)
         self._feed = Feed(self._keys)
         self._transaction = Transaction(broker, writer, identity, clock, traces, last_commit)
         strategy = state.strategy
         unmoved = constants_digest(strategy.parameters.values[layout.constants])
         self._orders = Orders(self._keys, spec, layout, strategy.sends, unmoved)
         self._payloads = payloads
-        self._publisher = Publisher(client, self._keys, layout, timing, blobs_place, codec_name=spec.codec.down)
+        self._publisher = Publisher(
+            client, self._keys, layout, timing, blobs_place, codec_name=spec.codec.down, clock=machine
+        )
         self._board = StatusBoard(identity.campaign, spec, state, layout, timing, clock, on_progress)
         self._decisions = Decisions(broker, spec, state, self._transaction, evaluator, clock, timing)
         self._consequences = Consequences(
@@ -172,11 +177,11 @@ class Coordinator:
         )  # fmt: skip
         self._look_after = look_after
         self._left_out: list[str] = []
-        self._stalls = Stalls(broker, identity, state.position)
+        self._stalls = Stalls(broker, identity, state.position, machine)
         # A checkpoint of a large model costs more than an update of it: not after every one.
         self._log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * 4 * layout.num_moving)
         self._covered_noted = False
-        self._evictions = Evictions(client)
+        self._evictions = Evictions(client, machine)
         self._surveyor = Surveyor(
             identity, spec, state, self._transaction, clock, self._board, self._feed, self._dispatcher, self._stalls,
             self._evictions,
@@ -365,10 +370,10 @@ class Coordinator:
         entries, requests = self._reader.read(wait_ms=wait_ms, max_entries=READ_ENTRIES)
         caught_up = len(entries) < READ_ENTRIES
         for index, entry in enumerate(entries):
-            started = time.perf_counter()
+            started = self._machine.monotonic()
             self._read_ahead(entries[index : index + 2])
             effects = self._apply(entry)
-            self._consequences.time(entry, effects, time.perf_counter() - started)
+            self._consequences.time(entry, effects, self._machine.monotonic() - started)
             if effects.pinned is not None:
                 self._publish()
                 self._decisions.evaluate_pinned(effects.pinned, self._publisher.head)
@@ -380,7 +385,7 @@ class Coordinator:
         self._publish()
         self._transaction.add(self._orders.commands(self._state.evaluations.num_plateaus))
         self._issue()
-        now = time.monotonic()
+        now = self._machine.monotonic()
         if now >= self._next_status:
             self._next_status = now + STATUS_SECONDS
             self._write_status()
@@ -389,12 +394,12 @@ class Coordinator:
         self._commit()
         if now >= self._next_survey:
             self._look_after()
-            now = time.monotonic()
+            now = self._machine.monotonic()
             try:
                 self._survey()
             except LostData as loss:
                 self._restore(loss)
-            took = time.monotonic() - now
+            took = self._machine.monotonic() - now
             self._next_survey = now + max(SURVEY_SECONDS, took / MAX_SURVEY_SHARE)
         self._decisions.ask_for_evaluation(self._publisher.published)
 
@@ -443,7 +448,7 @@ class Coordinator:
 
     def _restore(self, loss: LostData) -> None:
         """The server has less of the campaign than this process: write it again, as often as it gets lost."""
-        outage = Outage()
+        outage = Outage(self._machine)
         while True:
             self._loss = loss
             try:
@@ -451,12 +456,12 @@ class Coordinator:
                 return
             except LostData as again:
                 loss = again
-            if self._decisions.interrupted.wait(outage.next_pause()):
+            if self._machine.wait(outage.next_pause(), self._decisions.interrupted):
                 raise CampaignError(f"interrupted; the broker loses the campaign again and again. {loss}")
 
     def _write_again(self, loss: LostData) -> None:
         """From memory, which is ahead of any checkpoint."""
-        retake_lease(self._writer, self._store.highest_fence(), self._decisions.interrupted)
+        retake_lease(self._writer, self._store.highest_fence(), self._decisions.interrupted, self._machine)
         if not self._state.accepts:  # only what is left of the end has to be written
             self._register(loss)
             self._publisher.publish(self._state.strategy, self._transaction, exact=True)
@@ -561,22 +566,25 @@ class Coordinator:
 
     def _save_last(self) -> None:
         """The last checkpoint: nothing is dropped before it is durable, and a full disk is given a little time."""
-        deadline = time.monotonic() + DISK_SECONDS
+        deadline = self._machine.monotonic() + DISK_SECONDS
         while True:
             self._save()
             self._saver.wait()
             if self._saver.failure is None:
                 return
-            if self._decisions.interrupted.wait(DISK_PAUSE_SECONDS) or time.monotonic() > deadline:
+            if (
+                self._machine.wait(DISK_PAUSE_SECONDS, self._decisions.interrupted)
+                or self._machine.monotonic() > deadline
+            ):
                 raise CampaignError(f"{self._saver.failure} Nothing is lost; go on with --resume then.")
 
     def _evaluate_last_version(self) -> None:
-        evaluator, deadline = self._evaluator, time.monotonic() + FINAL_EVALUATION_SECONDS
+        evaluator, deadline = self._evaluator, self._machine.monotonic() + FINAL_EVALUATION_SECONDS
         if evaluator is None:
             return
         asked = False
         while self._state.scores.version != self._state.delivery.version(self._state.strategy):
-            if evaluator.error is not None or time.monotonic() > deadline:
+            if evaluator.error is not None or self._machine.monotonic() > deadline:
                 reason = evaluator.error or f"it took longer than {FINAL_EVALUATION_SECONDS:.0f} s"
                 self._log.warning("the last version was not evaluated", reason=reason)
                 self._left_out.append(f"the evaluation of the last version: {reason}")
@@ -619,7 +627,7 @@ class Coordinator:
             try:
                 result = action()
             except BrokerUnavailable as error:
-                outage = outage or Outage()
+                outage = outage or Outage(self._machine)
                 self._wait_out(outage, error)
                 continue
             except BrokerUnfit as error:
@@ -638,7 +646,7 @@ class Coordinator:
     def _wait_out(self, outage: Outage, error: BrokerUnavailable) -> None:
         if outage.is_worth_a_word():
             self._log.warning("waiting for the broker", reason=str(error), seconds=round(outage.seconds))
-        if self._decisions.interrupted.wait(outage.next_pause()):
+        if self._machine.wait(outage.next_pause(), self._decisions.interrupted):
             raise CampaignError(f"interrupted while the broker was away; go on with --resume. {error}") from error
         self._look_after()
         # A restarted server may have lost its last moments, which were applied here: cover them with a checkpoint.

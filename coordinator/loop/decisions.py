@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import structlog
 
 from coordinator.campaign.course import Phase
 from coordinator.campaign.state import CampaignState
-from coordinator.loop.evaluator import Evaluator
+from coordinator.loop.scoring import Scoring
 from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.bulk.head import Head
@@ -43,7 +42,7 @@ class Decisions:
         spec: CampaignSpec,
         state: CampaignState,
         transaction: Transaction,
-        evaluator: Evaluator | None,
+        evaluator: Scoring | None,
         clock: CampaignClock,
         timing: Timing,
     ) -> None:
@@ -107,7 +106,7 @@ class Decisions:
         """
         if self._evaluator is not None:
             for result in self._evaluator.take_results():
-                self._timing.add_evaluation(time.monotonic() - self._evaluation_asked)
+                self._timing.add_evaluation(self._clock.machine.monotonic() - self._evaluation_asked)
                 body = {"version": result.version, "loss": result.loss, "metrics": result.metrics}
                 self._transaction.append("evaluated", {**body, "num_examples": result.num_examples})
             if self._evaluator.error is not None and not self._without_evaluation:
@@ -180,7 +179,7 @@ class Decisions:
         self._evaluated = version
         self.evaluate_now(self._evaluator, head)
 
-    def evaluate_now(self, evaluator: Evaluator, head: Head | None = None) -> None:
+    def evaluate_now(self, evaluator: Scoring, head: Head | None = None) -> None:
         """Have the newest version scored, or one that was published before."""
-        self._evaluation_asked = time.monotonic()
+        self._evaluation_asked = self._clock.machine.monotonic()
         evaluator.request(head)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias, TypeVar
@@ -21,6 +19,7 @@ from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
+from fl_core.clock import MACHINE
 from fl_core.codecs import down_codec
 from fl_core.codecs.model_payload import decode_version
 from fl_core.errors import BrokerError, DataError, FedtideError, MissingBlob
@@ -42,16 +41,6 @@ log = structlog.get_logger()
 
 
 Trial: TypeAlias = Callable[[CampaignSpec, torch.nn.Module, Layout], Generator[Step, None, Dataset[Any] | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """One version's scores; a number that cannot be had is None."""
-
-    version: int
-    loss: float
-    metrics: dict[str, float | None]
-    num_examples: int
 
 
 def serve(
@@ -174,4 +163,4 @@ def _patiently(read: Callable[[], T]) -> T:
         except (BrokerError, MissingBlob) as error:
             if outage.is_worth_a_word():
                 log.warning("evaluation waits for the broker", reason=str(error))
-            time.sleep(outage.next_pause())
+            MACHINE.wait(outage.next_pause())

@@ -14,15 +14,16 @@ import multiprocessing
 import os
 import select
 import threading
-import time
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import structlog
 import torch
 
-from coordinator.loop.evaluating import Evaluation, Trial, serve
+from coordinator.loop.evaluating import Trial, serve
+from coordinator.loop.scoring import Evaluation
 from fl_core.broker.bulk.head import Head
+from fl_core.clock import MACHINE, Clock
 from fl_core.errors import InvariantError
 from fl_core.program.outside import follow
 from fl_core.program.process import how_it_ended, without_main
@@ -58,6 +59,7 @@ class Evaluator:
         model, layout: the model, as built by the coordinator.
         trial: what the first process tries before it evaluates; it gives the held-out data, loaded. ``try_first`` has
             to be called then.
+        clock: this machine's.
 
     Attributes:
         busy: a request is under way.
@@ -74,7 +76,9 @@ class Evaluator:
         layout: Layout,
         blobs_place: str = "",
         trial: Trial | None = None,
+        clock: Clock = MACHINE,
     ) -> None:
+        self._clock = clock
         self._campaign, self._url, self._spec, self._blobs_place = campaign, url, spec, blobs_place
         self._restarts = Restarts(MAX_DEATHS, calm_seconds=math.inf)
         self._again_at: float | None = None
@@ -133,7 +137,7 @@ class Evaluator:
         self._ask()
 
     def _ask(self) -> None:
-        self._asked_at = time.monotonic()
+        self._asked_at = self._clock.monotonic()
         self._next_word = self._asked_at + FIRST_WORD_SECONDS
         with contextlib.suppress(OSError):  # it has died, which is seen next
             self._connection.send(self._wanted)
@@ -160,7 +164,7 @@ class Evaluator:
                 results.append(Evaluation(*value))
                 self.busy = False
                 self._restarts.note_work()
-                self._longest_seconds = max(self._longest_seconds, time.monotonic() - self._asked_at)
+                self._longest_seconds = max(self._longest_seconds, self._clock.monotonic() - self._asked_at)
         if self.busy and self.error is None and self._again_at is None:
             self._look_at_the_time()
         return results
@@ -179,7 +183,7 @@ class Evaluator:
             self.died = True
             return
         log.warning("the evaluating process has ended; starting another", it=how, seconds=pause)
-        self._again_at = time.monotonic() + pause
+        self._again_at = self._clock.monotonic() + pause
 
     @property
     def _deadline_seconds(self) -> float:
@@ -205,26 +209,26 @@ class Evaluator:
             f"an evaluation {after}; its process was ended, and its version goes without scores",
             another_in_seconds=pause, remedy="see what evaluation.data waits for, or raise evaluation.timeout_seconds",
         )  # fmt: skip
-        self._again_at = time.monotonic() + pause
+        self._again_at = self._clock.monotonic() + pause
 
     def _replace_when_due(self) -> None:
-        if self._again_at is None or time.monotonic() < self._again_at:
+        if self._again_at is None or self._clock.monotonic() < self._again_at:
             return
         self._again_at = None
         try:
             self._begin("spawn")
         except OSError as error:
             log.warning("no evaluating process can be started; trying again", reason=str(error))
-            self._again_at = time.monotonic() + NO_PROCESS_PAUSE_SECONDS
+            self._again_at = self._clock.monotonic() + NO_PROCESS_PAUSE_SECONDS
             return
         if self.busy:
             self._ask()
 
     def _look_at_the_time(self) -> None:
-        seconds = time.monotonic() - self._asked_at
+        seconds = self._clock.monotonic() - self._asked_at
         if seconds >= self._deadline_seconds:
             self._end_hung()
-        elif time.monotonic() >= self._next_word:
+        elif self._clock.monotonic() >= self._next_word:
             self._next_word = self._asked_at + 2 * seconds
             log.warning("an evaluation takes long; versions are merged meanwhile", seconds=round(seconds))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
 from fl_core.broker.connection import Client
 from fl_core.broker.server.fitness import Evicting, evicting
+from fl_core.clock import MACHINE, Clock
 
 LOOK_SECONDS = 10.0
 WORD_SECONDS = 60.0
@@ -20,17 +19,19 @@ class Evictions:
 
     Args:
         client: the broker's.
+        clock: this machine's.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, clock: Clock = MACHINE) -> None:
         self._client = client
+        self._clock = clock
         self._next_look = self._next_word = 0.0
         self._seen: Evicting | None = None
         self._evicted = 0
 
     def look(self) -> None:
         """Look if it is time, and say what has changed."""
-        if time.monotonic() >= self._next_look:
+        if self._clock.monotonic() >= self._next_look:
             self._look()
 
     def blame(self) -> str:
@@ -42,7 +43,7 @@ class Evictions:
         return f"; it has evicted {self._evicted} keys under maxmemory-policy {self._seen.policy}: set noeviction"
 
     def _look(self) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._next_look = now + LOOK_SECONDS
         seen, before = evicting(self._client), self._seen
         self._seen = seen

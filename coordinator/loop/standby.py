@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import structlog
 
 from coordinator.loop.lease_keeper import LEASE_SECONDS
 from fl_core.broker.lease import Writer
+from fl_core.clock import MACHINE, Clock
 from fl_core.errors import CampaignError, FencedOut
 
 LOOK_SECONDS = 1.0
@@ -24,14 +24,19 @@ log = structlog.get_logger()
 class LeaseWatch:
     """Tells a lease that somebody keeps from one that was left behind.
 
+    Args:
+        writer: who would like to have it.
+        clock: this machine's.
+
     Attributes:
         holder: who has the lease as of the last look; None where nobody has it.
         last_holder: who had it last.
         kept: that one was seen keeping it.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, clock: Clock = MACHINE) -> None:
         self._writer = writer
+        self._clock = clock
         self._ends = self._since = self._seen = 0.0
         self.holder: str | None = None
         self.last_holder = ""
@@ -44,7 +49,7 @@ class LeaseWatch:
             BrokerUnavailable: unknown.
         """
         holder, left_ms = self._writer.holder(), self._writer.left_ms()
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self.holder = holder
         if holder is None:
             return
@@ -60,15 +65,15 @@ class LeaseWatch:
     @property
     def is_dead(self) -> bool:
         """Nobody has kept this lease for longer than one lasts."""
-        return self.holder is not None and time.monotonic() - self._since > DEAD_SECONDS
+        return self.holder is not None and self._clock.monotonic() - self._since > DEAD_SECONDS
 
     @property
     def may_come_back(self) -> bool:
         """The lease has just ended, and the holder that kept it has not had the time to notice."""
-        return self.holder is None and self.kept and time.monotonic() - self._seen < RETAKEN_SECONDS
+        return self.holder is None and self.kept and self._clock.monotonic() - self._seen < RETAKEN_SECONDS
 
 
-def retake_lease(writer: Writer, floor: int, interrupted: threading.Event) -> None:
+def retake_lease(writer: Writer, floor: int, interrupted: threading.Event, clock: Clock = MACHINE) -> None:
     """Hold the lease again after a server lost data, and perhaps the lease with it.
 
     A server that went back in time may name an earlier holder. If that one is dead, its lease is waited out.
@@ -77,6 +82,7 @@ def retake_lease(writer: Writer, floor: int, interrupted: threading.Event) -> No
         writer: a coordinator's, which held the lease until now.
         floor: the highest fence in the checkpoints.
         interrupted: ends the waiting.
+        clock: this machine's.
 
     Raises:
         FencedOut: another coordinator lives.
@@ -87,12 +93,12 @@ def retake_lease(writer: Writer, floor: int, interrupted: threading.Event) -> No
         raise FencedOut(
             f"campaign {writer.campaign} has passed to another coordinator, whose checkpoint is here; this one ends."
         )
-    watch = LeaseWatch(writer)
+    watch = LeaseWatch(writer, clock)
     while not writer.acquire(max(floor, writer.fence)):
         watch.look()
         if watch.kept:
             raise FencedOut(f"campaign {writer.campaign} has passed to {watch.holder}; this coordinator ends.")
         if watch.holder is not None and watch.is_dead:
             writer.evict(watch.holder)
-        elif interrupted.wait(LOOK_SECONDS):
+        elif clock.wait(LOOK_SECONDS, interrupted):
             raise CampaignError(f"interrupted while {watch.holder} had the campaign's lease; go on with --resume.")

@@ -5,8 +5,6 @@ What follows from it goes into the log as an event, or is rung for; what proves 
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
 from coordinator.campaign.course import Phase
@@ -71,7 +69,7 @@ class Surveyor:
     def wait_for_beats(self, at_least_seconds: float = 0.0) -> None:
         """Nothing is said of workers before each of them has had the time to beat again."""
         seconds = max(at_least_seconds, self._spec.dispatch.lease_seconds) + RETURN_SECONDS
-        self._judge_after = max(self._judge_after, time.monotonic() + seconds)
+        self._judge_after = max(self._judge_after, self._clock.machine.monotonic() + seconds)
 
     def look(self) -> None:
         """Look once.
@@ -85,7 +83,7 @@ class Surveyor:
         self._correct_time()
         now_ms = self._clock.now_ms()
         self._board.live_workers = self._dispatcher.look_at_queues()
-        judge = time.monotonic() >= self._judge_after
+        judge = self._clock.machine.monotonic() >= self._judge_after
         if judge and self._state.timeline.opened_ms:
             self._feed.note_workers(self._dispatcher.present, self._state.timeline.seconds(now_ms))
         self._evictions.look()
@@ -108,9 +106,9 @@ class Surveyor:
     def _tell_what_waits(self) -> None:
         """A full buffer that still lacks something is told once a minute."""
         lacks = str(getattr(self._state.strategy, "waits_for", ""))
-        if not lacks or time.monotonic() < self._next_word:
+        if not lacks or self._clock.machine.monotonic() < self._next_word:
             return
-        self._next_word = time.monotonic() + WORD_SECONDS
+        self._next_word = self._clock.machine.monotonic() + WORD_SECONDS
         timeline = self._state.timeline
         since = timeline.seconds(self._clock.now_ms()) - timeline.seconds(self._state.merging.waits_since_ms)
         self._log.warning(f"nothing is merged before there are {lacks}", since_seconds=round(since))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import time
-
 from fl_core.broker.task_rows import Owner
+from fl_core.clock import MACHINE, Clock
 
 
 class Claims:
-    """Remembers since when each claim has been seen. What was claimed before the first look, the stamp says."""
+    """Remembers since when each claim has been seen. What was claimed before the first look, the stamp says.
 
-    def __init__(self) -> None:
+    Args:
+        clock: this machine's.
+    """
+
+    def __init__(self, clock: Clock = MACHINE) -> None:
+        self._clock = clock
         self._since: dict[int, tuple[int, int, float]] = {}
         self._next: dict[int, tuple[int, int, float]] = {}
         self._last_look: float | None = None
@@ -18,7 +22,7 @@ class Claims:
 
     def begin_look(self) -> None:
         """A look at all claims begins."""
-        self._now = time.monotonic()
+        self._now = self._clock.monotonic()
         # A claim that is new was made since the last look.
         self._patience = float("inf") if self._last_look is None else self._now - self._last_look
         self._last_look = self._now

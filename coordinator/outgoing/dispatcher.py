@@ -7,7 +7,6 @@ stamps from before and after a jump of the server's clock.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from coordinator.outgoing.claims import Claims
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.overview.roster import BEAT_SECONDS, Roster
 from fl_core.broker.task_rows import Owner
+from fl_core.clock import MACHINE, Clock
 from fl_core.spec import DispatchSection
 from fl_core.wire.messages import holding_name
 
@@ -54,6 +54,7 @@ class Dispatcher:
         campaign: its id.
         settings: the spec's ``[dispatch]``.
         identify: the task id of a number.
+        clock: this machine's.
 
     Attributes:
         present: the workers of the campaign's queues as of the last look, and whether each is alive.
@@ -66,7 +67,9 @@ class Dispatcher:
         campaign: str,
         settings: DispatchSection,
         identify: Callable[[int], str],
+        clock: Clock = MACHINE,
     ) -> None:
+        self._clock = clock
         self._broker = broker
         self._roster = roster
         self._campaign = campaign
@@ -74,7 +77,7 @@ class Dispatcher:
         self._identify = identify
         self._bells = Bells(broker.depth)
         self._answered: dict[int, int] = {}
-        self._claims = Claims()
+        self._claims = Claims(clock)
         self._served: set[str] | None = None
         self._waiting_by_queue: Counter[str] = Counter()
         self._num_live = 0
@@ -182,10 +185,10 @@ class Dispatcher:
                 return sum(self.present.values())
         if len(queues) == 1:
             return sum(live.values())
-        if time.monotonic() >= self._next_telling_apart:
+        if self._clock.monotonic() >= self._next_telling_apart:
             names = {name for queue in queues for name in self._roster.live_names(queue, patience)}
             self._num_live = len(names)
-            self._next_telling_apart = time.monotonic() + TELL_APART_SECONDS
+            self._next_telling_apart = self._clock.monotonic() + TELL_APART_SECONDS
         # Between two times of telling apart: at least as many as the largest queue has, at most their sum.
         return min(max(self._num_live, *live.values()), sum(live.values()))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
 from coordinator.outgoing.device_view import DeviceView
@@ -18,6 +16,7 @@ from fl_core.broker.claiming import INLINE_MODEL_BYTES
 from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview import leftovers
+from fl_core.clock import MACHINE, Clock
 from fl_core.codecs import codec
 from fl_core.codecs.model_payload import encode_version
 from fl_core.errors import BrokerError
@@ -47,6 +46,7 @@ class Publisher:
         keys, layout, timing: the campaign's.
         place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
         codec_name: how versions are written.
+        clock: this machine's.
 
     Attributes:
         published: the newest version that can be fetched; -1 before the first.
@@ -61,7 +61,9 @@ class Publisher:
         place: str = "",
         *,
         codec_name: str = "fp32",
+        clock: Clock = MACHINE,
     ) -> None:
+        self._clock = clock
         self._client = client
         self._places = Places(client, [place])
         self._keys = keys
@@ -94,7 +96,7 @@ class Publisher:
         Raises:
             BrokerUnavailable: publish again.
         """
-        started = time.perf_counter()
+        started = self._clock.monotonic()
         values, version = strategy.parameters.values[self._layout.moving], strategy.version
         held, patch = self._head, None
         self._publish_constants(strategy.parameters.values[self._layout.constants], transaction)
@@ -115,7 +117,7 @@ class Publisher:
         transaction.add(versions.publish_commands(self._keys, self._head))
         self.published = version
         self._since_drop += 1
-        self._timing.add_publish(time.perf_counter() - started)
+        self._timing.add_publish(self._clock.monotonic() - started)
 
     def _seen_by_devices(
         self, view: DeviceView, values: FloatArray, version: int, exact: bool
@@ -133,7 +135,7 @@ class Publisher:
         if self._constants is not None or not values.size:
             return
         payload = values.astype("<f4", copy=False).data.cast("B")
-        if self._place and len(payload) > INLINE_MODEL_BYTES and time.monotonic() >= self._retry_at:
+        if self._place and len(payload) > INLINE_MODEL_BYTES and self._clock.monotonic() >= self._retry_at:
             try:
                 written = constants.write_constants(self._places, self._keys, payload, self._place)
             except BrokerError as error:
@@ -155,7 +157,7 @@ class Publisher:
 
     def _write(self, version: int, payload: memoryview) -> Head:
         # A small model comes with the answer to a claim, which only the broker can give.
-        if self._place and len(payload) > INLINE_MODEL_BYTES and time.monotonic() >= self._retry_at:
+        if self._place and len(payload) > INLINE_MODEL_BYTES and self._clock.monotonic() >= self._retry_at:
             try:
                 head = self._write_to(version, payload, place=self._place, updates=self._updates)
             except BrokerError as error:
@@ -175,7 +177,7 @@ class Publisher:
             "the server for blobs does not serve; versions go to the broker meanwhile",
             blobs=self._place, reason=str(error), next_try_seconds=self._pause,
         )  # fmt: skip
-        self._retry_at = time.monotonic() + self._pause
+        self._retry_at = self._clock.monotonic() + self._pause
         self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause)
 
     def is_led_astray(self, order: TrainOrder | None) -> bool:

@@ -7,7 +7,6 @@ rung for cannot be claimed. Each is proof of a loss, whatever its cause: a power
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -18,6 +17,7 @@ from coordinator.campaign.state import CampaignState
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.lease import OLDER, LostData
 from fl_core.broker.task_rows import OpenRow
+from fl_core.clock import MACHINE, Clock
 from fl_core.wire.log_entry import order
 
 MAX_VERIFIED = 100
@@ -34,13 +34,15 @@ class Stalls:
     Args:
         broker, identity: the campaign's.
         trimmed: up to where the log may have been trimmed.
+        clock: this machine's.
 
     Attributes:
         caught_up: the log was read to its end since the last look.
         trimmed: set whenever the log is trimmed.
     """
 
-    def __init__(self, broker: CampaignBroker, identity: Identity, trimmed: str) -> None:
+    def __init__(self, broker: CampaignBroker, identity: Identity, trimmed: str, clock: Clock = MACHINE) -> None:
+        self._clock = clock
         self._broker = broker
         self._identity = identity
         self._written = 0
@@ -97,8 +99,8 @@ class Stalls:
         rings = {key: n for key, n in self._rings.items() if key[0] in still and still[key[0]].attempt == key[1]}
         self._rings = rings | {(t.number, t.attempt): rings.get((t.number, t.attempt), 0) + 1 for t in rung}
         many = sum(count >= MANY_RINGS for count in self._rings.values())
-        if many and time.monotonic() >= self._next_word:
-            self._next_word = time.monotonic() + WORD_SECONDS
+        if many and self._clock.monotonic() >= self._next_word:
+            self._next_word = self._clock.monotonic() + WORD_SECONDS
             log.warning(
                 "tasks are rung for again and again, and nobody claims them",
                 campaign=self._identity.campaign, tasks=many, queues=sorted({task.queue for task in rung}),

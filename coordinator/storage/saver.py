@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from coordinator.storage.checkpoint import Begun, CheckpointStore
 from coordinator.storage.tensor_file import Arrays
 from fl_core.broker.lease import Writer
 from fl_core.broker.log import START
+from fl_core.clock import MACHINE, Clock
 from fl_core.errors import CampaignError
 from fl_core.wire.log_entry import LogEntry, order
 
@@ -45,12 +45,16 @@ class Saver:
         store: where checkpoints go.
         writer: whose fence they carry.
         on_saved: told how many seconds each one took, from the thread that wrote it.
+        clock: this machine's.
 
     Attributes:
         failure: why the last save failed, in one sentence; None when it did not.
     """
 
-    def __init__(self, store: CheckpointStore, writer: Writer, on_saved: Callable[[float], None]) -> None:
+    def __init__(
+        self, store: CheckpointStore, writer: Writer, on_saved: Callable[[float], None], clock: Clock = MACHINE
+    ) -> None:
+        self._clock = clock
         self._store = store
         self._writer = writer
         self._on_saved = on_saved
@@ -62,7 +66,7 @@ class Saver:
         self._log_bytes = 0
         self._kept_bytes = 0
         self._merged = 0
-        self._last_start = self._last_success = time.monotonic()
+        self._last_start = self._last_success = self._clock.monotonic()
         self._hurry = False
         self._failed_bytes = 0
         self._retry_at = 0.0
@@ -72,7 +76,7 @@ class Saver:
     @property
     def age_seconds(self) -> float:
         """Time since the newest whole checkpoint."""
-        return time.monotonic() - self._last_success
+        return self._clock.monotonic() - self._last_success
 
     def note(self, entry: LogEntry, blob: tuple[str, int] | None) -> None:
         """An entry was applied: from now on the next checkpoint covers it."""
@@ -95,7 +99,7 @@ class Saver:
         """Whether one of the limits is reached and no checkpoint is being written."""
         if self._thread is not None and self._thread.is_alive():
             return False
-        if time.monotonic() < self._retry_at:
+        if self._clock.monotonic() < self._retry_at:
             return False
         if self._hurry or self.failure is not None:
             return True
@@ -103,7 +107,7 @@ class Saver:
             return False
         return (
             merged - self._merged >= every_merges
-            or time.monotonic() - self._last_start >= every_seconds
+            or self._clock.monotonic() - self._last_start >= every_seconds
             or self._log_bytes >= every_log_bytes
         )
 
@@ -121,7 +125,7 @@ class Saver:
         self._hurry = False
         self._merged = merged
         num_bytes, self._log_bytes, self._failed_bytes = self._log_bytes + self._failed_bytes, 0, 0
-        self._last_start = time.monotonic()
+        self._last_start = self._clock.monotonic()
         try:
             begun = self._store.begin(self._writer.fence, tensors, meta)
         except CampaignError as error:
@@ -184,7 +188,7 @@ class Saver:
             log.info("checkpoints are written again")
         self.failure, self._told_stuck = None, False
         self._saved.append((position, num_bytes))
-        self._last_success = time.monotonic()
+        self._last_success = self._clock.monotonic()
         seconds = self._last_success - self._last_start
         self._on_saved(seconds)
         log.debug("checkpoint", position=position, seconds=round(seconds, 3))
@@ -198,4 +202,4 @@ class Saver:
             )
         self.failure = sentence
         self._failed_bytes = num_bytes
-        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self._retry_at = self._clock.monotonic() + RETRY_SECONDS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -74,7 +73,7 @@ class StatusBoard:
 
     def note_merges(self, merges: Iterable[Merge]) -> None:
         """These happened just now."""
-        now = time.monotonic()
+        now = self._clock.machine.monotonic()
         self._merge_times += [(now, merge.num_updates) for merge in merges]
 
     def summarise(self) -> Summary:
@@ -82,10 +81,10 @@ class StatusBoard:
         return summarise(self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms())
 
     def _describe_devices(self) -> Mapping[str, Any]:
-        began = time.monotonic()
+        began = self._clock.machine.monotonic()
         if began >= self._next_ranking or self._state.phase.is_over:
             self._devices = describe_devices(self._state, MAX_NAMED_WORKERS)
-            ended = time.monotonic()
+            ended = self._clock.machine.monotonic()
             self._next_ranking = ended + (ended - began) / RANKING_SHARE
         return self._devices
 
@@ -100,7 +99,7 @@ class StatusBoard:
             self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms(),
             devices=self._describe_devices(), with_digest=False,
         )  # fmt: skip
-        now = time.monotonic()
+        now = self._clock.machine.monotonic()
         while self._merge_times and self._merge_times[0][0] < now - RATE_SECONDS:
             self._merge_times.popleft()
         rate = sum(count for _, count in self._merge_times) / RATE_SECONDS

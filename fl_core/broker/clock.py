@@ -21,11 +21,10 @@ where server and coordinator sleep together: the former counts as campaign time,
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
 from fl_core.broker.campaign import CampaignBroker
+from fl_core.clock import MACHINE, Clock
 
 # No clock is adjusted by more than this within a second without having been set.
 JUMP_MS = 2000.0
@@ -38,10 +37,19 @@ log = structlog.get_logger()
 
 
 class CampaignClock:
-    """The clock that a coordinator goes by."""
+    """The clock that a coordinator goes by.
 
-    def __init__(self, broker: CampaignBroker) -> None:
+    Args:
+        broker: has the server's clock.
+        machine: this machine's clock.
+
+    Attributes:
+        machine: as above, for what happens within this process.
+    """
+
+    def __init__(self, broker: CampaignBroker, machine: Clock = MACHINE) -> None:
         self._broker = broker
+        self.machine = machine
         self._server_offset: float | None = None
         self._offset = 0.0
         self._has_begun = False
@@ -60,7 +68,7 @@ class CampaignClock:
             return
         self.read()
         self._has_begun = True
-        self._offset = max(self.server_ms(), position_ms) + shift_ms - _monotonic_ms()
+        self._offset = max(self.server_ms(), position_ms) + shift_ms - self._monotonic_ms()
 
     def read(self) -> bool:
         """Look at the server's clock, and say whether it has jumped since the last look.
@@ -68,9 +76,9 @@ class CampaignClock:
         Raises:
             BrokerUnavailable: it goes on as of the last look.
         """
-        before = _monotonic_ms()
+        before = self._monotonic_ms()
         server = self._broker.clock_ms()
-        after = _monotonic_ms()
+        after = self._monotonic_ms()
         offset = server - (before + after) / 2
         if self._server_offset is None:
             self._server_offset = offset
@@ -86,11 +94,11 @@ class CampaignClock:
 
     def now_ms(self) -> int:
         """Campaign time."""
-        return round(_monotonic_ms() + self._offset)
+        return round(self._monotonic_ms() + self._offset)
 
     def server_ms(self) -> int:
         """The server's clock, as of the last look."""
-        return round(_monotonic_ms() + (self._server_offset or 0.0))
+        return round(self._monotonic_ms() + (self._server_offset or 0.0))
 
     def on_server_ms(self, moment_ms: int) -> int:
         """What the server's clock, as it goes now, showed or would have shown at a moment of campaign time."""
@@ -106,6 +114,5 @@ class CampaignClock:
         shift = self.now_ms() - max(self.server_ms(), position_ms)
         return shift if abs(shift - shift_ms) > TOLERANCE_MS else None
 
-
-def _monotonic_ms() -> float:
-    return time.monotonic() * 1000
+    def _monotonic_ms(self) -> float:
+        return self.machine.monotonic() * 1000

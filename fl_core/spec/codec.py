@@ -57,7 +57,7 @@ class CodecSection(Section):
 
     @property
     def args(self) -> dict[str, Any]:
-        """What the codec of that name takes."""
+        """The arguments of the codec of that name."""
         match self.name:
             case "int8":
                 return {"block_size": self.block_size}

@@ -107,7 +107,7 @@ class EvaluationSection(Section):
 class GuardSection(Section):
     """When a campaign has diverged, and what is done: back to the last good version, at a smaller server rate.
 
-    ``metric`` is what tells it: one of ``evaluation.metrics``, or the loss where it is not set.
+    ``metric`` shows it: one of ``evaluation.metrics``, or the loss where it is not set.
     """
 
     enabled: bool = True

@@ -36,7 +36,7 @@ def load_spec(path: Path, overrides: dict[str, Any] | None = None) -> CampaignSp
         keys: Any = document
         for table in tables:
             keys = keys.setdefault(table, {}) if isinstance(keys, dict) else None
-        if isinstance(keys, dict):  # else the file is wrong there, which is told below
+        if isinstance(keys, dict):  # else the file is wrong there, which is reported below
             keys[name] = value
     return parse_spec(document, source=str(path))
 

@@ -1,4 +1,4 @@
-"""What all sections of a spec share: strict, frozen, and with plain values alone."""
+"""The base of all sections of a spec: strict, frozen, and with plain values only."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ class CampaignSpec(Section):
 
     @property
     def metrics(self) -> tuple[MetricSection, ...]:
-        """What evaluations reckon beside the loss: ``evaluation.metrics``, and what ``stop`` and ``guard`` name.
+        """The metrics to compute beside the loss: ``evaluation.metrics``, and those that ``stop`` and ``guard`` name.
 
         Without ``evaluation.metrics`` accuracy, where the loss is over classes by its name. The first one is what
         curves and pages show first.

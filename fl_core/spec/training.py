@@ -19,11 +19,11 @@ from fl_core.spec.section import (
 
 
 class TrainingSection(Section):
-    """What a device does with one task. ``local_steps`` replaces ``local_epochs`` where both could be meant.
+    """How a device does one task. ``local_steps`` replaces ``local_epochs`` where both could be meant.
 
     ``method`` is a built-in name or an import path (``fl_core.training.method``). ``schedule`` moves the learning rate
     over versions, ``local_schedule`` over the steps of one task. With ``pace_seconds`` each device fits its work to
-    that time, at the speed that it has measured. What the loss is the mean over: ``fl_core/training/losses.py``.
+    that time, at the speed that it has measured. The loss's mean is explained in ``fl_core/training/losses.py``.
     """
 
     method: str = "local"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.loop.evaluating import Evaluation
 from coordinator.loop.evaluator import MAX_DEATHS, Evaluator
+from coordinator.loop.scoring import Evaluation
 from fl_core.aggregation import build_strategy
 from fl_core.broker.bulk import versions
 from fl_core.broker.bulk.places import Places

@@ -36,6 +36,7 @@ from coordinator.terminal.top import gather, picture
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview.status import read_status
+from fl_core.clock import MACHINE
 from fl_core.spec import StopMetric
 from fl_core.wire.feed_lines import feed_line
 
@@ -63,6 +64,8 @@ COURSES: dict[str, list[tuple[float, float | None, float | None] | None]] = {
 
 
 class _Clock:
+    machine = MACHINE
+
     def now_ms(self) -> int:
         return 5_000
 

@@ -17,6 +17,7 @@ import numpy as np
 from coordinator.storage.strict_json import strict_json
 from coordinator.telemetry.status import StatusBoard
 from coordinator.telemetry.timing import Timing
+from fl_core.clock import MACHINE
 from fl_core.spec import CampaignSpec
 
 FORMATS = Path(__file__).parent / "formats"
@@ -30,6 +31,8 @@ SECTIONS: dict[str, Any] = {
 
 
 class _Clock:
+    machine = MACHINE
+
     def now_ms(self) -> int:
         return 1_030_000
 

@@ -8,9 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from coordinator.outgoing import claims as claims_module
 from coordinator.outgoing.claims import Claims
-from fl_core.broker import clock as clock_module
 from fl_core.broker.clock import CampaignClock
 from fl_core.broker.task_rows import Owner
 
@@ -20,19 +18,20 @@ HOUR_MS = 3_600_000
 class World:
     """A server's clock that can be set, and this machine's that cannot; both in ms."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.monotonic, self.server, self.trip = 5_000.0, 1_000_000_000.0, 0.0
+    def __init__(self) -> None:
+        self.passed, self.server, self.trip = 5_000.0, 1_000_000_000.0, 0.0
         self.position = 0
-        monkeypatch.setattr(clock_module, "_monotonic_ms", lambda: self.monotonic)
-        monkeypatch.setattr(claims_module.time, "monotonic", lambda: self.monotonic / 1000)
-        self.clock = CampaignClock(self)  # type: ignore[arg-type]
+        self.clock = CampaignClock(self, self)  # type: ignore[arg-type]
+
+    def monotonic(self) -> float:
+        return self.passed / 1000
 
     def clock_ms(self) -> float:
         self.pass_(self.trip)
         return self.server
 
     def pass_(self, milliseconds: float) -> None:
-        self.monotonic += milliseconds
+        self.passed += milliseconds
         self.server += milliseconds
 
     def entry_ms(self) -> int:
@@ -42,8 +41,8 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(monkeypatch)
+def world() -> World:
+    return World()
 
 
 @pytest.mark.parametrize("jumps", [[HOUR_MS], [-HOUR_MS], [HOUR_MS, -2 * HOUR_MS], [-HOUR_MS, HOUR_MS], [3000, -3000]])
@@ -143,7 +142,7 @@ def _age(claims: Claims, world: World, owner: Owner) -> float:
 @pytest.mark.parametrize("jump", [HOUR_MS, -HOUR_MS])
 def test_a_claim_s_age_does_not_jump(world: World, jump: int) -> None:
     """Seen once, it ages by this machine's clock; one that is new cannot be older than the last look."""
-    claims = Claims()
+    claims = Claims(world)  # type: ignore[arg-type]
     owner = Owner(1, round(world.server) - 3000, False, "w")
     assert _age(claims, world, owner) == 3.0  # as the stamp says: nobody has looked before
     world.server += jump

@@ -14,6 +14,7 @@ from coordinator.campaign import summary
 from coordinator.telemetry import status as status_board
 from coordinator.telemetry.status import StatusBoard
 from coordinator.telemetry.timing import Timing
+from fl_core.clock import MACHINE
 
 
 def test_the_model_is_not_hashed_and_all_devices_are_looked_at_now_and_then(
@@ -21,7 +22,7 @@ def test_the_model_is_not_hashed_and_all_devices_are_looked_at_now_and_then(
 ) -> None:
     """A ranking that took long is shown again for a while; at the end it is a new one."""
     campaign = bench(aggregation={"buffer_size": 1}).open(3)
-    clock: Any = SimpleNamespace(now_ms=lambda: 2_000_000, server_ms=lambda: 2_000_000)
+    clock: Any = SimpleNamespace(now_ms=lambda: 2_000_000, server_ms=lambda: 2_000_000, machine=MACHINE)
     board = StatusBoard(
         "digits-1", campaign.spec, campaign.state, campaign.layout, Timing(), clock, lambda progress: None
     )

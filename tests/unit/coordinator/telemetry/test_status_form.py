@@ -11,10 +11,13 @@ import pytest
 from coordinator.telemetry.status import StatusBoard
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.overview.status import read_status
+from fl_core.clock import MACHINE
 from fl_core.spec import CampaignSpec
 
 
 class _Clock:
+    machine = MACHINE
+
     def now_ms(self) -> int:
         return 5_000
 
