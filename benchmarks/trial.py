@@ -45,7 +45,7 @@ class Usage:
         self.coordinator = max(self.coordinator, peak_rss_bytes(pid))
         self.coordinator_cpu_seconds = max(self.coordinator_cpu_seconds, cpu_seconds(pid))
         for child, command in descendants(pid).items():
-            group = self.workers if "-m workers" in command else self.servers if "-server" in command else None
+            group = self.workers if "workers/__main__.py" in command else self.servers if "-server" in command else None
             if group is not None:
                 times = self.worker_cpu_seconds if group is self.workers else self.server_cpu_seconds
                 group[child] = max(group.get(child, 0), peak_rss_bytes(child))

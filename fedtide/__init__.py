@@ -11,7 +11,8 @@ and steers the campaigns of a broker. Names that are exported here stay; others 
 from __future__ import annotations
 
 import importlib
-from importlib import metadata
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from fl_core.training.method import DeviceTask, Method, Outcome, read_method_args
     from fl_core.vectors import Delta, FloatArray, Parameters
     from fl_core.vectors.layout import Layout
+
+    __version__: str
 
 # Imported when first asked for: `import fedtide` itself loads neither torch nor redis.
 _HOMES = {
@@ -65,7 +68,6 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__version__ = metadata.version("fedtide")
 __all__ = [
     "Broker",
     "BrokerError",
@@ -105,11 +107,30 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("fedtide")
     if (home := _HOME_OF.get(name)) is None:
         raise AttributeError(f"module 'fedtide' has no attribute {name!r}")
+    _verify_no_namesake()
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
+
+
+def _verify_no_namesake() -> None:
+    """A script's own folder is searched before what is installed, and what it imports is the script's business.
+
+    Raises:
+        ImportError: it has a module with the name of a package that this one stands on.
+    """
+    for name in ("coordinator", "fl_core"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).parents[1] != Path(__file__).parents[1]:
+            raise ImportError(
+                f"fedtide needs its own package {name!r}, but that name is taken here by "
+                f"{spec and (spec.origin or spec.name)}; rename yours.",
+                name=name,
+            )
 
 
 def __dir__() -> list[str]:

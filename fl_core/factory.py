@@ -18,6 +18,7 @@ from typing import Any
 
 from fl_core.allowance import AllowList
 from fl_core.errors import SpecError
+from fl_core.namesakes import hidden, verify_named
 from fl_core.program.extras import EXTRAS, need
 from fl_core.user_code import RAISED, describe, log_traceback, was_entered
 
@@ -80,13 +81,14 @@ def check_import_path(path: str, key: str) -> None:
     """Refuse a path whose top-level package is not installed, without importing it (cheap at start-up).
 
     Raises:
-        SpecError: the form is wrong, or the package cannot be found.
+        SpecError: the form is wrong, the package cannot be found, or its name is that of one of ours.
     """
     module, _ = split_import_path(path, key)
     package = module.partition(".")[0]
     # The module that was started as the program is another one on every machine, so it cannot be named.
     if package in EXTRAS:
         need(f"{key} = {path!r}", package)
+    verify_named(path, key)
     if package == "__main__" or importlib.util.find_spec(package) is None:
         raise SpecError(
             f"{key} = {path!r}: there is no module {package!r} here; install it or start where it can be imported."
@@ -105,10 +107,12 @@ def resolve(path: str, key: str) -> Callable[..., Any]:
         raise SpecError(
             f"{key} = {path!r} is not allowed on this device; start its worker with --allow {path} to let tasks use it."
         )
+    verify_named(path, key)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise SpecError(f"{key} = {path!r}: {error}; install it on this machine.") from error
+        remedy = hidden(error) or "install it on this machine"
+        raise SpecError(f"{key} = {path!r}: {error}; {remedy}.") from error
     except RAISED as error:
         log_traceback(key, path, error)
         raise SpecError(

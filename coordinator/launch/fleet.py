@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from fl_core.allowance import named_code
 from fl_core.errors import SpecError
 from fl_core.factory import add_working_directory, check_import_path
+from fl_core.namesakes import ROOT
 from fl_core.program.process import end_with_parent, how_it_ended
 from fl_core.program.restarts import Restarts
 from fl_core.program.toml_file import read_toml
@@ -162,7 +163,8 @@ class Fleet:
 
     def _start_one(self, worker: FleetWorker) -> subprocess.Popen[bytes]:
         parent = os.getpid()
-        command = [sys.executable, "-P", "-m", "workers", "--data", worker.data]
+        # By its place, since by its name PYTHONPATH may find a namesake.
+        command = [sys.executable, "-P", str(ROOT / "workers/__main__.py"), "--data", worker.data]
         command += [
             "--data-args",
             json.dumps(worker.data_args),

@@ -21,6 +21,15 @@ POSIX = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 ROOT = str(Path(__file__).parents[2])
 
 
+def _namesakes(folder: Path, *names: str) -> Path:
+    """A folder of a user's own with modules that are called like some that we import, and may not be imported."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise RuntimeError('of the user')\n")
+    return folder
+
+
 def _start(
     command: list[str], folder: Path, prepare: Callable[[], Any] | None = None, **environment: str | None
 ) -> Any:
@@ -113,8 +122,9 @@ def test_a_working_directory_that_is_gone_is_told(tmp_path: Path, broker_server:
 def test_a_campaign_runs_where_nothing_is_as_usual(tmp_path: Path) -> None:
     """A folder with a colon, spaces, letters beyond ASCII and too long a name for a socket; no locale; a closed umask.
 
-    And the readers of both programs' output go away after a line.
+    The readers of both programs' output go away after a line. And PYTHONPATH has packages with the names of ours.
     """
+    theirs = _namesakes(tmp_path / "theirs", "fl_core", "workers", "fedtide")
     folder = tmp_path / f"ü 12:30, {'very-long-' * 12}"
     folder.mkdir()
     (folder / "mine.py").write_text(
@@ -133,7 +143,7 @@ def test_a_campaign_runs_where_nothing_is_as_usual(tmp_path: Path) -> None:
         [*FEDTIDE, "run", str(folder / "campaign.toml"), "--fleet", str(folder / "fleet.toml"), "--port", "0",
          "--out", str(folder / "out"), "--log-level", "debug"],
         cwd="/",
-        env={**os.environ, **POSIX, "PYTHONPATH": ROOT, "COLUMNS": "20"},
+        env={**os.environ, **POSIX, "PYTHONPATH": f"{theirs}:{ROOT}", "COLUMNS": "20"},
         umask=0o077,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -174,3 +184,42 @@ def test_a_worker_outlives_the_reader_of_its_log(lab: Lab) -> None:
         assert process.wait(30) == 0
     finally:
         process.kill()
+
+
+OURS = ("coordinator", "workers", "fl_core", "fedtide")
+
+
+@pytest.mark.parametrize("program", ["coordinator", "workers", "fedtide"])
+def test_a_program_finds_its_own_packages_beside_namesakes(tmp_path: Path, program: str) -> None:
+    """In the working directory, which ``python -m`` searches first; the user's modules are found all the same."""
+    others = [name for name in OURS if name != program]
+    _namesakes(tmp_path, *others, "click")
+    (tmp_path / "mine.py").write_text("import json\nloads = json.loads\n")
+    arguments = [sys.executable, "-m", program]
+    if program == "workers":
+        done = _start([*arguments, *WORKER[4:-1], "mine:loads", "--state-dir", str(tmp_path / "state")], tmp_path)
+        assert done.returncode == 2
+        assert "Error: reaching the broker" in done.stderr
+    else:
+        done = _start([*arguments, "compare", "--help"], tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_installed_programs_find_their_own_packages(tmp_path: Path) -> None:
+    """Whatever lies where PYTHONPATH looks first."""
+    theirs = _namesakes(tmp_path, "coordinator", "workers", "fl_core")
+    for program in ("fedtide", "fedtide-worker"):
+        done = _start([str(Path(sys.executable).parent / program), "--help"], tmp_path, PYTHONPATH=f"{theirs}:{ROOT}")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"Usage: {program} " in done.stdout
+
+
+def test_a_script_is_told_what_its_folder_takes_away(tmp_path: Path) -> None:
+    """A script's own folder comes first, rightly; one sentence names the file that is in the way."""
+    theirs = _namesakes(tmp_path, "coordinator")
+    (tmp_path / "script.py").write_text("import fedtide\nfedtide.run('campaign.toml')\n")
+    done = _start([sys.executable, "script.py"], tmp_path)
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: fedtide needs its own package 'coordinator', but that name is taken here by "
+        f"{theirs / 'coordinator/__init__.py'}; rename yours."
+    )
