@@ -19,6 +19,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from fl_core.broker.connection import connect
+from fl_core.broker.memory.client import MemoryClient, MemoryServer
 from fl_core.broker.server.embedded import EmbeddedServer
 
 sys.dont_write_bytecode = False
@@ -47,3 +48,12 @@ def client(broker_server: EmbeddedServer) -> Iterator[redis.Redis]:
     with connect(broker_server.url) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture(params=["server", "twin"])
+def server_and_twin(request: pytest.FixtureRequest) -> redis.Redis:
+    """The same, and a client of an empty twin in memory: what passes with both means the same to both."""
+    if request.param == "twin":
+        return MemoryClient(MemoryServer())
+    client: redis.Redis = request.getfixturevalue("client")
+    return client

@@ -1,9 +1,8 @@
-"""The scripts against a real server: claiming, delivering and reporting a task, and the log that comes of it."""
+"""The scripts against a real server and its twin: claiming, delivering and reporting a task, and the log of it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -64,6 +63,20 @@ REPORT = TaskReport(campaign="digits-1", task_id="1-abc", attempt=1, worker="pi"
 
 
 @pytest.fixture
+def client(server_and_twin: redis.Redis) -> redis.Redis:
+    """A real server, and its twin in memory."""
+    return server_and_twin
+
+
+@pytest.fixture
+def server(broker_server: EmbeddedServer) -> Iterator[redis.Redis]:
+    """A real server alone, where it is about what travels."""
+    with connect(broker_server.url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
 def publish(client: redis.Redis) -> Callable[..., Head]:
     """Makes version ``version`` of ``payload`` the newest one."""
 
@@ -81,6 +94,11 @@ def publish(client: redis.Redis) -> Callable[..., Head]:
 def _open(client: redis.Redis, attempt: int = 1, *, waited_ms: int = 0) -> None:
     seconds, micros = client.time()
     client.hset(KEYS.out, TASK.task_id, f"{attempt}|{seconds * 1000 + micros // 1000 - waited_ms}|gpu")
+
+
+def _clock(client: redis.Redis) -> float:
+    seconds, micros = client.time()
+    return seconds + micros / 1e6
 
 
 def _entries(client: redis.Redis) -> list[LogEntry]:
@@ -395,9 +413,7 @@ def test_where_a_payload_travels() -> None:
 
 
 def _deliver_by_hand(client: redis.Redis, update: ModelUpdate, chunks: list[str]) -> bytes:
-    from fl_core.broker import scripts
-
-    return client.register_script(scripts.DELIVER)(
+    return scripts.Script(client, scripts.DELIVER)(
         keys=[KEYS.log, KEYS.owners, KEYS.out, KEYS.pins, KEYS.epoch],
         args=[update.task_id, update.attempt, "pi", update.to_bytes(), b"", *chunks],
     )
@@ -504,9 +520,9 @@ def test_the_log_is_read_in_order_and_once(client: redis.Redis) -> None:
 def test_a_quiet_log_is_waited_for(client: redis.Redis) -> None:
     """With nothing to read, a read lasts as long as it was told to and no longer."""
     reader = LogReader(client, KEYS, "0-0", "0-0")
-    begin = time.monotonic()
+    begin = _clock(client)
     assert reader.read(wait_ms=60, max_entries=3) == ([], [])
-    assert 0.05 <= time.monotonic() - begin < 5
+    assert 0.05 <= _clock(client) - begin < 5
 
 
 def test_entries_of_any_form_are_read(client: redis.Redis) -> None:
@@ -523,7 +539,7 @@ def test_entries_of_any_form_are_read(client: redis.Redis) -> None:
 
 
 def test_an_entry_that_is_too_long_is_passed_over(
-    client: redis.Redis, broker_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+    server: redis.Redis, broker_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bytes stay at the server, in both streams; whoever reads, in whichever way, finds the same entries."""
     monkeypatch.setattr(BoundedParser, "limit", 200_000)
@@ -532,10 +548,10 @@ def test_an_entry_that_is_too_long_is_passed_over(
     monkeypatch.setattr(_Reader, "feed", lambda self, *args: (feed(self, *args), most.append(self.fed))[0])
     bounded = connect(broker_server.url)
     for size in (10, 60_000, 20, 8_000_000, 30, 40_000, 40_000, 8_000_000, 40):
-        client.xadd(KEYS.log, {"u": b"u" * size})
+        server.xadd(KEYS.log, {"u": b"u" * size})
     for request in (b"pause", b"x" * 8_000_000, b"resume"):
-        client.xadd(KEYS.control, {"request": request})
-    client.xadd(KEYS.log, {"u": b"header", b"x" * 60_000: b""})
+        server.xadd(KEYS.control, {"request": request})
+    server.xadd(KEYS.log, {"u": b"header", b"x" * 60_000: b""})
     sizes = [10, 0, 20, 0, 30, 40_000, 40_000, 0, 40, 0]
     reader = LogReader(bounded, KEYS, "0-0", "0-0")
     entries, requests = [], []
@@ -568,13 +584,13 @@ def test_the_quarantine_is_read_in_pages(client: redis.Redis) -> None:
 
 
 def test_the_end_of_a_log_costs_no_entry(
-    client: redis.Redis, broker_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+    server: redis.Redis, broker_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it ends, and whether it holds an entry, is known however long its entries are."""
     monkeypatch.setattr(BoundedParser, "limit", 200_000)
     broker = CampaignBroker(connect(broker_server.url), KEYS.campaign)
     assert broker.log_end() == "0-0"
-    client.xadd(KEYS.log, {"u": b"u" * 1_000_000}, id="7-1")
+    server.xadd(KEYS.log, {"u": b"u" * 1_000_000}, id="7-1")
     assert broker.log_end() == "7-1"
     assert broker.has_entry("7-1")
     assert not broker.has_entry("7-2")

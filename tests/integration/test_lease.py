@@ -1,4 +1,4 @@
-"""One writer per campaign, against a real server: only the holder's commits take effect."""
+"""One writer per campaign, against a real server and its twin: only the holder's commits take effect."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import redis
 
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import LostData, Unanswered, Writer
+from fl_core.broker.memory.client import MemoryClient
 from fl_core.errors import BrokerUnfit, FencedOut
 
 KEYS = CampaignKeys("digits-1")
 EPOCH = "epoch-1"
+
+
+@pytest.fixture
+def client(server_and_twin: redis.Redis) -> redis.Redis:
+    """A real server, and its twin in memory."""
+    return server_and_twin
 
 
 @pytest.fixture
@@ -116,7 +123,10 @@ def test_a_lease_ends_by_itself(client: redis.Redis) -> None:
     first, second = _writer(client, "a", lease_seconds=0.1), _writer(client, "b")
     assert first.acquire(0)
     assert not second.acquire(0)
-    time.sleep(0.15)
+    if isinstance(client, MemoryClient):
+        client.server.keyspace.now_ms += 150
+    else:
+        time.sleep(0.15)
     assert second.acquire(0)
     assert not first.renew()
 

@@ -1,0 +1,228 @@
+"""The scripts of ``fl_core/broker/lua``, of the same meaning in Python; each has the name of its file.
+
+What keys and arguments are, and what the answers, the Lua files say. That both do the same is shown by tests that run
+against a server and against the twin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import redis
+
+from fl_core.broker import scripts
+from fl_core.broker.memory.claim import Words, claim, read_open, read_owner, tried
+from fl_core.broker.memory.commands import Commands
+from fl_core.broker.memory.keyspace import Keyspace
+
+_FENCE = re.compile(rb"([0-9]+)\|(.*)", re.DOTALL)
+
+
+class Scripts:
+    """Runs scripts by the digests of their texts.
+
+    Args:
+        keyspace: what they work on.
+        commands: those that a script may call by name.
+    """
+
+    def __init__(self, keyspace: Keyspace, commands: Commands) -> None:
+        self._keys = keyspace
+        self._do = commands
+        self._by_digest: dict[bytes, Callable[[Words, Words], Any]] = {}
+        for name in (each for each in dir(self) if not each.startswith("_") and each != "run"):
+            text = getattr(scripts, name.removesuffix("_").upper())
+            self._by_digest[hashlib.sha1(text.encode()).hexdigest().encode()] = getattr(self, name)
+
+    def run(self, digest: bytes, words: Words) -> Any:
+        """Run one: the number of keys, the keys, the arguments.
+
+        Raises:
+            redis.ResponseError: there is none of that digest, or it refuses.
+        """
+        script = self._by_digest.get(digest)
+        if script is None:
+            raise redis.exceptions.NoScriptError("No matching script. Please use EVAL.")
+        end = 1 + int(words[0])
+        return script(words[1:end], words[end:])
+
+    # -- a device's ------------------------------------------------------------------------------------------------
+
+    def claim(self, keys: Words, args: Words) -> Any:
+        return claim(self._keys, self._do, keys, args)
+
+    def deliver(self, keys: Words, args: Words) -> Any:
+        log, owners, open_tasks, pins, incarnation_key = keys
+        task, attempt, worker, header, payload, *chunks = args
+        incarnation = self._keys.string(incarnation_key)
+        if incarnation == b"ended":
+            return b"over"
+        for chunk in chunks:
+            if not self._keys.exists(chunk):
+                raise redis.ResponseError("MISSINGCHUNK " + chunk.decode(errors="replace"))
+        ends = None if incarnation is not None else self._keys.now_ms + 1000 * scripts.UNKNOWN_SECONDS
+        for chunk in chunks:
+            self._keys.end_at(chunk, ends)
+        position = self._do.streams.do_xadd(log, b"*", b"u", header, *((b"p", payload) if payload else ()))
+        if incarnation is None:
+            self._keys.end_at(log, ends)
+        if read_open(self._keys.hash(open_tasks).get(task))[0] == attempt:
+            claimed = read_owner(self._keys.hash(owners).get(task))[1] or b"0"
+            self._do.do_hset(owners, task, b"%b|%b|1|%b" % (attempt, claimed, worker))
+        self._do.do_hdel(pins, task)
+        return position
+
+    def moving(self, keys: Words, args: Words) -> int:
+        open_tasks, owners = keys
+        task, attempt, worker = args
+        current = read_open(self._keys.hash(open_tasks).get(task))[0]
+        if current is None:
+            return 0
+        owned, _, delivered, name = read_owner(self._keys.hash(owners).get(task))
+        if owned == current and name != worker:
+            return 0
+        if owned == current == attempt and delivered == b"0":
+            self._do.do_hset(owners, task, b"%b|%d|0|%b" % (attempt, int(self._keys.now_ms), worker))
+        return 1
+
+    def arrived(self, keys: Words, args: Words) -> list[Any]:
+        there = self._keys.string(keys[0])
+        if there is None:
+            return [0, b""]
+        self._do.do_expire(keys[0], args[0])
+        return [len(there), hashlib.sha1(there).hexdigest().encode()]
+
+    def report(self, keys: Words, args: Words) -> Any:
+        log, owners, pins, incarnation_key = keys
+        task, attempt, worker, report = args
+        incarnation = self._keys.string(incarnation_key)
+        if incarnation == b"ended":
+            return None
+        if task in self._keys.hash(owners):
+            owned, _, delivered, name = read_owner(self._keys.hash(owners).get(task))
+            if owned != attempt or delivered == b"1" or name != worker:
+                return None
+            self._do.do_hset(owners, task, b"%b|0|1|%b" % (attempt, worker))
+        self._do.do_hdel(pins, task)
+        position = self._do.streams.do_xadd(log, b"*", b"r", report)
+        if incarnation is None:
+            self._keys.end_at(log, self._keys.now_ms + 1000 * scripts.UNKNOWN_SECONDS)
+        return position
+
+    def beat(self, keys: Words, args: Words) -> int:
+        beats, seen, holding, *registers = keys
+        worker, beat, held, due_ms = args
+        now = int(self._keys.now_ms)
+        self._do.do_hset(beats, worker, beat)
+        self._do.sorted_sets.do_zadd(seen, b"%d" % now, worker)
+        self._do.do_hset(holding, worker, held)
+        for register in registers:
+            self._do.sorted_sets.do_zadd(register, b"%d" % (now + int(due_ms)), worker)
+            self._do.sorted_sets.do_zremrangebyscore(register, b"-inf", b"%d" % (now - scripts.FORGET_MS))
+            self._keys.end_at(register, self._keys.now_ms + scripts.UNSERVED_MS)
+        return 1
+
+    # -- the coordinator's -----------------------------------------------------------------------------------------
+
+    def fenced(self, keys: Words, args: Words) -> int:
+        writer, fence_key, incarnation_key, commits = keys
+        token, fence, incarnation, lease_ms, mark_before, doubtful_mark, mark, packed = args
+        found_mark = self._keys.string(commits) or b""
+        if found_mark == mark:
+            return 0
+        if self._keys.string(incarnation_key) != incarnation:
+            raise redis.ResponseError("LOSTDATA gone")
+        found = _FENCE.fullmatch(self._keys.string(fence_key) or b"")
+        if found is None:
+            raise redis.ResponseError("LOSTDATA incomplete")
+        if int(found[1]) < int(fence):
+            raise redis.ResponseError("LOSTDATA older")
+        if found[2] != token:
+            raise redis.ResponseError("FENCEDOUT")
+        holder = self._keys.string(writer)
+        if holder not in (None, token):
+            raise redis.ResponseError("FENCEDOUT")
+        if holder is None:
+            self._do.do_set(writer, token, b"PX", lease_ms)
+        if found_mark not in (mark_before, doubtful_mark):
+            raise redis.ResponseError("LOSTDATA " + ("older" if found_mark else "incomplete"))
+        for words in msgpack.unpackb(packed, raw=True):
+            if words[0] == b"HINCRBY":
+                tried(self._do.run, words)
+            else:
+                self._do.run(words)
+        self._do.do_set(commits, mark, b"KEEPTTL")
+        return 1
+
+    def acquire(self, keys: Words, args: Words) -> Any:
+        writer, fence_key, commits = keys
+        token, lease_ms, floor = args
+        if self._keys.string(writer) not in (None, token):
+            return None
+        self._do.do_set(writer, token, b"PX", lease_ms)
+        found = _FENCE.fullmatch(self._keys.string(fence_key) or b"")
+        before = int(found[1]) if found is not None else 0
+        fence = b"%d" % (max(before if before <= 2**52 else 0, int(floor)) + 1)
+        self._do.do_set(fence_key, fence + b"|" + token)
+        return [fence, self._keys.string(commits) or b""]
+
+    def renew(self, keys: Words, args: Words) -> int:
+        writer, fence_key = keys
+        token, fence, lease_ms = args
+        holder = self._keys.string(writer)
+        if holder != token:
+            found = _FENCE.fullmatch(self._keys.string(fence_key) or b"")
+            if found is None or int(found[1]) < int(fence):
+                return 1
+            if holder is not None or found[2] != token:
+                return 0
+        self._do.do_set(writer, token, b"PX", lease_ms)
+        return 1
+
+    def release(self, keys: Words, args: Words) -> int:
+        return int(self._keys.string(keys[0]) == args[0] and self._keys.drop(keys[0]))
+
+    def continue_(self, keys: Words, args: Words) -> int:
+        self._keys.end_at(keys[0], None)
+        try:
+            added = self._do.streams.do_xadd(keys[0], args[0], b"x", b"")
+        except redis.ResponseError:
+            return 0
+        self._do.streams.do_xdel(keys[0], added)
+        return 1
+
+    def drop_orphaned(self, keys: Words, args: Words) -> int:
+        if self._keys.exists(keys[0]):
+            return 0
+        self._do.do_unlink(*keys[1:])
+        return 1
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def read_small(self, keys: Words, args: Words) -> list[list[Any]]:
+        after, limit = args[0], int(args[2])
+        page: list[list[Any]] = []
+        left = limit
+        while len(page) < int(args[1]):
+            entries = self._do.streams.do_xrange(keys[0], b"(" + after, b"+", b"COUNT", b"1")
+            if not entries:
+                break
+            position, words = entries[0]
+            size = sum(map(len, words))
+            if left < size <= limit:
+                break
+            page.append([position, words if size <= limit else []])
+            if size > limit:
+                break
+            left, after = left - size, position
+        return page
+
+    def stream_end(self, keys: Words, args: Words) -> bytes:
+        if not self._keys.exists(keys[0]):
+            return b"0-0"
+        found: bytes = self._do.streams.do_xinfo_stream(keys[0])[3]
+        return found
