@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE, Pipeline
 
-from fl_core.broker.connection import BrokerClient, Word
+from fl_core.broker.line.short_way import BrokerClient, Word
 from fl_core.broker.memory.commands import Commands
 from fl_core.broker.memory.keyspace import START_MS, Keyspace, as_bytes
 from fl_core.broker.memory.scripts import Scripts

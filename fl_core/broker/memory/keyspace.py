@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from fl_core.broker.connection import Word
+from fl_core.broker.line.short_way import Word
 from fl_core.broker.memory.stream import Stream
 
 T = TypeVar("T")
