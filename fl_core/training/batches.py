@@ -1,6 +1,6 @@
 """Batches: a dataset's examples, some at a time, in a given order, as the model wants them.
 
-What an example may be, and what of it is the target: ``fl_core/training/forward.py``.
+``fl_core/training/forward.py`` says what an example may be, and which part of it is the target.
 """
 
 from __future__ import annotations

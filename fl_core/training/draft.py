@@ -1,4 +1,4 @@
-"""What one task would have its device remember, held back until the task has come to something."""
+"""A task's changes to its device's memory, held back until the task has produced a finite result."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fl_core.vectors import FloatArray
 
 
 class Draft(MutableMapping[str, FloatArray]):
-    """What one task writes into a memory: it counts only when the task has come to something.
+    """The vectors that one task writes into a memory; they are kept only if the task produced a finite result.
 
-    A device has bad days: data that are NaN for a task, a training that diverges. What it would remember of that would
-    spoil every later task, so vectors are kept together, or not at all where one of them is not finite.
+    A task may meet data that are NaN, or diverge. What it would remember of that would spoil every later task, so its
+    vectors are kept together, or not at all if one of them is not finite.
 
     Args:
         memory: the device's.
@@ -24,7 +24,7 @@ class Draft(MutableMapping[str, FloatArray]):
         self._written: dict[str, FloatArray | None] = {}
 
     def keep(self, values: FloatArray) -> bool:
-        """Write down what the task has written; False where it, or what the task sends, is not finite.
+        """Keep what the task has written; False if any of it, or what the task sends, is not finite.
 
         Args:
             values: what is sent.

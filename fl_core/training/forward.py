@@ -10,8 +10,8 @@ An *output* is a tensor, or something that says which of its parts the predictio
 outputs and torchvision's Inception have it, ``out`` of torchvision's segmentation models, or the only part there is.
 The loss is the spec's, never the one that such a model computes itself, and auxiliary outputs are not trained.
 
-Everything else is refused in one sentence that names what came: which part of ``(output, hidden)`` or of ``(image,
-mean, variance)`` is meant cannot be guessed.
+Everything else is refused with one sentence that names what came: it cannot be guessed which part of ``(output,
+hidden)`` or of ``(image, mean, variance)`` is meant.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from fl_core.errors import DataError
 
 TARGETS = ("labels", "label", "targets", "target")
-"""What the target of a batch that is a mapping may be called."""
+"""The names that the target of a batch may have, if the batch is a mapping."""
 PREDICTIONS = ("logits", "out")
-"""What the prediction may be called in an output that has several parts."""
+"""The names that the prediction may have in an output of several parts."""
 _ONE_VALUE = "Expected more than 1 value per channel"
 
 
@@ -156,7 +156,7 @@ def _names(forward: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
 
 
 def _examples(batch: Any) -> str:
-    """What examples are that are neither pairs nor mappings, and what to do about it."""
+    """A description of examples that are neither pairs nor mappings, with the remedy."""
     if isinstance(batch, Tensor):
         shape = f"{_dtype(batch)} of shape {tuple(batch.shape[1:])}"
         return f"single tensors, {shape}; return pairs (input, target), for an autoencoder (x, x)."
@@ -168,7 +168,7 @@ def _examples(batch: Any) -> str:
 
 
 def form(value: Any) -> str:
-    """What something is, in few words: dtype and shape of a tensor, and the parts of what has parts.
+    """A short description of a value: dtype and shape of a tensor, and the parts of anything that has parts.
 
     >>> import torch
     >>> form({"input_ids": torch.zeros(8, 6, dtype=torch.int64)})

@@ -1,4 +1,4 @@
-"""A device's own division of its private data: what it trains on, what it tunes on, and what it judges itself by."""
+"""A device's own division of its private data into parts to train on, to tune on, and to test on."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ attention   α_t · |Δ_j| with α = softmax over the tensors of their root-mean
             that moves much is listened to, in the manner of FedAtt (Ji et al. 2019, arXiv 1812.07108)
 ==========  ================================================================================================
 
-What is not sent stays in the error-feedback residual, whatever the score. A score that is 0 everywhere, or not finite,
-falls back to the magnitude.
+Elements that are not sent stay in the error-feedback residual, whatever the score. A score that is 0 everywhere, or not
+finite, falls back to the magnitude.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class GradientAverages:
 
 
 def accumulated(importance: str) -> Literal["", "gradient", "fisher"]:
-    """What local training has to average for a codec that ranks by ``importance``; empty for nothing."""
+    """The gradients' power that local training has to average for ``importance``; empty for none."""
     return importance if importance in ("gradient", "fisher") else ""  # type: ignore[return-value]
 
 

@@ -1,4 +1,4 @@
-"""Local training: what one task does with the base parameters and the device's private data."""
+"""Local training: one task's steps from the base parameters on the device's private data."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def train_locally(
     1903.03934). Its gradient μ (w - w_base) is added to the loss's. The gradient is clipped after that, so that
     ``max_gradient_norm`` bounds what the optimizer sees.
 
-    The order of the examples is drawn anew for each epoch. The last batch of an epoch may be smaller; in a model that
+    The order of the examples is drawn again for each epoch. The last batch of an epoch may be smaller; in a model that
     trains with batch normalisation a last batch of one example joins the one before, as over vectors statistics of one
     example do not exist. Batches of one image or volume are as good as any.
     ``local_steps`` goes on into further epochs as often as needed. Optimizer state starts from nothing in each task.
@@ -84,7 +84,7 @@ def train_locally(
     ‖ p) of the outputs softened at ``distillation_temperature`` T (``fl_core/training/methods/distill.py``). The
     learning rate follows ``settings.local_schedule``; the schedule over versions is the caller's.
 
-    A loss that is not finite does not end training: the update says so itself, and the coordinator rejects it. A batch
+    A loss that is not finite does not end training: the update itself shows it, and the coordinator rejects it. A batch
     in which no target counts has no loss: it takes no step.
 
     Args:
@@ -235,7 +235,7 @@ class _Labels:
         return max(1, round(num_examples * self._labelled / self._seen)) if self._seen else num_examples
 
     def report(self) -> dict[str, float]:
-        """What is told of it."""
+        """The metrics that say how many batches took no step; empty if none."""
         if not self._skipped:
             return {}
         log.warning("batches without a target that counts took no step", batches=self._skipped, mark=self.mark)

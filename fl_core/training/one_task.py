@@ -85,7 +85,7 @@ def training_of(order: TrainOrder) -> tuple[TrainingSection, Method]:
 
 @dataclass(slots=True, kw_only=True)
 class Device:
-    """What a task finds on a device beside the model; the first seven fields last from one task to the next.
+    """All that a task uses on a device beside the model; the first seven fields last from one task to the next.
 
     Attributes:
         name: the worker's.
@@ -243,8 +243,7 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
 def encode(
     task: TrainTask, layout: Layout, outcome: Outcome, worker: str, feedback: defaultdict[int, ErrorFeedback]
 ) -> bytes | memoryview:
-    """What an outcome's values are on the wire, state left out; a lossy codec has what it leaves out put into
-    ``feedback``."""
+    """An outcome's values as bytes, without the state; what a lossy codec leaves out is put into ``feedback``."""
     chosen, seed = codec(task.codec, task.codec_args), seed_of(task, worker)
     if not chosen.needs_feedback:
         return chosen.encode(outcome.values, seed)

@@ -1,7 +1,7 @@
 """Work that fits the device: as many local steps as its measured speed allows in the time that the spec gives.
 
-A fleet whose devices differ 40-fold then answers at one pace: the fast ones do more work per update, the slow ones
-less, and nobody's update is stale for being slow. In the manner of FedCompass (Li et al., ICLR 2024, arXiv 2309.14675),
+A fleet whose devices differ 40-fold then answers at one pace: fast devices do more work per update, slow ones less, and
+no update is stale because its device is slow. In the manner of FedCompass (Li et al., ICLR 2024, arXiv 2309.14675),
 whose server assigns the steps; here each device chooses its own, because a task is bound to a device only when it is
 taken.
 """

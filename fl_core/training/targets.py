@@ -1,7 +1,7 @@
 """Which dimension of an output holds the classes, and which numbers of output and target belong together.
 
-Losses, metrics and distillation all ask here, so none of them can look along another axis than the others. What the
-shapes leave open is refused, not guessed: ``training.class_dim`` says it.
+Losses, metrics and distillation all ask here, so all of them use the same axis. If the shapes leave it open, the loss
+is refused until ``training.class_dim`` is set; nothing is guessed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""That the model built here is the campaign's: the same tensors, and the same values where they never change."""
+"""Verifies that the model built here is the campaign's: the same tensors, and equal values where they never change."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Multiply and add are separate operations, each rounded to float32, element by el
 the number of threads nor on whether the processor fuses the two, and replaying an update log gives the same bits. The
 scratch memory is one block per call, never a vector; that also keeps the functions safe to call from several threads.
 
-Overflow and NaN pass in silence, as they do on any tensor: admission and the campaign's guard look for them.
+Overflow and NaN raise nothing, as on any tensor: admission and the campaign's guard look for them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What becomes of the tensors of a model that nobody trains: decided once, tensor by tensor, when a layout is made.
+"""The role of each tensor of a model: decided once, tensor by tensor, when a layout is made.
 
-A buffer is no weight. A delta of one says nothing, the sum of several stale ones overshoots, and the mean of two unit
-vectors is none. So each has a *role*:
+A buffer is not a weight. Its delta has no meaning, the sum of several stale ones overshoots, and the mean of two unit
+vectors is not a unit vector. So each tensor has a *role*:
 
 =============  =======================================================================================================
 role           what becomes of it
@@ -9,22 +9,22 @@ role           what becomes of it
 ``weight``     a parameter with ``requires_grad``: devices train it, the strategy merges it
 ``mean``       devices send its value, and the model's moves towards theirs (``fl_core/aggregation/statistics.py``)
 ``latest``     a device on which it has changed sends it, and the model takes the freshest device's, whole
-``constant``   the coordinator's is everybody's and never moves: no version carries it. A device whose model was built
-               with other values fetches it once
+``constant``   the coordinator's value holds everywhere and never moves: no version carries it. A device whose model
+               was built with other values fetches it once
 ``local``      it never travels: at every task it begins as the model's factory makes it
 =============  =======================================================================================================
 
-Which one a buffer gets without a word of the author's:
+The role that a buffer gets by default:
 
 - ``mean``: running mean and variance of batch and instance normalisation, and what is called ``running_mean`` or
   ``running_var`` in another module, unless that is named frozen.
 - ``latest``: every other floating-point buffer. An average of spectral normalisation's unit vectors, of a codebook or
-  of running extremes would mean nothing; one device's are whole. Masks and tables do not change, so nobody sends them.
+  of running extremes would mean nothing; one device's are whole. Masks and tables do not change, so they are not sent.
 - ``local``: integer, boolean and non-persistent buffers, so counters, seeds and caches.
 - ``constant``: frozen parameters, and what an author says is one.
 
-The author of a spec says otherwise with ``model.buffers``, which maps patterns of names to roles; a frozen parameter
-that moves all the same, as a teacher's that follows the trained ones, gets its role there too.
+A spec assigns other roles in ``model.buffers``, which maps patterns of names to roles. A frozen parameter that moves
+nevertheless, such as a teacher's that follows the trained ones, gets its role there too.
 """
 
 from __future__ import annotations

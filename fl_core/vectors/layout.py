@@ -5,9 +5,9 @@ The vector holds every floating-point tensor of the ``state_dict`` that travels,
 strategies merge; then the *state*, buffers that devices change and whose values they send; then the *constants*, which
 devices have from their own model or fetch once per campaign. Each third is contiguous.
 
-What is trained and what is carried is the same set, or there is no layout: a parameter outside the ``state_dict`` would
-be trained and never sent. Not carried: integer and boolean buffers, non-persistent ones, and a module's extra state. A
-tensor that several modules share is carried once, under its first name.
+A layout carries exactly what is trained: a parameter outside the ``state_dict``, which would be trained and never sent,
+is refused. Not carried: integer and boolean buffers, non-persistent ones, and a module's extra state. A tensor that
+several modules share is carried once, under its first name.
 
 The vector is float32 whatever the tensors are: float16 and bfloat16 survive the way there and back exactly, float64 is
 rounded.
