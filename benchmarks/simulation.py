@@ -23,7 +23,6 @@ from coordinator.campaign.judging.guard import Guard
 from coordinator.outgoing.device_view import DeviceView
 from fl_core.aggregation import Contribution, Merge, build_strategy
 from fl_core.aggregation.statistics import unfit
-from fl_core.aggregation.strategy import update_elements
 from fl_core.codecs import ErrorFeedback, codec
 from fl_core.codecs.model_payload import append_state, decode_update, decode_version, encode_version, max_version_bytes
 from fl_core.errors import RejectedUpdate
@@ -216,7 +215,7 @@ class _Campaign:
         bound = self.spec.aggregation.max_staleness
         if self.guard.is_refused(version) or (bound is not None and staleness > bound):
             return False
-        size = update_elements(strategy, self.layout, outcome.part)
+        size = strategy.update_elements(outcome.part)
         try:
             if strategy.sends == "soft_labels":
                 values, state = self.codec.decode(payload, size or 0), None

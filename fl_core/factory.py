@@ -113,6 +113,8 @@ def resolve(path: str, key: str) -> Callable[..., Any]:
     except ImportError as error:
         remedy = hidden(error) or "install it on this machine"
         raise SpecError(f"{key} = {path!r}: {error}; {remedy}.") from error
+    except SpecError as error:  # a class that has another form than its base class
+        raise SpecError(f"{key} = {path!r}: {error}") from error
     except RAISED as error:
         log_traceback(key, path, error)
         raise SpecError(

@@ -107,14 +107,14 @@ def raised(key: str, path: str, entry_point: str, error: BaseException) -> UserC
     )
 
 
-def build(key: str, path: str, factory: Callable[..., T], *arguments: Any) -> T:
+def build(key: str, path: str, factory: Callable[..., T], *arguments: Any, **named: Any) -> T:
     """Call what makes a strategy or a method.
 
     Raises:
         SpecError: it raised; as it stands where it was raised on purpose.
     """
     try:
-        return factory(*arguments)
+        return factory(*arguments, **named)
     except SpecError:
         raise
     except RAISED as error:

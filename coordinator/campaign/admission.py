@@ -10,7 +10,6 @@ from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.ledger import Ledger, OpenTask, task_number
 from fl_core.aggregation import Contribution, Strategy
 from fl_core.aggregation.statistics import unfit
-from fl_core.aggregation.strategy import base_weights, update_elements
 from fl_core.codecs import codec
 from fl_core.codecs.model_payload import ModelState, decode_update, max_state_bytes
 from fl_core.codecs.own_codec import OwnCodec
@@ -91,7 +90,7 @@ class Admission:
 
     def max_payload_bytes(self, strategy: Strategy, part: int) -> int:
         """No update of that part is longer; of an unknown part, none is longer than the whole."""
-        size = update_elements(strategy, self._layout, part)
+        size = strategy.update_elements(part)
         weights = self._codec.max_payload_bytes(self._layout.num_parameters if size is None else size)
         return weights + (0 if strategy.sends == "soft_labels" else max_state_bytes(self._layout))
 
@@ -216,7 +215,7 @@ class Admission:
         return staleness
 
     def _num_elements(self, update: ModelUpdate, strategy: Strategy) -> int:
-        size = update_elements(strategy, self._layout, update.part)
+        size = strategy.update_elements(update.part)
         if size is None:
             raise RejectedUpdate(Reason.MALFORMED, f"it brings part {update.part} of the model, which is none")
         return size
@@ -262,7 +261,7 @@ class Admission:
         bound = self._spec.aggregation.max_update_norm
         if bound is None:
             return
-        base = base_weights(strategy, self._layout, staleness) if strategy.sends == "parameters" else None
+        base = strategy.base_weights(staleness) if strategy.sends == "parameters" else None
         if (norm := norm_and_finite(values, minus=base)) > bound:
             raise RejectedUpdate(
                 Reason.NORM_EXCEEDED, f"its norm is {norm:.4g}, aggregation.max_update_norm is {bound:g}"

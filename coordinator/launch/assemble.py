@@ -42,8 +42,6 @@ from fl_core.broker.lease import Writer
 from fl_core.broker.overview.strangers import drop_strangers
 from fl_core.broker.server.fitness import BLOBS_REACHABLE, EVICTION, check_blobs, check_broker
 from fl_core.broker.url import public_url
-from fl_core.codecs import codec
-from fl_core.codecs.own_codec import verify_codec
 from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
 from fl_core.models.build import build_model
 from fl_core.program.outside import TRIAL_SECONDS, try_outside
@@ -51,8 +49,8 @@ from fl_core.program.redaction import redact
 from fl_core.program.tracing import Tracer
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
 from fl_core.training.losses import Loss
-from fl_core.training.method import verify_method
 from fl_core.trial.findings import Finding
+from fl_core.trial.parts import verify_parts
 from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.module_tensors import tensors_beside
@@ -153,13 +151,10 @@ def coordinating(
         lives_before = [] if loaded is None else epochs_before(loaded[1], life)
         identity, secret = life.identity, life.secret_before or life.identity.secret
         strategy = build_strategy(spec, layout, initial)
-        verify_method(spec.training, strategy.sends)
+        verify_parts(spec, strategy, layout)
         if spec.evaluation.data:
             Loss(spec.training)
-        if ":" in spec.codec.name:
-            verify_codec(spec.codec.name, codec(spec.codec.name, spec.codec.args), layout.num_elements)
-        _verify_way_down(spec, strategy.sends)
-        num_vectors = getattr(strategy, "held_vectors", 1)
+        num_vectors = strategy.held_vectors
         if seen is None and not spec.checkpoint.url:
             check_disk(folder.path, layout, num_vectors)
         if num_vectors > 1:
@@ -233,14 +228,6 @@ def without_credentials(spec: CampaignSpec) -> CampaignSpec:
     """As the run's folder keeps it, which others may read."""
     url = None if spec.checkpoint.url is None else redact(spec.checkpoint.url)
     return spec.model_copy(update={"checkpoint": spec.checkpoint.model_copy(update={"url": url})})
-
-
-def _verify_way_down(spec: CampaignSpec, sends: str) -> None:
-    if sends == "parameters" and spec.codec.down in ("fp16", "bf16"):
-        raise SpecError(
-            f"codec.down = {spec.codec.down!r} is for strategies that merge deltas; {spec.aggregation.strategy} merges "
-            "parameters, so each rounding on the way down would come back into the model. Use fp32, int8, or fedbuff."
-        )
 
 
 def _check_fit(client: Any, spec: CampaignSpec, layout: Layout, blobs_place: str, allow_eviction: bool) -> None:

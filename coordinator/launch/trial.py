@@ -21,10 +21,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from coordinator.telemetry.units import number
-from fl_core.aggregation import Contribution, build_strategy
-from fl_core.aggregation.strategy import Strategy, update_elements
+from fl_core.aggregation import Contribution, Strategy, build_strategy
 from fl_core.codecs import codec
-from fl_core.codecs.own_codec import verify_codec
 from fl_core.errors import SpecError
 from fl_core.factory import resolve
 from fl_core.metrics.evaluation import Scores, evaluate
@@ -32,7 +30,6 @@ from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec, StopMetric
 from fl_core.training.device import pick_device
 from fl_core.training.local import train_locally
-from fl_core.training.method import verify_method
 from fl_core.trial.attempts import (
     describe_model,
     few,
@@ -45,6 +42,7 @@ from fl_core.trial.attempts import (
 )
 from fl_core.trial.buffer_watch import BufferWatch
 from fl_core.trial.findings import Doing, Finding, Step, faults
+from fl_core.trial.parts import verify_parts
 from fl_core.vectors import Delta, Parameters, SoftLabels
 from fl_core.vectors.buffers import LocalTensors
 from fl_core.vectors.layout import Layout
@@ -116,13 +114,11 @@ def _try_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> It
     name = spec.aggregation.strategy
     yield Doing("strategy", f"building aggregation.strategy = {name!r}")
     strategy = build_strategy(spec, layout, initial)
-    verify_method(spec.training, strategy.sends)
-    part = 0 if update_elements(strategy, layout, 0) is not None else 1
-    num_elements = update_elements(strategy, layout, part) or layout.num_parameters
+    verify_parts(spec, strategy, layout)
+    part = 0 if strategy.update_elements(0) is not None else 1
+    num_elements = strategy.update_elements(part) or layout.num_parameters
     values = np.linspace(-1e-3, 1e-3, num_elements, dtype=np.float32)
     chosen = codec(spec.codec.name, spec.codec.args)
-    if ":" in spec.codec.name:
-        verify_codec(spec.codec.name, chosen, layout.num_elements)
     yield from try_codec(chosen, values)
     yield Doing("strategy", f"one merge by aggregation.strategy = {name!r}")
     strategy.offer(_contribution(strategy, layout, initial, values, part))

@@ -105,7 +105,7 @@ class Surveyor:
 
     def _tell_what_waits(self) -> None:
         """A full buffer that still lacks something is told once a minute."""
-        lacks = str(getattr(self._state.strategy, "waits_for", ""))
+        lacks = self._state.strategy.waits_for
         if not lacks or self._clock.machine.monotonic() < self._next_word:
             return
         self._next_word = self._clock.machine.monotonic() + WORD_SECONDS

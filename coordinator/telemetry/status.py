@@ -111,7 +111,7 @@ class StatusBoard:
             "claimed": self.claimed,
             "buffered": buffered,
             "buffer_size": self._spec.aggregation.buffer_size,
-            "waits_for": str(getattr(self._state.strategy, "waits_for", "")),
+            "waits_for": self._state.strategy.waits_for,
             "recent_updates_per_second": round(rate, 2),
             "checkpoint_age_seconds": round(checkpoint_age_seconds, 1),
             "written_ms": self._clock.server_ms(),

@@ -4,7 +4,8 @@
 ``Merge`` that followed, if one did.
 """
 
+from fl_core.aggregation.build import build_strategy
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.strategy import Merge, Strategy, build_strategy
+from fl_core.aggregation.strategy import Merge, Strategy
 
 __all__ = ["Contribution", "Merge", "Strategy", "build_strategy"]

@@ -1,24 +1,31 @@
 """What all strategies share that collect deltas in a buffer and then move the model by one step: a base class.
 
 A strategy of this kind says two things: how an update enters its buffer (``offer``), and what the buffer comes to
-(``_mean``). Version, server optimizer, merging and the state's way into a checkpoint and back are here.
+(``mean``). Version, server optimizer, merging and the state's way into a checkpoint and back are here.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
-from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.server_optimizer import ServerOptimizer
-from fl_core.aggregation.strategy import Merge, Tensors
+from fl_core.aggregation.optimizer.rules import ServerRule
+from fl_core.aggregation.optimizer.server_optimizer import ServerOptimizer
+from fl_core.aggregation.strategy import (
+    Merge,
+    Strategy,
+    Tensors,
+    at_least_one,
+    restore_vector,
+    verify_strategy,
+    with_prefix,
+)
 from fl_core.errors import CampaignError
-from fl_core.spec import CampaignSpec
+from fl_core.signatures import verify_class
 from fl_core.vectors import Delta, Parameters
 from fl_core.vectors.layout import Layout
 
@@ -55,38 +62,43 @@ class UpdateBuffer(Part, Protocol):
         ...
 
 
-class BufferedStrategy(ABC):
+class BufferedStrategy(Strategy):
     """Parameters, version, buffer, server optimizer and further parts, moved together and kept together.
 
     Args:
-        spec: the campaign's.
-        layout: the model's.
-        initial: version 0; this object owns and changes it.
+        layout, initial: as of ``Strategy``.
         buffer: where updates wait.
+        buffer_size: K, how many updates make a version.
+        optimizer: how the parameters follow what the buffer comes to.
         parts: what else belongs to the state, by the name that it gets in the checkpoint.
 
     Attributes:
-        name: the strategy's, as a spec writes it.
-        version: how many merges the model has had.
-        parameters: the current version, changed in place by the next merge.
-        held_vectors: how many vectors of the model's size it may hold beside the parameters and the server optimizer's.
+        name: the strategy's, as a spec and a checkpoint write it.
     """
 
-    name: ClassVar[str]
-    sends: Literal["delta"] = "delta"
-    barrier = False
-    held_vectors = 1
+    name: ClassVar[str] = ""
     _buffer: UpdateBuffer
 
     def __init__(
-        self, spec: CampaignSpec, layout: Layout, initial: Parameters, buffer: UpdateBuffer, **parts: Part
+        self,
+        layout: Layout,
+        initial: Parameters,
+        buffer: UpdateBuffer,
+        *,
+        buffer_size: int,
+        optimizer: ServerRule,
+        **parts: Part,
     ) -> None:
-        self.parameters = initial
-        self.version = 0
+        super().__init__(layout, initial)
+        at_least_one(buffer_size=buffer_size)
         self._buffer = buffer
-        self._buffer_size = spec.aggregation.buffer_size
-        self._optimizer = ServerOptimizer(spec.server_optimizer, layout)
+        self._buffer_size = buffer_size
+        self._optimizer = ServerOptimizer(optimizer, layout)
         self._parts: dict[str, Part] = {"buffer": buffer, "server_optimizer": self._optimizer, **parts}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        verify_class(cls, BufferedStrategy, ("mean", "step"))
 
     @property
     def buffer_count(self) -> int:
@@ -94,27 +106,23 @@ class BufferedStrategy(ABC):
         return self._buffer.count
 
     @abstractmethod
-    def offer(self, contribution: Contribution) -> Merge | None:
-        """Take one update in; the merge that it caused, or None while it waits.
-
-        Raises:
-            InvariantError: the contribution is not a delta.
-        """
-
-    @abstractmethod
-    def _mean(self, share: float) -> Delta:
+    def mean(self, share: float) -> Delta:
         """What the buffer comes to: the delta that the server optimizer follows. The buffer is cleared next."""
 
-    def _step(self, mean: Delta) -> None:
+    def step(self, mean: Delta) -> None:
         """Move the parameters by it."""
         self._optimizer.step(self.parameters, mean)
+
+    def slow(self, factor: float) -> None:
+        """Slow the server optimizer."""
+        self._optimizer.slow(factor)
 
     def flush(self, share: float = 1.0) -> Merge | None:
         """Merge what waits, however few; None when nothing does."""
         buffer = self._buffer
         if buffer.count == 0:
             return None
-        self._step(self._mean(share))
+        self.step(self.mean(share))
         self.version += 1
         merge = Merge(self.version, buffer.count, tuple(buffer.staleness), tuple(buffer.weights))
         buffer.clear()
@@ -145,34 +153,6 @@ class BufferedStrategy(ABC):
         self.version = int(meta["version"])
 
 
-def restore_vector(target: npt.NDArray[Any], tensors: Mapping[str, npt.NDArray[Any]], name: str) -> None:
-    """Copy a checkpoint's array into ``target``.
-
-    Raises:
-        CampaignError: it is missing or has another shape.
-    """
-    saved = tensors.get(name)
-    if saved is None or saved.shape != target.shape:
-        raise CampaignError(
-            f"The checkpoint's {name} do not fit a model of {target.shape[-1]} elements; resume with the spec that "
-            "wrote it."
-        )
-    np.copyto(target, saved)
-
-
-def verify_strategy(name: str, meta: Mapping[str, Any]) -> None:
-    """Refuse another strategy's checkpoint.
-
-    Raises:
-        CampaignError: it is one.
-    """
-    if meta["strategy"] != name:
-        raise CampaignError(
-            f"The checkpoint is of aggregation.strategy = {meta['strategy']!r}, the spec says {name!r}; "
-            "resume with the spec that wrote it."
-        )
-
-
 def verify_defaults(name: str, meta: Mapping[str, Any], args: Mapping[str, Any], given: AbstractSet[str]) -> None:
     """Refuse a checkpoint that was made under other defaults: applying the log's rest would give other versions.
 
@@ -193,8 +173,3 @@ def verify_defaults(name: str, meta: Mapping[str, Any], args: Mapping[str, Any],
                 f"The checkpoint was written by a version of fedtide whose strategy {name!r} had another default of "
                 f"aggregation.args.{key}; resume with that version, or launch the campaign anew."
             )
-
-
-def with_prefix(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> Tensors:
-    """The arrays whose names begin with ``prefix``, under the rest of their names."""
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

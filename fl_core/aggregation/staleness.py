@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
-from fl_core.errors import InvariantError
+from fl_core.errors import InvariantError, SpecError
 from fl_core.spec import AggregationSection
+
+StalenessWeight: TypeAlias = Callable[[int], float]
+"""s: from a staleness, 0 or more, to a weight in (0, 1]. A function of one's own does as well as those below."""
 
 
 def constant_weight(staleness: int) -> float:
@@ -69,7 +73,47 @@ def hinge_weight(staleness: int, slope: float = 10.0, threshold: int = 4) -> flo
     return 1.0 / (slope * (staleness - threshold) + 1.0)
 
 
-def staleness_weight(spec: AggregationSection) -> Callable[[int], float]:
+def constant() -> StalenessWeight:
+    """s(τ) = 1 for every update, as ``constant_weight``.
+
+    >>> constant()(7)
+    1.0
+    """
+    return constant_weight
+
+
+def polynomial(exponent: float = 0.5) -> StalenessWeight:
+    """s(τ) = (1 + τ)^-a, as ``polynomial_weight``.
+
+    Raises:
+        SpecError: a is below 0.
+
+    >>> polynomial(1.0)(1)
+    0.5
+    """
+    if not exponent >= 0:
+        raise SpecError(f"polynomial(exponent={exponent!r}) would weigh stale updates more; give 0 or more.")
+    return partial(polynomial_weight, exponent=exponent)
+
+
+def hinge(slope: float = 10.0, threshold: int = 4) -> StalenessWeight:
+    """s(τ) = 1 if τ <= b, else 1 / (a (τ - b) + 1), as ``hinge_weight``.
+
+    Raises:
+        SpecError: a is not above 0, or b below 0.
+
+    >>> hinge(slope=1.0)(5)
+    0.5
+    """
+    if not (slope > 0 and threshold >= 0):
+        raise SpecError(
+            f"hinge(slope={slope!r}, threshold={threshold!r}) is not accepted; give a slope above 0 and a threshold of "
+            "0 or more."
+        )
+    return partial(hinge_weight, slope=slope, threshold=threshold)
+
+
+def staleness_weight(spec: AggregationSection) -> StalenessWeight:
     """The s(τ) that the spec names, with the spec's constants.
 
     >>> weigh = staleness_weight(AggregationSection(staleness="polynomial", polynomial_exponent=1.0))
@@ -77,10 +121,10 @@ def staleness_weight(spec: AggregationSection) -> Callable[[int], float]:
     0.5
     """
     if spec.staleness == "constant":
-        return constant_weight
+        return constant()
     if spec.staleness == "polynomial":
-        return partial(polynomial_weight, exponent=spec.polynomial_exponent)
-    return partial(hinge_weight, slope=spec.hinge_slope, threshold=spec.hinge_threshold)
+        return polynomial(spec.polynomial_exponent)
+    return hinge(spec.hinge_slope, spec.hinge_threshold)
 
 
 def _verify_staleness(staleness: int) -> None:

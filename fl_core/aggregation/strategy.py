@@ -1,8 +1,7 @@
-"""What an aggregation strategy is, and how the spec's name becomes one.
+"""What an aggregation strategy is: the base class of all of them, built in or one's own.
 
 A strategy owns the current parameters and moves them as updates are offered. It is pure in the sense that matters for
 resuming: its state is what ``export_state`` gives, and the same contributions in the same order lead to the same bits.
-To add one, write a class with these members and name it in ``BUILT_IN``, or in a spec by its import path.
 
 A strategy sees weights alone: of a model with buffers it gets the layout and the vector of the weights, and
 ``fl_core/aggregation/whole_model.py`` sees to the rest. One that trains the model itself says
@@ -11,38 +10,22 @@ A strategy sees weights alone: of a model with buffers it gets the layout and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.staleness import staleness_weight
-from fl_core.errors import LayoutError, SpecError
-from fl_core.factory import resolve
-from fl_core.spec import CampaignSpec, Section, parse_section
-from fl_core.user_code import build
+from fl_core.errors import CampaignError, LayoutError, SpecError
+from fl_core.signatures import verify_class
+from fl_core.spec import CampaignSpec
 from fl_core.vectors import FloatArray, Parameters, Sends
 from fl_core.vectors.layout import Layout
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
-_ArgsT = TypeVar("_ArgsT", bound=Section)
-
-BUILT_IN = {
-    "fedavg": "fl_core.aggregation.strategies.fedavg:FedAvg",
-    "fedasync": "fl_core.aggregation.strategies.fedasync:FedAsync",
-    "fedbuff": "fl_core.aggregation.strategies.fedbuff:FedBuff",
-    "fadas": "fl_core.aggregation.strategies.fadas:Fadas",
-    "ca2fl": "fl_core.aggregation.strategies.ca2fl:CA2FL",
-    "asyncfeded": "fl_core.aggregation.strategies.asyncfeded:AsyncFedED",
-    "attention": "fl_core.aggregation.strategies.attention:Attention",
-    "fedatt": "fl_core.aggregation.strategies.fedatt:FedAtt",
-    "robust": "fl_core.aggregation.strategies.robust:Robust",
-    "partial": "fl_core.aggregation.strategies.partial:PartialBuffer",
-    "distillation": "fl_core.aggregation.strategies.distillation:StudentDistillation",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,42 +45,86 @@ class Merge:
     weights: tuple[float, ...]
 
 
-@runtime_checkable
-class Strategy(Protocol):
-    """How admitted updates become versions."""
+class Strategy(ABC):
+    """How admitted updates become versions. Only ``offer`` has to be written; the rest has the defaults below.
 
-    @property
-    def sends(self) -> Sends:
-        """What devices have to send."""
-        ...
+    A subclass calls ``super().__init__(layout, initial)``, and takes settings of its own as further arguments: a spec
+    gives them in ``[aggregation.args]``. Methods of another form are refused when the class is made.
 
-    @property
-    def barrier(self) -> bool:
-        """Whether the dispatcher waits for all tasks of a cohort and then calls ``flush``."""
-        ...
+    Args:
+        layout: the model's, or that of its weights alone.
+        initial: version 0, float32 of shape ``(num_elements,)``; it is copied.
 
-    @property
-    def version(self) -> int:
-        """How many merges the model has had."""
-        ...
+    Attributes:
+        sends: what devices have to send: ``"delta"``, ``"parameters"`` or ``"soft_labels"``.
+        barrier: the dispatcher waits for all tasks of a cohort, and then calls ``flush``.
+        one_vote_each: it trusts no single worker, and neither does what becomes of its statistics.
+        trains_whole_model: it gets a model's buffers too, and moves them itself.
+        held_vectors: how many vectors of the model's size it may hold beside the parameters and the server optimizer's.
+        waits_for: what a full buffer still lacks, in words; empty where it lacks nothing.
+        layout: as given.
+        parameters: the current version; later merges change it in place, so copy what must last.
+        version: how many merges the model has had.
 
-    @property
-    def parameters(self) -> Parameters:
-        """The current version; later merges change it in place, so copy what must last."""
-        ...
+    Raises:
+        LayoutError: the parameters do not have the layout's size.
+        SpecError: a method of a subclass has another form (when the class is made).
+    """
 
-    @property
-    def buffer_count(self) -> int:
-        """How many updates wait for a merge."""
-        ...
+    sends: Sends = "delta"
+    barrier: bool = False
+    one_vote_each: bool = False
+    trains_whole_model: ClassVar[bool] = False
+    held_vectors: int = 1
+    if TYPE_CHECKING:
 
+        @property
+        def buffer_count(self) -> int:
+            """How many updates wait for a merge."""
+
+        @property
+        def waits_for(self) -> str:
+            """What a full buffer still lacks."""
+    else:  # a subclass may have an attribute or a property
+        buffer_count = 0
+        waits_for = ""
+
+    def __init__(self, layout: Layout, initial: Parameters) -> None:
+        values = initial.values
+        if values.shape != (layout.num_elements,):
+            raise LayoutError(
+                f"The initial parameters have shape {list(values.shape)}; the layout has {layout.num_elements} "
+                "elements."
+            )
+        if layout.num_elements != layout.num_parameters and not self.trains_whole_model:
+            raise LayoutError(
+                f"{type(self).__name__} merges weights, and this layout has {layout.num_elements} elements of which "
+                f"{layout.num_parameters} are trained: put fedtide.WholeModel around it, or give layout.weights."
+            )
+        self.layout = layout
+        self.parameters = Parameters(np.array(values, np.float32))
+        self.version = 0
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        verify_class(cls, Strategy, CALLED)
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """The strategy of a campaign, from what its spec says; ``aggregation.args`` become arguments by name.
+
+        Raises:
+            SpecError: a setting is not accepted.
+        """
+        return cls(layout, initial, **spec.aggregation.args)
+
+    @abstractmethod
     def offer(self, contribution: Contribution) -> Merge | None:
         """Take one update in; the merge that it caused, or None while it waits in the buffer.
 
         Raises:
             InvariantError: the contribution is not what this strategy merges.
         """
-        ...
 
     def flush(self, share: float = 1.0) -> Merge | None:
         """Merge what waits in the buffer now; None when nothing does.
@@ -106,14 +133,36 @@ class Strategy(Protocol):
             share: how much of a cohort has come in, in (0, 1]. Below 1 the campaign ends in the middle of one, and the
                 step is to be that much shorter: one device's data must not get the weight of all.
         """
-        ...
+        return None
+
+    def slow(self, factor: float) -> None:
+        """Take steps that are ``factor`` times as long from now on, since the guard went back to an earlier version.
+
+        Where it does nothing, the campaign goes the same way again.
+
+        Args:
+            factor: in (0, 1), and the product of all so far: it is asked of a strategy that was built anew.
+        """
+        return
+
+    def update_elements(self, part: int) -> int | None:
+        """How many elements an update of a part has, 0 being the whole; None for an unknown part."""
+        return self.layout.num_elements if part == 0 else None
+
+    def base_weights(self, staleness: int) -> FloatArray:
+        """The weights, float32 ``(num_parameters,)``, from which an update of parameters is measured.
+
+        They are those of its base version where the strategy keeps them, and the present ones where it does not.
+        """
+        return self.parameters.values[self.layout.trainable]
 
     def export_state(self) -> tuple[Tensors, dict[str, Any]]:
         """All state: arrays by name, as views that the caller copies before the next merge, and plain values.
 
-        The version is among the plain values under ``"version"``: a model that went back goes on from a higher one.
+        A subclass that remembers anything else adds it. The version is among the plain values under ``"version"``: a
+        model that went back goes on from a higher one.
         """
-        ...
+        return {"parameters": self.parameters.values}, {"version": self.version}
 
     def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Go on where ``export_state`` stood, to the same bits; the arrays are copied.
@@ -121,108 +170,55 @@ class Strategy(Protocol):
         Raises:
             CampaignError: the state is of another strategy or another model.
         """
-        ...
+        restore_vector(self.parameters.values, tensors, "parameters")
+        self.version = int(meta["version"])
 
 
-def update_elements(strategy: Strategy, layout: Layout, part: int) -> int | None:
-    """How many elements an update has: the weights', unless the strategy says otherwise; None for an unknown part.
-
-    A strategy whose updates are not as long as the weights has a method ``update_elements(part)`` of its own.
-    """
-    own: Callable[[int], int | None] | None = getattr(strategy, "update_elements", None)
-    if own is not None:
-        return own(part)
-    return layout.num_parameters if part == 0 else None
+CALLED = (
+    "offer", "flush", "slow", "update_elements", "base_weights", "export_state", "restore_state",
+)  # fmt: skip
+"""The methods that a campaign calls."""
 
 
-def build_strategy(spec: CampaignSpec, layout: Layout, initial: Parameters) -> Strategy:
-    """The strategy that ``aggregation.strategy`` names, at version 0.
-
-    Args:
-        spec: the campaign's.
-        layout: the model's.
-        initial: the parameters of version 0, float32 of shape ``(num_elements,)``; they are copied.
+def restore_vector(target: npt.NDArray[Any], tensors: Mapping[str, npt.NDArray[Any]], name: str) -> None:
+    """Copy a checkpoint's array into ``target``.
 
     Raises:
-        SpecError: the strategy cannot be imported, lacks a member, or does not go with the rest of the spec.
-        LayoutError: ``initial`` has another size than the layout.
+        CampaignError: it is missing or has another shape.
     """
-    if initial.values.shape != (layout.num_elements,):
-        raise LayoutError(
-            f"The initial parameters have shape {list(initial.values.shape)}; the layout has {layout.num_elements} "
-            "elements."
+    saved = tensors.get(name)
+    if saved is None or saved.shape != target.shape:
+        raise CampaignError(
+            f"The checkpoint's {name} do not fit a model of {target.shape[-1]} elements; resume with the spec that "
+            "wrote it."
         )
-    name = spec.aggregation.strategy
-    make, values = resolve(BUILT_IN.get(name, name), "aggregation.strategy"), np.array(initial.values, np.float32)
-    whole = layout.num_parameters == layout.num_elements or getattr(make, "trains_whole_model", False)
-    seen, start = (layout, Parameters(values)) if whole else (layout.weights, Parameters(values[layout.trainable]))
-    own = name not in BUILT_IN
-    strategy: Strategy = (
-        build("aggregation.strategy", name, make, spec, seen, start) if own else make(spec, seen, start)
-    )
-    sends = getattr(strategy, "sends", "delta")
-    if sends != "delta" and spec.codec.name == "topk":
-        what = str(sends).replace("_", " ")
-        raise SpecError(
-            f"codec.name = 'topk' is for deltas, and strategy {name!r} merges {what}; use int8, bf16 or fp16."
-        )
-    if own:
-        from fl_core.aggregation.strategies.own_strategy import OwnStrategy
-
-        strategy = OwnStrategy(name, strategy, seen)
-    if whole:
-        return strategy
-    from fl_core.aggregation.statistics import Statistics
-    from fl_core.aggregation.voted_statistics import VotedStatistics
-    from fl_core.aggregation.whole_model import WholeModel
-
-    kind = VotedStatistics if name == "robust" else Statistics
-    statistics = kind(layout, values, rate=spec.aggregation.statistics_rate)
-    return WholeModel(strategy, layout, values, statistics, staleness_weight(spec.aggregation))
+    np.copyto(target, saved)
 
 
-def verify_no_args(spec: CampaignSpec) -> None:
-    """Refuse ``aggregation.args`` where nothing would read them.
+def verify_strategy(name: str, meta: Mapping[str, Any]) -> None:
+    """Refuse another strategy's checkpoint.
 
     Raises:
-        SpecError: there are some.
+        CampaignError: it is one.
     """
-    if spec.aggregation.args:
-        raise SpecError(
-            f"aggregation.args = {spec.aggregation.args!r} is not read by strategy {spec.aggregation.strategy!r}; "
-            "remove it."
+    if meta["strategy"] != name:
+        raise CampaignError(
+            f"The checkpoint is of aggregation.strategy = {meta['strategy']!r}, the spec says {name!r}; "
+            "resume with the spec that wrote it."
         )
 
 
-def read_args(spec: CampaignSpec, model: type[_ArgsT]) -> _ArgsT:
-    """A strategy's own settings, ``[aggregation.args]``, validated as any other section.
+def with_prefix(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> Tensors:
+    """The arrays whose names begin with ``prefix``, under the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def at_least_one(**settings: int) -> None:
+    """Refuse numbers of updates, versions or workers that are below 1.
 
     Raises:
-        SpecError: a key is unknown or its value is not accepted.
+        SpecError: it names the first.
     """
-    return parse_section(model, dict(spec.aggregation.args), "aggregation.args")
-
-
-def verify_unread(spec: CampaignSpec, *keys: str) -> None:
-    """Refuse settings that the strategy would not look at, such as ``"server_optimizer.name"``.
-
-    Raises:
-        SpecError: one of them is not at its default.
-    """
-    for key in keys:
-        section_name, _, name = key.partition(".")
-        section = getattr(spec, section_name)
-        value = getattr(section, name)
-        if value != type(section).model_fields[name].get_default(call_default_factory=True):
-            raise SpecError(f"{key} = {value!r} is not read by strategy {spec.aggregation.strategy!r}; remove it.")
-
-
-def base_weights(strategy: Strategy, layout: Layout, staleness: int) -> FloatArray:
-    """The weights, float32 ``(num_parameters,)``, from which an update of parameters is measured: its base version's.
-
-    FedAsync keeps them where there is a bound to measure (its method ``base``); of a strategy that does not, they are
-    the present version's.
-    """
-    base: Callable[[int], FloatArray | None] | None = getattr(getattr(strategy, "inner", strategy), "base", None)
-    kept = None if base is None else base(staleness)
-    return strategy.parameters.values[layout.trainable] if kept is None else kept
+    for name, value in settings.items():
+        if not value >= 1:
+            raise SpecError(f"{name} = {value!r} is not accepted; give 1 or more.")

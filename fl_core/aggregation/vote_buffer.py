@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fl_core.aggregation.buffered import restore_vector
+from fl_core.aggregation.strategy import restore_vector
 from fl_core.errors import InvariantError
 from fl_core.vectors import Delta, FloatArray
 from fl_core.vectors.arithmetic import add_scaled, divide, scale_into

@@ -8,63 +8,61 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fl_core.aggregation.buffered import restore_vector, with_prefix
 from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.own_strategy import OwnStrategy
+from fl_core.aggregation.staleness import StalenessWeight, polynomial
 from fl_core.aggregation.statistics import Statistics
-from fl_core.aggregation.strategy import Merge, Strategy, Tensors
+from fl_core.aggregation.strategy import Merge, Strategy, Tensors, restore_vector, with_prefix
 from fl_core.aggregation.voted_statistics import VotedStatistics
 from fl_core.errors import CampaignError
-from fl_core.vectors import Parameters, Sends
+from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.layout import Layout
 
 
-class WholeModel:
+class WholeModel(Strategy):
     """Merges weights as the inner strategy does, and moves the state with each of its versions.
 
     Args:
-        inner: the strategy of the weights; where it changes its parameters in place, as all of ours do, nothing is
-            copied.
+        make: makes the inner strategy from the weights' layout and their values in version 0.
         layout: the whole model's.
-        values: float32 ``(num_elements,)``, version 0, which this object owns; the weights' part is what ``inner`` was
-            given.
-        statistics: the state's rule, on the same memory.
-        weight: s(τ).
+        initial: version 0 of it, float32 ``(num_elements,)``; it is copied.
+        statistics_rate: a of ``Statistics``, in (0, 1].
+        staleness: s(τ), with which an update's statistics count.
 
     Attributes:
-        inner: as given.
+        inner: the strategy of the weights; where it changes its parameters in place, as all of ours do, nothing is
+            copied at a merge.
         parameters: the whole model.
+
+    >>> from fl_core.aggregation.strategies.fedbuff import FedBuff
+    >>> from fl_core.vectors.tensor_spec import TensorSpec
+    >>> layout = Layout((TensorSpec("w", (2,)), TensorSpec("running_mean", (1,), role="mean")))
+    >>> whole = WholeModel(FedBuff, layout, Parameters(np.zeros(3, np.float32)))
+    >>> whole.inner.layout.num_elements, whole.parameters.values.size
+    (2, 3)
     """
+
+    trains_whole_model = True
 
     def __init__(
         self,
-        inner: Strategy,
+        make: Callable[[Layout, Parameters], Strategy],
         layout: Layout,
-        values: npt.NDArray[np.float32],
-        statistics: Statistics | VotedStatistics,
-        weight: Callable[[int], float],
+        initial: Parameters,
+        *,
+        statistics_rate: float = 0.5,
+        staleness: StalenessWeight = polynomial(0.5),
     ) -> None:
-        self.inner = inner
-        self.parameters = Parameters(values)
-        self.held_vectors: int = getattr(inner, "held_vectors", 1)
+        super().__init__(layout, initial)
+        values = self.parameters.values
         self._weights = values[layout.trainable]
-        self._layout = layout
-        self._statistics = statistics
-        self._weight = weight
-
-    @property
-    def sends(self) -> Sends:
-        """What devices have to send of the weights; of the state they send values."""
-        return self.inner.sends
-
-    @property
-    def barrier(self) -> bool:
-        """As the inner strategy's."""
-        return self.inner.barrier
-
-    @property
-    def version(self) -> int:
-        """As the inner strategy's."""
-        return self.inner.version
+        self.inner = make(layout.weights, Parameters(self._weights))
+        if not isinstance(self.inner, OwnStrategy):
+            self.inner.parameters = Parameters(self._weights)  # the same values, from now on in this model's memory
+        kind = VotedStatistics if self.inner.one_vote_each else Statistics
+        self._statistics = kind(layout, values, rate=statistics_rate)
+        self._weigh = staleness
+        self.sends, self.barrier, self.held_vectors = self.inner.sends, self.inner.barrier, self.inner.held_vectors
 
     @property
     def buffer_count(self) -> int:
@@ -74,14 +72,19 @@ class WholeModel:
     @property
     def waits_for(self) -> str:
         """As the inner strategy's: what a full buffer still lacks."""
-        return str(getattr(self.inner, "waits_for", ""))
+        return self.inner.waits_for
 
     def update_elements(self, part: int) -> int | None:
         """How many elements of the weights an update of that part has; None for an unknown part."""
-        own: Callable[[int], int | None] | None = getattr(self.inner, "update_elements", None)
-        if own is not None:
-            return own(part)
-        return self._layout.num_parameters if part == 0 else None
+        return self.inner.update_elements(part)
+
+    def base_weights(self, staleness: int) -> FloatArray:
+        """As the inner strategy's."""
+        return self.inner.base_weights(staleness)
+
+    def slow(self, factor: float) -> None:
+        """Slow the inner strategy; statistics follow the devices as before."""
+        self.inner.slow(factor)
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Take one update in: its weights, and its state where it has one."""
@@ -89,7 +92,7 @@ class WholeModel:
             self._statistics.add(
                 contribution.state,
                 worker=contribution.worker,
-                weight=self._weight(contribution.staleness),
+                weight=self._weigh(contribution.staleness),
                 staleness=contribution.staleness,
             )
         return self._after(self.inner.offer(contribution))
@@ -105,7 +108,7 @@ class WholeModel:
         return merge
 
     def _take_weights(self) -> None:
-        values = self.inner.parameters.values
+        self.version, values = self.inner.version, self.inner.parameters.values
         if values is not self._weights and not np.may_share_memory(values, self._weights):
             np.copyto(self._weights, values)
 
@@ -113,7 +116,7 @@ class WholeModel:
         """All state; the arrays are views, the statistics' under a prefix."""
         tensors, meta = self.inner.export_state()
         more, statistics = self._statistics.export_state()
-        beside = self.parameters.values[self._layout.num_parameters :]
+        beside = self.parameters.values[self.layout.num_parameters :]
         tensors = tensors | {"state": beside} | {f"statistics.{name}": array for name, array in more.items()}
         return tensors, {**meta, "statistics": statistics}
 
@@ -128,7 +131,7 @@ class WholeModel:
                 "The checkpoint was written by a version of fedtide that took buffers for weights; launch the campaign "
                 "anew, from its model if need be."
             )
-        restore_vector(self.parameters.values[self._layout.num_parameters :], tensors, "state")
+        restore_vector(self.parameters.values[self.layout.num_parameters :], tensors, "state")
         self._statistics.restore_state(with_prefix(tensors, "statistics."), meta["statistics"])
         own = {name: array for name, array in tensors.items() if name != "state" and not name.startswith("statistics.")}
         self.inner.restore_state(own, meta)

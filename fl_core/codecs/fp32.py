@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from fl_core.codecs.base import Codec
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.vectors import FloatArray
 
 
-class Fp32:
+class Fp32(Codec):
     """Four bytes per element, in order; NaN payloads, infinities and signed zeros are kept.
 
     >>> bytes(Fp32().encode(np.array([1.0, -2.0], np.float32), seed=0)).hex(" ", 4)
@@ -16,7 +17,6 @@ class Fp32:
     """
 
     name = "fp32"
-    needs_feedback = False
 
     def encode(self, values: FloatArray, seed: int) -> memoryview:
         """The vector's own memory, not copied, where it is contiguous and little-endian; ``seed`` is not used."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.codecs.base import Codec
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.vectors import BLOCK, FloatArray
 
 
-class Fp16:
+class Fp16(Codec):
     """IEEE 754 binary16. Relative error at most 2⁻¹¹ from 2⁻¹⁴ to 65504, absolute error at most 2⁻²⁵ below.
 
     >>> bytes(Fp16().encode(np.array([1.0, -2.0], np.float32), seed=0)).hex(" ", 2)
@@ -21,7 +22,6 @@ class Fp16:
     """
 
     name = "fp16"
-    needs_feedback = False
 
     def encode(self, values: FloatArray, seed: int) -> memoryview:
         """Round each element; ``seed`` is not used."""
@@ -61,7 +61,7 @@ def _convert(target: npt.NDArray[np.floating], source: npt.NDArray[np.floating])
     torch.from_numpy(target).copy_(torch.from_numpy(source))
 
 
-class Bf16:
+class Bf16(Codec):
     """The upper half of a float32. Relative error at most 2⁻⁸ for normal float32; NaN stays NaN.
 
     >>> bytes(Bf16().encode(np.array([1.0, -2.0], np.float32), seed=0)).hex(" ", 2)
@@ -69,7 +69,6 @@ class Bf16:
     """
 
     name = "bf16"
-    needs_feedback = False
 
     def encode(self, values: FloatArray, seed: int) -> memoryview:
         """Round each element; ``seed`` is not used."""

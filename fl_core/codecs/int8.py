@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.codecs.base import Codec
 from fl_core.errors import InvariantError, Reason, RejectedUpdate
 from fl_core.vectors import BLOCK, FloatArray
 
@@ -18,7 +19,7 @@ _STEP = np.float32(2.0**-16)
 _SMALLEST_SCALE = np.float32(2.0**-126)
 
 
-class Int8:
+class Int8(Codec):
     """x ≈ scale · q with q from -127 to 127 and scale = max |x| / 127 over each block.
 
     q is x / scale rounded down or up with the probabilities that make its mean x / scale (to 2⁻¹⁷, float32's own
@@ -35,7 +36,6 @@ class Int8:
     """
 
     name = "int8"
-    needs_feedback = False
 
     def __init__(self, block_size: int = 1024) -> None:
         self._block_size = block_size

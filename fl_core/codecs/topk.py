@@ -11,6 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.codecs.base import Codec
 from fl_core.errors import InvariantError, Reason, RejectedUpdate
 from fl_core.vectors import FloatArray
 
@@ -18,7 +19,7 @@ _MAX_ELEMENTS = 2**32 - 1
 _SAMPLE_STRIDE = 61
 
 
-class TopK:
+class TopK(Codec):
     """The ⌈fraction · num_elements⌉ largest magnitudes, exact; everything else reads as 0.
 
     The payload holds k places (little-endian uint32, rising), then the k values (little-endian float32). Among equal

@@ -9,9 +9,10 @@ from fl_core.spec.reading import (
     load_spec,
     parse_section,
     parse_spec,
+    read_args,
     to_toml,
 )
-from fl_core.spec.section import CODECS, METHODS, STRATEGIES, Arguments, ImportPath, Section, Slug
+from fl_core.spec.section import Arguments, ImportPath, Section, Slug
 from fl_core.spec.sections import (
     AggregationSection,
     CampaignSection,
@@ -24,9 +25,6 @@ from fl_core.spec.sections import (
 from fl_core.spec.training import TrainingSection
 
 __all__ = [
-    "CODECS",
-    "METHODS",
-    "STRATEGIES",
     "AggregationSection",
     "Arguments",
     "CampaignSection",
@@ -49,5 +47,6 @@ __all__ = [
     "load_spec",
     "parse_section",
     "parse_spec",
+    "read_args",
     "to_toml",
 ]

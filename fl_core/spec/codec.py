@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import (
     Field,
     field_validator,
-    model_validator,
 )
 
+from fl_core.built_in import CODECS
 from fl_core.spec.section import (
-    CODECS,
     Arguments,
     Section,
     name_or_import_path,
@@ -37,16 +36,6 @@ class CodecSection(Section):
     @classmethod
     def _known_codec(cls, value: str) -> str:
         return name_or_import_path(value, CODECS)
-
-    @model_validator(mode="after")
-    def _each_setting_has_its_codec(self) -> Self:
-        if self.own_args and self.name in CODECS:
-            raise ValueError(f"own_args belongs to a codec of your own; {self.name!r} does not read it, remove it")
-        if self.importance != "magnitude" and self.name != "topk":
-            raise ValueError(
-                f"importance = {self.importance!r} belongs to name = 'topk'; {self.name!r} does not read it, remove it"
-            )
-        return self
 
     @field_validator("block_size")
     @classmethod

@@ -65,6 +65,15 @@ def parse_section(model: type[_SectionT], document: dict[str, Any], source: str)
         raise SpecError(f"{source}: {explain(error, model)}") from None
 
 
+def read_args(spec: CampaignSpec, model: type[_SectionT]) -> _SectionT:
+    """A strategy's own settings, ``[aggregation.args]``, validated as any other section.
+
+    Raises:
+        SpecError: a key is unknown or its value is not accepted.
+    """
+    return parse_section(model, dict(spec.aggregation.args), "aggregation.args")
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """A validation error as one sentence: the key, the value, the remedy."""
     problems = error.errors(include_url=False)

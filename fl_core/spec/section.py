@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from pydantic import (
@@ -12,21 +13,6 @@ from pydantic import (
     ConfigDict,
     StringConstraints,
 )
-
-METHODS = ("local", "personal", "per_fedavg", "distillation", "partial")
-"""The built-in ``training.method`` names; ``fl_core.training.method`` knows where they live."""
-
-
-CODECS = ("fp32", "fp16", "bf16", "int8", "topk")
-"""The built-in ``codec.name``s; ``fl_core.codecs`` knows where they live."""
-
-
-STRATEGIES = (
-    "fedavg", "fedasync", "fedbuff", "fadas", "ca2fl", "asyncfeded", "attention", "fedatt", "robust", "partial",
-    "distillation",
-)  # fmt: skip
-"""The built-in ``aggregation.strategy`` names; ``fl_core.aggregation.strategy`` knows where they live."""
-
 
 ImportPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
@@ -67,7 +53,7 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def name_or_import_path(value: str, names: tuple[str, ...]) -> str:
+def name_or_import_path(value: str, names: Collection[str]) -> str:
     if value in names:
         return value
     if ":" in value:

@@ -17,11 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from fl_core.built_in import STRATEGIES
 from fl_core.metrics import names as metric_names
 from fl_core.spec.codec import CodecSection
+from fl_core.spec.combinations import Choice, refusal
 from fl_core.spec.judging import EvaluationSection, GuardSection, MetricSection, StopSection
 from fl_core.spec.section import (
-    STRATEGIES,
     Arguments,
     ImportPath,
     Section,
@@ -30,8 +31,6 @@ from fl_core.spec.section import (
 )
 from fl_core.spec.training import TrainingSection
 from fl_core.vectors.buffers import BufferRole
-
-_WITHOUT_BUFFER = ("fedavg", "fedasync", "asyncfeded")
 
 
 class CampaignSection(Section):
@@ -76,16 +75,6 @@ class AggregationSection(Section):
         return name_or_import_path(value, STRATEGIES)
 
 
-_OPTIMIZER_KEYS = {
-    "momentum": ("sgd",),
-    "beta1": ("adam", "fedadam", "fedadagrad", "yogi"),
-    "beta2": ("adam", "fedadam", "yogi"),
-    "epsilon": ("adam", "adagrad", "fedadam", "fedadagrad", "yogi"),
-    "amsgrad": ("adam",),
-}
-"""Which rules read a key of ``[server_optimizer]``; all of them read the learning rate."""
-
-
 class ServerOptimizerSection(Section):
     """The rule that applies a pseudo-gradient (Reddi et al. 2021, arXiv 2003.00295)."""
 
@@ -96,16 +85,6 @@ class ServerOptimizerSection(Section):
     beta2: float = Field(default=0.99, ge=0, lt=1)
     epsilon: float = Field(default=1e-3, gt=0)
     amsgrad: bool = False
-
-    @model_validator(mode="after")
-    def _nothing_unread(self) -> Self:
-        for key, names in _OPTIMIZER_KEYS.items():
-            value = getattr(self, key)
-            if value != type(self).model_fields[key].default and self.name not in names:
-                shown = "true" if value is True else value
-                belongs = " or ".join(repr(name) for name in names)
-                raise ValueError(f"{key} = {shown} belongs to name = {belongs}; remove it for {self.name!r}")
-        return self
 
 
 class DispatchSection(Section):
@@ -161,37 +140,9 @@ class CampaignSpec(Section):
     stop: StopSection = Field(default_factory=StopSection)
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> Self:
-        if self.aggregation.strategy == "fedbuff" and self.aggregation.buffer_size > self.dispatch.concurrency * 1000:
-            raise ValueError(
-                f"aggregation.buffer_size = {self.aggregation.buffer_size} is far above dispatch.concurrency = "
-                f"{self.dispatch.concurrency}; a merge would take a thousand tasks per device"
-            )
-        if self.aggregation.strategy == "fedasync" and self.codec.name == "topk":
-            raise ValueError(
-                "codec.name = 'topk' is for deltas, and fedasync merges parameters, most of which it would set to 0; "
-                "use int8, bf16 or fp16"
-            )
-        if self.training.method == "partial" and self.aggregation.strategy in set(STRATEGIES) - {"partial"}:
-            raise ValueError(
-                f"training.method = 'partial' sends parts of the model, and {self.aggregation.strategy} merges whole "
-                "ones; set aggregation.strategy = 'partial'"
-            )
-        if self.codec.importance != "magnitude" and self.training.method in ("partial", "per_fedavg"):
-            raise ValueError(
-                f"codec.importance = {self.codec.importance!r} is not read with training.method = "
-                f"{self.training.method!r}, whose updates are ranked by magnitude; remove it"
-            )
-        if self.aggregation.max_wait_seconds is not None and self.aggregation.strategy in _WITHOUT_BUFFER:
-            raise ValueError(
-                f"aggregation.max_wait_seconds is for strategies with a buffer, and {self.aggregation.strategy} has "
-                "none that could wait; remove it"
-            )
-        if self.training.schedule == "plateau" and self.evaluation.data is None:
-            raise ValueError(
-                "training.schedule = 'plateau' counts evaluations, and there are none; name evaluation.data, or choose "
-                "another schedule"
-            )
+    def _parts_go_together(self) -> Self:
+        if (sentence := refusal(Choice.of(self))) is not None:
+            raise ValueError(sentence)
         return self
 
     @model_validator(mode="after")

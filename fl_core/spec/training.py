@@ -10,8 +10,8 @@ from pydantic import (
     model_validator,
 )
 
+from fl_core.built_in import METHODS
 from fl_core.spec.section import (
-    METHODS,
     Arguments,
     Section,
     name_or_import_path,

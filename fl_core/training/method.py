@@ -1,36 +1,31 @@
 """What a training method is: a device's way from a base version and private data to the vector that it sends.
 
-A method is a class that takes the ``[training]`` section and has ``train``. To add one, write that class and name it in
-``BUILT_IN``, or name it in a spec by its import path. It is built on the coordinator too, at launch, so that bad
-``method_args`` are refused there before any device sees them.
+A method is a subclass of ``Method`` that has ``train``; a spec names it by a built-in name or by its import path. It is
+built on the coordinator too, at launch, so that bad ``method_args`` are refused there before any device sees them.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from fl_core.built_in import METHODS
 from fl_core.errors import SpecError
 from fl_core.factory import resolve
+from fl_core.signatures import verified, verify_class, verify_inherits
 from fl_core.spec import Section, TrainingSection, parse_section
 from fl_core.training.local import LocalTraining, train_locally
-from fl_core.user_code import build, verify_members
+from fl_core.user_code import build
 from fl_core.vectors import FloatArray, Parameters, Sends
 from fl_core.vectors.layout import Layout
 
-BUILT_IN = {
-    "local": "fl_core.training.methods.local_sgd:LocalSGD",
-    "personal": "fl_core.training.methods.personal:Personal",
-    "per_fedavg": "fl_core.training.methods.per_fedavg:PerFedAvg",
-    "distillation": "fl_core.training.methods.soft_labels:Distillation",
-    "partial": "fl_core.training.methods.partial:Partial",
-}
-
+KEY = "training.method"
 Importance = Literal["", "gradient", "fisher"]
 _ArgsT = TypeVar("_ArgsT", bound=Section)
 
@@ -118,15 +113,35 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-@runtime_checkable
-class Method(Protocol):
-    """A device's way to do a task."""
+class Method(ABC):
+    """A device's way to do a task.
 
-    @property
-    def sends(self) -> tuple[Sends, ...]:
-        """What it can send; the campaign's strategy has to merge one of these."""
-        ...
+    A subclass takes settings of its own as arguments by name: a spec gives them in ``[training.method_args]``. Methods
+    of another form are refused when the class is made.
 
+    Attributes:
+        sends: what it can send; the campaign's strategy has to merge one of these.
+
+    Raises:
+        SpecError: a method of a subclass has another form (when the class is made).
+    """
+
+    sends: tuple[Sends, ...] = ("delta",)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        verify_class(cls, Method, ("train",))
+
+    @classmethod
+    def from_settings(cls, settings: TrainingSection) -> Self:
+        """The method of a campaign, from its ``[training]``; ``method_args`` become arguments by name.
+
+        Raises:
+            SpecError: a setting is not accepted.
+        """
+        return cls(**settings.method_args)
+
+    @abstractmethod
     def train(self, task: DeviceTask) -> Outcome:
         """Do one task.
 
@@ -135,40 +150,35 @@ class Method(Protocol):
             DataError: this device's data does not fit.
             SpecError: the spec does not fit this device.
         """
-        ...
-
-
-def verify_method(settings: TrainingSection, sends: Sends) -> None:
-    """Refuse a method that cannot send what the campaign's strategy merges.
-
-    Raises:
-        SpecError: it cannot, or it cannot be built at all.
-    """
-    able = build_method(settings).sends
-    if sends not in able:
-        raise SpecError(
-            f"training.method = {settings.method!r} sends {' or '.join(able)} and aggregation.strategy merges {sends}; "
-            "choose a strategy and a method that fit each other."
-        )
 
 
 def build_method(settings: TrainingSection) -> Method:
     """The method that ``training.method`` names.
 
+    A class is made by its ``from_settings``, which by default calls it with ``training.method_args`` by name; another
+    callable is called so itself.
+
     Raises:
         SpecError: it cannot be imported, is no method, or refuses ``training.method_args``.
     """
     name = settings.method
-    make = resolve(BUILT_IN.get(name, name), "training.method")
-    if name in BUILT_IN:
-        built_in: Method = make(settings)
+    made: Any = resolve(METHODS.get(name, name), KEY)
+    if name in METHODS:
+        built_in: Method = made.from_settings(settings)
         return built_in
-    method: Method = build("training.method", name, make, settings)
-    verify_members("training.method", name, method, Method, "sends", "train(task)")
-    if not (isinstance(method.sends, (tuple, list)) and method.sends and set(method.sends) <= set(get_args(Sends))):
+    if isinstance(made, type):
+        verify_inherits(KEY, name, made, Method)
+    if isinstance(made, type) and made.from_settings.__func__ is not Method.from_settings.__func__:  # type: ignore[attr-defined]
+        method = build(KEY, name, made.from_settings, settings)  # type: ignore[attr-defined]
+    else:
+        method = build(KEY, name, made, **verified(KEY, name, made, (), settings.method_args))
+    if not isinstance(method, Method):
+        raise SpecError(f"{KEY} = {name!r} gave a {type(method).__name__}, which is no fedtide.Method.")
+    sends: Any = method.sends
+    if not (isinstance(sends, (tuple, list)) and sends and set(sends) <= set(get_args(Sends))):
         raise SpecError(
-            f"training.method = {name!r} gave a {type(method).__name__} with sends = {method.sends!r}; it is a "
-            f"tuple of some of {', '.join(map(repr, get_args(Sends)))}."
+            f"{KEY} = {name!r} gave a {type(method).__name__} with sends = {sends!r}; it is a tuple of some of "
+            f"{', '.join(map(repr, get_args(Sends)))}."
         )
     return method
 

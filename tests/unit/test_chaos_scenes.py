@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from coordinator.launch.assemble import _verify_way_down
 from fl_core.aggregation import build_strategy
 from fl_core.models.build import build_model
 from fl_core.spec import parse_spec
+from fl_core.trial.parts import verify_parts
 from fl_core.vectors.layout import Layout
 from tests.chaos.scene import BATTERY, EXTRAS, draw, parse
 
@@ -26,7 +26,7 @@ def test_every_scene_that_is_drawn_can_be_launched() -> None:
             model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
             layout = Layout.of(model)
             strategy = build_strategy(spec, layout, layout.flatten(model))
-            _verify_way_down(spec, strategy.sends)
+            verify_parts(spec, strategy, layout)
     wanted = {"fedbuff", "fedasync", "fedavg", "ca2fl", "fadas", "codec int8", "codec topk", "codec fp16", "down int8"}
     assert wanted | {*BATTERY, *EXTRAS, "embedded", "end"} <= seen
 

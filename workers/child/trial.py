@@ -16,11 +16,11 @@ import torch
 from torch.utils.data import Dataset
 
 from fl_core.aggregation import build_strategy
-from fl_core.aggregation.strategy import BUILT_IN
 from fl_core.allowance import AllowList
 from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.overview.registry import Registry
 from fl_core.broker.url import public_url
+from fl_core.built_in import STRATEGIES
 from fl_core.codecs import codec
 from fl_core.errors import DataError, FedtideError
 from fl_core.factory import gate
@@ -104,7 +104,7 @@ def _order(settings: WorkerSettings, spec: CampaignSpec) -> TrainOrder:
         model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
         layout = Layout.of(model, spec.model.buffers)
         sends: Sends = build_method(spec.training).sends[0]
-    if spec.aggregation.strategy in BUILT_IN:
+    if spec.aggregation.strategy in STRATEGIES:
         sends = build_strategy(spec, layout, layout.flatten(model)).sends
     return train_order(spec.campaign.name, spec, layout, sends)
 

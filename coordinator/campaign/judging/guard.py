@@ -18,8 +18,6 @@ import numpy.typing as npt
 from fl_core.aggregation import Strategy, build_strategy
 from fl_core.codecs.half import Bf16
 from fl_core.spec import CampaignSpec, GuardSection
-from fl_core.training.method import read_method_args
-from fl_core.training.methods.soft_labels import DistillationArgs
 from fl_core.vectors import Parameters, read_all
 from fl_core.vectors.layout import Layout
 
@@ -122,7 +120,10 @@ class Guard:
 
     def strategy(self, spec: CampaignSpec, layout: Layout, parameters: Parameters) -> Strategy:
         """The spec's strategy at the rate that is left after the rollbacks so far."""
-        return build_strategy(slowed(spec, self._settings.rate_factor**self.num_rollbacks), layout, parameters)
+        strategy = build_strategy(spec, layout, parameters)
+        if self.num_rollbacks:
+            strategy.slow(self._settings.rate_factor**self.num_rollbacks)
+        return strategy
 
     def export(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """All state: arrays by name, and plain values."""
@@ -146,18 +147,3 @@ class Guard:
 
 def _keep(strategy: Strategy) -> Kept:
     return np.frombuffer(_CODEC.encode(strategy.parameters.values, seed=0), np.uint8)
-
-
-def slowed(spec: CampaignSpec, factor: float) -> CampaignSpec:
-    """The spec with the server's rate times ``factor``: where a strategy has one of its own, that one."""
-    if factor == 1:
-        return spec
-    aggregation, optimizer, training = spec.aggregation, spec.server_optimizer, spec.training
-    if aggregation.strategy in ("fedasync", "asyncfeded"):
-        aggregation = aggregation.model_copy(update={"mixing": aggregation.mixing * factor})
-    elif aggregation.strategy == "distillation":
-        rate = read_method_args(training, DistillationArgs).student_learning_rate * factor
-        training = training.model_copy(update={"method_args": {**training.method_args, "student_learning_rate": rate}})
-    else:
-        optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * factor})
-    return spec.model_copy(update={"aggregation": aggregation, "server_optimizer": optimizer, "training": training})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fl_core.aggregation.buffered import restore_vector
+from fl_core.aggregation.strategy import restore_vector
 from fl_core.spec import CampaignSpec
 from fl_core.vectors import FloatArray
 

@@ -7,16 +7,16 @@ Aggregation", 2022, arXiv 2205.13797.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Self
 
 import numpy.typing as npt
 from pydantic import Field
 
-from fl_core.aggregation.buffered import restore_vector, verify_strategy
 from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.memory.old_versions import MAX_KEPT, OldVersions, versions_in_flight
-from fl_core.aggregation.strategy import Merge, Tensors, read_args, verify_unread
-from fl_core.spec import CampaignSpec, Section
+from fl_core.aggregation.strategy import Merge, Strategy, Tensors, verify_strategy
+from fl_core.errors import SpecError
+from fl_core.spec import CampaignSpec, Section, parse_section, read_args
 from fl_core.vectors import Parameters
 from fl_core.vectors.arithmetic import add_scaled, norm_and_finite
 from fl_core.vectors.layout import Layout
@@ -32,7 +32,7 @@ class AsyncFedEDArgs(Section):
     kept_versions: int | None = Field(default=None, ge=1, le=MAX_KEPT)
 
 
-class AsyncFedED:
+class AsyncFedED(Strategy):
     """x <- x + λ / (γ + ε) · Δ for every update, with γ = ‖x - x_base‖ / ‖Δ‖.
 
     λ is ``aggregation.mixing``: with ε = 1 that part of an update is added which is not stale. Staleness in versions
@@ -42,12 +42,19 @@ class AsyncFedED:
     The distance needs the old version, and memory must not grow with the staleness: ``kept_versions`` are kept. For an
     update that is older, the oldest of them stands in for its base, which makes γ too small rather than too large.
 
+    Args:
+        layout, initial: as of ``Strategy``.
+        mixing: λ, above 0 and at most 1.
+        epsilon: ε, above 0.
+        kept_versions: how many old versions are kept.
+
+    Raises:
+        SpecError: a setting lies outside of its range.
+
     >>> import numpy as np
     >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> from fl_core.vectors import Delta
-    >>> aggregation = {"strategy": "asyncfeded", "mixing": 1.0}
-    >>> spec = CampaignSpec.model_validate({"model": {"factory": "a:b"}, "aggregation": aggregation})
-    >>> strategy = AsyncFedED(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
+    >>> strategy = AsyncFedED(Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)), mixing=1.0)
     >>> strategy.offer(Contribution(Delta(np.array([2.0], np.float32)), 10, 0, "fresh"))
     Merge(version=1, num_updates=1, staleness=(0,), weights=(1.0,))
     >>> strategy.offer(Contribution(Delta(np.array([2.0], np.float32)), 10, 1, "stale"))
@@ -57,25 +64,35 @@ class AsyncFedED:
     """
 
     name = "asyncfeded"
-    sends: Literal["delta"] = "delta"
-    barrier = False
-    buffer_count = 0
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        args = read_args(spec, AsyncFedEDArgs)
-        verify_unread(
-            spec,
-            "aggregation.example_weighting",
-            *(f"server_optimizer.{key}" for key in type(spec.server_optimizer).model_fields),
-        )
-        self._mixing = spec.aggregation.mixing
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        mixing: float = 0.6,
+        epsilon: float = 1.0,
+        kept_versions: int = 10,
+    ) -> None:
+        super().__init__(layout, initial)
+        if not 0 < mixing <= 1:
+            raise SpecError(f"mixing = {mixing!r} is not accepted; give a number above 0 and at most 1.")
+        args = parse_section(AsyncFedEDArgs, {"epsilon": epsilon, "kept_versions": kept_versions}, "AsyncFedED")
+        self._mixing = mixing
         self._epsilon = args.epsilon
+        self._given: int | None = kept_versions
+        self.held_vectors = kept_versions
+        self._old = OldVersions(kept_versions)
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """Without ``kept_versions`` as many are kept as tasks are out."""
+        args = read_args(spec, AsyncFedEDArgs)
         # With equal devices an update is concurrency - 1 versions old: below that most bases would be stand-ins.
-        self._given = args.kept_versions
-        self.held_vectors = args.kept_versions or versions_in_flight(spec)
-        self._old = OldVersions(self.held_vectors)
-        self.parameters = initial
-        self.version = 0
+        kept = args.kept_versions or versions_in_flight(spec)
+        strategy = cls(layout, initial, mixing=spec.aggregation.mixing, epsilon=args.epsilon, kept_versions=kept)
+        strategy._given = args.kept_versions
+        return strategy
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Add λ / (γ + ε) Δ; every update merges.
@@ -97,9 +114,9 @@ class AsyncFedED:
             return 0.0
         return norm_and_finite(self.parameters.values, minus=base) / length
 
-    def flush(self, share: float = 1.0) -> Merge | None:
-        """Nothing ever waits: None."""
-        return None
+    def slow(self, factor: float) -> None:
+        """Make λ as much smaller."""
+        self._mixing *= factor
 
     def export_state(self) -> tuple[Tensors, dict[str, Any]]:
         """All state; the arrays are views."""
@@ -114,7 +131,6 @@ class AsyncFedED:
             CampaignError: the state is of another strategy or another model.
         """
         verify_strategy(self.name, meta)
-        restore_vector(self.parameters.values, tensors, "parameters")
+        super().restore_state(tensors, meta)
         # A state without the number was written when the default was 8: what its log says goes on to the same bits.
         self._old.restore_state(tensors, meta, like=self.parameters.values, num_kept=self._given or 8)
-        self.version = int(meta["version"])

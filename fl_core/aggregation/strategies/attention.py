@@ -7,15 +7,17 @@ Translate", ICLR 2015, arXiv 1409.0473. The scores are not learned: they are wha
 from __future__ import annotations
 
 import math
+from typing import Self
 
 from pydantic import Field
 
 from fl_core.aggregation.buffered import BufferedStrategy
 from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.optimizer.rules import SGD, ServerRule, server_rule
 from fl_core.aggregation.softmax_buffer import SoftmaxBuffer
-from fl_core.aggregation.staleness import staleness_weight
-from fl_core.aggregation.strategy import Merge, read_args, verify_unread
-from fl_core.spec import CampaignSpec, Section
+from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.strategy import Merge
+from fl_core.spec import CampaignSpec, Section, parse_section, read_args
 from fl_core.vectors import Delta, Parameters
 from fl_core.vectors.layout import Layout
 
@@ -42,17 +44,57 @@ class Attention(BufferedStrategy):
 
     The loss is ``metrics["loss"]``, the mean training loss that the device reports. It is the device's word: it counts
     as 0 when it is below, and as ``max_loss`` when it is above or missing, so what a liar can gain has a bound.
+
+    Args:
+        layout, initial: as of ``Strategy``.
+        buffer_size: K.
+        staleness: s(τ).
+        optimizer: how the parameters follow the mean.
+        data_weight, quality_weight, staleness_weight: a, b and c.
+        temperature: T.
+        max_loss: the loss of a device that reports a larger one, or none.
+
+    Raises:
+        SpecError: a setting lies outside of its range.
     """
 
     name = "attention"
     _buffer: SoftmaxBuffer
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        self._args = read_args(spec, AttentionArgs)
-        verify_unread(spec, "aggregation.example_weighting")
-        whole = [slice(0, layout.num_elements)]
-        super().__init__(spec, layout, initial, SoftmaxBuffer(layout.num_elements, whole, self._args.temperature))
-        self._staleness_weight = staleness_weight(spec.aggregation)
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        buffer_size: int = 10,
+        staleness: StalenessWeight = polynomial(0.5),
+        optimizer: ServerRule = SGD(1.0),
+        data_weight: float = 1.0,
+        quality_weight: float = 1.0,
+        staleness_weight: float = 1.0,
+        temperature: float = 1.0,
+        max_loss: float = 10.0,
+    ) -> None:
+        settings = {
+            "data_weight": data_weight, "quality_weight": quality_weight, "staleness_weight": staleness_weight,
+            "temperature": temperature, "max_loss": max_loss,
+        }  # fmt: skip
+        self._args = parse_section(AttentionArgs, settings, "Attention")
+        buffer = SoftmaxBuffer(layout.num_elements, [slice(0, layout.num_elements)], self._args.temperature)
+        super().__init__(layout, initial, buffer, buffer_size=buffer_size, optimizer=optimizer)
+        self._staleness_weight = staleness
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """With what the spec says of buffer, staleness, optimizer and the scores."""
+        return cls(
+            layout,
+            initial,
+            buffer_size=spec.aggregation.buffer_size,
+            staleness=staleness_weight(spec.aggregation),
+            optimizer=server_rule(spec.server_optimizer),
+            **dict(read_args(spec, AttentionArgs)),
+        )
 
     def score(self, contribution: Contribution) -> float:
         """s_i."""
@@ -73,5 +115,5 @@ class Attention(BufferedStrategy):
         self._buffer.add(contribution.delta, [self.score(contribution)], factor=1.0, staleness=contribution.staleness)
         return self._merge_if_full()
 
-    def _mean(self, share: float) -> Delta:
+    def mean(self, share: float) -> Delta:
         return self._buffer.mean(self._buffer.count / self._buffer_size)

@@ -6,15 +6,18 @@ Calibration", ICLR 2024 (https://openreview.net/forum?id=4aywmeb97I).
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field
 
 from fl_core.aggregation.buffer import Buffer
 from fl_core.aggregation.buffered import BufferedStrategy
 from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.memory.update_cache import UpdateCache
-from fl_core.aggregation.strategy import Merge, read_args, verify_unread
+from fl_core.aggregation.optimizer.rules import SGD, ServerRule, server_rule
+from fl_core.aggregation.strategy import Merge
 from fl_core.errors import SpecError
-from fl_core.spec import CampaignSpec, Section
+from fl_core.spec import CampaignSpec, Section, parse_section, read_args
 from fl_core.vectors import Delta, Parameters
 from fl_core.vectors.arithmetic import add_scaled, divide
 from fl_core.vectors.layout import Layout
@@ -40,24 +43,51 @@ class CA2FL(BufferedStrategy):
     been heard of for longest is forgotten, and is a newcomer when it returns. With ``max_cached = 0`` this is FedBuff
     with constant weights.
 
+    Args:
+        layout, initial: as of ``Strategy``.
+        buffer_size: K.
+        optimizer: how the parameters follow the calibrated mean.
+        max_cached: how many workers' updates are remembered.
+
     Raises:
-        SpecError: ``max_cached`` is above 0 and below ``aggregation.buffer_size``.
+        SpecError: ``max_cached`` is above 0 and below ``buffer_size``.
     """
 
     name = "ca2fl"
     _buffer: Buffer
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        max_cached = read_args(spec, CA2FLArgs).max_cached
-        verify_unread(spec, "aggregation.example_weighting")
-        if 0 < max_cached < spec.aggregation.buffer_size:
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        buffer_size: int = 10,
+        optimizer: ServerRule = SGD(1.0),
+        max_cached: int = 100,
+    ) -> None:
+        parse_section(CA2FLArgs, {"max_cached": max_cached}, "CA2FL")
+        if 0 < max_cached < buffer_size:
             raise SpecError(
-                f"aggregation.args.max_cached = {max_cached} is below aggregation.buffer_size = "
-                f"{spec.aggregation.buffer_size}, so workers in the buffer would be forgotten before a merge; raise it."
+                f"max_cached = {max_cached} is below buffer_size = {buffer_size}, so workers in the buffer would be "
+                "forgotten before a merge; raise it."
             )
         self._cache = UpdateCache(max_cached, layout.num_elements)
-        super().__init__(spec, layout, initial, Buffer(layout.num_elements), cache=self._cache)
+        super().__init__(
+            layout, initial, Buffer(layout.num_elements), buffer_size=buffer_size, optimizer=optimizer,
+            cache=self._cache,
+        )  # fmt: skip
         self.held_vectors = 2 + max_cached
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """With what the spec says of buffer, optimizer and cache."""
+        return cls(
+            layout,
+            initial,
+            buffer_size=spec.aggregation.buffer_size,
+            optimizer=server_rule(spec.server_optimizer),
+            max_cached=read_args(spec, CA2FLArgs).max_cached,
+        )
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Add Δ_i - h_i, and remember Δ_i as h_i; the K-th merges.
@@ -73,7 +103,7 @@ class CA2FL(BufferedStrategy):
         self._cache.put(contribution.worker, contribution.delta)
         return self._merge_if_full()
 
-    def _mean(self, share: float) -> Delta:
+    def mean(self, share: float) -> Delta:
         # All that is remembered now, minus what the buffer has changed, is what was remembered before it. Summed anew
         # each time: a running sum would gather rounding errors for as long as the campaign lasts.
         num_before = self._cache.num_before

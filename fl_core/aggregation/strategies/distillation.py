@@ -7,25 +7,24 @@ the teachers' predictions instead of the teachers, and with staleness weights, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from fl_core.aggregation.buffer import Buffer
-from fl_core.aggregation.buffered import restore_vector, verify_strategy, with_prefix
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.staleness import staleness_weight
-from fl_core.aggregation.strategy import Merge, Tensors, verify_no_args
+from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.strategy import Merge, Strategy, Tensors, at_least_one, verify_strategy, with_prefix
 from fl_core.errors import CampaignError, DataError, SpecError
 from fl_core.models.build import build_model
-from fl_core.spec import CampaignSpec, ServerOptimizerSection, TrainingSection
+from fl_core.spec import CampaignSpec, TrainingSection, parse_section
 from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
 from fl_core.training.device import seeded
 from fl_core.training.forward import apply
 from fl_core.training.local_optimizer import LocalOptimizer
-from fl_core.training.method import read_method_args
 from fl_core.training.methods.distill import soft_cross_entropy
 from fl_core.training.methods.soft_labels import DistillationArgs, as_distributions, predict
 from fl_core.user_code import running
@@ -35,7 +34,7 @@ from fl_core.vectors.layout import Layout
 _CPU = torch.device("cpu")
 
 
-class StudentDistillation:
+class StudentDistillation(Strategy):
     """P <- m P + (1 - m) Σ w_i p_i / Σ w_i over a buffer of K, w_i = s(τ_i) n_i; then the student learns P.
 
     m is ``memory`` (0 while nothing is kept): what a slow device said is not forgotten when the next K come from fast
@@ -45,41 +44,70 @@ class StudentDistillation:
     This is the one strategy that trains on the coordinator: a merge takes that long, and the same bits come out again
     only on the same kind of machine.
 
+    Args:
+        layout, initial: as of ``Strategy``.
+        model: the student, of that layout; its parameters do not matter.
+        settings: ``[training.method_args]`` of the method ``distillation``.
+        buffer_size: K.
+        staleness: s(τ).
+        seed: of the order of the examples.
+        factory: what a sentence about the student calls it.
+
     Raises:
-        SpecError: the method is another one, the student has other classes, or ``[server_optimizer]`` is set.
+        SpecError: the student has other classes than the settings say.
     """
 
-    sends: Literal["soft_labels"] = "soft_labels"
-    barrier = False
+    sends = "soft_labels"
     trains_whole_model = True
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        verify_no_args(spec)
-        if spec.training.method != "distillation":
-            raise SpecError(
-                f"aggregation.strategy = 'distillation' merges soft labels, and training.method = "
-                f"{spec.training.method!r} sends none; set training.method = 'distillation'."
-            )
-        if spec.server_optimizer != ServerOptimizerSection():
-            raise SpecError("[server_optimizer] is set, and distillation has none; set student_learning_rate instead.")
-        self._args = read_method_args(spec.training, DistillationArgs)
-        self._layout = layout
-        self._seed = spec.campaign.seed
-        self._buffer_size = spec.aggregation.buffer_size
-        self._staleness_weight = staleness_weight(spec.aggregation)
-        self._factory = spec.model.factory
-        self._model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        model: nn.Module,
+        settings: DistillationArgs,
+        buffer_size: int = 10,
+        staleness: StalenessWeight = polynomial(0.5),
+        seed: int = 0,
+        factory: str = "model",
+    ) -> None:
+        super().__init__(layout, initial)
+        at_least_one(buffer_size=buffer_size)
+        self._args = settings
+        self._seed = seed
+        self._buffer_size = buffer_size
+        self._staleness_weight = staleness
+        self._factory = factory
+        self._model = model
         try:
-            self._public = self._args.public_set()
-            with running("model.factory", self._factory, "the student's forward pass"):
-                predict(self._model, self._public, _CPU, self._args.num_classes, 1.0)
+            self._public = settings.public_set()
+            with running("model.factory", factory, "the student's forward pass"):
+                predict(model, self._public, _CPU, settings.num_classes, 1.0)
         except DataError as error:
-            raise SpecError(f"model.factory = {spec.model.factory!r} cannot be the student: {error}") from error
-        size = count_examples(self._public) * self._args.num_classes
+            raise SpecError(f"model.factory = {factory!r} cannot be the student: {error}") from error
+        size = count_examples(self._public) * settings.num_classes
         self._buffer = Buffer(size)
         self._labels: FloatArray = np.zeros(size, np.float32)
-        self.parameters = initial
-        self.version = 0
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """With a model of the campaign's factory, and what its method's settings say of the student."""
+        return cls(
+            layout,
+            initial,
+            model=build_model(spec.model.factory, spec.model.args, spec.campaign.seed),
+            settings=parse_section(DistillationArgs, dict(spec.training.method_args), "training.method_args"),
+            buffer_size=spec.aggregation.buffer_size,
+            staleness=staleness_weight(spec.aggregation),
+            seed=spec.campaign.seed,
+            factory=spec.model.factory,
+        )
+
+    def slow(self, factor: float) -> None:
+        """Let the student learn at as much smaller a rate."""
+        rate = self._args.student_learning_rate * factor
+        self._args = self._args.model_copy(update={"student_learning_rate": rate})
 
     @property
     def buffer_count(self) -> int:
@@ -125,7 +153,7 @@ class StudentDistillation:
         args, model = self._args, self._model
         matrix = torch.from_numpy(np.maximum(self._labels.reshape(-1, args.num_classes), 1e-8))
         wanted = (matrix / matrix.sum(dim=1, keepdim=True)).log()
-        self._layout.load_into(model, self.parameters)
+        self.layout.load_into(model, self.parameters)
         model.train()
         rule = TrainingSection(optimizer="adam", learning_rate=args.student_learning_rate)
         optimizer = LocalOptimizer([p for p in model.parameters() if p.requires_grad], rule)
@@ -140,7 +168,7 @@ class StudentDistillation:
                     loss = soft_cross_entropy(apply(model, inputs), wanted[indices], args.temperature)
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
-        np.copyto(self.parameters.values, self._layout.flatten(model).values)
+        np.copyto(self.parameters.values, self.layout.flatten(model).values)
 
     def export_state(self) -> tuple[Tensors, dict[str, Any]]:
         """All state; the arrays are views."""
@@ -156,7 +184,7 @@ class StudentDistillation:
             CampaignError: the state is of another strategy, model or public set.
         """
         verify_strategy("distillation", meta)
-        restore_vector(self.parameters.values, tensors, "parameters")
+        super().restore_state(tensors, meta)
         labels = tensors.get("labels")
         if labels is None or labels.shape != self._labels.shape:
             raise CampaignError(
@@ -165,4 +193,3 @@ class StudentDistillation:
             )
         np.copyto(self._labels, labels)
         self._buffer.restore_state(with_prefix(tensors, "buffer."), meta["buffer"])
-        self.version = int(meta["version"])

@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from fl_core.aggregation.buffer import Buffer
-from fl_core.aggregation.buffered import BufferedStrategy, restore_vector, verify_defaults, verify_strategy
+from fl_core.aggregation.buffered import BufferedStrategy, verify_defaults
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.strategy import Merge, Tensors, read_args, verify_unread
+from fl_core.aggregation.optimizer.rules import SGD
+from fl_core.aggregation.strategy import Merge, Tensors, restore_vector, verify_strategy
 from fl_core.errors import SpecError
-from fl_core.spec import CampaignSpec, Section
+from fl_core.spec import CampaignSpec, Section, parse_section, read_args
 from fl_core.vectors import BLOCK, Delta, FloatArray, Parameters
 from fl_core.vectors.layout import Layout
 
 _ONCE_OTHERS = ("delay_threshold", "delay_rule")
 """Settings whose defaults were others in a release whose checkpoints do not say what they were."""
+
+
+DelayRule: TypeAlias = Literal["inverse", "proportional", "paper", "off"]
 
 
 class FadasArgs(Section):
@@ -33,7 +37,7 @@ class FadasArgs(Section):
     beta2: float = Field(default=0.99, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)
     delay_threshold: int = Field(default=1, ge=1)
-    delay_rule: Literal["inverse", "proportional", "paper", "off"] = "inverse"
+    delay_rule: DelayRule = "inverse"
     bias_correction: bool = False
 
 
@@ -51,35 +55,66 @@ class Fadas(BufferedStrategy):
     the t-th step m / (1 - β1^t) and √v̂ / √(1 - β2^t) stand in their places.
 
     The rate looks at τ_max, the largest staleness in the buffer. Up to the threshold τ_c it is η,
-    ``server_optimizer.learning_rate``, and beyond it ``delay_rule`` decides. ``inverse``: η / τ_max, with τ_c = 1 as in
+    the learning rate, and beyond it ``delay_rule`` decides. ``inverse``: η / τ_max, with τ_c = 1 as in
     the authors' program. ``paper``: min(η, 1 / τ_max), which changes nothing where η is as small as such a rate usually
     is. ``proportional``: η τ_c / τ_max, which has no jump at τ_c. ``off``: η.
 
+    Args:
+        layout, initial: as of ``Strategy``.
+        buffer_size: K.
+        learning_rate: η, above 0 and below 1.
+        beta1, beta2, epsilon: β1, β2 and ε.
+        delay_threshold: τ_c.
+        delay_rule, bias_correction: as above.
+
     Raises:
-        SpecError: ``server_optimizer.learning_rate`` is 1 or more, or another key of that section is set.
+        SpecError: a setting lies outside of its range; the rate of 1 that suits other strategies does.
     """
 
     name = "fadas"
     _buffer: Buffer
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        self._args = read_args(spec, FadasArgs)
-        verify_unread(
-            spec,
-            "aggregation.example_weighting",
-            *(f"server_optimizer.{key}" for key in ("name", "momentum", "beta1", "beta2", "epsilon", "amsgrad")),
-        )
-        self._rate = spec.server_optimizer.learning_rate
-        if self._rate >= 1:
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        buffer_size: int = 10,
+        learning_rate: float = 0.01,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        epsilon: float = 1e-8,
+        delay_threshold: int = 1,
+        delay_rule: DelayRule = "inverse",
+        bias_correction: bool = False,
+    ) -> None:
+        settings = {
+            "beta1": beta1, "beta2": beta2, "epsilon": epsilon, "delay_threshold": delay_threshold,
+            "delay_rule": delay_rule, "bias_correction": bias_correction,
+        }  # fmt: skip
+        self._args = parse_section(FadasArgs, settings, "Fadas")
+        self._given: frozenset[str] = frozenset(settings)
+        if not 0 < learning_rate < 1:
             raise SpecError(
-                f"server_optimizer.learning_rate = {self._rate} would move each parameter by about that much per merge "
-                "in strategy 'fadas'; set it to 0.01, for instance."
+                f"server_optimizer.learning_rate = {learning_rate} would move each parameter by about that much per "
+                "merge in strategy 'fadas'; set it to 0.01, for instance."
             )
-        self._moments = Moments(
-            layout.num_parameters, self._args.beta1, self._args.beta2, self._args.epsilon, self._args.bias_correction
-        )
-        super().__init__(spec, layout, initial, Buffer(layout.num_elements), moments=self._moments)
+        self._moments = Moments(layout.num_parameters, beta1, beta2, epsilon, bias_correction)
+        # Its rule is its own; of the server optimizer it has the rate, and the state is that of none.
+        super().__init__(
+            layout, initial, Buffer(layout.num_elements), buffer_size=buffer_size, optimizer=SGD(learning_rate),
+            moments=self._moments,
+        )  # fmt: skip
         self.held_vectors = 4
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """With what the spec says of buffer and rate, and its own settings."""
+        args = read_args(spec, FadasArgs)
+        rate, size = spec.server_optimizer.learning_rate, spec.aggregation.buffer_size
+        strategy = cls(layout, initial, buffer_size=size, learning_rate=rate, **dict(args))
+        strategy._given = frozenset(args.model_fields_set)
+        return strategy
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Add Δ_i; the K-th merges.
@@ -92,11 +127,11 @@ class Fadas(BufferedStrategy):
         )
         return self._merge_if_full()
 
-    def _mean(self, share: float) -> Delta:
+    def mean(self, share: float) -> Delta:
         return self._buffer.mean(self._buffer_size)
 
-    def _step(self, mean: Delta) -> None:
-        rate = delayed_rate(self._rate, max(self._buffer.staleness), self._args)
+    def step(self, mean: Delta) -> None:
+        rate = delayed_rate(self._optimizer.rule.learning_rate, max(self._buffer.staleness), self._args)
         self._moments.step(self.parameters.values, mean.values, rate)
 
     def export_state(self) -> tuple[Tensors, dict[str, Any]]:
@@ -112,7 +147,7 @@ class Fadas(BufferedStrategy):
         """
         verify_strategy(self.name, meta)
         given = {key: getattr(self._args, key) for key in _ONCE_OTHERS}
-        verify_defaults(self.name, meta, given, self._args.model_fields_set)
+        verify_defaults(self.name, meta, given, self._given)
         super().restore_state(tensors, meta)
 
 

@@ -6,68 +6,78 @@ Xie, Koyejo and Gupta, "Asynchronous Federated Optimization", 2019, arXiv 1903.0
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Self
 
 import numpy.typing as npt
 
-from fl_core.aggregation.buffered import restore_vector, verify_strategy
 from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.memory.old_versions import OldVersions, versions_in_flight
-from fl_core.aggregation.staleness import staleness_weight
-from fl_core.aggregation.strategy import Merge, Tensors, verify_no_args
+from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.strategy import Merge, Strategy, Tensors, verify_strategy
 from fl_core.errors import SpecError
-from fl_core.spec import CampaignSpec, ServerOptimizerSection
+from fl_core.spec import CampaignSpec
 from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.arithmetic import mix
 from fl_core.vectors.layout import Layout
 
 
-class FedAsync:
+class FedAsync(Strategy):
     """x <- (1 - α_τ) x + α_τ x_new with α_τ = α · s(τ), where α is ``aggregation.mixing``.
 
     Devices send parameters, not deltas. There is no buffer, no server optimizer and no example weight in this
-    algorithm, so a spec that sets one of the latter two is refused.
+    algorithm; ``fl_core/spec/combinations.py`` refuses a spec that sets one of the latter two.
 
     The algorithm itself needs no old version. ``aggregation.max_update_norm``, which bounds how far a device has moved
     from the version that it started from, does: where it is set, as many are kept as tasks are out
     (``dispatch.concurrency``, at most 1000), and for an update that is older the oldest of them stands in.
 
+    Args:
+        layout, initial: as of ``Strategy``.
+        mixing: α, above 0 and at most 1.
+        staleness: s(τ).
+        kept_versions: how many old versions are kept to measure an update from; 0 for none.
+
     Raises:
-        SpecError: ``server_optimizer`` is not the default, or ``aggregation.example_weighting`` is set.
+        SpecError: α lies outside of its range.
 
     >>> import numpy as np
     >>> from fl_core.vectors.tensor_spec import TensorSpec
-    >>> spec = CampaignSpec.model_validate({"model": {"factory": "a:b"}, "aggregation": {"strategy": "fedasync"}})
-    >>> strategy = FedAsync(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
+    >>> strategy = FedAsync(Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
     >>> strategy.offer(Contribution(Parameters(np.array([10.0], np.float32)), 1, 3, "worker"))
     Merge(version=1, num_updates=1, staleness=(3,), weights=(0.3,))
     >>> strategy.parameters.values.tolist()
     [3.0]
     """
 
-    sends: Literal["delta", "parameters"] = "parameters"
-    barrier = False
-    buffer_count = 0
+    sends = "parameters"
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        verify_no_args(spec)
-        if spec.server_optimizer != ServerOptimizerSection():
-            raise SpecError(
-                f"server_optimizer.name = {spec.server_optimizer.name!r} (or another of its keys) is set, and FedAsync "
-                "has no server optimizer; remove [server_optimizer] and set aggregation.mixing."
-            )
-        if spec.aggregation.example_weighting:
-            raise SpecError(
-                "aggregation.example_weighting = True has no meaning in FedAsync, which merges one update at a time; "
-                "remove it."
-            )
-        self._mixing = spec.aggregation.mixing
-        self._staleness_weight = staleness_weight(spec.aggregation)
-        num_kept = 0 if spec.aggregation.max_update_norm is None else versions_in_flight(spec)
-        self.held_vectors = max(1, num_kept)
-        self._old = OldVersions(num_kept) if num_kept else None
-        self.parameters = initial
-        self.version = 0
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        mixing: float = 0.6,
+        staleness: StalenessWeight = polynomial(0.5),
+        kept_versions: int = 0,
+    ) -> None:
+        super().__init__(layout, initial)
+        if not 0 < mixing <= 1:
+            raise SpecError(f"mixing = {mixing!r} is not accepted; give a number above 0 and at most 1.")
+        self._mixing = mixing
+        self._staleness_weight = staleness
+        self.held_vectors = max(1, kept_versions)
+        self._old = OldVersions(kept_versions) if kept_versions else None
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """Old versions are kept where ``aggregation.max_update_norm`` asks how far an update has moved."""
+        return cls(
+            layout,
+            initial,
+            mixing=spec.aggregation.mixing,
+            staleness=staleness_weight(spec.aggregation),
+            kept_versions=0 if spec.aggregation.max_update_norm is None else versions_in_flight(spec),
+        )
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Mix x_new in; every update merges.
@@ -82,13 +92,14 @@ class FedAsync:
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (alpha,))
 
-    def base(self, staleness: int) -> FloatArray | None:
-        """The weights that an update of that staleness started from; None for the present ones, or if none are kept."""
-        return None if self._old is None else self._old.base(staleness)
+    def base_weights(self, staleness: int) -> FloatArray:
+        """The weights that an update of that staleness started from; the present ones where none are kept."""
+        kept = None if self._old is None else self._old.base(staleness)
+        return self.parameters.values if kept is None else kept
 
-    def flush(self, share: float = 1.0) -> Merge | None:
-        """Nothing ever waits: None."""
-        return None
+    def slow(self, factor: float) -> None:
+        """Make α as much smaller."""
+        self._mixing *= factor
 
     def export_state(self) -> tuple[Tensors, dict[str, Any]]:
         """All state; the arrays are views."""
@@ -103,8 +114,7 @@ class FedAsync:
             CampaignError: the state is of another strategy or another model.
         """
         verify_strategy("fedasync", meta)
-        restore_vector(self.parameters.values, tensors, "parameters")
+        super().restore_state(tensors, meta)
         if self._old is not None:
             # A state of an earlier release holds no old versions: they are kept from here on.
             self._old.restore_state(tensors, meta, like=self.parameters.values, num_kept=self.held_vectors)
-        self.version = int(meta["version"])

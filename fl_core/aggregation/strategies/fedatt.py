@@ -7,17 +7,18 @@ arXiv 1812.07108, equations 2 to 4, without the noise.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field
 
 from fl_core.aggregation.buffered import BufferedStrategy
 from fl_core.aggregation.contribution import Contribution
+from fl_core.aggregation.optimizer.rules import SGD, ServerRule, server_rule
 from fl_core.aggregation.softmax_buffer import SoftmaxBuffer
-from fl_core.aggregation.staleness import staleness_weight
-from fl_core.aggregation.strategy import Merge, read_args, verify_unread
-from fl_core.spec import CampaignSpec, Section
+from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.strategy import Merge
+from fl_core.spec import CampaignSpec, Section, parse_section, read_args
 from fl_core.vectors import Delta, Parameters, Vector, read_all
 from fl_core.vectors.arithmetic import Segments, norms_by_segment
 from fl_core.vectors.layout import Layout
@@ -45,21 +46,53 @@ class FedAtt(BufferedStrategy):
 
     The softmax gives most attention to the device that has moved furthest, as published. That is a weakness where
     devices may be hostile: set ``aggregation.max_update_norm``, or use the strategy ``robust``.
+
+    Args:
+        layout, initial: as of ``Strategy``.
+        buffer_size: K.
+        staleness: s(τ).
+        optimizer: how the parameters follow the mean.
+        temperature: T.
+        norm: of a matrix.
+
+    Raises:
+        SpecError: a setting lies outside of its range.
     """
 
     name = "fedatt"
     _buffer: SoftmaxBuffer
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        args = read_args(spec, FedAttArgs)
-        verify_unread(spec, "aggregation.example_weighting")
-        super().__init__(spec, layout, initial, SoftmaxBuffer(layout.num_elements, layout.slices, args.temperature))
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        buffer_size: int = 10,
+        staleness: StalenessWeight = polynomial(0.5),
+        optimizer: ServerRule = SGD(1.0),
+        temperature: float = 1.0,
+        norm: Literal["frobenius", "spectral"] = "frobenius",
+    ) -> None:
+        args = parse_section(FedAttArgs, {"temperature": temperature, "norm": norm}, "FedAtt")
+        buffer = SoftmaxBuffer(layout.num_elements, layout.slices, args.temperature)
+        super().__init__(layout, initial, buffer, buffer_size=buffer_size, optimizer=optimizer)
         self._segments = Segments(layout.slices, layout.num_elements)
         self._spectral = args.norm == "spectral"
-        self._layout = layout
         if self._spectral:
             self.held_vectors = 2
-        self._staleness_weight = staleness_weight(spec.aggregation)
+        self._staleness_weight = staleness
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """With what the spec says of buffer, staleness, optimizer and the softmax."""
+        return cls(
+            layout,
+            initial,
+            buffer_size=spec.aggregation.buffer_size,
+            staleness=staleness_weight(spec.aggregation),
+            optimizer=server_rule(spec.server_optimizer),
+            **dict(read_args(spec, FedAttArgs)),
+        )
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Add Δ_i, each tensor with its own score; the K-th merges.
@@ -70,7 +103,7 @@ class FedAtt(BufferedStrategy):
         delta = contribution.delta
         self._buffer.add(
             delta,
-            spectral_norms(delta.vector, self._layout)
+            spectral_norms(delta.vector, self.layout)
             if self._spectral
             else norms_by_segment(delta.vector, self._segments),
             factor=self._staleness_weight(contribution.staleness),
@@ -78,7 +111,7 @@ class FedAtt(BufferedStrategy):
         )
         return self._merge_if_full()
 
-    def _mean(self, share: float) -> Delta:
+    def mean(self, share: float) -> Delta:
         return self._buffer.mean(self._buffer.count / self._buffer_size)
 
 

@@ -6,10 +6,13 @@ arXiv 1602.05629, algorithm 1, in the form of Reddi et al. 2021 (arXiv 2003.0029
 
 from __future__ import annotations
 
+from typing import Self
+
 from fl_core.aggregation.buffer import Buffer
 from fl_core.aggregation.buffered import BufferedStrategy
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.strategy import Merge, verify_no_args
+from fl_core.aggregation.optimizer.rules import SGD, ServerRule, server_rule
+from fl_core.aggregation.strategy import Merge
 from fl_core.errors import InvariantError
 from fl_core.spec import CampaignSpec
 from fl_core.vectors import Delta, Parameters
@@ -23,11 +26,14 @@ class FedAvg(BufferedStrategy):
     every delta of a cohort is measured against the current version, so any staleness but 0 is a bug. A flush with a
     ``share`` below 1 shortens the step by as much.
 
+    Args:
+        layout, initial: as of ``Strategy``.
+        optimizer: how the parameters follow the mean delta.
+
     >>> import numpy as np
     >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> from fl_core.vectors import Delta
-    >>> spec = CampaignSpec.model_validate({"model": {"factory": "a:b"}, "aggregation": {"strategy": "fedavg"}})
-    >>> strategy = FedAvg(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
+    >>> strategy = FedAvg(Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
     >>> for value, num_examples in ((1.0, 30), (5.0, 10)):
     ...     strategy.offer(Contribution(Delta(np.array([value], np.float32)), num_examples, 0, "w"))
     >>> strategy.flush()
@@ -40,9 +46,14 @@ class FedAvg(BufferedStrategy):
     barrier = True
     _buffer: Buffer
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        verify_no_args(spec)
-        super().__init__(spec, layout, initial, Buffer(layout.num_elements))
+    def __init__(self, layout: Layout, initial: Parameters, *, optimizer: ServerRule = SGD(1.0)) -> None:
+        # A cohort's end makes a version, and no number of updates does: nothing here asks whether the buffer is full.
+        super().__init__(layout, initial, Buffer(layout.num_elements), buffer_size=1, optimizer=optimizer)
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """With the spec's ``[server_optimizer]``."""
+        return cls(layout, initial, optimizer=server_rule(spec.server_optimizer))
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Add n_i Δ_i; never merges, the end of the cohort does.
@@ -62,5 +73,5 @@ class FedAvg(BufferedStrategy):
         )
         return None
 
-    def _mean(self, share: float) -> Delta:
+    def mean(self, share: float) -> Delta:
         return self._buffer.mean(self._buffer.example_total / share)

@@ -5,15 +5,18 @@ Nguyen et al., "Federated Learning with Buffered Asynchronous Aggregation", AIST
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field
 
 from fl_core.aggregation.buffer import Buffer
 from fl_core.aggregation.buffered import BufferedStrategy
 from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.memory.participation import Participation
-from fl_core.aggregation.staleness import staleness_weight
-from fl_core.aggregation.strategy import Merge, read_args
-from fl_core.spec import CampaignSpec, Section
+from fl_core.aggregation.optimizer.rules import SGD, ServerRule, server_rule
+from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.strategy import Merge
+from fl_core.spec import CampaignSpec, Section, parse_section, read_args
 from fl_core.vectors import Delta, Parameters
 from fl_core.vectors.layout import Layout
 
@@ -37,11 +40,21 @@ class FedBuff(BufferedStrategy):
 
     With ``fairness`` each s(τ_i) is multiplied by the worker's weight of ``Participation``, which is not in the paper.
 
+    Args:
+        layout, initial: as of ``Strategy``.
+        buffer_size: K.
+        staleness: s(τ).
+        optimizer: how the parameters follow the mean delta.
+        example_weighting: weigh by n_i too.
+        fairness, fairness_limit, fairness_window: of ``Participation``.
+
+    Raises:
+        SpecError: a setting lies outside of its range.
+
     >>> import numpy as np
     >>> from fl_core.vectors.tensor_spec import TensorSpec
     >>> from fl_core.vectors import Delta
-    >>> spec = CampaignSpec.model_validate({"model": {"factory": "a:b"}, "aggregation": {"buffer_size": 2}})
-    >>> strategy = FedBuff(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
+    >>> strategy = FedBuff(Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)), buffer_size=2)
     >>> strategy.offer(Contribution(Delta(np.array([1.0], np.float32)), 10, 0, "fresh"))
     >>> strategy.offer(Contribution(Delta(np.array([1.0], np.float32)), 10, 3, "stale"))
     Merge(version=1, num_updates=2, staleness=(0, 3), weights=(1.0, 0.5))
@@ -52,12 +65,41 @@ class FedBuff(BufferedStrategy):
     name = "fedbuff"
     _buffer: Buffer
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        args = read_args(spec, FedBuffArgs)
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        buffer_size: int = 10,
+        staleness: StalenessWeight = polynomial(0.5),
+        optimizer: ServerRule = SGD(1.0),
+        example_weighting: bool = False,
+        fairness: float = 0.0,
+        fairness_limit: float = 5.0,
+        fairness_window: int = 1000,
+    ) -> None:
+        settings = {"fairness": fairness, "fairness_limit": fairness_limit, "fairness_window": fairness_window}
+        args = parse_section(FedBuffArgs, settings, "FedBuff")
         self._participation = Participation(args.fairness, args.fairness_limit, args.fairness_window)
-        super().__init__(spec, layout, initial, Buffer(layout.num_elements), participation=self._participation)
-        self._example_weighting = spec.aggregation.example_weighting
-        self._staleness_weight = staleness_weight(spec.aggregation)
+        super().__init__(
+            layout, initial, Buffer(layout.num_elements), buffer_size=buffer_size, optimizer=optimizer,
+            participation=self._participation,
+        )  # fmt: skip
+        self._example_weighting = example_weighting
+        self._staleness_weight = staleness
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """With what the spec says of buffer, staleness, optimizer, examples and fairness."""
+        return cls(
+            layout,
+            initial,
+            buffer_size=spec.aggregation.buffer_size,
+            staleness=staleness_weight(spec.aggregation),
+            optimizer=server_rule(spec.server_optimizer),
+            example_weighting=spec.aggregation.example_weighting,
+            **dict(read_args(spec, FedBuffArgs)),
+        )
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Add s(τ_i) Δ_i, or s(τ_i) n_i Δ_i; the K-th merges.
@@ -76,7 +118,7 @@ class FedBuff(BufferedStrategy):
         )
         return self._merge_if_full()
 
-    def _mean(self, share: float) -> Delta:
+    def mean(self, share: float) -> Delta:
         """There is no cohort, so ``share`` says nothing: K alone sets the step."""
         buffer, full = self._buffer, self._buffer_size
         return buffer.mean(buffer.example_total * full / buffer.count if self._example_weighting else full)

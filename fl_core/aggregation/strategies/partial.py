@@ -8,61 +8,83 @@ arXiv 2106.06639).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from fl_core.aggregation.buffered import restore_vector, verify_strategy
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.staleness import staleness_weight
-from fl_core.aggregation.strategy import Merge, Tensors, verify_no_args
+from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.strategy import Merge, Strategy, Tensors, at_least_one, verify_strategy
 from fl_core.errors import CampaignError, SpecError
 from fl_core.spec import CampaignSpec
 from fl_core.training.methods.partial import parts_of
 from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.arithmetic import add_scaled
 from fl_core.vectors.layout import Layout
+from fl_core.vectors.parts import Parts
 
 
-class PartialBuffer:
+class PartialBuffer(Strategy):
     """x_t <- x_t + η · Σ_{i brought t} s(τ_i) Δ_it / #{i brought t}, tensor by tensor, after every K updates.
 
     A flush of n updates, fewer than K, takes n/K of that step, so that with whole updates only this is FedBuff.
-    A tensor that nobody brought stays as it is, which no rule with a memory of its own would grant: the server
-    optimizer has to be plain SGD.
+    A tensor that nobody brought stays as it is, which no rule with a memory of its own would grant: there is
+    no other server optimizer than this rate.
+
+    Args:
+        layout, initial: as of ``Strategy``.
+        parts: how the method of that name divides the model (``parts_of``).
+        buffer_size: K.
+        staleness: s(τ).
+        learning_rate: η, above 0.
 
     Raises:
-        SpecError: the method is another one, its parts do not fit the model, or the server optimizer has a memory.
+        SpecError: a setting lies outside of its range.
     """
 
-    sends: Literal["delta"] = "delta"
-    barrier = False
-
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        verify_no_args(spec)
-        if spec.training.method != "partial":
-            raise SpecError(
-                f"aggregation.strategy = 'partial' merges parts, and training.method = {spec.training.method!r} sends "
-                "whole models; set training.method = 'partial', or use fedbuff."
-            )
-        optimizer = spec.server_optimizer
-        if optimizer.name != "sgd" or optimizer.momentum:
-            raise SpecError(
-                f"server_optimizer.name = {optimizer.name!r} with momentum = {optimizer.momentum} would move tensors "
-                "that no update brought; strategy 'partial' takes name = 'sgd' without momentum."
-            )
-        self._layout = layout
-        self._parts = parts_of(spec.training, layout)
-        self._rate = optimizer.learning_rate
-        self._buffer_size = spec.aggregation.buffer_size
-        self._staleness_weight = staleness_weight(spec.aggregation)
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        parts: Parts,
+        buffer_size: int = 10,
+        staleness: StalenessWeight = polynomial(0.5),
+        learning_rate: float = 1.0,
+    ) -> None:
+        super().__init__(layout, initial)
+        at_least_one(buffer_size=buffer_size)
+        if not learning_rate > 0:
+            raise SpecError(f"learning_rate = {learning_rate!r} is not accepted; give a number above 0.")
+        self._parts = parts
+        self._rate = learning_rate
+        self._buffer_size = buffer_size
+        self._staleness_weight = staleness
         self._sum: FloatArray = np.zeros(layout.num_elements, np.float32)
         self._counts = [0] * len(layout.tensors)
         self._staleness: list[int] = []
         self._weights: list[float] = []
-        self.parameters = initial
-        self.version = 0
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """With the parts of ``training.method_args``.
+
+        Raises:
+            SpecError: they do not fit the model.
+        """
+        return cls(
+            layout,
+            initial,
+            parts=parts_of(spec.training.method_args, layout),
+            buffer_size=spec.aggregation.buffer_size,
+            staleness=staleness_weight(spec.aggregation),
+            learning_rate=spec.server_optimizer.learning_rate,
+        )
+
+    def slow(self, factor: float) -> None:
+        """Make η as much smaller."""
+        self._rate *= factor
 
     @property
     def buffer_count(self) -> int:
@@ -82,7 +104,7 @@ class PartialBuffer:
         values, weight = contribution.delta.values, self._staleness_weight(contribution.staleness)
         start = 0
         for index in self._parts.tensors(contribution.part):
-            where = self._layout.slices[index]
+            where = self.layout.slices[index]
             size = where.stop - where.start
             add_scaled(self._sum[where], values[start : start + size], weight)
             self._counts[index] += 1
@@ -97,7 +119,7 @@ class PartialBuffer:
             return None
         values = self.parameters.values
         full = len(self._weights) / self._buffer_size
-        for where, count in zip(self._layout.slices, self._counts, strict=True):
+        for where, count in zip(self.layout.slices, self._counts, strict=True):
             if count:
                 add_scaled(values[where], self._sum[where], self._rate * full / count)
         self.version += 1
@@ -124,7 +146,7 @@ class PartialBuffer:
             CampaignError: the state is of another strategy or another model.
         """
         verify_strategy("partial", meta)
-        restore_vector(self.parameters.values, tensors, "parameters")
+        super().restore_state(tensors, meta)
         saved = tensors.get("sum")
         if saved is None or saved.shape != self._sum.shape or len(meta["counts"]) != len(self._counts):
             raise CampaignError(
@@ -135,4 +157,3 @@ class PartialBuffer:
         self._counts = [int(count) for count in meta["counts"]]
         self._staleness = [int(value) for value in meta["staleness"]]
         self._weights = [float(value) for value in meta["weights"]]
-        self.version = int(meta["version"])

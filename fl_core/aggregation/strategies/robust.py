@@ -5,18 +5,19 @@ The rules and their papers are in ``robust_rules.py``.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self, TypeAlias
 
 from pydantic import Field
 
 from fl_core.aggregation import robust_rules
 from fl_core.aggregation.buffered import BufferedStrategy
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.staleness import staleness_weight
-from fl_core.aggregation.strategy import Merge, read_args, verify_unread
+from fl_core.aggregation.optimizer.rules import SGD, ServerRule, server_rule
+from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.strategy import Merge, at_least_one
 from fl_core.aggregation.vote_buffer import VoteBuffer
 from fl_core.errors import SpecError
-from fl_core.spec import CampaignSpec, Section
+from fl_core.spec import CampaignSpec, Section, parse_section, read_args
 from fl_core.vectors import Delta, FloatArray, Parameters
 from fl_core.vectors.arithmetic import scale_into
 from fl_core.vectors.layout import Layout
@@ -24,14 +25,13 @@ from fl_core.vectors.layout import Layout
 _PATIENCE = 4
 """With this many times K updates a buffer is also full where fewer than K workers have voted, if they are enough."""
 
-# Rules that look at each element by itself, or at the coordinate-wise median.
-_BY_COORDINATE = ("median", "trimmed_mean", "cosine")
+Rule: TypeAlias = Literal["median", "trimmed_mean", "krum", "multi_krum", "norm_clip", "cosine"]
 
 
 class RobustArgs(Section):
     """``[aggregation.args]``. Each rule reads what it needs."""
 
-    rule: Literal["median", "trimmed_mean", "krum", "multi_krum", "norm_clip", "cosine"] = "trimmed_mean"
+    rule: Rule = "trimmed_mean"
     num_byzantine: int = Field(default=2, ge=0)
     num_selected: int | None = Field(default=None, ge=1)
     clip_factor: float = Field(default=1.0, gt=0)
@@ -52,37 +52,63 @@ class Robust(BufferedStrategy):
 
     Memory is that of K + 1 models. Example weights are not used: a device may claim any number.
 
+    Args:
+        layout, initial: as of ``Strategy``.
+        buffer_size: K.
+        staleness: s(τ).
+        optimizer: how the parameters follow what the rule says.
+        rule: see ``robust_rules.py``.
+        num_byzantine: f.
+        num_selected: how many votes ``multi_krum`` takes; None for as many as it may.
+        clip_factor: of ``norm_clip`` and ``cosine``.
+        min_cosine: of ``cosine``.
+
     Raises:
-        SpecError: ``aggregation.buffer_size`` is too small for the rule, or the codec leaves elements out and the rule
-            goes by coordinates.
+        SpecError: a setting lies outside of its range, or ``buffer_size`` is too small for the rule.
     """
 
     name = "robust"
+    one_vote_each = True
     _buffer: VoteBuffer
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        self._args = read_args(spec, RobustArgs)
-        verify_unread(spec, "aggregation.example_weighting")
-        size, args = spec.aggregation.buffer_size, self._args
-        self._quorum = votes_needed(args)
-        if spec.codec.name == "topk" and args.rule in _BY_COORDINATE:
-            raise SpecError(
-                f"codec.name = 'topk' leaves most elements out, and rule = {args.rule!r} would take their zeros for "
-                "votes; use int8, or a rule that judges whole updates (krum, multi_krum, norm_clip)."
-            )
-        if size < (needed := self._quorum):
-            raise SpecError(
-                f"aggregation.buffer_size = {size} is too small for rule = {args.rule!r} with num_byzantine = "
-                f"{args.num_byzantine}, which needs {needed}; raise it, or lower aggregation.args.num_byzantine."
-            )
-        if args.rule == "multi_krum" and (args.num_selected or 1) > size - args.num_byzantine - 2:
-            raise SpecError(
-                f"aggregation.args.num_selected = {args.num_selected} is above buffer_size - num_byzantine - 2 = "
-                f"{size - args.num_byzantine - 2}, so a hostile update could be among them; lower it."
-            )
-        super().__init__(spec, layout, initial, VoteBuffer(size, layout.num_elements))
-        self._staleness_weight = staleness_weight(spec.aggregation)
-        self.held_vectors = size + 1
+    def __init__(
+        self,
+        layout: Layout,
+        initial: Parameters,
+        *,
+        buffer_size: int = 10,
+        staleness: StalenessWeight = polynomial(0.5),
+        optimizer: ServerRule = SGD(1.0),
+        rule: Rule = "trimmed_mean",
+        num_byzantine: int = 2,
+        num_selected: int | None = None,
+        clip_factor: float = 1.0,
+        min_cosine: float = 0.0,
+    ) -> None:
+        settings = {
+            "rule": rule, "num_byzantine": num_byzantine, "num_selected": num_selected, "clip_factor": clip_factor,
+            "min_cosine": min_cosine,
+        }  # fmt: skip
+        self._args = parse_section(RobustArgs, settings, "Robust")
+        self._quorum = votes_needed(self._args)
+        at_least_one(buffer_size=buffer_size)
+        verify_size(buffer_size, self._args)
+        buffer = VoteBuffer(buffer_size, layout.num_elements)
+        super().__init__(layout, initial, buffer, buffer_size=buffer_size, optimizer=optimizer)
+        self._staleness_weight = staleness
+        self.held_vectors = buffer_size + 1
+
+    @classmethod
+    def from_spec(cls, spec: CampaignSpec, layout: Layout, initial: Parameters) -> Self:
+        """With what the spec says of buffer, staleness, optimizer and rule."""
+        return cls(
+            layout,
+            initial,
+            buffer_size=spec.aggregation.buffer_size,
+            staleness=staleness_weight(spec.aggregation),
+            optimizer=server_rule(spec.server_optimizer),
+            **dict(read_args(spec, RobustArgs)),
+        )
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Add Δ_i to its worker's vote; the K-th vote merges.
@@ -116,12 +142,30 @@ class Robust(BufferedStrategy):
             f"num_byzantine = {self._args.num_byzantine}; {buffer.num_votes} have sent any"
         )
 
-    def _mean(self, share: float) -> Delta:
+    def mean(self, share: float) -> Delta:
         buffer = self._buffer
         result = decide(buffer.votes(), self._args)
         staleness_weight = buffer.vote_weight()
         scale_into(result, result, staleness_weight * buffer.num_votes / self._buffer_size)
         return Delta(result)
+
+
+def verify_size(size: int, args: RobustArgs) -> None:
+    """Refuse a buffer in which hostile updates could be the majority, or be selected.
+
+    Raises:
+        SpecError: it is too small.
+    """
+    if size < (needed := votes_needed(args)):
+        raise SpecError(
+            f"buffer_size = {size} is too small for rule = {args.rule!r} with num_byzantine = {args.num_byzantine}, "
+            f"which needs {needed}; raise it, or lower num_byzantine."
+        )
+    if args.rule == "multi_krum" and (args.num_selected or 1) > size - args.num_byzantine - 2:
+        raise SpecError(
+            f"num_selected = {args.num_selected} is above buffer_size - num_byzantine - 2 = "
+            f"{size - args.num_byzantine - 2}, so a hostile update could be among them; lower it."
+        )
 
 
 def votes_needed(args: RobustArgs) -> int:

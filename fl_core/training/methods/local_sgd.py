@@ -6,20 +6,29 @@ method of meta-learning the same thing is Reptile (Nichol et al. 2018, arXiv 180
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 
 from fl_core.spec import TrainingSection
-from fl_core.training.method import DeviceTask, NoArgs, Outcome, read_method_args
+from fl_core.training.method import DeviceTask, Method, NoArgs, Outcome, read_method_args
 from fl_core.vectors import Sends
 
 
-class LocalSGD:
+class LocalSGD(Method):
     """Δ = w - w_base after local training, or w itself where the strategy merges parameters."""
 
     sends: tuple[Sends, ...] = ("delta", "parameters")
 
-    def __init__(self, settings: TrainingSection) -> None:
+    @classmethod
+    def from_settings(cls, settings: TrainingSection) -> Self:
+        """There are no settings beside those of ``[training]``.
+
+        Raises:
+            SpecError: ``method_args`` has some.
+        """
         read_method_args(settings, NoArgs)
+        return cls()
 
     def train(self, task: DeviceTask) -> Outcome:
         """Train all parameters."""

@@ -9,19 +9,18 @@ Training parts in turn is block coordinate descent across the fleet; sub-models 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from fl_core.spec import Section, TrainingSection
+from fl_core.spec import Section, TrainingSection, parse_section
 from fl_core.training.batches import count_examples, floating_dtype, iterate
 from fl_core.training.forward import apply
 from fl_core.training.losses import Loss
-from fl_core.training.method import DeviceTask, Outcome, read_method_args
-from fl_core.vectors import Sends
+from fl_core.training.method import DeviceTask, Method, Outcome, read_method_args
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.parts import Parts
 
@@ -59,28 +58,48 @@ class PartialArgs(Section):
         return self
 
 
-def parts_of(settings: TrainingSection, layout: Layout) -> Parts:
-    """The parts that a spec divides a model into.
+def parts_of(settings: Mapping[str, Any], layout: Layout) -> Parts:
+    """The parts that ``training.method_args`` divides a model into.
 
     Raises:
-        SpecError: ``training.method_args`` does not fit the model.
+        SpecError: it does not fit the model.
     """
-    args = read_method_args(settings, PartialArgs)
+    return _parts(parse_section(PartialArgs, dict(settings), "training.method_args"), layout)
+
+
+def _parts(args: PartialArgs, layout: Layout) -> Parts:
     weights = layout.weights
     return Parts(weights, args.groups) if args.num_parts is None else Parts.even(weights, args.num_parts)
 
 
-class Partial:
-    """Sends the delta of one part; parameters outside it are frozen for the task."""
+class Partial(Method):
+    """Sends the delta of one part; parameters outside it are frozen for the task.
 
-    sends: tuple[Sends, ...] = ("delta",)
+    Args:
+        groups, num_parts, choice: as of ``PartialArgs``.
 
-    def __init__(self, settings: TrainingSection) -> None:
-        self._args = read_method_args(settings, PartialArgs)
+    Raises:
+        SpecError: a setting is not accepted.
+    """
+
+    def __init__(
+        self,
+        *,
+        groups: Sequence[Group] = (),
+        num_parts: int | None = None,
+        choice: Literal["cycle", "importance"] = "cycle",
+    ) -> None:
+        settings = {"groups": tuple(groups), "num_parts": num_parts, "choice": choice}
+        self._args = parse_section(PartialArgs, settings, "Partial")
+
+    @classmethod
+    def from_settings(cls, settings: TrainingSection) -> Self:
+        """With ``training.method_args``."""
+        return cls(**dict(read_method_args(settings, PartialArgs)))
 
     def train(self, task: DeviceTask) -> Outcome:
         """Choose a part, train it, send it."""
-        parts = parts_of(task.settings, task.layout)
+        parts = _parts(self._args, task.layout)
         part = _in_turn(task, parts.count) if self._args.choice == "cycle" else _by_importance(task, parts)
         names = parts.names(part)
         frozen = [p for name, p in task.model.named_parameters() if p.requires_grad and name not in names]

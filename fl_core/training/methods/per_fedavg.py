@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import Dataset
 
-from fl_core.errors import DataError, SpecError, TrainingStopped
-from fl_core.spec import Section, TrainingSection
+from fl_core.errors import DataError, TrainingStopped
+from fl_core.spec import Section, TrainingSection, parse_section
 from fl_core.training.batches import floating_dtype, iterate, split_order
 from fl_core.training.device import seeded
 from fl_core.training.forward import arguments, prediction
@@ -33,10 +33,9 @@ from fl_core.training.holdout import split_private
 from fl_core.training.local import LocalTraining
 from fl_core.training.local_optimizer import LocalOptimizer
 from fl_core.training.losses import BatchLoss, Loss, mean_of
-from fl_core.training.method import DeviceTask, Outcome, read_method_args
+from fl_core.training.method import DeviceTask, Method, Outcome, read_method_args
 from fl_core.training.methods.personal import scores_on
 from fl_core.training.schedule import step_factor
-from fl_core.vectors import Sends
 
 
 class PerFedAvgArgs(Section):
@@ -53,16 +52,28 @@ class PerFedAvgArgs(Section):
     test_fraction: float = Field(default=0.2, gt=0, lt=0.5)
 
 
-class PerFedAvg:
-    """Sends the delta; reports ``global_accuracy``, and ``personal_accuracy`` after one step from the new base."""
+class PerFedAvg(Method):
+    """Sends the delta; reports ``global_accuracy``, and ``personal_accuracy`` after one step from the new base.
 
-    sends: tuple[Sends, ...] = ("delta",)
+    Args:
+        inner_learning_rate, first_order, test_fraction: as of ``PerFedAvgArgs``.
 
-    def __init__(self, settings: TrainingSection) -> None:
-        self._args = read_method_args(settings, PerFedAvgArgs)
-        for key in ("proximal_weight", "distillation_weight", "precision"):
-            if (value := getattr(settings, key)) != TrainingSection.model_fields[key].default:
-                raise SpecError(f"training.{key} = {value!r} is not read by method 'per_fedavg'; remove it.")
+    Raises:
+        SpecError: a setting lies outside of its range.
+    """
+
+    def __init__(
+        self, *, inner_learning_rate: float = 0.05, first_order: bool = True, test_fraction: float = 0.2
+    ) -> None:
+        settings = {
+            "inner_learning_rate": inner_learning_rate, "first_order": first_order, "test_fraction": test_fraction,
+        }  # fmt: skip
+        self._args = parse_section(PerFedAvgArgs, settings, "PerFedAvg")
+
+    @classmethod
+    def from_settings(cls, settings: TrainingSection) -> Self:
+        """With ``training.method_args``."""
+        return cls(**dict(read_method_args(settings, PerFedAvgArgs)))
 
     def train(self, task: DeviceTask) -> Outcome:
         """One task of ``local_steps``, or of as many as the epochs hold pairs of batches."""

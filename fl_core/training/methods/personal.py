@@ -22,7 +22,7 @@ mean is a poor model (the table in ``docs/methods.md``); with κ = 1 every task 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,13 +30,13 @@ from pydantic import Field
 from torch.utils.data import Dataset
 
 from fl_core.metrics.evaluation import evaluate
-from fl_core.spec import Section, TrainingSection
+from fl_core.spec import Section, TrainingSection, parse_section
 from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
 from fl_core.training.forward import apply
 from fl_core.training.holdout import split_private
 from fl_core.training.losses import Loss
-from fl_core.training.method import DeviceTask, Outcome, read_method_args
-from fl_core.vectors import FloatArray, Parameters, Sends
+from fl_core.training.method import DeviceTask, Method, Outcome, read_method_args
+from fl_core.vectors import FloatArray, Parameters
 
 
 class PersonalArgs(Section):
@@ -64,13 +64,41 @@ class PersonalArgs(Section):
     test_fraction: float = Field(default=0.2, gt=0, lt=0.5)
 
 
-class Personal:
-    """Sends minus the meta-updater; reports ``personal_accuracy`` and ``global_accuracy`` on the device's test part."""
+class Personal(Method):
+    """Sends minus the meta-updater; reports ``personal_accuracy`` and ``global_accuracy`` on the device's test part.
 
-    sends: tuple[Sends, ...] = ("delta",)
+    Args:
+        keep, personal_rate, pull, meta_steps, meta_rate, meta_learning_rate, first_order, validation_fraction,
+            test_fraction: as of ``PersonalArgs``.
 
-    def __init__(self, settings: TrainingSection) -> None:
-        self._args = read_method_args(settings, PersonalArgs)
+    Raises:
+        SpecError: a setting lies outside of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        keep: bool = True,
+        personal_rate: float = 0.9,
+        pull: float = 0.25,
+        meta_steps: int = 1,
+        meta_rate: float = 1.0,
+        meta_learning_rate: float = 0.05,
+        first_order: bool = True,
+        validation_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+    ) -> None:
+        settings = {
+            "keep": keep, "personal_rate": personal_rate, "pull": pull, "meta_steps": meta_steps,
+            "meta_rate": meta_rate, "meta_learning_rate": meta_learning_rate, "first_order": first_order,
+            "validation_fraction": validation_fraction, "test_fraction": test_fraction,
+        }  # fmt: skip
+        self._args = parse_section(PersonalArgs, settings, "Personal")
+
+    @classmethod
+    def from_settings(cls, settings: TrainingSection) -> Self:
+        """With ``training.method_args``."""
+        return cls(**dict(read_method_args(settings, PersonalArgs)))
 
     def train(self, task: DeviceTask) -> Outcome:
         """One task: personalise, train, find the meta-updater."""

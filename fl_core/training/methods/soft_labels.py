@@ -11,7 +11,8 @@ The device's own model stays on the device, from task to task.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -22,14 +23,14 @@ from torch.utils.data import Dataset
 
 from fl_core import factory as factories
 from fl_core.errors import DataError
-from fl_core.spec import Arguments, ImportPath, Section, TrainingSection
+from fl_core.spec import Arguments, ImportPath, Section, TrainingSection, parse_section
 from fl_core.training.batches import count_examples, floating_dtype, iterate, split_order
 from fl_core.training.device import seeded
 from fl_core.training.forward import apply
 from fl_core.training.local_optimizer import LocalOptimizer
-from fl_core.training.method import DeviceTask, Outcome, read_method_args
+from fl_core.training.method import DeviceTask, Method, Outcome, read_method_args
 from fl_core.training.methods.distill import soft_cross_entropy
-from fl_core.vectors import FloatArray, Parameters, Sends
+from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.layout import Layout
 
 _CHUNK = 1024
@@ -70,13 +71,44 @@ class DistillationArgs(Section):
         return dataset
 
 
-class Distillation:
-    """Sends float32 ``(num_public * num_classes,)``: probabilities, example by example."""
+class Distillation(Method):
+    """Sends float32 ``(num_public * num_classes,)``: probabilities, example by example.
 
-    sends: tuple[Sends, ...] = ("soft_labels",)
+    Args:
+        public_data, num_classes, public_args, temperature, local_steps_public: as of ``DistillationArgs``.
 
-    def __init__(self, settings: TrainingSection) -> None:
-        self._args = read_method_args(settings, DistillationArgs)
+    Raises:
+        SpecError: a setting is not accepted.
+    """
+
+    sends = ("soft_labels",)
+
+    def __init__(
+        self,
+        *,
+        public_data: str,
+        num_classes: int,
+        public_args: Mapping[str, Any] | None = None,
+        temperature: float = 2.0,
+        local_steps_public: int = 5,
+    ) -> None:
+        settings = {
+            "public_data": public_data, "num_classes": num_classes, "public_args": dict(public_args or {}),
+            "temperature": temperature, "local_steps_public": local_steps_public,
+        }  # fmt: skip
+        self._args = parse_section(DistillationArgs, settings, "Distillation")
+
+    @classmethod
+    def from_settings(cls, settings: TrainingSection) -> Self:
+        """With what ``training.method_args`` says of devices; the rest is the strategy's."""
+        args = read_method_args(settings, DistillationArgs)
+        return cls(
+            public_data=args.public_data,
+            num_classes=args.num_classes,
+            public_args=args.public_args,
+            temperature=args.temperature,
+            local_steps_public=args.local_steps_public,
+        )
 
     def train(self, task: DeviceTask) -> Outcome:
         """Learn from the student, train on the private data, say what comes of it."""

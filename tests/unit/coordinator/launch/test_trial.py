@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from coordinator.launch.trial import check_disk, refuse_faults, try_campaign, try_spec
+from fl_core.aggregation import Strategy
 from fl_core.errors import SpecError
 from fl_core.models.build import build_model
 from fl_core.program.outside import send_findings
@@ -200,25 +201,11 @@ def vector_loss(output: Tensor, target: Tensor) -> Tensor:
     return nn.functional.cross_entropy(output, target, reduction="none")
 
 
-class _Strategy:
+class _Strategy(Strategy):
     """Divides by what is left over, which is nothing."""
-
-    sends, barrier, version, buffer_count = "delta", False, 0, 0
-
-    def __init__(self, spec: Any, layout: Layout, initial: Any) -> None:
-        self.parameters = initial
 
     def offer(self, contribution: Any) -> Any:
         return 1 // self.buffer_count
-
-    def flush(self, share: float = 1.0) -> Any:
-        return None
-
-    def export_state(self) -> Any:
-        return {"parameters": self.parameters.values}, {"version": self.version}
-
-    def restore_state(self, tensors: Any, meta: Any) -> None:
-        return None
 
 
 strategy = _Strategy

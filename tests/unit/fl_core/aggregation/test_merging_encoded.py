@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fl_core.aggregation import Contribution, build_strategy
+from fl_core.aggregation import Contribution, Strategy, build_strategy
 from fl_core.codecs import codec
 from fl_core.errors import InvariantError, SpecError
 from fl_core.spec import CampaignSpec, parse_spec
@@ -127,24 +127,18 @@ def test_a_user_s_strategy_can_decode() -> None:
     np.testing.assert_array_equal(Parameters(vector).values, decoded)
 
 
-class _OwnStrategy:
-    sends, barrier, version, buffer_count = "parameters", False, 0, 0
-
-    def __init__(self, spec: Any, layout: Any, initial: Parameters) -> None:
-        self.parameters = initial
+class _OwnStrategy(Strategy):
+    sends = "parameters"
 
     def offer(self, contribution: Contribution) -> None: ...
-    def flush(self) -> None: ...
-    def export_state(self) -> None: ...
-    def restore_state(self, tensors: Any, meta: Any) -> None: ...
 
 
 def test_topk_is_for_deltas(monkeypatch: pytest.MonkeyPatch) -> None:
     """A strategy that merges parameters refuses topk, a user's own one as well as FedAsync."""
-    with pytest.raises(SpecError, match="'topk' is for deltas, and fedasync merges parameters"):
+    with pytest.raises(SpecError, match="'topk' is for deltas, and strategy 'fedasync' merges parameters"):
         parse_spec({"model": {"factory": "a:b"}, "aggregation": {"strategy": "fedasync"}, "codec": {"name": "topk"}})
     spec = parse_spec({"model": {"factory": "a:b"}, "aggregation": {"strategy": "my:own"}, "codec": {"name": "topk"}})
-    monkeypatch.setattr("fl_core.aggregation.strategy.resolve", lambda *_: _OwnStrategy)
+    monkeypatch.setattr("fl_core.aggregation.build.resolve", lambda *_: _OwnStrategy)
     with pytest.raises(SpecError, match="topk"):
         build_strategy(spec, Layout((TensorSpec("w", (1,)),)), Parameters(np.zeros(1, np.float32)))
 

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_core.aggregation.server_optimizer import ServerOptimizer
+from fl_core.aggregation.optimizer.rules import SGD, server_rule
+from fl_core.aggregation.optimizer.server_optimizer import ServerOptimizer
 from fl_core.errors import CampaignError
 from fl_core.spec import ServerOptimizerSection
 from fl_core.vectors import Delta, Parameters
@@ -37,6 +38,11 @@ Array = npt.NDArray[np.float64]
 def section(rule: str) -> ServerOptimizerSection:
     """The spec's section of a rule."""
     return ServerOptimizerSection(**SECTIONS[rule])
+
+
+def optimizer_of(rule: str, layout: Layout = LAYOUT) -> ServerOptimizer:
+    """The rule at work."""
+    return ServerOptimizer(server_rule(section(rule)), layout)
 
 
 def means(seed: int = 0, size: int = SIZE) -> npt.NDArray[np.float32]:
@@ -89,7 +95,7 @@ def test_rule_is_the_published_one(rule: str) -> None:
     """Several steps agree with the formula in float64."""
     x, deltas = start(), means()
     expected = reference(rule, x.values.astype(np.float64), deltas.astype(np.float64))
-    optimizer = ServerOptimizer(section(rule), LAYOUT)
+    optimizer = optimizer_of(rule)
     memory = x.values.ctypes.data
     for delta in deltas:
         optimizer.step(x, Delta(delta.copy()))
@@ -113,7 +119,7 @@ def test_algorithm_2_with_any_constants(
     deltas = (random.uniform(0.5, 2, size=(num_steps, SIZE)) * random.choice([-1, 1], SIZE)).astype(np.float32)
     x = start()
     expected = follow(spec, x.values.astype(np.float64), deltas.astype(np.float64), rule)
-    optimizer = ServerOptimizer(spec, LAYOUT)
+    optimizer = ServerOptimizer(server_rule(spec), LAYOUT)
     for delta in deltas:
         optimizer.step(x, Delta(delta.copy()))
     np.testing.assert_allclose(x.values, expected, rtol=2e-4, atol=2e-4 * rate)
@@ -134,7 +140,7 @@ def test_plain_sgd_equals_torch(rate: float) -> None:
     x = start(100_003)
     parameter = torch.nn.Parameter(torch.from_numpy(x.values.copy()))
     torch_sgd = torch.optim.SGD([parameter], lr=rate)
-    optimizer = ServerOptimizer(ServerOptimizerSection(learning_rate=rate), layout)
+    optimizer = ServerOptimizer(SGD(rate), layout)
     for delta in means(size=100_003):
         optimizer.step(x, Delta(delta.copy()))
         parameter.grad = torch.from_numpy(-delta)
@@ -149,12 +155,12 @@ def test_plain_sgd_does_not_import_torch() -> None:
     """The default server optimizer works on a machine where torch was never imported."""
     code = """
 import sys, numpy as np
-from fl_core.aggregation.server_optimizer import ServerOptimizer
+from fl_core.aggregation.optimizer.server_optimizer import ServerOptimizer
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.tensor_spec import TensorSpec
-from fl_core.spec import ServerOptimizerSection
+from fl_core.aggregation.optimizer.rules import SGD
 from fl_core.vectors import Delta, Parameters
-optimizer = ServerOptimizer(ServerOptimizerSection(), Layout((TensorSpec("w", (2,)),)))
+optimizer = ServerOptimizer(SGD(), Layout((TensorSpec("w", (2,)),)))
 optimizer.step(Parameters(np.zeros(2, np.float32)), Delta(np.ones(2, np.float32)))
 sys.exit("torch" in sys.modules)
 """
@@ -165,7 +171,7 @@ sys.exit("torch" in sys.modules)
 def test_mean_delta_comes_back_unchanged(rule: str) -> None:
     """A step leaves the mean delta's bits as they were."""
     delta = means()[0]
-    ServerOptimizer(section(rule), LAYOUT).step(start(), Delta(given := delta.copy()))
+    optimizer_of(rule).step(start(), Delta(given := delta.copy()))
     np.testing.assert_array_equal(given.view(np.uint32), delta.view(np.uint32))
 
 
@@ -175,16 +181,16 @@ def test_restored_state_continues_to_the_same_bits(rule: str, pause: int) -> Non
     """Export, copy, restore into a new optimizer, even a used one: the rest of the steps give the same bits."""
     deltas = means()
     straight = start()
-    optimizer = ServerOptimizer(section(rule), LAYOUT)
+    optimizer = optimizer_of(rule)
     for delta in deltas:
         optimizer.step(straight, Delta(delta.copy()))
 
-    first, x = ServerOptimizer(section(rule), LAYOUT), start()
+    first, x = optimizer_of(rule), start()
     for delta in deltas[:pause]:
         first.step(x, Delta(delta.copy()))
     tensors, meta = first.export_state()
     saved = {name: array.copy() for name, array in tensors.items()}
-    resumed = ServerOptimizer(section(rule), LAYOUT)
+    resumed = optimizer_of(rule)
     resumed.step(start(), Delta(means(seed=5)[0]))
     resumed.restore_state(saved, meta)
     for array in saved.values():
@@ -197,7 +203,7 @@ def test_restored_state_continues_to_the_same_bits(rule: str, pause: int) -> Non
 @pytest.mark.parametrize("rule", [rule for rule in SECTIONS if rule != "sgd"])
 def test_exported_arrays_are_views_of_model_size(rule: str) -> None:
     """What is exported is the optimizer's own memory, float32, one element per trainable one, and plain values."""
-    optimizer, x = ServerOptimizer(section(rule), LAYOUT), start()
+    optimizer, x = optimizer_of(rule), start()
     optimizer.step(x, Delta(means()[0]))
     tensors, meta = optimizer.export_state()
     assert tensors
@@ -218,7 +224,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(rule: str) -> None:
     try:
         for num_threads in (1, 3):
             torch.set_num_threads(num_threads)
-            optimizer, x = ServerOptimizer(section(rule), layout), start(200_003)
+            optimizer, x = optimizer_of(rule, layout), start(200_003)
             for delta in deltas:
                 optimizer.step(x, Delta(delta.copy()))
             results.append(x.values.view(np.uint32))
@@ -229,14 +235,14 @@ def test_bits_do_not_depend_on_the_number_of_threads(rule: str) -> None:
 
 def test_state_of_another_optimizer_is_refused() -> None:
     """A checkpoint of another rule or size is the operator's error."""
-    adam = ServerOptimizer(section("adam"), LAYOUT)
+    adam = optimizer_of("adam")
     adam.step(start(), Delta(means()[0]))
     tensors, meta = adam.export_state()
     with pytest.raises(CampaignError, match="'adam', the spec says 'yogi'"):
-        ServerOptimizer(section("yogi"), LAYOUT).restore_state(tensors, meta)
+        optimizer_of("yogi").restore_state(tensors, meta)
     with pytest.raises(CampaignError, match="trainable elements"):
-        ServerOptimizer(section("adam"), Layout((TensorSpec("w", (2,)),))).restore_state(tensors, meta)
-    momentum = ServerOptimizer(section("momentum"), LAYOUT)
+        optimizer_of("adam", Layout((TensorSpec("w", (2,)),))).restore_state(tensors, meta)
+    momentum = optimizer_of("momentum")
     momentum.step(start(), Delta(means()[0]))
     with pytest.raises(CampaignError, match="server_optimizer"):
-        ServerOptimizer(section("sgd"), LAYOUT).restore_state(*momentum.export_state())
+        optimizer_of("sgd").restore_state(*momentum.export_state())

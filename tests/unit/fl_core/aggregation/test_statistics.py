@@ -127,14 +127,12 @@ def test_hostile_devices_do_not_move_a_robust_median(more: list[int], hostile: f
     assert model.parameters.values[4:10].tolist() == [1.0, -1.0, 1.0, 2.0, 1.0, 2.0]
 
 
-class Immutable:
+class Immutable(Strategy):
     """An author's strategy that replaces its parameters instead of changing them."""
 
-    sends, barrier, version, buffer_count = "delta", False, 0, 0
-
-    def __init__(self, spec: Any, layout: Layout, initial: Parameters) -> None:
+    def __init__(self, layout: Layout, initial: Parameters) -> None:
         assert layout.num_elements == initial.values.size == 4, "it sees weights alone"
-        self.parameters = initial
+        super().__init__(layout, initial)
 
     def offer(self, contribution: Contribution) -> Any:
         from fl_core.aggregation import Merge
@@ -142,12 +140,6 @@ class Immutable:
         self.parameters = Parameters(self.parameters.values + contribution.delta.values)
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (1.0,))
-
-    def flush(self, share: float = 1.0) -> Any:
-        return None
-
-    def export_state(self) -> Any:
-        return {"parameters": self.parameters.values}, {"version": self.version}
 
     def restore_state(self, tensors: Any, meta: Any) -> None:
         self.parameters, self.version = Parameters(np.array(tensors["parameters"])), meta["version"]

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl_core.codecs import codec
+from fl_core.codecs import Codec, codec
 from fl_core.codecs.own_codec import OwnCodec, verify_codec
 from fl_core.errors import Reason, RejectedUpdate, SpecError
 from fl_core.spec import parse_spec
 from fl_core.vectors import read_all
 
 
-class Signs:
+class Signs(Codec):
     """One byte per element: its sign, times a scale that both sides know."""
 
-    name = "own_signs:Signs"
     needs_feedback = True
 
     def __init__(self, scale: float = 1.0) -> None:
@@ -41,7 +40,7 @@ class Signs:
 @pytest.fixture(autouse=True)
 def _installed() -> Iterator[None]:
     module = ModuleType("own_signs")
-    module.Signs, module.Half = Signs, type("Half", (), {"encode": 1})  # type: ignore[attr-defined]
+    module.Signs, module.Half = Signs, type("Half", (Codec,), {"encode": Signs.encode})  # type: ignore[attr-defined]
     sys.modules["own_signs"] = module
     yield
     del sys.modules["own_signs"]
@@ -59,10 +58,13 @@ def test_it_encodes_and_decodes_with_its_own_settings() -> None:
 
 def test_what_lacks_members_is_refused() -> None:
     """One sentence, with the place where the members are listed; so for settings that it does not take."""
-    with pytest.raises(SpecError, match=r"gave a Half, which lacks name; see fl_core.codecs.Codec"):
+    with pytest.raises(SpecError, match=r"Half lacks the method decode\(payload: memoryview \| bytes, num_el"):
         codec("own_signs:Half")
     with pytest.raises(SpecError, match=r"codec.name"):
         codec("own_signs:Signs", {"size": 3})
+    sys.modules["own_signs"].Duck = type("Duck", (), {})  # type: ignore[attr-defined]
+    with pytest.raises(SpecError, match=r"does not inherit from fedtide.Codec; write class Duck\(fedtide.Codec\)"):
+        codec("own_signs:Duck")
     with pytest.raises(SpecError, match=r"codec.name = 'none_such:Codec'"):
         codec("none_such:Codec")
 
@@ -105,8 +107,8 @@ def test_a_payload_that_it_cannot_read_costs_the_update() -> None:
 
 
 WRONG_CODECS: list[tuple[dict[str, Any], str]] = [
-    ({"encode": lambda self, values: b""}, "Wrong.encode(values) cannot be called as encode(values, seed): too many"),
-    ({"decode": None}, "whose decode is None and no method"),
+    ({"encode": lambda self, values: b""}, "Wrong.encode(self, values) cannot be called as encode(values, seed): too"),
+    ({"decode": None}, "Wrong.decode is None and no method; it is decode("),
     (
         {"encode": lambda self, values, seed: values.undo()},
         "cannot bring 5 elements there and back: Attribute",
@@ -119,8 +121,8 @@ WRONG_CODECS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("members", "said"), WRONG_CODECS)
 def test_one_that_cannot_work_is_refused_at_launch(members: dict[str, Any], said: str) -> None:
-    """A wrong signature when it is built; wrong bytes or values when a vector is brought there and back."""
-    sys.modules["own_signs"].Wrong = type("Wrong", (Signs,), members)  # type: ignore[attr-defined]
+    """A wrong signature when its class is made; wrong bytes or values when a vector is brought there and back."""
     with pytest.raises(SpecError) as caught:
+        sys.modules["own_signs"].Wrong = type("Wrong", (Signs,), members)  # type: ignore[attr-defined]
         verify_codec("own_signs:Wrong", codec("own_signs:Wrong"), 5)
     assert said in str(caught.value)

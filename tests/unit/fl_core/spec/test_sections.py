@@ -253,7 +253,7 @@ DOCUMENTS = st.fixed_dictionaries(
         ),
         "aggregation": st.fixed_dictionaries(
             {
-                "strategy": st.sampled_from(["fedbuff", "fedavg", "fedasync", "my.own:strategy"]),
+                "strategy": st.sampled_from(["fedbuff", "robust", "my.own:strategy"]),
                 "buffer_size": st.integers(1, 1000),
                 "max_staleness": st.integers(0, 10**6),
                 "args": ARGUMENTS,

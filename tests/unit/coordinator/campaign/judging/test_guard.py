@@ -12,8 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.campaign.course import Phase
-from coordinator.campaign.judging.guard import slowed
-from fl_core.spec import parse_spec
 
 NUM_ELEMENTS = 64
 NAN = float("nan")
@@ -205,26 +203,6 @@ def test_other_strategies_go_back_too(bench: Callable[..., Any], strategy: str) 
         {n: np.array(a) for n, a in tensors.items()}, msgpack.unpackb(msgpack.packb(meta), strict_map_key=False)
     )
     assert campaign.fingerprint(second) == campaign.fingerprint()
-
-
-def test_each_strategy_s_own_rate_is_halved() -> None:
-    """FedAsync's mixing, the student's learning rate, the server optimizer's; the spec itself stays."""
-    spec = parse_spec({"model": {"factory": "a:b"}})
-    assert slowed(spec, 1.0) is spec
-    assert slowed(spec, 0.25).server_optimizer.learning_rate == 0.25
-    mixing = parse_spec({"model": {"factory": "a:b"}, "aggregation": {"strategy": "fedasync", "mixing": 0.8}})
-    assert slowed(mixing, 0.5).aggregation.mixing == 0.4
-    assert slowed(mixing, 0.5).server_optimizer == mixing.server_optimizer
-    args = {"public_data": "a:b", "num_classes": 3, "student_learning_rate": 0.02}
-    student = parse_spec(
-        {
-            "model": {"factory": "a:b"},
-            "training": {"method": "distillation", "method_args": args},
-            "aggregation": {"strategy": "distillation"},
-        }
-    )
-    assert slowed(student, 0.5).training.method_args == {**args, "student_learning_rate": 0.01}
-    assert slowed(student, 0.5).server_optimizer == student.server_optimizer
 
 
 @given(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from fl_core.errors import SpecError, TrainingStopped
+from fl_core.errors import TrainingStopped
 from fl_core.models import mlp
 from fl_core.spec import TrainingSection
 from fl_core.training.holdout import split_private
@@ -103,13 +103,6 @@ def test_the_outer_step_takes_the_optimizer_s_settings(device_task: Callable[...
         velocity = 0.9 * velocity + gradient + 0.1 * w
         w = w - 0.03 * 0.5 * (1 + np.cos(np.pi * step / 3)) * velocity
     np.testing.assert_allclose(outcome.values, w - W0, rtol=1e-4, atol=1e-6)
-
-
-def test_what_it_would_not_read_is_refused() -> None:
-    """A proximal term that would be passed over in silence is an error at launch."""
-    settings = _settings().model_copy(update={"proximal_weight": 0.1})
-    with pytest.raises(SpecError, match=r"training.proximal_weight = 0.1 is not read by method 'per_fedavg'"):
-        build_method(settings)
 
 
 def test_the_same_seed_gives_the_same_bits_and_leaves_torch_alone(device_task: Callable[..., Any]) -> None:

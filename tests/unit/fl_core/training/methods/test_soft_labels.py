@@ -14,10 +14,10 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from fl_core.errors import DataError, SpecError
+from fl_core.errors import DataError
 from fl_core.models import mlp
 from fl_core.spec import TrainingSection
-from fl_core.training.method import build_method, verify_method
+from fl_core.training.method import build_method
 from fl_core.training.methods import soft_labels
 from fl_core.training.methods.soft_labels import as_distributions
 from fl_core.vectors import FloatArray, Parameters
@@ -125,12 +125,6 @@ def test_the_same_task_gives_the_same_bits(device_task: Callable[..., Any]) -> N
         torch.manual_seed(noise)
         results.append(build_method(settings).train(device_task(model, PRIVATE, settings)).values)
     np.testing.assert_array_equal(results[0], results[1])
-
-
-def test_no_strategy_for_models_merges_soft_labels() -> None:
-    """A spec that pairs them is refused at launch."""
-    with pytest.raises(SpecError, match=r"training.method = 'distillation' sends soft_labels and aggregation.strategy"):
-        verify_method(_settings(), "delta")
 
 
 @given(arrays(np.float32, (7, 4), elements=st.floats(-(2.0**49), 2.0**49, width=32)))

@@ -1,8 +1,9 @@
 """A strategy of the user's own, between the coordinator and the user's code.
 
-When it is built, its members are checked by signature and its state is exported and restored once, so that what cannot
-work is refused before a campaign begins. While it runs, what it raises becomes one sentence, whatever it is, and what
-it gives back is checked where that is cheap: the ledger relies on it.
+Its methods were compared with the base class's when its class was made. When it is built, its members are looked at and
+its state is exported and restored once, so that what cannot work is refused before a campaign begins. While it runs,
+what it raises becomes one sentence, whatever it is, and what it gives back is checked where that is cheap: the ledger
+relies on it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 import msgpack
 import numpy as np
@@ -19,15 +20,11 @@ import numpy.typing as npt
 from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.strategy import Merge, Strategy, Tensors
 from fl_core.errors import CampaignError, SpecError, UserCodeError
-from fl_core.user_code import RAISED, describe, log_traceback, raised, verify_members
-from fl_core.vectors import Parameters, Sends
+from fl_core.user_code import RAISED, describe, log_traceback, raised
+from fl_core.vectors import FloatArray, Parameters, Sends
 from fl_core.vectors.layout import Layout
 
 KEY = "aggregation.strategy"
-MEMBERS = (
-    "sends", "barrier", "version", "parameters", "buffer_count", "offer(contribution)", "flush()", "flush(share)",
-    "export_state()", "restore_state(tensors, meta)",
-)  # fmt: skip
 KEPT_DTYPES = frozenset(
     ("float64", "float32", "float16", "bool", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
 )
@@ -36,8 +33,8 @@ KEPT_DTYPES = frozenset(
 T = TypeVar("T")
 
 
-class OwnStrategy:
-    """Implements ``Strategy`` by another one that is not trusted to be right.
+class OwnStrategy(Strategy):
+    """A strategy around another one that is not trusted to be right.
 
     Args:
         path: its import path.
@@ -45,46 +42,61 @@ class OwnStrategy:
         layout: the model's.
 
     Attributes:
-        sends, barrier: as they stood when it was built.
-        held_vectors: what it says of its memory, 1 where it says nothing.
+        version, parameters, buffer_count: as they stood after the last call.
 
     Raises:
-        SpecError: a member is missing or has another form.
+        SpecError: a member has another form.
     """
 
-    def __init__(self, path: str, strategy: Any, layout: Layout) -> None:
+    def __init__(self, path: str, strategy: Strategy, layout: Layout) -> None:
+        # Not the base class's: there is nothing to copy, the parameters are the other strategy's.
         self._path = path
-        self._strategy: Strategy = strategy
-        self._layout = layout
-        verify_members(KEY, path, strategy, Strategy, *MEMBERS)
-        self.sends: Sends = strategy.sends
-        self.barrier: bool = strategy.barrier
-        self.held_vectors: int = getattr(strategy, "held_vectors", 1)
+        self._strategy = strategy
+        self.layout = layout
+        self._waiting = 0
+        try:
+            self._read()
+            self.sends, self.barrier = strategy.sends, strategy.barrier
+            self.held_vectors, self.one_vote_each = strategy.held_vectors, strategy.one_vote_each
+        except RAISED as error:
+            log_traceback(KEY, path, error)
+            kind = type(strategy).__name__
+            raise SpecError(
+                f"{KEY} = {path!r}: reading the members of a {kind} raised {describe(error, path)}."
+            ) from error
         if self.sends not in get_args(Sends):
             self._refuse(f"sends = {self.sends!r}; it is one of {', '.join(map(repr, get_args(Sends)))}")
         if type(self.barrier) is not bool:
             self._refuse(f"barrier = {self.barrier!r}; it is True or False")
+        held: Any = self.held_vectors
+        if type(held) is not int or held < 0:
+            self._refuse(f"held_vectors = {held!r}; it is a number of vectors")
         if (self.version, self.buffer_count) != (0, 0):
             self._refuse(f"version = {self.version!r} and buffer_count = {self.buffer_count!r}; both begin at 0")
         if wrong := self._wrong_parameters():
             self._refuse(wrong)
-        self._update_elements: Callable[[int], int | None] | None = None
-        if hasattr(strategy, "update_elements"):
-            verify_members(KEY, path, strategy, Strategy, "update_elements(part)")
-            self._update_elements = strategy.update_elements
         self._try_its_state()
 
     def _refuse(self, what: str) -> None:
-        raise SpecError(
-            f"{KEY} = {self._path!r} gave a {type(self._strategy).__name__} with {what}; see "
-            "fl_core.aggregation.Strategy."
-        )
+        raise SpecError(f"{KEY} = {self._path!r} gave a {type(self._strategy).__name__} with {what}.")
+
+    def _look(self) -> None:
+        """Read what the campaign reads: a property of the user's may raise, and only here."""
+        try:
+            self._read()
+        except RAISED as error:
+            raise raised(KEY, self._path, "reading version, parameters or buffer_count", error) from error
+
+    def _read(self) -> None:
+        self.version = int(self._strategy.version)
+        self.parameters = self._strategy.parameters
+        self._waiting = int(self._strategy.buffer_count)
 
     def _wrong_parameters(self) -> str:
         parameters: Any = self.parameters
         if not isinstance(parameters, Parameters):
-            return f"parameters of type {type(parameters).__name__}; they are fl_core.vectors.Parameters"
-        values, size = parameters.vector, self._layout.num_elements
+            return f"parameters of type {type(parameters).__name__}; they are fedtide.Parameters"
+        values, size = parameters.vector, self.layout.num_elements
         if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.shape != (size,):
             form = (
                 f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
@@ -113,32 +125,48 @@ class OwnStrategy:
     # -- what the coordinator asks for -----------------------------------------------------------------------------
 
     @property
-    def version(self) -> int:
-        """How many merges the model has had."""
-        return int(self._read("version"))
-
-    @property
-    def parameters(self) -> Parameters:
-        """The current version."""
-        return cast(Parameters, self._read("parameters"))
-
-    @property
     def buffer_count(self) -> int:
         """How many updates wait for a merge."""
-        return int(self._read("buffer_count"))
+        return self._waiting
+
+    @property
+    def waits_for(self) -> str:
+        """What a full buffer still lacks; empty too where the strategy cannot say."""
+        try:
+            return str(self._strategy.waits_for)
+        except RAISED:
+            return ""
 
     def update_elements(self, part: int) -> int | None:
         """How many elements an update of a part has; None for an unknown part.
 
         Whoever sends an update names the part: one that the strategy cannot answer for is as unknown as any.
         """
-        if self._update_elements is None:
-            return self._layout.num_elements if part == 0 else None
         try:
-            size = self._update_elements(part)
+            size = self._strategy.update_elements(part)
         except RAISED:
             return None
         return size if type(size) is int and size >= 0 else None
+
+    def base_weights(self, staleness: int) -> FloatArray:
+        """From which an update of parameters is measured.
+
+        Raises:
+            UserCodeError: the strategy raised, or gave no such vector.
+        """
+        base = self._call("base_weights(staleness)", self._strategy.base_weights, staleness)
+        shape = (self.layout.num_parameters,)
+        if not (isinstance(base, np.ndarray) and base.dtype == np.float32 and base.shape == shape):
+            raise self._wrong("base_weights(staleness)", f"it gave no float32 array of shape {shape}")
+        return base
+
+    def slow(self, factor: float) -> None:
+        """Take shorter steps from now on.
+
+        Raises:
+            UserCodeError: the strategy raised.
+        """
+        self._call("slow(factor)", self._strategy.slow, factor)
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Take one update in.
@@ -163,12 +191,13 @@ class OwnStrategy:
         """
         version, waiting = self.version, self.buffer_count
         merge = self._checked("flush(share)", self._call("flush(share)", self._strategy.flush, share), version, waiting)
-        if merge is None and waiting:
+        if merge is None and waiting and not self.waits_for:
             raise self._wrong("flush(share)", f"it merged nothing while {waiting} updates wait")
         return merge
 
     def _checked(self, call: str, merge: Merge | Any | None, version: int, waiting: int) -> Merge | None:
         """The merge, in plain numbers; ``waiting`` updates were there for it."""
+        self._look()
         left = self.buffer_count
         if merge is None:
             if (self.version, left) != (version, waiting):
@@ -233,16 +262,11 @@ class OwnStrategy:
             raise
         except RAISED as error:
             raise raised(KEY, self._path, call, error) from error
+        self._look()
         if self.version != meta["version"]:
             raise self._wrong(call, f"it stands at version {self.version!r}, the state is of {meta['version']}")
         if wrong := self._wrong_parameters():
             raise self._wrong(call, f"it left {wrong}")
-
-    def _read(self, member: str) -> Any:
-        try:
-            return getattr(self._strategy, member)
-        except RAISED as error:
-            raise raised(KEY, self._path, member, error) from error
 
     def _call(self, name: str, method: Callable[..., T], *arguments: Any) -> T:
         try:

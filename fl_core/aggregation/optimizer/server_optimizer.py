@@ -1,12 +1,4 @@
-"""The server optimizer: the rule that applies a mean delta to the parameters.
-
-Reddi et al., "Adaptive Federated Optimization", 2021, arXiv 2003.00295: minus the mean delta is a pseudo-gradient, and
-any first-order optimizer can follow it. ``fedadam``, ``fedadagrad`` and ``yogi`` are those of their algorithm 2
-(``fl_core/aggregation/fedopt.py``). ``adam`` and ``adagrad`` are torch's own: v starts at 0 rather than at ε², Adam
-corrects the bias of both moments, and Adagrad has no first moment. Where a delta is long beside ε, a first step of
-``adam`` has length η in each element, and one of ``fedadam`` η (1 - β1) / √(1 - β2), which with the default betas is η
-too.
-"""
+"""The server optimizer at work: it applies a mean delta to the parameters by one of the rules of ``rules.py``."""
 
 from __future__ import annotations
 
@@ -16,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.aggregation.optimizer.rules import ServerRule
 from fl_core.errors import CampaignError
-from fl_core.spec import ServerOptimizerSection
 from fl_core.vectors import Delta, Parameters
 from fl_core.vectors.arithmetic import add_scaled
 from fl_core.vectors.layout import Layout
@@ -32,24 +24,31 @@ class ServerOptimizer:
     Plain SGD, x <- x + η · mean, is done by the blocked kernel: it needs no state, no gradient vector and no torch, and
     it rounds the product before it adds, where ``torch.optim.SGD`` may fuse the two.
 
+    >>> from fl_core.aggregation.optimizer.rules import SGD
     >>> from fl_core.vectors.tensor_spec import TensorSpec
-    >>> optimizer = ServerOptimizer(ServerOptimizerSection(learning_rate=0.5), Layout((TensorSpec("w", (1,)),)))
+    >>> optimizer = ServerOptimizer(SGD(0.5), Layout((TensorSpec("w", (1,)),)))
     >>> x = Parameters(np.array([1.0], np.float32))
     >>> optimizer.step(x, Delta(np.array([2.0], np.float32)))
     >>> x.values.tolist()
     [2.0]
     """
 
-    def __init__(self, spec: ServerOptimizerSection, layout: Layout) -> None:
-        self._spec = spec
+    def __init__(self, rule: ServerRule, layout: Layout) -> None:
+        self.rule = rule
         self._layout = layout
         self._optimizer: torch.optim.Optimizer | None = None
         self._parameter: torch.nn.Parameter | None = None
-        if spec.name != "sgd" or spec.momentum:
+        if not rule.is_plain:
             import torch
 
             self._parameter = torch.nn.Parameter(torch.zeros(layout.num_parameters))
-            self._optimizer = _torch_optimizer(spec, self._parameter)
+            self._optimizer = rule.optimizer(self._parameter)
+
+    def slow(self, factor: float) -> None:
+        """Take steps at ``factor`` times the rate from now on."""
+        self.rule = self.rule.slow(factor)
+        if self._optimizer is not None:
+            self._optimizer.param_groups[0]["lr"] = self.rule.learning_rate
 
     def step(self, parameters: Parameters, mean_delta: Delta) -> None:
         """Apply one mean delta to ``parameters``, in place.
@@ -59,7 +58,7 @@ class ServerOptimizer:
             mean_delta: the same shape. Its sign is turned and turned back, so it must be writable.
         """
         if self._optimizer is None or self._parameter is None:
-            add_scaled(parameters.values, mean_delta.values, self._spec.learning_rate)
+            add_scaled(parameters.values, mean_delta.values, self.rule.learning_rate)
         else:
             import torch
 
@@ -75,7 +74,7 @@ class ServerOptimizer:
     def export_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """The optimizer's vectors (views, by torch's names) and plain values."""
         tensors: dict[str, npt.NDArray[Any]] = {}
-        meta: dict[str, Any] = {"name": self._spec.name}
+        meta: dict[str, Any] = {"name": self.rule.name}
         if self._optimizer is not None:
             for key, value in self._optimizer.state_dict()["state"].get(0, {}).items():
                 if key == "step":
@@ -90,9 +89,9 @@ class ServerOptimizer:
         Raises:
             CampaignError: the state is another optimizer's, or of another size.
         """
-        if meta["name"] != self._spec.name or (tensors and self._optimizer is None):
+        if meta["name"] != self.rule.name or (tensors and self._optimizer is None):
             raise CampaignError(
-                f"The checkpoint is of server_optimizer.name = {meta['name']!r}, the spec says {self._spec.name!r}; "
+                f"The checkpoint is of server_optimizer.name = {meta['name']!r}, the spec says {self.rule.name!r}; "
                 "resume with the spec that wrote it."
             )
         if self._optimizer is None:
@@ -111,21 +110,3 @@ class ServerOptimizer:
             state["step"] = torch.tensor(float(meta["step"]), dtype=torch.float32)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": {0: state} if state else {}, "param_groups": groups})
-
-
-def _torch_optimizer(spec: ServerOptimizerSection, parameter: torch.nn.Parameter) -> torch.optim.Optimizer:
-    import torch
-
-    # foreach would allocate its temporaries for nothing: there is one tensor.
-    if spec.name == "sgd":
-        return torch.optim.SGD([parameter], lr=spec.learning_rate, momentum=spec.momentum, foreach=False)
-    betas = (spec.beta1, spec.beta2)
-    if spec.name == "adam":
-        return torch.optim.Adam(
-            [parameter], lr=spec.learning_rate, betas=betas, eps=spec.epsilon, amsgrad=spec.amsgrad, foreach=False
-        )
-    if spec.name == "adagrad":
-        return torch.optim.Adagrad([parameter], lr=spec.learning_rate, eps=spec.epsilon, foreach=False)
-    from fl_core.aggregation.fedopt import FedOpt
-
-    return FedOpt([parameter], rule=spec.name, lr=spec.learning_rate, betas=betas, eps=spec.epsilon)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,15 +21,11 @@ from fl_core.vectors.tensor_spec import TensorSpec
 LAYOUT = Layout((TensorSpec("w", (3,)),))
 
 
-class Pairs:
+class Pairs(Strategy):
     """A right one: two updates make a version."""
 
-    sends = "delta"
-    barrier = False
-
-    def __init__(self, spec: Any, layout: Any, initial: Parameters) -> None:
-        self.parameters = initial
-        self.version = 0
+    def __init__(self, layout: Layout, initial: Parameters) -> None:
+        super().__init__(layout, initial)
         self.waiting: list[Any] = []
 
     @property
@@ -85,7 +82,7 @@ def test_a_right_one_merges_and_resumes(build: Callable[..., Strategy]) -> None:
     assert merges == [Merge(1, 2, (0, 0), (1.0, 1.0))] * 2
     assert all(type(weight) is float for weight in merges[0].weights)  # type: ignore[union-attr]
     assert again.parameters.values.tolist() == [1.0, 2.0, 0.0]
-    assert strategy.update_elements(0) == 3  # type: ignore[attr-defined]
+    assert strategy.update_elements(0) == 3
 
 
 def _raise(error: BaseException) -> Callable[..., Any]:
@@ -95,23 +92,76 @@ def _raise(error: BaseException) -> Callable[..., Any]:
     return raises
 
 
+def returns(kind: Any) -> Callable[..., Any]:
+    """A method that says what it returns."""
+
+    def flush(self: Any, share: float = 1.0) -> Any: ...
+
+    flush.__annotations__["return"] = kind
+    return flush
+
+
+WRONG_METHODS: list[tuple[dict[str, Any], str]] = [
+    ({"offer": None}, "Mine.offer is None and no method; it is offer(contribution: Contribution) -> Merge | None; see"),
+    ({"offer": lambda self: None}, "Mine.offer(self) cannot be called as offer(contribution): too many positional"),
+    ({"flush": lambda self: None}, "Mine.flush(self) cannot be called as flush(share): too many positional"),
+    ({"flush": lambda self, share: None}, "Mine.flush(self, share) cannot be called as flush(): missing a required"),
+    ({"update_elements": lambda self: 3}, "Mine.update_elements(self) cannot be called as update_elements(part)"),
+    ({"slow": staticmethod(lambda: None)}, "Mine.slow() cannot be called as slow(factor): too many positional"),
+    ({"flush": returns(float)}, "Mine.flush says that it returns float; it is flush(share: float = 1.0) -> Merge | No"),
+    ({"flush": returns(Merge | str)}, "Mine.flush says that it returns fl_core.aggregation.strategy.Merge | str; it "),
+]
+
+
+@pytest.mark.parametrize(("members", "said"), WRONG_METHODS)
+def test_a_method_of_another_form_is_refused_with_its_class(members: dict[str, Any], said: str) -> None:
+    """At the class statement: which method, and what it has to look like."""
+    with pytest.raises(SpecError) as caught:
+        type("Mine", (Pairs,), members)
+    assert said in str(caught.value)
+    assert "fl_core.aggregation.strategy.Strategy" in str(caught.value)
+
+
+def test_a_method_that_says_the_same_in_other_words_is_fine() -> None:
+    """A narrower type, none at all, one that cannot be read, a further argument with a default."""
+    for kind in (Merge, None, Any, "NoSuchName"):
+        type("Mine", (Pairs,), {"flush": returns(kind)})
+    type("Mine", (Pairs,), {"offer": lambda self, contribution, again=False: None})
+
+
+def test_a_campaign_names_the_key_of_a_class_that_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the launch it is one sentence, with the import path in front."""
+    code = "import fedtide\n\nclass Mine(fedtide.Strategy):\n    def offer(self): ...\n"
+    (tmp_path / "users_wrong.py").write_text(code)
+    (tmp_path / "users_less.py").write_text(code.replace("def offer(self): ...", "def flush(self, share=1.0): ..."))
+    (tmp_path / "users_duck.py").write_text(code.replace("(fedtide.Strategy)", ""))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for path, said in (
+        ("users_wrong:Mine", "'users_wrong:Mine': Mine.offer(self) cannot be called as offer(contribution)"),
+        ("users_less:Mine", "'users_less:Mine': Mine lacks the method offer(contribution: Contribution) -> Merge | No"),
+        ("users_duck:Mine", "'users_duck:Mine' does not inherit from fedtide.Strategy; write class Mine(fedtide.Str"),
+    ):
+        spec = parse_spec({"model": {"factory": "a:b"}, "aggregation": {"strategy": path}})
+        with pytest.raises(SpecError) as caught:
+            build_strategy(spec, LAYOUT, Parameters(np.zeros(3, np.float32)))
+        assert str(caught.value).startswith("aggregation.strategy = ")
+        assert said in str(caught.value)
+
+
 WRONG_MEMBERS: list[tuple[dict[str, Any], str]] = [
-    ({"offer": None}, "whose offer is None and no method"),
-    ({"offer": lambda self: None}, "Mine.offer() cannot be called as offer(contribution): too many positional"),
-    ({"flush": lambda self: None}, "Mine.flush() cannot be called as flush(share)"),
-    ({"flush": lambda self, share: None}, "Mine.flush(share) cannot be called as flush(): missing a required argument"),
+    ({"held_vectors": "many"}, "with held_vectors = 'many'; it is a number of vectors"),
     ({"sends": "gradient"}, "with sends = 'gradient'; it is one of 'delta', 'parameters', 'soft_labels'"),
     ({"barrier": None}, "with barrier = None; it is True or False"),
     ({"version": property(lambda self: 1, lambda self, value: None)}, "with version = 1 and buffer_count = 0; both"),
-    ({"parameters": property(_raise(KeyError("w")), lambda self, value: None)}, "parameters of a Mine raised Key"),
+    ({"parameters": property(_raise(KeyError("w")), lambda self, value: None)}, "members of a Mine raised KeyError"),
     ({"parameters": property(lambda self: None, lambda self, value: None)}, "with parameters of type NoneType; they"),
     ({"export_state": lambda self: None}, "with an export_state() that gave a NoneType, not two dictionaries"),
     ({"export_state": lambda self: ({"w": [1]}, {})}, "gave 'w' as list; it is an array of numbers"),
     ({"export_state": lambda self: ({}, {})}, "gave no 'version' among the plain values"),
     ({"export_state": lambda self: ({}, {"version": np.int64(0)})}, "gave values that are not plain (can not "),
     ({"restore_state": _raise(KeyError("w"))}, "cannot be had or be given to restore_state(): KeyError: 'w'"),
-    ({"update_elements": lambda self: 3}, "cannot be called as update_elements(part)"),
-    ({"__init__": _raise(ZeroDivisionError("no rate"))}, "users:Mine' cannot be built: ZeroDivisionError: no rate"),
+    ({"__init__": lambda self, layout, initial: 1 / 0}, "users:Mine' cannot be built: ZeroDivisionError: division by"),
+    ({"__init__": lambda self, spec, layout, initial: None}, "Mine(spec, layout, initial) cannot be called as Mine(la"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Server optimizers: the rules by their settings, and one of them at work on a campaign's parameters."""
