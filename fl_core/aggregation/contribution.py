@@ -30,9 +30,9 @@ class Contribution:
     """
 
     values: Delta | Parameters | SoftLabels
-    num_examples: int
-    staleness: int
-    worker: str
+    num_examples: int = 1
+    staleness: int = 0
+    worker: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     part: int = 0
     state: ModelState | None = None

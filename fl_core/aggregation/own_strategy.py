@@ -56,8 +56,9 @@ class OwnStrategy(Strategy):
         self._waiting = 0
         try:
             self._read()
-            self.sends, self.barrier = strategy.sends, strategy.barrier
-            self.held_vectors, self.one_vote_each = strategy.held_vectors, strategy.one_vote_each
+            self.sends, self.one_vote_each = strategy.sends, strategy.one_vote_each
+            barrier: Any = strategy.barrier
+            held: Any = strategy.held_vectors
         except RAISED as error:
             log_traceback(KEY, path, error)
             kind = type(strategy).__name__
@@ -66,11 +67,11 @@ class OwnStrategy(Strategy):
             ) from error
         if self.sends not in get_args(Sends):
             self._refuse(f"sends = {self.sends!r}; it is one of {', '.join(map(repr, get_args(Sends)))}")
-        if type(self.barrier) is not bool:
-            self._refuse(f"barrier = {self.barrier!r}; it is True or False")
-        held: Any = self.held_vectors
+        if type(barrier) is not bool:
+            self._refuse(f"barrier = {barrier!r}; it is True or False")
         if type(held) is not int or held < 0:
             self._refuse(f"held_vectors = {held!r}; it is a number of vectors")
+        self.barrier, self.held_vectors = barrier, held
         if (self.version, self.buffer_count) != (0, 0):
             self._refuse(f"version = {self.version!r} and buffer_count = {self.buffer_count!r}; both begin at 0")
         if wrong := self._wrong_parameters():

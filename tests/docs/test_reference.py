@@ -14,14 +14,8 @@ from pydantic.fields import FieldInfo
 
 from coordinator.cli import fedtide
 from coordinator.launch.fleet import FleetWorker
-from fl_core import codecs
-from fl_core.aggregation import Strategy
-from fl_core.aggregation.strategies import own_strategy
-from fl_core.codecs import Codec
 from fl_core.errors import Reason
 from fl_core.spec import CampaignSpec
-from fl_core.training.method import Method
-from fl_core.user_code import verify_members
 from tests.docs.pages import PAGES, ROOT, name_of
 from workers.cli import worker
 
@@ -153,25 +147,3 @@ def test_files_named_in_the_documents_exist(path: Path) -> None:
         r"`((?:coordinator|workers|fl_core|fedtide|benchmarks|deploy|examples|docs|tests)/[\w./-]*)`", path.read_text()
     ):
         assert (ROOT / name).exists(), f"{path.name} names {name}"
-
-
-@pytest.mark.parametrize(
-    ("page", "name", "protocol", "members"),
-    [
-        ("CONTRIBUTING.md", "MyStrategy", Strategy, own_strategy.MEMBERS),
-        ("docs/extending.md", "Steady", Strategy, own_strategy.MEMBERS),
-        ("docs/extending.md", "SeveralRuns", Method, ("sends", "train(task)")),
-        ("docs/extending.md", "Signs", Codec, codecs.MEMBERS),
-    ],
-)
-def test_a_skeleton_can_be_called_as_it_will_be(page: str, name: str, protocol: type, members: tuple[str, ...]) -> None:
-    """What somebody copies from the documents has every member, with the arguments that it will be given."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    (code,) = (block for block in blocks if f"class {name}:" in block)
-    found: dict[str, Any] = {}
-    exec(code, found)
-    skeleton = found[name].__new__(found[name])
-    for member in ("parameters", "version"):  # what __init__ sets, of which the pages show the beginning
-        if not hasattr(type(skeleton), member):
-            setattr(skeleton, member, None)
-    verify_members("the page's", page, skeleton, protocol, *members)

@@ -7,27 +7,14 @@ from tests.integration.test_bad_input import assert_one_sentence
 
 STRATEGY = """
 import numpy as np
-from fl_core.aggregation import Merge
+from fedtide import Merge, Strategy
 
-class Adds:
-    sends, barrier, buffer_count = "delta", False, 0
-
-    def __init__(self, spec, layout, initial):
-        self.parameters, self.version = initial, 0
-
+class Adds(Strategy):
     def offer(self, contribution):
         self.parameters.values[:] += contribution.delta.values  # half of what a merge does, and then:
         if self.version == 5: {verse}
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (1.0,))
-
-    def flush(self, share=1.0): return None
-
-    def export_state(self): return {{"w": self.parameters.values}}, {{"version": self.version}}
-
-    def restore_state(self, tensors, meta):
-        self.parameters.values[:] = tensors["w"]
-        self.version = meta["version"]
 """
 
 SHOW_AND_DATA = """
@@ -55,7 +42,7 @@ def test_a_strategy_that_raises_is_mended_and_resumed(lab: Lab) -> None:
     lab.worker("one")
     first = lab.run(spec)
     assert first.wait(60) == 2
-    words = ("users_strategy:Adds", "offer(contribution) raised TypeError", "users_strategy.py, line 13", "--resume")
+    words = ("users_strategy:Adds", "offer(contribution) raised TypeError", "users_strategy.py, line 8", "--resume")
     assert_one_sentence(first.output, *words)
     assert "in offer" in first.output, "the log has the calls"
     told = lab.ask("status", "trial")

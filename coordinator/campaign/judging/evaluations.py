@@ -12,7 +12,7 @@ from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.judging.scores import Scores
 from coordinator.campaign.ledger import Ledger
 from coordinator.campaign.merging import Merging
-from fl_core.aggregation.buffered import with_prefix
+from fl_core.aggregation.strategy import with_prefix
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
 from fl_core.wire.history import EvaluationLine, RollbackLine

@@ -7,15 +7,14 @@ import struct
 
 import numpy as np
 
-from fedtide import FloatArray, Reason, RejectedUpdate
+from fedtide import Codec, FloatArray, Reason, RejectedUpdate
 
 _SCALE = struct.Struct("<f")
 
 
-class Signs:
+class Signs(Codec):
     """Payload: the mean magnitude as a little-endian float32, then the signs, eight to a byte."""
 
-    name = "myproject.codec:Signs"
     needs_feedback = True
 
     def encode(self, values: FloatArray, seed: int) -> bytes:

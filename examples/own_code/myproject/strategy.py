@@ -6,52 +6,47 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from fedtide import CampaignSpec, Contribution, FloatArray, Layout, Merge, Parameters, Section, read_args
-
-
-class SteadyArgs(Section):
-    """``[aggregation.args]``: the rate, and how many past norms say what is usual."""
-
-    rate: float = Field(default=0.5, gt=0, le=1)
-    window: int = Field(default=20, ge=1)
+from fedtide import Contribution, Layout, Merge, Parameters, Strategy
 
 
-class Steady:
-    """x <- x + rate · Δ / √(1 + τ), with Δ shortened to the median norm of the last ``window`` updates."""
+class Steady(Strategy):
+    """x <- x + rate · Δ / √(1 + τ), with Δ shortened to the median norm of the last ``window`` updates.
 
-    sends = "delta"
-    barrier = False
-    buffer_count = 0
+    Args:
+        layout, initial: what every strategy gets.
+        rate, window: ``[aggregation.args]``.
+    """
 
-    def __init__(self, spec: CampaignSpec, layout: Layout, initial: Parameters) -> None:
-        self._args = read_args(spec, SteadyArgs)
+    def __init__(self, layout: Layout, initial: Parameters, rate: float = 0.5, window: int = 20) -> None:
+        super().__init__(layout, initial)
+        if not 0 < rate <= 1 or window < 1:
+            raise ValueError(f"rate = {rate} and window = {window}; give a rate in (0, 1] and a window of 1 or more")
+        self._rate = rate
+        self._window = window
         self._norms: list[float] = []
-        self.parameters = initial
-        self.version = 0
 
     def offer(self, contribution: Contribution) -> Merge | None:
         """Every update makes a version."""
         delta = contribution.delta.values
         norm = float(np.linalg.norm(delta.astype(np.float64)))
-        self._norms = [*self._norms, norm][-self._args.window :]
+        self._norms = [*self._norms, norm][-self._window :]
         usual = float(np.median(self._norms))
-        weight = self._args.rate / (1 + contribution.staleness) ** 0.5 * min(1.0, usual / norm if norm else 1.0)
+        weight = self._rate / (1 + contribution.staleness) ** 0.5 * min(1.0, usual / norm if norm else 1.0)
         self.parameters.values[:] += np.float32(weight) * delta
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (weight,))
 
-    def flush(self, share: float = 1.0) -> Merge | None:
-        """Nothing ever waits."""
-        return None
+    def slow(self, factor: float) -> None:
+        """The guard went back to an earlier version: shorter steps from here on."""
+        self._rate *= factor
 
-    def export_state(self) -> tuple[dict[str, FloatArray], dict[str, Any]]:
+    def export_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """All that the next merge depends on: a resumed campaign goes on to the same bits."""
-        return {"parameters": self.parameters.values}, {"version": self.version, "norms": list(self._norms)}
+        tensors, meta = super().export_state()
+        return tensors, {**meta, "norms": list(self._norms)}
 
     def restore_state(self, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         """The inverse."""
-        self.parameters.values[:] = tensors["parameters"]
-        self.version = int(meta["version"])
+        super().restore_state(tensors, meta)
         self._norms = [float(norm) for norm in meta["norms"]]

@@ -46,7 +46,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "fl_core.data:digits",
         "fl_core.training.methods.personal:Personal",
         "fl_core.training.losses:Loss",
-        "fl_core.codecs:Fp32",
+        "fl_core.codecs.fp32:Fp32",
     ],
 )
 def test_built_in_parts_need_no_allowance(path: str) -> None:
@@ -69,7 +69,7 @@ def test_built_in_parts_need_no_allowance(path: str) -> None:
         "fl_core.broker.server.embedded:EmbeddedServer",
         "workers.daemon:Daemon",
         # What an allowed module has imported from elsewhere.
-        "fl_core.codecs:call",
+        "fl_core.codecs:resolve",
         "fl_core.training.losses:resolve",
         "fl_core.data.files:Path",
         "fl_core.models.build:UninitializedParameter",

@@ -52,7 +52,7 @@ def _device(tmp_path: Path, **settings: Any) -> Device:
     settings = {"data": "fl_core.data:digits", "name": "pi", "state_dir": tmp_path, **settings}
     own = OwnDevice(WorkerSettings(broker="", **settings))
     training = TrainingSection()
-    return own.for_task(TASK, CachedModel(MODULE, LAYOUT, training, LocalSGD(training)), lambda: False)
+    return own.for_task(TASK, CachedModel(MODULE, LAYOUT, training, LocalSGD()), lambda: False)
 
 
 def test_a_task_finds_what_is_this_device_s_own(tmp_path: Path) -> None:
