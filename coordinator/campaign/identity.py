@@ -13,7 +13,7 @@ class Identity:
 
     campaign: str
     secret: bytes
-    epoch: str
+    incarnation: str
     created_ms: int
 
     def task_id(self, number: int) -> str:

@@ -17,7 +17,7 @@ from coordinator.campaign.admission import Admission
 from coordinator.campaign.course import Phase
 from coordinator.campaign.identity import Identity
 from coordinator.campaign.state import CampaignState
-from coordinator.launch.lives import Life, choose_life, epochs_before, look_elsewhere
+from coordinator.launch.lives import Life, choose_life, incarnations_before, look_elsewhere
 from coordinator.launch.memory_need import memory_need
 from coordinator.launch.trial import LONGER, check_disk, refuse_faults, try_campaign, try_spec
 from coordinator.loop.coordinator import Coordinator
@@ -59,7 +59,7 @@ log = structlog.get_logger()
 
 
 def new_identity(spec: CampaignSpec) -> Identity:
-    """Draw a campaign's id, secret and epoch."""
+    """Draw a campaign's id, secret and incarnation."""
     return Identity(
         f"{spec.campaign.name}-{secrets.token_hex(3)}",
         secrets.token_bytes(32),
@@ -148,7 +148,7 @@ def coordinating(
                 loaded[1], store.damaged, broker, folder.history,
                 is_over=over, sent=last_commit.read(loaded[1]["identity"][2]), arrived=writer.commits,
             )  # fmt: skip
-        lives_before = [] if loaded is None else epochs_before(loaded[1], life)
+        lives_before = [] if loaded is None else incarnations_before(loaded[1], life)
         identity, secret = life.identity, life.secret_before or life.identity.secret
         strategy = build_strategy(spec, layout, initial)
         verify_parts(spec, strategy, layout)

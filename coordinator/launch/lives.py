@@ -1,8 +1,9 @@
 """A resume looks before it leaps: does the campaign live elsewhere, and does the log still go on from the checkpoint?
 
 A campaign whose log is gone behind the checkpoint that is left (the newest one is damaged, or the broker has lost its
-data while no coordinator lived) goes on in a *new life*: with a new secret and a new epoch. So no task id of the life
-before is given out again, and whatever comes from it, an update for instance, is told apart and counts for nothing.
+data while no coordinator lived) goes on in a *new life*: with a new secret and a new incarnation. So no task id of
+the life before is given out again, and whatever comes from it, an update for instance, is told apart and counts for
+nothing.
 So does one whose log may lack its end, because the server was rolled back while no coordinator lived: first all that
 is left of the log is applied, as it was.
 """
@@ -41,7 +42,7 @@ class Life:
 
     Attributes:
         identity: its own, or that of a new life.
-        replaces: the epoch of the life before, until the broker knows this one; empty if there is none.
+        replaces: the incarnation of the life before, until the broker knows this one; empty if there is none.
         position: up to where nothing in the log counts, in a new life; else empty.
         secret_before: of the life before, of whose log the rest is to be read; empty where there is nothing to read.
     """
@@ -64,20 +65,20 @@ def look_elsewhere(meta: Mapping[str, Any], url: str, here: CampaignBroker) -> N
         CampaignError: it runs on the other broker, or that one has its log.
         BrokerUnavailable: this broker does not answer.
     """
-    campaign, _, epoch, _ = meta["identity"]
+    campaign, _, incarnation, _ = meta["identity"]
     before = meta.get("broker", "")
-    if not before or same_server(before, url) or here.epoch() == epoch:
+    if not before or same_server(before, url) or here.incarnation() == incarnation:
         return
     try:
         there = CampaignBroker(connect(before, timeout_seconds=LOOK_SECONDS), campaign)
-        known, holder = there.epoch(), there.holder()
+        known, holder = there.incarnation(), there.holder()
     except Exception as error:  # whatever may answer there by now
         log.warning(
             "the campaign ran on another broker, where it cannot be looked for; what the log there holds is left",
             campaign=campaign, before=before, now=public_url(url), reason=str(error),
         )  # fmt: skip
         return
-    if known != epoch:
+    if known != incarnation:
         return
     if holder is not None:
         raise CampaignError(
@@ -108,7 +109,7 @@ def choose_life(
         broker: the campaign at the broker that it goes on with.
         history: the run's ``history.jsonl``.
         is_over: the checkpoint is of the campaign's end.
-        sent: so many commits were sent in the checkpoint's epoch; None where nobody knows.
+        sent: so many commits were sent in the checkpoint's incarnation; None where nobody knows.
         arrived: so many the broker knows of.
 
     Raises:
@@ -119,14 +120,14 @@ def choose_life(
     position, version = meta["state"]["position"], meta["state"]["strategy"].get("version", "?")
     if is_over:
         return Life(identity)
-    known, replaces = broker.epoch(), meta.get("replaces", "")
+    known, replaces = broker.incarnation(), meta.get("replaces", "")
     if known == ENDED:
         raise CampaignError(
             f"campaign {identity.campaign} has ended at this broker, and the checkpoint is from before its end"
             f"{_listed(damaged)}; what it came to is in the folder of the run that ended it."
         )
     earlier = {replaces, *meta.get("epochs_before", ())}  # a server that was rolled back far enough is in one of these
-    if known not in (None, identity.epoch, *earlier):
+    if known not in (None, identity.incarnation, *earlier):
         raise CampaignError(
             f"the broker knows campaign {identity.campaign} in a later life than this checkpoint; go on in the folder, "
             "or with the checkpoint.url, that it ran with last."
@@ -134,14 +135,14 @@ def choose_life(
     end = max(position, broker.log_end(), key=order)
     if known == replaces and replaces:
         return Life(identity, replaces, end)  # the coordinator died before it could tell the broker
-    gone = known != identity.epoch and position != START
-    gap = known == identity.epoch and order(broker.trimmed()) > order(position)
+    gone = known != identity.incarnation and position != START
+    gap = known == identity.incarnation and order(broker.trimmed()) > order(position)
     whole = gone or gap or _has_all(meta, broker, sent, arrived)
     if not gone and not gap and whole:
         if damaged:
             log.warning("a checkpoint is damaged; the one before and the log have all of it", damaged=list(damaged))
         return Life(identity)
-    reborn = replace(identity, secret=secrets.token_bytes(32), epoch=secrets.token_hex(8))
+    reborn = replace(identity, secret=secrets.token_bytes(32), incarnation=secrets.token_hex(8))
     if not whole:
         log.warning(
             "the broker was restarted, restored or rolled back while nobody coordinated, and may lack the end of the "
@@ -149,7 +150,7 @@ def choose_life(
             commits_sent="unknown" if sent is None else sent, commits_there=arrived,
             lost="what came after that, and updates that are on their way; their tasks are done again",
         )  # fmt: skip
-        return Life(reborn, identity.epoch, secret_before=identity.secret)
+        return Life(reborn, identity.incarnation, secret_before=identity.secret)
     updates, newest = lost_merges(history, meta["history_bytes"])
     log.warning(
         "the newest checkpoint is damaged, and the log no longer goes back to the one before"
@@ -161,7 +162,7 @@ def choose_life(
         lost=f"{updates} merged updates, versions up to {newest}" if updates else "what came after that version",
         **({"damaged": list(damaged)} if damaged else {}),
     )
-    return Life(reborn, identity.epoch, end)
+    return Life(reborn, identity.incarnation, end)
 
 
 def _has_all(meta: Mapping[str, Any], broker: CampaignBroker, sent: int | None, arrived: int) -> bool:
@@ -174,15 +175,15 @@ def _has_all(meta: Mapping[str, Any], broker: CampaignBroker, sent: int | None, 
     return same_run and (arrived >= meta.get("commits", 0) if sent is None else sent <= arrived + 1)
 
 
-def epochs_before(meta: Mapping[str, Any], life: Life) -> list[str]:
-    """The epochs of a campaign's lives before this one, the newest last, as its checkpoints keep them.
+def incarnations_before(meta: Mapping[str, Any], life: Life) -> list[str]:
+    """The incarnations of a campaign's lives before this one, the newest last, as its checkpoints keep them.
 
     Args:
         meta: of the checkpoint that it goes on from.
         life: what it goes on as.
     """
-    before = [str(epoch) for epoch in meta.get("epochs_before", ())]
-    if life.identity.epoch != meta["identity"][2]:
+    before = [str(incarnation) for incarnation in meta.get("epochs_before", ())]
+    if life.identity.incarnation != meta["identity"][2]:
         before.append(meta["identity"][2])
     return before[-MAX_EPOCHS:]
 

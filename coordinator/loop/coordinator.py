@@ -278,7 +278,7 @@ class Coordinator:
     def _missing(self) -> LostData | None:
         """What the server lacks of what the checkpoint proves that it had."""
         campaign = self._identity.campaign
-        if self._broker.epoch() != self._identity.epoch:
+        if self._broker.incarnation() != self._identity.incarnation:
             return LostData(campaign, FORGOTTEN)
         if self._behind or order(self._broker.log_end()) < order(self._state.position):
             return LostData(campaign, OLDER)
@@ -357,7 +357,7 @@ class Coordinator:
                 lost="updates not yet read; their tasks are re-issued",
             )
         self._broker.register(
-            identity.created_ms, identity.epoch, redact(to_toml(self._spec)),
+            identity.created_ms, identity.incarnation, redact(to_toml(self._spec)),
             position=state.position, control_position=state.control_position,
         )  # fmt: skip
 
@@ -497,7 +497,7 @@ class Coordinator:
         identity = self._identity
         whole = {
             "state": meta,
-            "identity": [identity.campaign, identity.secret, identity.epoch, identity.created_ms],
+            "identity": [identity.campaign, identity.secret, identity.incarnation, identity.created_ms],
             "spec": self._spec.model_dump(mode="json"),
             "layout": self._layout.to_map(),
             "history_bytes": self._history.num_bytes,
@@ -542,7 +542,7 @@ class Coordinator:
             return
         with contextlib.suppress(Exception):
             status = self._board.write(self._saver.age_seconds, failure=str(error))
-            self._writer.commit(self._identity.epoch, self._broker.status_commands(status))
+            self._writer.commit(self._identity.incarnation, self._broker.status_commands(status))
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

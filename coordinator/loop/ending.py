@@ -68,7 +68,7 @@ def end_from_checkpoint(spec: CampaignSpec, folder: RunFolder, url: str | None) 
     seen = store.peek()
     if seen is None or not Phase(seen["state"]["phase"]).is_over:
         return None
-    if url is not None and CampaignBroker(connect(url), seen["identity"][0]).epoch() != ENDED:
+    if url is not None and CampaignBroker(connect(url), seen["identity"][0]).incarnation() != ENDED:
         return None
     loaded = store.load()
     if loaded is None or not Phase(loaded[1]["state"]["phase"]).is_over:

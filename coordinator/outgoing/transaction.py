@@ -164,9 +164,9 @@ class Transaction:
         self._unanswered = []
         crash_point("before_commit")
         if self._last_commit is not None:
-            self._last_commit.note(self._identity.epoch, self._writer.commits + 1)
+            self._last_commit.note(self._identity.incarnation, self._writer.commits + 1)
         try:
-            self._writer.commit(self._identity.epoch, batch, again=again)
+            self._writer.commit(self._identity.incarnation, batch, again=again)
         except Unanswered:
             self._unanswered = batch
             raise

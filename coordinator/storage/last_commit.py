@@ -30,18 +30,18 @@ class LastCommit:
         self._handle: int | None = None
         self._last: tuple[str, int] | None = None
 
-    def read(self, epoch: str) -> int | None:
-        """The number of the last commit that was sent in this epoch, or may have been; None where nobody knows."""
+    def read(self, incarnation: str) -> int | None:
+        """The number of the last commit that was, or may have been, sent in it; None where nobody knows."""
         try:
             told = json.loads(self._path.read_bytes()[:_SIZE])
-            known = told["epoch"] == epoch and told["boot"] in (self._boot, _ANY_BOOT)
+            known = told["epoch"] == incarnation and told["boot"] in (self._boot, _ANY_BOOT)
             return int(told["commits"]) if known else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def note(self, epoch: str, commits: int) -> None:
+    def note(self, incarnation: str, commits: int) -> None:
         """A commit of this number is about to be sent."""
-        self._last = epoch, commits
+        self._last = incarnation, commits
         self._write(self._boot)
 
     def close(self) -> None:
@@ -55,8 +55,8 @@ class LastCommit:
             self._handle = None
 
     def _write(self, boot: str) -> None:
-        epoch, commits = self._last or ("", 0)
-        text = json.dumps({"epoch": epoch, "commits": commits, "boot": boot}).encode().ljust(_SIZE)
+        incarnation, commits = self._last or ("", 0)
+        text = json.dumps({"epoch": incarnation, "commits": commits, "boot": boot}).encode().ljust(_SIZE)
         try:
             if self._handle is None:
                 self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)

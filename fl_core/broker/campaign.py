@@ -6,7 +6,7 @@ transaction under its fence (``lease.Writer.commit``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from fl_core.broker import keys as broker_keys
@@ -28,7 +28,7 @@ from fl_core.wire.log_entry import event_mac, order
 # Redis' script engine takes a command of some thousand words.
 _WORDS = 2000
 _PAGE = 5_000
-# The epoch of a campaign that is over.
+# The incarnation of a campaign that is over.
 ENDED = "ended"
 
 
@@ -64,10 +64,10 @@ class CampaignBroker:
         except (BrokerRefused, BrokerUnfit):
             return ""  # INFO is not for everybody
 
-    def epoch(self) -> str | None:
+    def incarnation(self) -> str | None:
         """What was drawn at the campaign's launch; None if the server does not know the campaign (any more)."""
-        with broker_errors("reading the epoch"):
-            value = self._client.getrange(self.keys.epoch, 0, 100)
+        with broker_errors("reading the campaign's incarnation"):
+            value = self._client.getrange(self.keys.incarnation, 0, 100)
         return value.decode(errors="replace") or None
 
     def holder(self) -> str | None:
@@ -123,7 +123,7 @@ class CampaignBroker:
         with broker_errors("reading the open tasks"), self._client.pipeline(transaction=False) as pipeline:
             pipeline.hmget(self.keys.head, "version", "order")
             pipeline.exists(self.keys.order)
-            pipeline.hmget(self.keys.out, [task.task_id for task in tasks])
+            pipeline.hmget(self.keys.open_tasks, [task.task_id for task in tasks])
             try:
                 head, has_order, found = pipeline.execute()
             except ReplyTooLong:
@@ -152,13 +152,13 @@ class CampaignBroker:
 
     def open_commands(self, tasks: Iterable[OpenRow]) -> list[Command]:
         """Let workers claim these tasks."""
-        fields = [word for r in tasks for word in (r.task_id, r.to_row())]
-        return [["HSET", self.keys.out, *fields[start : start + _WORDS]] for start in range(0, len(fields), _WORDS)]
+        words = [word for task in tasks for word in (task.task_id, task.to_row())]
+        return [["HSET", self.keys.open_tasks, *page] for page in _pages(words)]
 
     def close_commands(self, task_ids: Sequence[str]) -> list[Command]:
         """Let nobody claim these tasks any more, and forget who had them."""
-        pages = [task_ids[start : start + _WORDS] for start in range(0, len(task_ids), _WORDS)]
-        return [["HDEL", key, *page] for page in pages for key in (self.keys.out, self.keys.owners, self.keys.pins)]
+        held = (self.keys.open_tasks, self.keys.owners, self.keys.pins)
+        return [["HDEL", key, *page] for page in _pages(task_ids) for key in held]
 
     def close_all_commands(self, stale: Sequence[str] = ()) -> list[Command]:
         """Let nobody claim any task, and forget who had some.
@@ -166,8 +166,8 @@ class CampaignBroker:
         Args:
             stale: ids of tasks that nobody has, though a row says so: nobody could claim them any more.
         """
-        pages = [stale[start : start + _WORDS] for start in range(0, len(stale), _WORDS)]
-        return [["UNLINK", self.keys.out, self.keys.pins], *(["HDEL", self.keys.owners, *page] for page in pages)]
+        forgotten = (["HDEL", self.keys.owners, *page] for page in _pages(stale))
+        return [["UNLINK", self.keys.open_tasks, self.keys.pins], *forgotten]
 
     def event_commands(self, secret: bytes, header: bytes) -> list[Command]:
         """Append an event to the log, authenticated."""
@@ -199,7 +199,7 @@ class CampaignBroker:
 
     def lost_commands(self, names: Sequence[str]) -> list[Command]:
         """Write down that payloads are lost, for good."""
-        return [["SADD", self.keys.lost, *names[start : start + _WORDS]] for start in range(0, len(names), _WORDS)]
+        return [["SADD", self.keys.lost, *page] for page in _pages(names)]
 
     def drop_payload_commands(self, payloads: Iterable[tuple[str, int]]) -> list[Command]:
         """Drop payloads by name and size."""
@@ -208,19 +208,19 @@ class CampaignBroker:
     def end_commands(self) -> list[Command]:
         """Leave only what monitors show, for a month: nobody trains, delivers or coordinates here any more."""
         keys = self.keys
-        gone = [keys.out, keys.order, keys.owners, keys.pins, keys.versions, keys.patches, keys.control, keys.lost]
-        gone += [keys.log, keys.trimmed, keys.writer]
-        told = [keys.epoch, keys.spec, keys.status, keys.head, keys.fence, keys.commits, keys.parked]
+        gone = [keys.open_tasks, keys.order, keys.owners, keys.pins, keys.versions, keys.patches, keys.control]
+        gone += [keys.lost, keys.log, keys.trimmed, keys.writer]
+        told = [keys.incarnation, keys.spec, keys.status, keys.head, keys.fence, keys.commits, keys.parked]
         expiring = [["EXPIRE", key, str(feed.KEEP_SECONDS)] for key in told]
-        return [["UNLINK", *gone], ["SET", keys.epoch, ENDED], *expiring]
+        return [["UNLINK", *gone], ["SET", keys.incarnation, ENDED], *expiring]
 
     # -- writing outside the fence ---------------------------------------------------------------------------------
 
-    def register(self, created_ms: int, epoch: str, spec: str, *, position: str, control_position: str) -> None:
+    def register(self, created_ms: int, incarnation: str, spec: str, *, position: str, control_position: str) -> None:
         """Write what the server must know of a campaign before it is published: at launch, or after a loss of data.
 
         Args:
-            created_ms, epoch, spec: the campaign's.
+            created_ms, incarnation, spec: the campaign's.
             position, control_position: up to where its log and its control stream were read. New entries come after
                 them, whatever the server's clock says: others would never be read.
         """
@@ -230,7 +230,13 @@ class CampaignBroker:
             self._continue(keys=[keys.control], args=[control_position])
         with broker_errors("registering the campaign"), self._client.pipeline() as pipeline:
             pipeline.zadd(broker_keys.CAMPAIGNS, {self._campaign: created_ms})
-            pipeline.delete(keys.out, keys.owners, keys.pins, keys.versions, keys.patches, keys.head)
+            pipeline.delete(keys.open_tasks, keys.owners, keys.pins, keys.versions, keys.patches, keys.head)
             pipeline.set(keys.spec, spec)
-            pipeline.set(keys.epoch, epoch)
+            pipeline.set(keys.incarnation, incarnation)
             pipeline.execute()
+
+
+def _pages(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many at a time as one command of a script may have."""
+    for start in range(0, len(words), _WORDS):
+        yield words[start : start + _WORDS]

@@ -68,7 +68,7 @@ class Claiming:
         with broker_errors("claiming a task"):
             answer = self._claim(
                 keys=[
-                    campaign.out, campaign.owners, campaign.head, campaign.pins,
+                    campaign.open_tasks, campaign.owners, campaign.head, campaign.pins,
                     keys.QUEUE_COUNTS, campaign.patches, campaign.order,
                 ],
                 args=[

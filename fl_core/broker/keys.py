@@ -1,5 +1,8 @@
 """Every Redis key that fedtide uses, in one place.
 
+Two are called otherwise in the code than on the server, where names are a format that releases share: ``open_tasks``
+is ``out`` there, and ``incarnation`` is ``epoch``.
+
 =====================================  ======  ====================================================================
 key                                    type    holds
 =====================================  ======  ====================================================================
@@ -113,7 +116,7 @@ class CampaignKeys:
         return self._key("status")
 
     @property
-    def epoch(self) -> str:
+    def incarnation(self) -> str:
         return self._key("epoch")
 
     @property
@@ -178,7 +181,7 @@ class CampaignKeys:
         return self._key("pins")
 
     @property
-    def out(self) -> str:
+    def open_tasks(self) -> str:
         return self._key("out")
 
     @property

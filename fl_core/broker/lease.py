@@ -123,11 +123,11 @@ class Writer:
         with broker_errors("giving the lease back"):
             self._release(keys=[self._keys.writer], args=[self.token])
 
-    def commit(self, epoch: str, commands: Sequence[Command], *, again: bool = False) -> None:
+    def commit(self, incarnation: str, commands: Sequence[Command], *, again: bool = False) -> None:
         """Run commands as one transaction that takes effect once, and only while the lease is ours.
 
         Args:
-            epoch: the campaign's.
+            incarnation: the campaign's.
             commands: what to write.
             again: these are the commands of the last call, which ended with ``Unanswered``.
 
@@ -145,9 +145,12 @@ class Writer:
             with broker_errors("committing"):
                 try:
                     self._fenced(
-                        keys=[keys.writer, keys.fence, keys.epoch, keys.commits],
-                        args=[self.token, self.fence, epoch, self._lease_ms, self._mark, self._doubtful, mark, packed],
-                    )
+                        keys=[keys.writer, keys.fence, keys.incarnation, keys.commits],
+                        args=[
+                            self.token, self.fence, incarnation, self._lease_ms,
+                            self._mark, self._doubtful, mark, packed,
+                        ],
+                    )  # fmt: skip
                 except redis.ResponseError as error:
                     if "FENCEDOUT" in str(error):
                         raise FencedOut(

@@ -120,7 +120,7 @@ class TaskBroker:
             BrokerUnavailable: unknown.
         """
         with broker_errors("asking for a task"):
-            value = self._client.hget(keys.CampaignKeys(task.campaign).out, task.task_id)
+            value = self._client.hget(keys.CampaignKeys(task.campaign).open_tasks, task.task_id)
         return is_attempt(value, task.attempt)
 
     def say_moving(self, campaign: str, task_id: str, attempt: int) -> bool:
@@ -131,7 +131,7 @@ class TaskBroker:
         """
         names = keys.CampaignKeys(campaign)
         with broker_errors("saying that bytes move"):
-            return bool(self._moving(keys=[names.out, names.owners], args=[task_id, attempt, self._worker]))
+            return bool(self._moving(keys=[names.open_tasks, names.owners], args=[task_id, attempt, self._worker]))
 
     def deliver(self, update: ModelUpdate, payload: bytes | memoryview, *, begun_before: bool = False) -> bool:
         """Append an update to its campaign's log; False when the campaign has ended and takes nothing more.
@@ -159,7 +159,7 @@ class TaskBroker:
         with broker_errors("delivering an update"):
             try:
                 position = self._deliver(
-                    keys=[campaign.log, campaign.owners, campaign.out, campaign.pins, campaign.epoch],
+                    keys=[campaign.log, campaign.owners, campaign.open_tasks, campaign.pins, campaign.incarnation],
                     args=[
                         update.task_id,
                         update.attempt,
@@ -210,7 +210,7 @@ class TaskBroker:
         campaign = keys.CampaignKeys(report.campaign)
         with broker_errors("reporting a task"):
             position = self._report(
-                keys=[campaign.log, campaign.owners, campaign.pins, campaign.epoch],
+                keys=[campaign.log, campaign.owners, campaign.pins, campaign.incarnation],
                 args=[report.task_id, report.attempt, self._worker, report.to_bytes()],
             )
         return position is not None

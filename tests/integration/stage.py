@@ -171,7 +171,7 @@ class Stage:
 
         def moved_on() -> bool:
             assert self.error is None, self.error
-            out = [int(name.partition(b"-")[0]) for name in self.client.hkeys(self.keys.out)]
+            out = [int(name.partition(b"-")[0]) for name in self.client.hkeys(self.keys.open_tasks)]
             return self.merged > merged and bool(out) and min(out) > issued
 
         until(moved_on, seconds)

@@ -93,7 +93,7 @@ def publish(client: redis.Redis) -> Callable[..., Head]:
 
 def _open(client: redis.Redis, attempt: int = 1, *, waited_ms: int = 0) -> None:
     seconds, micros = client.time()
-    client.hset(KEYS.out, TASK.task_id, f"{attempt}|{seconds * 1000 + micros // 1000 - waited_ms}|gpu")
+    client.hset(KEYS.open_tasks, TASK.task_id, f"{attempt}|{seconds * 1000 + micros // 1000 - waited_ms}|gpu")
 
 
 def _clock(client: redis.Redis) -> float:
@@ -273,7 +273,7 @@ def test_bytes_that_move_keep_a_task(client: redis.Redis, publish: Callable[...,
     assert _owner(client) == (attempt, claimed, delivered, name)
     other.claim(SECOND, "")
     assert not pi.say_moving(TASK.campaign, TASK.task_id, 1)
-    client.hdel(KEYS.out, TASK.task_id)
+    client.hdel(KEYS.open_tasks, TASK.task_id)
     assert not other.say_moving(TASK.campaign, TASK.task_id, 2)
 
 
@@ -386,7 +386,7 @@ def _large(num_bytes: int) -> tuple[ModelUpdate, bytes]:
 
 def test_a_large_payload_travels_beside_the_log(client: redis.Redis, publish: Callable[..., Head]) -> None:
     """Its chunks lose their expiry in the same step in which the entry appears: it can no longer end by itself."""
-    client.set(KEYS.epoch, "now")
+    client.set(KEYS.incarnation, "now")
     broker = _claimed(client, publish)
     update, payload = _large(blobs.CHUNK_BYTES + 5)
     assert broker.deliver(update, payload)
@@ -414,7 +414,7 @@ def test_where_a_payload_travels() -> None:
 
 def _deliver_by_hand(client: redis.Redis, update: ModelUpdate, chunks: list[str]) -> bytes:
     return scripts.Script(client, scripts.DELIVER)(
-        keys=[KEYS.log, KEYS.owners, KEYS.out, KEYS.pins, KEYS.epoch],
+        keys=[KEYS.log, KEYS.owners, KEYS.open_tasks, KEYS.pins, KEYS.incarnation],
         args=[update.task_id, update.attempt, "pi", update.to_bytes(), b"", *chunks],
     )
 
@@ -446,13 +446,13 @@ def test_the_rest_of_a_refused_payload_still_ends_by_itself(client: redis.Redis)
 
 def test_a_campaign_that_has_ended_takes_nothing(client: redis.Redis) -> None:
     """After the end a delivery writes nothing, and leaves no chunks behind."""
-    client.set(KEYS.epoch, "ended")
+    client.set(KEYS.incarnation, "ended")
     broker = TaskBroker(client, "pi")
     assert not broker.deliver(UPDATE, b"1234")
     update, payload = _large(blobs.CHUNK_BYTES + 5)
     assert not broker.deliver(update, payload)
     assert not broker.report(REPORT)
-    assert client.keys("*") == [KEYS.epoch.encode()]
+    assert client.keys("*") == [KEYS.incarnation.encode()]
 
 
 def test_an_update_that_no_reader_takes_is_not_sent(client: redis.Redis) -> None:

@@ -54,7 +54,7 @@ class Device:
     def do(self, task: TrainTask, *, wanted: bool = True) -> list[ModelUpdate | TaskReport]:
         """Ring for a task, which the coordinator waits for or not; what has come into the log."""
         if wanted:
-            self.client.hset(KEYS.out, task.task_id, f"{task.attempt}|0|default")
+            self.client.hset(KEYS.open_tasks, task.task_id, f"{task.attempt}|0|default")
         self.client.delete(KEYS.log)
         for command in order_commands(KEYS, task.order):
             self.client.execute_command(*command)

@@ -60,7 +60,7 @@ def test_a_frozen_base_travels_once(client: redis.Redis, codec_name: str) -> Non
         constants_digest=constants_digest(base.values[layout.constants]),
     )  # fmt: skip
     AtOnce(client).add(order_commands(KEYS, task.order))
-    client.hset(KEYS.out, task.task_id, f"1|{client.time()[0] * 1000}|default")
+    client.hset(KEYS.open_tasks, task.task_id, f"1|{client.time()[0] * 1000}|default")
     head = read_head(client, KEYS)
     assert head is not None
     assert head.num_bytes <= 4 * layout.num_moving

@@ -72,7 +72,7 @@ POISONS: dict[str, bytes] = {
 # What rows are asked for by name.
 FIELDS: dict[str, list[str]] = {
     KEYS.head: ["version", "digest", "num_bytes", "num_chunks", "place", "updates", "codec"],
-    KEYS.out: [TASK], KEYS.owners: [TASK], KEYS.pins: [TASK], KEYS.versions: ["1"], KEYS.patches: ["ab" * 16],
+    KEYS.open_tasks: [TASK], KEYS.owners: [TASK], KEYS.pins: [TASK], KEYS.versions: ["1"], KEYS.patches: ["ab" * 16],
     keys.BEATS: ["w0"], keys.HOLDING: ["w0"],
     keys.QUEUE_COUNTS: ["default:published", "default:claimed", "default:recent", "default:wait0", "default:waited_ms"],
 }  # fmt: skip
@@ -98,7 +98,7 @@ def _furnish(client: redis.Redis) -> None:
     client.zadd(keys.CAMPAIGNS, {CAMPAIGN: 1, "digits-0": 0})
     for name in (CAMPAIGN, "digits-0"):
         client.set(keys.CampaignKeys(name).status, msgpack.packb({**STATUS, "campaign": name}))
-    client.hset(KEYS.out, TASK, "1|1|default")
+    client.hset(KEYS.open_tasks, TASK, "1|1|default")
     client.hset(KEYS.head, mapping={"version": 1, "digest": "ab" * 16, "num_bytes": 4, "num_chunks": 1})
     client.hset(keys.QUEUE_COUNTS, mapping={"default:published": 3, "default:claimed": 1, "gpu:published": 1})
     beat = Beat(worker="w0", state="idle", queues=("default",), holding="", host="h", pid=1, started_ms=1, threads=1,
@@ -171,8 +171,8 @@ def _coordinate(url: str) -> None:
     client = connect(url)
     broker, places = CampaignBroker(client, CAMPAIGN), Places(client)
     reads: list[Callable[[], object]] = [
-        broker.epoch, broker.status, broker.lost_payloads, broker.quarantine.newest, broker.log_end, broker.all_owners,
-        broker.trimmed, broker.holder,
+        broker.incarnation, broker.status, broker.lost_payloads, broker.quarantine.newest, broker.log_end,
+        broker.all_owners, broker.trimmed, broker.holder,
         lambda: broker.owners([TASK]), lambda: broker.quarantine.find("1-1"), lambda: broker.depth("default"),
         lambda: versions.droppable(client, KEYS, 2), lambda: versions.read_head(client, KEYS),
         lambda: patches.drop_old_patches(client, places, KEYS, 1000),
@@ -315,16 +315,16 @@ def test_a_coordinator_lives_on_and_takes_its_keys_back(
         assert not ended, ended
         status = Registry(client).status(begun[0])
         fresh = status.get("written_ms", 0) > time.time() * 1000 - 1500
-        return bool(fresh and client.hlen(mine.out) >= 4 and client.hget(mine.head, "version"))
+        return bool(fresh and client.hlen(mine.open_tasks) >= 4 and client.hget(mine.head, "version"))
 
     until(is_well)
     theirs = {key.replace(f"{{{CAMPAIGN}}}", f"{{{begun[0]}}}"): key for key in TYPES if key != KEYS.spec}
     # Who leads is what these say: whoever writes them as they should be is a coordinator.
-    lease = (mine.epoch, mine.writer, mine.fence, mine.commits)
+    lease = (mine.incarnation, mine.writer, mine.fence, mine.commits)
     for poison in POISONS.values():
         for key in theirs.keys() - lease:
             _poison(client, key, poison, theirs[key])
-    tasks: list[bytes] = until(lambda: _tasks(client, mine.out))
+    tasks: list[bytes] = until(lambda: _tasks(client, mine.open_tasks))
     for task in tasks:
         client.hset(mine.owners, task, b"1|\xff|0|w")
     time.sleep(2.0)

@@ -13,7 +13,7 @@ from fl_core.broker.memory.client import MemoryClient
 from fl_core.errors import BrokerUnfit, FencedOut
 
 KEYS = CampaignKeys("digits-1")
-EPOCH = "epoch-1"
+INCARNATION = "incarnation-1"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def client(server_and_twin: redis.Redis) -> redis.Redis:
 @pytest.fixture
 def campaign(client: redis.Redis) -> redis.Redis:
     """A server that knows the campaign."""
-    client.set(KEYS.epoch, EPOCH)
+    client.set(KEYS.incarnation, INCARNATION)
     return client
 
 
@@ -140,17 +140,17 @@ def test_the_holder_s_commands_take_effect_in_order(campaign: redis.Redis) -> No
     writer.acquire(0)
     payload = bytes(range(256))
     writer.commit(
-        EPOCH, [["SET", "a", b""], ["SET", "a", payload], ["INCR", "n"], ["INCR", "n"], ["HSET", "h", "ü", "1"]]
+        INCARNATION, [["SET", "a", b""], ["SET", "a", payload], ["INCR", "n"], ["INCR", "n"], ["HSET", "h", "ü", "1"]]
     )
-    writer.commit(EPOCH, [])
+    writer.commit(INCARNATION, [])
     assert (campaign.get("a"), campaign.get("n"), campaign.hget("h", "ü")) == (payload, b"2", b"1")
 
 
-def _nothing_written(campaign: redis.Redis, writer: Writer, error: type[Exception], epoch: str = EPOCH) -> None:
+def _nothing_written(campaign: redis.Redis, writer: Writer, error: type[Exception]) -> None:
     before = sorted(campaign.keys("*"))
     holder = campaign.get(KEYS.writer)
     with pytest.raises(error, match="digits-1"):
-        writer.commit(epoch, [["SET", "written", "1"]])
+        writer.commit(INCARNATION, [["SET", "written", "1"]])
     assert sorted(campaign.keys("*")) == before
     assert campaign.get(KEYS.writer) == holder
 
@@ -164,7 +164,7 @@ def test_a_commit_after_the_lease_passed_on_writes_nothing(campaign: redis.Redis
     _nothing_written(campaign, first, FencedOut)
     second.release()
     _nothing_written(campaign, first, FencedOut)
-    second.commit(EPOCH, [["SET", "mine", "1"]])
+    second.commit(INCARNATION, [["SET", "mine", "1"]])
     assert campaign.get("mine") == b"1"
 
 
@@ -182,15 +182,15 @@ def test_a_commit_without_a_lease_writes_nothing(campaign: redis.Redis) -> None:
     _nothing_written(campaign, _writer(campaign), LostData)
 
 
-@pytest.mark.parametrize("epoch", [None, "another", "ended"])
-def test_a_commit_to_lost_data_writes_nothing(campaign: redis.Redis, epoch: str | None) -> None:
+@pytest.mark.parametrize("incarnation", [None, "another", "ended"])
+def test_a_commit_to_lost_data_writes_nothing(campaign: redis.Redis, incarnation: str | None) -> None:
     """A server that has forgotten the campaign, or has another life of it, is not written to as if nothing were."""
     writer = _writer(campaign)
     writer.acquire(0)
-    if epoch is None:
-        campaign.delete(KEYS.epoch)
+    if incarnation is None:
+        campaign.delete(KEYS.incarnation)
     else:
-        campaign.set(KEYS.epoch, epoch)
+        campaign.set(KEYS.incarnation, incarnation)
     _nothing_written(campaign, writer, LostData)
 
 
@@ -207,7 +207,7 @@ def test_a_lease_that_ended_untaken_is_taken_again(campaign: redis.Redis) -> Non
     writer = _writer(campaign)
     writer.acquire(0)
     _expire(campaign)
-    writer.commit(EPOCH, [["SET", "a", "1"]])
+    writer.commit(INCARNATION, [["SET", "a", "1"]])
     assert writer.holder() == writer.token
     assert 25_000 < campaign.pttl(KEYS.writer) <= 30_000
     assert not _writer(campaign, "b").acquire(0)
@@ -220,10 +220,10 @@ def test_a_commit_whose_answer_got_lost_takes_effect_once(campaign: redis.Redis)
     for round_ in range(1, 4):
         _lose_the_answer(writer, [["INCR", "n"]])
         if round_ != 2:
-            writer.commit(EPOCH, [["INCR", "n"]], again=True)
-            writer.commit(EPOCH, [["INCR", "m"]])
+            writer.commit(INCARNATION, [["INCR", "n"]], again=True)
+            writer.commit(INCARNATION, [["INCR", "m"]])
         else:
-            writer.commit(EPOCH, [["INCR", "m"]])  # whoever forgets what it sent goes on from what came of it
+            writer.commit(INCARNATION, [["INCR", "m"]])  # whoever forgets what it sent goes on from what came of it
         assert (campaign.get("n"), campaign.get("m")) == (b"%d" % round_, b"%d" % round_)
 
 
@@ -237,7 +237,7 @@ def _lose_the_answer(writer: Writer, commands: list[list[str]]) -> None:
     writer._fenced = lost  # type: ignore[assignment]
     try:
         with pytest.raises(Unanswered):
-            writer.commit(EPOCH, commands)
+            writer.commit(INCARNATION, commands)
     finally:
         writer._fenced = script
 
@@ -246,15 +246,15 @@ def test_a_server_that_has_forgotten_a_commit_is_lost_data(campaign: redis.Redis
     """Its last mark is an older one: nothing more is written until the lease was taken anew, and then it goes on."""
     writer = _writer(campaign)
     writer.acquire(0)
-    writer.commit(EPOCH, [["INCR", "n"]])
+    writer.commit(INCARNATION, [["INCR", "n"]])
     before = campaign.get(KEYS.commits)
-    writer.commit(EPOCH, [["INCR", "n"]])
+    writer.commit(INCARNATION, [["INCR", "n"]])
     campaign.set(KEYS.commits, before)
     for _ in range(2):
         _nothing_written(campaign, writer, LostData)
     assert writer.renew()
     assert writer.acquire(writer.fence)
-    writer.commit(EPOCH, [["SET", "written", "1"]])
+    writer.commit(INCARNATION, [["SET", "written", "1"]])
     assert writer.commits == 3
 
 
@@ -280,7 +280,7 @@ def test_its_own_lease_is_no_rival_s(campaign: redis.Redis) -> None:
     assert writer.renew()
     assert writer.acquire(now)
     assert not other.acquire(0)
-    writer.commit(EPOCH, [["SET", "a", "1"]])
+    writer.commit(INCARNATION, [["SET", "a", "1"]])
 
 
 def test_a_command_of_some_thousand_words_goes_through(campaign: redis.Redis) -> None:
@@ -288,7 +288,7 @@ def test_a_command_of_some_thousand_words_goes_through(campaign: redis.Redis) ->
     writer = _writer(campaign)
     writer.acquire(0)
     words = [word for n in range(2000) for word in (str(n), "1")]
-    writer.commit(EPOCH, [["HSET", "h", *words]])
+    writer.commit(INCARNATION, [["HSET", "h", *words]])
     assert campaign.hlen("h") == 2000
 
 
@@ -297,4 +297,4 @@ def test_a_wrong_command_is_our_bug(campaign: redis.Redis) -> None:
     writer = _writer(campaign)
     writer.acquire(0)
     with pytest.raises(BrokerUnfit, match="committing: the broker"):
-        writer.commit(EPOCH, [["NOSUCHCOMMAND"]])
+        writer.commit(INCARNATION, [["NOSUCHCOMMAND"]])

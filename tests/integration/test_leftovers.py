@@ -34,11 +34,11 @@ def second(tmp_path: Path) -> Any:
 
 
 def campaign(
-    client: redis.Redis, name: str, *, epoch: str = "e", writer: bool = False, place: str = ""
+    client: redis.Redis, name: str, *, incarnation: str = "e", writer: bool = False, place: str = ""
 ) -> CampaignKeys:
     """A campaign with two versions, one of them at a place, as its coordinator left it."""
     keys, places = CampaignKeys(name), Places(client, [place])
-    CampaignBroker(client, name).register(1, epoch, "[checkpoint]\n", position="0-0", control_position="0-0")
+    CampaignBroker(client, name).register(1, incarnation, "[checkpoint]\n", position="0-0", control_position="0-0")
     for version, where in ((1, ""), (2, place)):
         head = versions.write_version(places, keys, version, b"x" * SIZE, place=where)
         for command in versions.publish_commands(keys, head):
@@ -83,7 +83,7 @@ def test_what_an_ended_campaign_keeps_expires(client: redis.Redis) -> None:
     assert all(client.ttl(f"fedtide:c:{{a-1}}:{name}") > 0 for name in held(client, keys))
     leftovers.forget_expired(client, older_than_ms=100)
     assert client.zcard(CAMPAIGNS) == 1
-    client.delete(keys.epoch, keys.spec)
+    client.delete(keys.incarnation, keys.spec)
     leftovers.forget_expired(client, older_than_ms=100)
     assert client.zcard(CAMPAIGNS) == 0
 
@@ -107,7 +107,7 @@ def test_clean_shows_and_drops_what_nobody_coordinates(client: redis.Redis, seco
     place = f"127.0.0.1:{second.port}"
     elsewhere = connect(second.url)
     url = f"redis://127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0"
-    ended, orphan = campaign(client, "ended-1", epoch="ended"), campaign(client, "orphan-1", place=place)
+    ended, orphan = campaign(client, "ended-1", incarnation="ended"), campaign(client, "orphan-1", place=place)
     living = campaign(client, "living-1", writer=True, place=place)
     versions.write_version(Places(elsewhere), CampaignKeys("foreign-1"), 1, b"x")
     before = held(client, living), held(elsewhere, living)

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from coordinator.campaign.identity import Identity
-from coordinator.launch.lives import choose_life, epochs_before, look_elsewhere
+from coordinator.launch.lives import choose_life, incarnations_before, look_elsewhere
 from coordinator.report.replay import replay_run
 from coordinator.storage.history import read_history
 from fl_core.broker.campaign import CampaignBroker
@@ -20,7 +20,7 @@ from fl_core.errors import CampaignError
 from tests.integration.lab import Lab, assert_identity, until
 from tests.integration.stage import Device, Snapshot, Stage
 
-IDENTITY = ["rel-1", b"s" * 32, "epoch-1", 1]
+IDENTITY = ["rel-1", b"s" * 32, "life-1", 1]
 
 
 def meta(position: str = "5-0", **more: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def meta(position: str = "5-0", **more: Any) -> dict[str, Any]:
 def broker(client: redis.Redis) -> CampaignBroker:
     """The broker knows the campaign."""
     broker = CampaignBroker(client, "rel-1")
-    client.set(broker.keys.epoch, "epoch-1")
+    client.set(broker.keys.incarnation, "life-1")
     return broker
 
 
@@ -64,11 +64,11 @@ def test_a_gap_behind_the_checkpoint_begins_a_new_life(
     if fate == "trimmed":
         client.set(broker.keys.trimmed, "7-0")
     else:
-        client.delete(broker.keys.epoch)
+        client.delete(broker.keys.incarnation)
     life = choose(meta(), broker, tmp_path, "state-1: damaged")
-    assert life.replaces == "epoch-1"
+    assert life.replaces == "life-1"
     assert life.identity.secret != IDENTITY[1]
-    assert life.identity.epoch != "epoch-1"
+    assert life.identity.incarnation != "life-1"
     assert life.identity.campaign == "rel-1"
     assert life.position == "9-0"
     assert life.identity.task_id(1) != Identity(*IDENTITY).task_id(1)
@@ -77,10 +77,10 @@ def test_a_gap_behind_the_checkpoint_begins_a_new_life(
 def test_a_new_life_whose_coordinator_died_before_the_broker_heard_of_it_is_begun_again(
     broker: CampaignBroker, tmp_path: Path
 ) -> None:
-    """The checkpoint knows it, the broker still has the epoch before."""
-    reborn = {"identity": ["rel-1", b"t" * 32, "epoch-2", 1], "replaces": "epoch-1"}
+    """The checkpoint knows it, the broker still has the incarnation before."""
+    reborn = {"identity": ["rel-1", b"t" * 32, "life-2", 1], "replaces": "life-1"}
     life = choose(meta() | reborn, broker, tmp_path)
-    assert (life.identity.epoch, life.replaces) == ("epoch-2", "epoch-1")
+    assert (life.identity.incarnation, life.replaces) == ("life-2", "life-1")
 
 
 def test_a_broker_that_was_rolled_back_into_an_earlier_life_begins_a_new_one(
@@ -89,13 +89,16 @@ def test_a_broker_that_was_rolled_back_into_an_earlier_life_begins_a_new_one(
     """A power cut just after a new life began: the checkpoint has forgotten what it replaced, and the broker is there
     again. The checkpoints know all lives, so it is no later one; its log counts no more, and ids are new."""
     client.xadd(broker.keys.log, {"u": b""}, id="9-0")
-    second = meta() | {"identity": ["rel-1", b"t" * 32, "epoch-2", 1], "epochs_before": ["epoch-0", "epoch-1"]}
+    second = meta() | {
+        "identity": ["rel-1", b"t" * 32, "life-2", 1],
+        "epochs_before": ["life-0", "life-1"],
+    }
     life = choose(second, broker, tmp_path)
-    assert life.identity.epoch not in ("epoch-1", "epoch-2")
+    assert life.identity.incarnation not in ("life-1", "life-2")
     assert life.identity.secret not in (IDENTITY[1], b"t" * 32)
-    assert (life.replaces, life.position) == ("epoch-2", "9-0")
-    assert epochs_before(second, life) == ["epoch-0", "epoch-1", "epoch-2"]
-    client.set(broker.keys.epoch, "epoch-3")
+    assert (life.replaces, life.position) == ("life-2", "9-0")
+    assert incarnations_before(second, life) == ["life-0", "life-1", "life-2"]
+    client.set(broker.keys.incarnation, "life-3")
     with pytest.raises(CampaignError, match="in a later life than this checkpoint"):
         choose(second, broker, tmp_path)
 
@@ -123,7 +126,7 @@ def test_a_broker_that_may_have_forgotten_commits_begins_a_new_life(
     life = choose(meta(commits=5, **known), broker, tmp_path, sent=sent, arrived=arrived)
     assert (life.identity == Identity(*IDENTITY)) == is_whole
     assert life.secret_before == (b"" if is_whole else IDENTITY[1])
-    assert life.replaces == ("" if is_whole else "epoch-1")
+    assert life.replaces == ("" if is_whole else "life-1")
 
 
 @pytest.mark.parametrize("crashed", [False, True])
@@ -151,14 +154,14 @@ def test_no_id_is_given_out_twice_by_a_campaign_whose_server_was_rolled_back_whi
         seen = {call.task_id for call in device.taken}
         device.taken.clear()
         again = Stage(broker_server.url, folder, resume=True, checkpoint=checkpoint)
-        until(lambda: client.get(again.keys.epoch) == again.identity.epoch.encode())
+        until(lambda: client.get(again.keys.incarnation) == again.identity.incarnation.encode())
         device.idle.clear()
         again.assert_alive()
         assert again.merged > merged
         summary = again.stop()
     finally:
         device.close()
-    assert again.identity.epoch != stage.identity.epoch
+    assert again.identity.incarnation != stage.identity.incarnation
     assert not seen & {call.task_id for call in device.taken}
     assert_identity(summary)
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
@@ -167,12 +170,14 @@ def test_no_id_is_given_out_twice_by_a_campaign_whose_server_was_rolled_back_whi
     assert replay_run(folder)["equal"]
 
 
-@pytest.mark.parametrize(("epoch", "said"), [("ended", "has ended at this broker"), ("epoch-9", "in a later life")])
+@pytest.mark.parametrize(
+    ("incarnation", "said"), [("ended", "has ended at this broker"), ("life-9", "in a later life")]
+)
 def test_a_checkpoint_from_before_is_refused(
-    broker: CampaignBroker, client: redis.Redis, tmp_path: Path, epoch: str, said: str
+    broker: CampaignBroker, client: redis.Redis, tmp_path: Path, incarnation: str, said: str
 ) -> None:
     """A copy of the folder, or its only whole checkpoint, does not undo what the broker knows to have happened."""
-    client.set(broker.keys.epoch, epoch)
+    client.set(broker.keys.incarnation, incarnation)
     with pytest.raises(CampaignError, match=said):
         choose(meta(), broker, tmp_path)
 

@@ -79,11 +79,11 @@ FAULTS: dict[str, Callable[[Stage], object]] = {
         f"{name} is gone": lambda stage, name=name: stage.client.delete(getattr(stage.keys, name))
         for name in (
             "log",
-            "out",
+            "open_tasks",
             "owners",
             "order",
             "head",
-            "epoch",
+            "incarnation",
             "fence",
             "writer",
             "commits",
@@ -170,7 +170,7 @@ def test_it_hears_ctrl_c_while_the_server_forgets_again_and_again(url: str, tmp_
     until(lambda: stage.progress)
     ends = time.monotonic() + 1.0
     while time.monotonic() < ends:
-        stage.client.delete(stage.keys.epoch)
+        stage.client.delete(stage.keys.incarnation)
     stage.interrupt()
 
 
@@ -217,7 +217,7 @@ def test_a_server_that_begins_to_evict_is_named_and_the_campaign_goes_on(
 def _answer_unreadably(client: redis.Redis, stage: Stage, message: bytes) -> None:
     task, campaign = call_of(message), stage.keys
     assert TaskBroker(client, WORKER).claim(task, "").verdict == "ok"
-    names = [campaign.log, campaign.owners, campaign.out, campaign.pins, campaign.epoch]
+    names = [campaign.log, campaign.owners, campaign.open_tasks, campaign.pins, campaign.incarnation]
     client.eval(scripts.DELIVER, 5, *names, task.task_id, task.attempt, WORKER, b"of another release", b"")
 
 

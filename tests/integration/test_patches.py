@@ -72,7 +72,7 @@ class World:
         self.device = self.new_device()
         self.broker = TaskBroker(client, "pi")
         seconds, _ = client.time()
-        client.hset(KEYS.out, TASK.task_id, f"1|{seconds * 1000}|default")
+        client.hset(KEYS.open_tasks, TASK.task_id, f"1|{seconds * 1000}|default")
         AtOnce(client).add(order_commands(KEYS, TASK.order))
 
     def new_device(self) -> CachedModel:

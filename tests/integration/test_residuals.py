@@ -33,7 +33,7 @@ def test_a_residual_lives_from_the_worker_s_end_to_the_campaign_s(
     assert len(on_disk()) == 1
 
     last = Device(client, broker_server.url, tmp_path)
-    client.set(KEYS.epoch, "ended")
+    client.set(KEYS.incarnation, "ended")
     assert last.do(replace(task, task_id="3-abc")) == []
     last.trainer.close()
     assert on_disk() == []

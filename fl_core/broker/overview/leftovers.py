@@ -128,11 +128,11 @@ def find_leftovers(
     for campaign, held in found.items():
         keys = CampaignKeys(campaign)
         with broker_errors("looking at a campaign"):
-            epoch, writer = client.mget([keys.epoch, keys.writer])
+            incarnation, writer = client.mget([keys.incarnation, keys.writer])
             others |= {value.decode(errors="replace") for value in client.hmget(keys.head, "place", "updates") if value}
         if writer is not None:
             continue
-        why = "ended" if epoch == ENDED.encode() else "no coordinator"
+        why = "ended" if incarnation == ENDED.encode() else "no coordinator"
         state = str(CampaignBroker(client, campaign).status().get("state", ""))
         leftovers[campaign] = Leftover(campaign, why, state, keys={"": [key for key, _ in held]})
     for place in sorted(others):
@@ -165,7 +165,7 @@ def drop_leftover(client: Client, places: Places, leftover: Leftover) -> bool:
         names = [
             rows.name(key)[len(prefix) :] for key in client.scan_iter(match=f"{prefix}*", count=1000, _type="list")
         ]
-        if not client.exists(keys.epoch):
+        if not client.exists(keys.incarnation):
             client.zrem(broker_keys.CAMPAIGNS, leftover.campaign)
     remove_doorbells(client, leftover.campaign, names, MAX_DOORBELLS)
     return True
@@ -183,7 +183,7 @@ def forget_expired(client: Client, older_than_ms: float, limit: int = 100) -> No
         for name in names:
             with contextlib.suppress(UnicodeDecodeError):
                 keys = CampaignKeys(name.decode())
-                if not client.exists(keys.epoch, keys.writer, keys.spec):
+                if not client.exists(keys.incarnation, keys.writer, keys.spec):
                     client.zrem(broker_keys.CAMPAIGNS, name)
 
 

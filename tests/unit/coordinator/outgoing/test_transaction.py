@@ -18,7 +18,7 @@ from fl_core.broker.keys import train_queue
 from fl_core.broker.lease import Command, Unanswered
 from fl_core.errors import BrokerUnavailable
 
-IDENTITY = Identity("c", b"secret", "epoch", 0)
+IDENTITY = Identity("c", b"secret", "incarnation", 0)
 
 
 class Recorder:
@@ -29,7 +29,7 @@ class Recorder:
         self.commits: list[list[Any]] = []
         self.failures: list[Exception] = []
 
-    def commit(self, epoch: str, commands: Sequence[Command], *, again: bool = False) -> None:
+    def commit(self, incarnation: str, commands: Sequence[Command], *, again: bool = False) -> None:
         if self.failures and (failure := self.failures.pop()) is not None:
             raise failure
         self.commits.append([list(command) for command in commands])
@@ -61,7 +61,10 @@ def test_many_tasks_are_written_a_part_at_a_time(
     transaction.commit()
     assert [_count(commit, "XADD") for commit in writer.commits] == [1, 0, 0, 0, 0, 0]
     assert max(len(commit) for commit in writer.commits) <= MAX_TASKS + 10
-    assert (client.hlen(CampaignBroker(client, "c").keys.out), client.llen(train_queue("default"))) == (count, count)
+    assert (client.hlen(CampaignBroker(client, "c").keys.open_tasks), client.llen(train_queue("default"))) == (
+        count,
+        count,
+    )
     rows: set[str] = set()
     for commit in writer.commits:
         rows |= {word for command in commit if command[0] == "HSET" for word in command[2::2]}
@@ -87,11 +90,11 @@ def test_a_task_that_ended_is_not_opened_any_more(
     transaction.open([task])
     transaction.close([1])
     transaction.commit()
-    assert client.exists(CampaignBroker(client, "c").keys.out) == 0
+    assert client.exists(CampaignBroker(client, "c").keys.open_tasks) == 0
     transaction.close([1])
     transaction.open([task])
     transaction.commit()
-    assert client.hlen(CampaignBroker(client, "c").keys.out) == 1
+    assert client.hlen(CampaignBroker(client, "c").keys.open_tasks) == 1
 
 
 @pytest.mark.parametrize("failure", [BrokerUnavailable("away"), Unanswered("away")])
@@ -105,7 +108,7 @@ def test_a_part_that_failed_is_written_at_the_next_commit(
         transaction.commit()
     assert not transaction.is_empty
     transaction.commit()
-    assert client.hlen(CampaignBroker(client, "c").keys.out) == 3 * MAX_TASKS
+    assert client.hlen(CampaignBroker(client, "c").keys.open_tasks) == 3 * MAX_TASKS
     assert client.llen(train_queue("default")) == 3 * MAX_TASKS
     assert client.xlen(CampaignBroker(client, "c").keys.log) == 1
 

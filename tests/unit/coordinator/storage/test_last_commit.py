@@ -11,7 +11,7 @@ from coordinator.storage.last_commit import LastCommit
 
 
 def test_a_killed_program_leaves_its_last_commit(tmp_path: Path) -> None:
-    """It is of one epoch, and shorter numbers leave nothing of longer ones behind."""
+    """It is of one incarnation, and shorter numbers leave nothing of longer ones behind."""
     one = LastCommit(tmp_path / "last")
     assert one.read("a") is None
     for commits in (99_999, 7):
