@@ -51,7 +51,7 @@ class Refused(RejectedUpdate):
         self.update = update
 
 
-class Lost(Exception):
+class LostPayload(Exception):
     """An update for an open task whose payload is lost (``coordinator/outgoing/payloads.py``).
 
     Attributes:
@@ -99,7 +99,7 @@ class Admission:
 
         Raises:
             Refused: it must not be merged; the reason says why.
-            Lost: its payload is lost.
+            LostPayload: its payload is lost.
             BrokerUnavailable: its payload could not be read now; ask again.
         """
         update: ModelUpdate | None = None
@@ -115,7 +115,7 @@ class Admission:
             try:
                 values, state = self._decode(update, entry, strategy)
             except PayloadLost:
-                raise Lost(task, update.attempt, update.blob) from None
+                raise LostPayload(task, update.attempt, update.blob) from None
             self._check_values(values, strategy, staleness)
             self._check_state(state, strategy)
         except RejectedUpdate as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from coordinator.campaign.admission import Admitted, Lost, Refused
+from coordinator.campaign.admission import Admitted, LostPayload, Refused
 from coordinator.campaign.ledger import OpenTask
 from fl_core.aggregation import Merge
 from fl_core.wire.history import HistoryLine
@@ -27,7 +27,7 @@ class Effects:
         handed_back: a report of a device that gives a task back, with its reason.
         blob: the payload's blob, to be dropped once a checkpoint covers the entry.
         admitted: the entry was an update, and it passed.
-        lost: the entry was an update whose payload is lost; nothing else has changed.
+        lost_payload: the entry was an update whose payload is lost; nothing else has changed.
         pinned: the version that is to be evaluated now, before the model moves on.
         fruitless: for long nothing but failures has come in, in one sentence.
     """
@@ -43,6 +43,6 @@ class Effects:
     handed_back: TaskReport | None = None
     blob: tuple[str, int] | None = None
     admitted: Admitted | None = None
-    lost: Lost | None = None
+    lost_payload: LostPayload | None = None
     pinned: int | None = None
     fruitless: str = ""

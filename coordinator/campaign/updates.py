@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from coordinator.campaign.admission import Admission, Lost, Refused
+from coordinator.campaign.admission import Admission, LostPayload, Refused
 from coordinator.campaign.attempts import Attempts
 from coordinator.campaign.contributions import Contributions
 from coordinator.campaign.course import Course
@@ -57,8 +57,8 @@ class Updates:
             self.refuse(refused, effects)
             self._course.close_cohort(effects)
             return
-        except Lost as lost:
-            effects.lost = lost
+        except LostPayload as found:
+            effects.lost_payload = found
             return
         effects.admitted = admitted
         update = admitted.update

@@ -148,7 +148,7 @@ def choose_life(
             "the broker was restarted, restored or rolled back while nobody coordinated, and may lack the end of the "
             "campaign's log; going on from what it has, under new task ids",
             commits_sent="unknown" if sent is None else sent, commits_there=arrived,
-            lost="what came after that, and updates that are on their way; their tasks are done again",
+            missing="what came after that, and updates that are on their way; their tasks are done again",
         )  # fmt: skip
         return Life(reborn, identity.incarnation, secret_before=identity.secret)
     updates, newest = lost_merges(history, meta["history_bytes"])
@@ -159,7 +159,7 @@ def choose_life(
         if gone
         else "the log no longer goes back to the checkpoint",
         going_on_from_version=version,
-        lost=f"{updates} merged updates, versions up to {newest}" if updates else "what came after that version",
+        missing=f"{updates} merged updates, versions up to {newest}" if updates else "what came after that version",
         **({"damaged": list(damaged)} if damaged else {}),
     )
     return Life(reborn, identity.incarnation, end)

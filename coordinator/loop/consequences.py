@@ -79,8 +79,8 @@ class Consequences:
             self._feed.add(entry.position, effects.history)
         for refused in effects.refusals if self._state.accepts else ():
             self._transaction.add(self._broker.quarantine.park_commands(parked_of(refused, entry)))
-        if effects.lost is not None:
-            self._payloads.note_lost(effects.lost)
+        if effects.lost_payload is not None:
+            self._payloads.note_lost(effects.lost_payload)
         self._board.note_merges(effects.merges)
         self._tell(effects)
 

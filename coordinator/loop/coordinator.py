@@ -218,7 +218,7 @@ class Coordinator:
         try:
             self._patiently(self._begin)
             while not self._is_done():
-                if keeper.lost:
+                if keeper.fenced_out:
                     raise FencedOut(
                         f"campaign {self._identity.campaign} has passed to another coordinator; this one ends."
                     )
@@ -351,10 +351,10 @@ class Coordinator:
         state, identity = self._state, self._identity
         if state.num_entries and not self._about.get("replaces"):
             self._log.warning(
-                "the broker has lost the campaign's data; restoring it",
+                "the broker has forgotten the campaign's data; writing it again",
                 reason=f"it {loss.how}{self._evictions.blame()}",
                 version=state.strategy.version,
-                lost="updates not yet read; their tasks are re-issued",
+                missing="updates not yet read; their tasks are re-issued",
             )
         self._broker.register(
             identity.created_ms, identity.incarnation, redact(to_toml(self._spec)),

@@ -18,14 +18,14 @@ class LeaseKeeper:
     """Renews the lease three times in its life, from a thread that nothing ends before ``stop`` or the lease's loss.
 
     Attributes:
-        lost: another coordinator has it now; this one must end.
+        fenced_out: another coordinator has it now; this one must end.
     """
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
-        self.lost = False
+        self.fenced_out = False
 
     def start(self) -> None:
         """Begin."""
@@ -40,7 +40,7 @@ class LeaseKeeper:
         while not self._stop.wait(LEASE_SECONDS / 3):
             try:
                 if not self._writer.renew():
-                    self.lost = True
+                    self.fenced_out = True
                     return
             except BrokerError as error:
                 log.debug("the lease cannot be renewed now", reason=str(error))

@@ -1,6 +1,6 @@
-"""The look, once a second, at what no entry of the log tells: workers, doorbells, the server's clock and its memory.
+"""The look, once a second, at what no entry of the log shows: workers, doorbells, the server's clock and its memory.
 
-What follows from it goes into the log as an event, or is rung for; what proves that the server has lost data is raised.
+What follows goes into the log as an event, or is rung for; proof that the server has forgotten data is raised.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fl_core.wire.log_entry import order
 
 # After the broker was away, workers need so long to come back to it.
 RETURN_SECONDS = 4.0
-MAX_NAMED_LOST = 20
+MAX_NAMED_TASKS = 20
 WORD_SECONDS = 60.0
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class Surveyor:
         )
         self._board.claimed = survey.claimed
         self._tell_what_waits()
-        self._reissue(survey.lost)
+        self._reissue(survey.abandoned)
         if survey.silent and self._state.phase == Phase.RUNNING:
             self._log.info("ringing again", tasks=len(survey.silent))
             self._stalls.look_at_rung(survey.silent, self._state)
@@ -122,15 +122,17 @@ class Surveyor:
         if shift_ms is not None:
             self._transaction.append("clock", {"shift_ms": shift_ms})
 
-    def _reissue(self, lost: list[tuple[OpenTask, str, str]]) -> None:
-        for start in range(0, len(lost), MAX_TASKS):
+    def _reissue(self, abandoned: list[tuple[OpenTask, str, str]]) -> None:
+        for start in range(0, len(abandoned), MAX_TASKS):
             if start:
                 self._transaction.commit()
-            for task, queue, reason in lost[start : start + MAX_TASKS]:
+            for task, queue, reason in abandoned[start : start + MAX_TASKS]:
                 body = {"task": task.number, "attempt": task.attempt, "queue": queue, "reason": reason}
                 self._transaction.append("reissued", body)
-        for task, _, reason in lost[:MAX_NAMED_LOST]:
+        for task, _, reason in abandoned[:MAX_NAMED_TASKS]:
             name = self._identity.task_id(task.number)
-            self._log.warning("task lost", task=name, attempt=task.attempt, reason=reason)
-        if more := lost[MAX_NAMED_LOST:]:
-            self._log.warning("more tasks lost", tasks=len(more), reasons=sorted({reason for _, _, reason in more}))
+            self._log.warning("task abandoned", task=name, attempt=task.attempt, reason=reason)
+        if more := abandoned[MAX_NAMED_TASKS:]:
+            self._log.warning(
+                "more tasks abandoned", tasks=len(more), reasons=sorted({reason for _, _, reason in more})
+            )

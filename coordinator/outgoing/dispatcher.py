@@ -1,6 +1,6 @@
-"""Keeps ``concurrency`` tasks out, and finds those that were lost.
+"""Keeps ``concurrency`` tasks out, and finds those that nobody works on any more.
 
-The broker only delivers. That a task is lost is told by three things that the broker's server knows: who claimed it,
+The broker only delivers. That a task is abandoned shows in three things at the broker's server: who claimed it,
 when that worker was last heard of, and what the worker says it holds. How long ago that was is told without comparing
 stamps from before and after a jump of the server's clock.
 """
@@ -36,12 +36,12 @@ class Survey:
     """What a look at the open tasks found.
 
     Attributes:
-        lost: tasks to re-issue, with the queue and the reason (``lost``, ``deadline``, ``no_answer``, ``no_worker``).
+        abandoned: tasks to re-issue, with queue and reason (``lost``, ``deadline``, ``no_answer``, ``no_worker``).
         silent: tasks whose doorbell has to be rung again.
         claimed: how many open tasks a worker has.
     """
 
-    lost: list[tuple[OpenTask, str, str]]
+    abandoned: list[tuple[OpenTask, str, str]]
     silent: list[OpenTask]
     claimed: int
 
@@ -133,7 +133,7 @@ class Dispatcher:
         names = {number: self._identify(number) for number in ledger.open}
         owners = self._broker.owners(list(names.values()))
         present = self._roster.lookup(sorted({owner.worker for owner in owners.values()}))
-        lost: list[tuple[OpenTask, str, str]] = []
+        abandoned: list[tuple[OpenTask, str, str]] = []
         waiting: list[OpenTask] = []
         claimed: list[OpenTask] = []
         answered: dict[int, int] = {}
@@ -145,12 +145,12 @@ class Dispatcher:
             elif not owner.delivered:
                 claimed.append(task)
                 since_claim = self._claims.age_seconds(task.number, owner, server_ms)
-                if reason := self._why_lost(task, owner, present, since_claim, judge_workers):
-                    lost.append((task, task.queue, reason))
+                if reason := self._why_abandoned(task, owner, present, since_claim, judge_workers):
+                    abandoned.append((task, task.queue, reason))
             elif caught_up and self._answered.get(task.number) == task.attempt:
                 # Its answer was there before the log was read to its end, and ended nothing: it cannot be read, or it
                 # is gone. The worker thinks that it is done.
-                lost.append((task, task.queue, "no_answer"))
+                abandoned.append((task, task.queue, "no_answer"))
             else:
                 answered[task.number] = task.attempt
         self._answered = answered
@@ -159,9 +159,9 @@ class Dispatcher:
         stranded = [task for task in waiting if judge_workers and self._is_stranded(task, now_ms)]
         if stranded:
             left, other = {task.number for task in stranded}, min(self._served or self._settings.queues)
-            lost += [(task, other, "no_worker") for task in stranded]
+            abandoned += [(task, other, "no_worker") for task in stranded]
             waiting = [task for task in waiting if task.number not in left]
-        return Survey(lost, self._bells.missing(waiting, claimed, now_ms / 1000), len(claimed))
+        return Survey(abandoned, self._bells.missing(waiting, claimed, now_ms / 1000), len(claimed))
 
     def _is_stranded(self, task: OpenTask, now_ms: int) -> bool:
         """Nobody serves its queue, and has not for a moment."""
@@ -192,7 +192,7 @@ class Dispatcher:
         # Between two times of telling apart: at least as many as the largest queue has, at most their sum.
         return min(max(self._num_live, *live.values()), sum(live.values()))
 
-    def _why_lost(
+    def _why_abandoned(
         self,
         task: OpenTask,
         owner: Owner,

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import structlog
 
-from coordinator.campaign.admission import Lost
+from coordinator.campaign.admission import LostPayload
 from coordinator.outgoing.transaction import Transaction
 from coordinator.storage.spool import Spool
 from fl_core.broker.bulk import blobs, versions
@@ -44,8 +44,8 @@ class Payloads:
         self._places = Places(client, [place])
         self._order = [place] if place else []
         self._told_spool = False
-        self._lost: set[str] = set()
-        self._found_lost: dict[str, Lost] = {}
+        self._lost_payloads: set[str] = set()
+        self._to_record: dict[str, LostPayload] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="payloads")
         self._ahead: dict[tuple[str, int], Future[memoryview]] = {}
         self._buffers = [memoryview(b""), memoryview(b"")]
@@ -85,7 +85,7 @@ class Payloads:
         wait([future for future in futures if not future.cancel()])
 
     def _read(self, name: str, num_bytes: int) -> memoryview:
-        if name in self._lost:
+        if name in self._lost_payloads:
             raise PayloadLost(name)
         into, key = self._buffer(num_bytes), self._broker.keys.blob(name)
         if self._order and self._spool.get(name, into):
@@ -131,8 +131,8 @@ class Payloads:
         Raises:
             BrokerUnavailable: learn it later.
         """
-        self._lost = self._broker.lost_payloads()
-        self._found_lost = {}
+        self._lost_payloads = self._broker.lost_payloads()
+        self._to_record = {}
         head = versions.read_head(self._client, self._broker.keys)
         if head is not None and head.updates and head.updates not in self._order:
             self._order.append(head.updates)
@@ -141,21 +141,23 @@ class Payloads:
         """A checkpoint covers all but these: what an earlier coordinator kept of others may go."""
         self._spool.keep_only(name for name, _ in payloads)
 
-    def note_lost(self, lost: Lost) -> None:
+    def note_lost(self, payload: LostPayload) -> None:
         """An open task was answered with a payload that is lost."""
-        self._found_lost[lost.blob] = lost
+        self._to_record[payload.blob] = payload
 
     def settle(self, transaction: Transaction) -> None:
         """Have the tasks whose payload was lost issued again."""
-        if not self._found_lost:
+        if not self._to_record:
             return
-        log.warning("the server for blobs has lost updates; their tasks are done again", tasks=len(self._found_lost))
-        transaction.add(self._broker.lost_commands(list(self._found_lost)))
-        for lost in self._found_lost.values():
-            body = {"task": lost.task.number, "attempt": lost.attempt, "queue": lost.task.queue}
+        log.warning(
+            "the server for blobs has forgotten updates; their tasks are done again", tasks=len(self._to_record)
+        )
+        transaction.add(self._broker.lost_commands(list(self._to_record)))
+        for payload in self._to_record.values():
+            body = {"task": payload.task.number, "attempt": payload.attempt, "queue": payload.task.queue}
             transaction.append("reissued", {**body, "reason": "payload_lost"})
-        self._lost |= self._found_lost.keys()
-        self._found_lost = {}
+        self._lost_payloads |= self._to_record.keys()
+        self._to_record = {}
 
     # -- dropping --------------------------------------------------------------------------------------------------
 

@@ -76,11 +76,11 @@ def replay_run(path: Path) -> dict[str, Any]:
             case "payload":
                 payloads.found[rest[0]] = rest[1]
             case "lost":
-                payloads.lost.add(rest[0])
+                payloads.lost_payloads.add(rest[0])
             case "entry":
                 history += again.apply(LogEntry(*rest)).history
                 payloads.found.clear()
-                payloads.lost.clear()
+                payloads.lost_payloads.clear()
     if again.num_entries < saved.num_entries:
         raise CampaignError(
             f"the log in {folder.kept_log} lacks {saved.num_entries - again.num_entries} of {saved.num_entries} "
@@ -120,10 +120,10 @@ class _Payloads:
 
     def __init__(self) -> None:
         self.found: dict[str, bytes] = {}
-        self.lost: set[str] = set()
+        self.lost_payloads: set[str] = set()
 
     def fetch(self, name: str, num_bytes: int) -> memoryview:
-        if name in self.lost:
+        if name in self.lost_payloads:
             raise PayloadLost(name)
         if name not in self.found:
             raise MissingBlob(name)

@@ -156,7 +156,7 @@ class Display:
         )
         table.add_row("staleness", f"mean {staleness['mean']:.1f}  p95 {staleness['p95']}  max {staleness['max']}")
         refused = sum(summary["rejected"].values())
-        table.add_row("lost", f"{summary['reissued']} re-issued  {refused} rejected  {summary['expired']} expired")
+        table.add_row("faults", f"{summary['reissued']} re-issued  {refused} rejected  {summary['expired']} expired")
         score = main_score(summary)
         table.add_row(
             score.label, f"{number(score.final)}, best {number(score.best)}  {sparkline(self._curve, CURVE_POINTS)}"

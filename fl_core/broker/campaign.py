@@ -191,15 +191,15 @@ class CampaignBroker:
 
     def lost_payloads(self) -> set[str]:
         """Names of payloads that were found to be lost."""
-        if rows.too_large(self._client, [self.keys.lost]):
+        if rows.too_large(self._client, [self.keys.lost_payloads]):
             return set()
         with broker_errors("reading which payloads are lost"):
-            names = list(self._client.sscan_iter(self.keys.lost, count=_PAGE))
-        return set(rows.good(self.keys.lost, names, rows.name))
+            names = list(self._client.sscan_iter(self.keys.lost_payloads, count=_PAGE))
+        return set(rows.good(self.keys.lost_payloads, names, rows.name))
 
     def lost_commands(self, names: Sequence[str]) -> list[Command]:
         """Write down that payloads are lost, for good."""
-        return [["SADD", self.keys.lost, *page] for page in _pages(names)]
+        return [["SADD", self.keys.lost_payloads, *page] for page in _pages(names)]
 
     def drop_payload_commands(self, payloads: Iterable[tuple[str, int]]) -> list[Command]:
         """Drop payloads by name and size."""
@@ -209,7 +209,7 @@ class CampaignBroker:
         """Leave only what monitors show, for a month: nobody trains, delivers or coordinates here any more."""
         keys = self.keys
         gone = [keys.open_tasks, keys.order, keys.owners, keys.pins, keys.versions, keys.patches, keys.control]
-        gone += [keys.lost, keys.log, keys.trimmed, keys.writer]
+        gone += [keys.lost_payloads, keys.log, keys.trimmed, keys.writer]
         told = [keys.incarnation, keys.spec, keys.status, keys.head, keys.fence, keys.commits, keys.parked]
         expiring = [["EXPIRE", key, str(feed.KEEP_SECONDS)] for key in told]
         return [["UNLINK", *gone], ["SET", keys.incarnation, ENDED], *expiring]

@@ -173,7 +173,7 @@ class CampaignKeys:
         return self._key("patches")
 
     @property
-    def lost(self) -> str:
+    def lost_payloads(self) -> str:
         return self._key("lost")
 
     @property

@@ -97,6 +97,12 @@ def test_no_name_in_code_is_one_of_the_others(word: str) -> None:
         assert not found, f"{name_of(file)} has {found[0]}; the glossary's word is {NEVER[word]!r}"
 
 
+def test_a_name_says_what_is_lost() -> None:
+    """``lost`` alone could be a worker, a task, a doorbell, a payload, a server's data or a lease."""
+    found = [(name_of(file), name) for file in CODE for name in _of(file)[0] if name.strip("_").lower() == "lost"]
+    assert not found
+
+
 @pytest.mark.parametrize("word", NEVER)
 def test_no_text_has_one_of_the_others(word: str) -> None:
     """Docstrings, comments and pages; the glossary itself names them."""

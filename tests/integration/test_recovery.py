@@ -103,7 +103,7 @@ def test_campaign_goes_on_after_the_server_lost_its_data(lab: Lab) -> None:
     lab.worker("one", delay=0.05)
     until(lambda: len(lab.history()) > 4)
     redis.Redis.from_url(lab.url).flushall()
-    coordinator.wait_for("the broker has lost the campaign's data")
+    coordinator.wait_for("the broker has forgotten the campaign's data")
     assert coordinator.wait(60) == 0
     summary = lab.summary()
     assert summary["merged"] == 60

@@ -32,7 +32,7 @@ def facts(runs: Sequence[FinishedRun], more: Iterable[Row] = ()) -> str:
         ("loss, final", [number(r.summary["final_loss"]) for r in runs]),
         *_accuracy_rows(runs),
         *more,
-        ("rejected / expired / re-issued", [_lost(r.summary) for r in runs]),
+        ("rejected / expired / re-issued", [_not_merged(r.summary) for r in runs]),
         ("fairness of contribution (Jain)", [f"{jain(r.contributions):.3f}" for r in runs]),
         ("bytes up / down", [f"{amount(r.summary['bytes_up'])} / {amount(r.summary['bytes_down'])}" for r in runs]),
         ("parameters", [f"{r.summary['num_parameters']:,}" for r in runs]),
@@ -45,7 +45,7 @@ def _three(staleness: Mapping[str, float]) -> str:
     return f"{staleness['mean']:.2f} / {staleness['p95']} / {staleness['max']}"
 
 
-def _lost(summary: Mapping[str, Any]) -> str:
+def _not_merged(summary: Mapping[str, Any]) -> str:
     return f"{sum(summary['rejected'].values())} / {summary['expired']} / {summary['reissued']}"
 
 

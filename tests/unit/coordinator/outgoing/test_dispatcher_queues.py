@@ -43,7 +43,10 @@ def test_a_rare_class_is_found_in_a_large_fleet(client: redis.Redis, register: R
     ledger.issue(["gpu", "default"], now_ms - 30_000)
     for _ in range(5):
         assert dispatcher.look_at_queues() == 8_003
-        assert dispatcher.survey(ledger, now_ms=now_ms, server_ms=now_ms, judge_workers=True, caught_up=True).lost == []
+        assert (
+            dispatcher.survey(ledger, now_ms=now_ms, server_ms=now_ms, judge_workers=True, caught_up=True).abandoned
+            == []
+        )
     assert set(dispatcher.plan(ledger, pending=0, barrier=False)) == {"default", "gpu"}
 
 
@@ -56,8 +59,10 @@ def test_a_class_that_nobody_serves_gives_its_tasks_away(client: redis.Redis, re
     (task,) = ledger.issue(["gpu"], now_ms - 30_000)
     assert dispatcher.look_at_queues() == 1
     assert dispatcher.present == {"w": True, "g": False}
-    assert dispatcher.survey(ledger, now_ms=now_ms, server_ms=now_ms, judge_workers=False, caught_up=True).lost == []
-    assert dispatcher.survey(ledger, now_ms=now_ms, server_ms=now_ms, judge_workers=True, caught_up=True).lost == [
+    assert (
+        dispatcher.survey(ledger, now_ms=now_ms, server_ms=now_ms, judge_workers=False, caught_up=True).abandoned == []
+    )
+    assert dispatcher.survey(ledger, now_ms=now_ms, server_ms=now_ms, judge_workers=True, caught_up=True).abandoned == [
         (task, "default", "no_worker")
     ]
 
