@@ -34,6 +34,7 @@ from fl_core.trial.attempts import (
     describe_model,
     few,
     judge_buffers,
+    judge_state,
     judge_training,
     load_data,
     noted_gradients,
@@ -85,6 +86,7 @@ def try_campaign(spec: CampaignSpec, model: nn.Module, layout: Layout) -> Genera
     """
     initial = layout.flatten(model)
     yield describe_model(spec.model.factory, model, layout)
+    yield from judge_state(model)
     yield from _try_strategy(spec, layout, initial)
     if spec.evaluation.show is not None:
         yield from _look_at_show(spec, model)
@@ -98,9 +100,10 @@ def try_campaign(spec: CampaignSpec, model: nn.Module, layout: Layout) -> Genera
     at_once = min(evaluation.batch_size, 2 * spec.training.batch_size)
     dataset = yield from load_data("evaluation.data", spec.evaluation.data, evaluation.data_args, at_once)
     tensors = LocalTensors(model, {tensor.name for tensor in layout.tensors})
+    watch = BufferWatch(model, layout)
     try:
         yield from _try_evaluation(spec, model, few(dataset, at_once))
-        yield from _try_training(spec, model, layout, few(dataset, at_once))
+        yield from _try_training(spec, model, layout, initial, watch, few(dataset, at_once))
     finally:
         layout.load_into(model, initial)
         tensors.restore(model)
@@ -197,13 +200,15 @@ def _stop_key(spec: CampaignSpec, target: StopMetric) -> str:
     return f"stop.metric {target.name!r} {'at_most' if target.at_least is None else 'at_least'} {target.bound:g}"
 
 
-def _try_training(spec: CampaignSpec, model: nn.Module, layout: Layout, dataset: Dataset[Any]) -> Iterator[Step]:
+def _try_training(
+    spec: CampaignSpec, model: nn.Module, layout: Layout, initial: Parameters, watch: BufferWatch, dataset: Dataset[Any]
+) -> Iterator[Step]:
     """Two steps as on a device: an optimizer or a batch normalisation that cannot work is seen here."""
     yield Doing("training", f"training model.factory = {spec.model.factory!r} on a batch of evaluation.data")
-    settings, watch = tried(spec.training), BufferWatch(model, layout)
+    settings = tried(spec.training)
     with noted_gradients(model) as reached:
         done = train_locally(model, dataset, settings, seed=0, device=pick_device())
-    judged = list(judge_training(layout, layout.flatten(model).values, reached, done, settings))
+    judged = list(judge_training(layout, initial.values, layout.flatten(model).values, reached, done, settings))
     yield from judged
     if not faults(judged):
         yield from judge_buffers(watch.findings(model))

@@ -77,7 +77,8 @@ def evaluate(
     model.to(device).eval()
     total, weight = 0.0, 0.0
     try:
-        with torch.inference_mode():
+        # Not inference_mode: what a module keeps of its first pass, such as a mask, has to be good for training too.
+        with torch.no_grad():
             batches = split_order(torch.arange(num_examples), batch_size)
             examples = iterate(dataset, batches, device, floating_dtype(model))
             for inputs, target in each(data_key, data_path or _class_path(dataset), "reading a batch", examples):

@@ -89,7 +89,7 @@ def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1], model)
         nearest = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        remedy = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}."
+        remedy = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known) or 'none'}."
         return f"unknown key {key!r}; {remedy}"
     if kind == "missing":
         return f"{key} is missing; add it."

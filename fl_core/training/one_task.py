@@ -29,7 +29,7 @@ from fl_core.training.method import DeviceTask, Method, Outcome, build_method
 from fl_core.training.pace import SpeedProfile, fit_work
 from fl_core.training.schedule import version_factor
 from fl_core.vectors import FloatArray, Parameters, Sends
-from fl_core.vectors.agreement import verify_constants, verify_digest
+from fl_core.vectors.agreement import verify_constants, verify_digest, verify_trained
 from fl_core.vectors.buffers import BufferRole, LocalTensors
 from fl_core.vectors.layout import Layout
 from fl_core.wire.checks import MAX_MEASURE
@@ -183,7 +183,7 @@ def do_task(task: TrainTask, model: DeviceModel, base: Parameters, version: int,
     Raises:
         TrainingStopped: ``should_stop`` said so.
         DataError: the device's data does not fit.
-        LayoutError: training has changed what is constant.
+        LayoutError: training has changed what is constant, or trains what is not sent.
     """
     started = time.perf_counter()
     outcome = _train(task, model, base, version, device)
@@ -227,6 +227,7 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
     if not memory.keep(outcome.values):
         log.warning("what this task came to is not finite; the device remembers nothing of it")
     if sends != "soft_labels":
+        verify_trained(layout, model.module)
         verify_constants(layout, model.module, base)
         state = outcome.state if outcome.state is not None else layout.state_of(model.module)
         outcome = replace(outcome, state=state)

@@ -32,6 +32,7 @@ from fl_core.trial.findings import Doing, Finding, Step
 from fl_core.user_code import running
 from fl_core.vectors import FloatArray, read_all
 from fl_core.vectors.layout import Layout
+from fl_core.vectors.module_tensors import state_dict_of
 
 TRIED_STEPS = 2
 
@@ -93,6 +94,16 @@ def describe_model(factory: str, model: nn.Module, layout: Layout) -> Finding:
     return Finding("model", "ok", f"{factory}, a {type(model).__name__}: {size}, {whole}")
 
 
+def judge_state(model: nn.Module) -> Iterator[Finding]:
+    """Whether all that the model calls its state can travel and be written down."""
+    odd = [name for name, value in state_dict_of(model).items() if not isinstance(value, torch.Tensor)]
+    if odd:
+        yield Finding(
+            "model", "warning", f"the state_dict holds {odd[0]!r}, which is no tensor: it stays where it is, and "
+            "model.safetensors goes without it", "load that file with strict=False, or keep such state in buffers",
+        )  # fmt: skip
+
+
 @contextlib.contextmanager
 def noted_gradients(model: nn.Module) -> Iterator[set[str]]:
     """While the block runs, the names of the parameters that a gradient reaches are added to the set."""
@@ -110,13 +121,18 @@ def _note(reached: set[str], name: str, gradient: torch.Tensor) -> None:
 
 
 def judge_training(
-    layout: Layout, after: FloatArray, reached: Set[str], done: LocalTraining, settings: TrainingSection
+    layout: Layout,
+    before: FloatArray,
+    after: FloatArray,
+    reached: Set[str],
+    done: LocalTraining,
+    settings: TrainingSection,
 ) -> Iterator[Finding]:
     """What a few steps of training did to the model.
 
     Args:
         layout: the model's.
-        after: the model's vector, float32 ``(num_elements,)``.
+        before, after: the model's vector, float32 ``(num_elements,)``.
         reached: what ``noted_gradients`` noted.
         done: what training reported.
         settings: by which it was trained.
@@ -136,8 +152,15 @@ def judge_training(
         return
     pace = f"{1000 * done.seconds / max(1, done.num_steps):.3g} ms"
     yield Finding("training", "ok", f"{done.num_steps} steps of {settings.batch_size}, {pace} each; loss {first:.4g}")
-    still = [spec.name for spec in layout.tensors if spec.trainable and spec.name not in reached]
-    if still:
+    places = {spec.name: where for spec, where in zip(layout.tensors, layout.slices, strict=True) if spec.trainable}
+    still = [name for name in places if name not in reached]
+    if led := [name for name in still if not np.array_equal(before[places[name]], after[places[name]])]:
+        yield Finding(
+            "training", "warning", f"{led[0]!r} and {len(led) - 1} more trainable tensors move without a gradient: "
+            "averages of other weights would overshoot, as their stale changes add up", "freeze such ones "
+            '(requires_grad = False) and give them the role "mean" in model.buffers',
+        )  # fmt: skip
+    elif still:
         names = ", ".join(still[:3]) + (", ..." if len(still) > 3 else "")
         yield Finding(
             "training", "warning", f"{len(still)} of the trainable tensors got no gradient: {names}",
@@ -152,9 +175,10 @@ def judge_buffers(found: Iterable[BufferFinding]) -> Iterator[Finding]:
         found: what ``BufferWatch`` saw of a few steps of training.
     """
     found = list(found)
-    for each in found:
-        if each.problem:
-            yield Finding("buffers", "fail", each.problem, each.remedy)
+    # Those with one remedy, such as all parameters of a teacher, are one fault.
+    wrong = {each.remedy or each.problem: each for each in reversed(found) if each.problem}
+    for each in reversed(wrong.values()):
+        yield Finding("buffers", "fail", each.problem, each.remedy)
     if (moved := [each for each in found if each.changed]) and not any(each.problem for each in found):
         roles = Counter(each.role for each in moved)
         listed = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fl_core.vectors.buffers import is_variance
+from fl_core.vectors.agreement import trained_later
+from fl_core.vectors.buffers import changed_shape_remedy, is_variance
 from fl_core.vectors.layout import Layout
+from fl_core.vectors.module_tensors import carried_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,12 @@ class BufferWatch:
             model: the same, after a step or more of training with finite inputs.
         """
         now = dict(_untrained(model))
-        return [self._finding(name, before, now.get(name)) for name, before in self._before.items()]
+        found = [self._finding(name, before, now.get(name)) for name, before in self._before.items()]
+        sent = {name for name, role in self._roles.items() if role == "weight"}
+        later = [name for name, tensor in carried_tensors(model) if tensor.requires_grad and name not in sent]
+        thawed = {name for name in later if name in self._before}
+        found = [each for each in found if each.name not in thawed]
+        return [*found, *(BufferFinding(name, "weight", True, trained_later(name)) for name in later)]
 
     def _finding(self, name: str, before: Tensor, now: Tensor | None) -> BufferFinding:
         role = self._roles.get(name, "local")
@@ -67,7 +74,7 @@ class BufferWatch:
                 name, role, True,
                 f"training changes the shape of {name!r} from {list(before.shape)} to {list(now.shape)}, and what "
                 "travels has one shape",
-                f'have the factory give it its last shape, or say model.buffers = {{ "{name}" = "local" }}',
+                changed_shape_remedy(name).removeprefix("; "),
             )  # fmt: skip
         if _same(before, now):
             return BufferFinding(name, role, False)
@@ -78,7 +85,7 @@ class BufferWatch:
         if role == "constant" and isinstance(now, nn.Parameter):
             return (
                 f"training changes the frozen parameter {name!r}, as that of a teacher which follows the trained ones",
-                f'say what becomes of it, for instance model.buffers = {{ "{name}" = "mean" }}',
+                f'say what becomes of it, for instance model.buffers = {{ "{_family(name)}" = "mean" }}',
             )
         if role == "constant":
             return (
@@ -93,6 +100,16 @@ class BufferWatch:
                 f'say what it is, for instance model.buffers = {{ "{name}" = "latest" }}',
             )
         return "", ""
+
+
+def _family(name: str) -> str:
+    """A pattern for a frozen parameter and those beside it, which move with it.
+
+    >>> _family("teacher.layers.0.weight"), _family("scale")
+    ('teacher.*', 'scale')
+    """
+    first, dot, _ = name.partition(".")
+    return f"{first}.*" if dot else first
 
 
 def _untrained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

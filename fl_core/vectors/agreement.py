@@ -10,6 +10,7 @@ import numpy as np
 from fl_core.errors import LayoutError
 from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.layout import Layout
+from fl_core.vectors.module_tensors import carried_tensors
 from fl_core.wire.digest import digest
 
 if TYPE_CHECKING:
@@ -71,6 +72,29 @@ def verify_constants(layout: Layout, module: torch.nn.Module, base: Parameters) 
         kept = base.values[where]
         if not np.array_equal(values, kept) and not np.array_equal(values, kept, equal_nan=True):
             raise LayoutError(changed_constant(spec.name, frozen=isinstance(tensor, torch.nn.Parameter)))
+
+
+def verify_trained(layout: Layout, module: torch.nn.Module) -> None:
+    """Refuse a model that trains other parameters than when it was built, as those that it makes in its first pass.
+
+    Args:
+        module: after local training.
+
+    Raises:
+        LayoutError: it names a parameter.
+    """
+    sent = {spec.name for spec in layout.tensors if spec.trainable}
+    for name, tensor in carried_tensors(module):
+        if tensor.requires_grad and name not in sent:
+            raise LayoutError(trained_later(name))
+
+
+def trained_later(name: str) -> str:
+    """What is said of a parameter that is trained now and was not when the model was built."""
+    return (
+        f"The parameter {name!r} is trained and was not when the model was built, so it would never be sent; make and "
+        "unfreeze parameters in the factory, not in forward or train."
+    )
 
 
 def changed_constant(name: str, *, frozen: bool) -> str:

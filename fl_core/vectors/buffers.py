@@ -16,8 +16,8 @@ role           what becomes of it
 
 The role that a buffer gets by default:
 
-- ``mean``: running mean and variance of batch and instance normalisation, and what is called ``running_mean`` or
-  ``running_var`` in another module, unless that is named frozen.
+- ``mean``: running mean and variance of batch and instance normalisation, and what is called so in another module
+  (``running_mean``, ``running_var``, ``running_std``, and the same with ``moving_``), unless that is named frozen.
 - ``latest``: every other floating-point buffer. An average of spectral normalisation's unit vectors, of a codebook or
   of running extremes would mean nothing; one device's are whole. Masks and tables do not change, so they are not sent.
 - ``local``: integer, boolean and non-persistent buffers, so counters, seeds and caches.
@@ -29,7 +29,7 @@ nevertheless, such as a teacher's that follows the trained ones, gets its role t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -42,16 +42,21 @@ Role: TypeAlias = Literal["weight", "mean", "latest", "constant"]
 BufferRole: TypeAlias = Literal["mean", "latest", "constant", "local"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-_MEANS = ("running_mean", "running_var")
+_MEANS = {f"{word}_{what}" for word in ("running", "moving") for what in ("mean", "var", "variance", "std")}
 
 
 def is_variance(name: str) -> bool:
-    """Whether a running statistic is one that is never below 0.
+    """Whether a running statistic is one that is never below 0, and 1 in a new layer.
 
-    >>> is_variance("1.running_var"), is_variance("1.running_mean")
-    (True, False)
+    >>> is_variance("1.running_var"), is_variance("1.running_std"), is_variance("1.running_mean")
+    (True, True, False)
     """
-    return name.rpartition(".")[2].endswith("var")
+    return name.rpartition(".")[2].endswith(("var", "variance", "std"))
+
+
+def changed_shape_remedy(name: str) -> str:
+    """What is to be done about a buffer whose shape changes, as that of a quantisation's observer of channels does."""
+    return f'; have the factory give it its last shape, or say model.buffers = {{ "{name}" = "local" }}'
 
 
 def buffer_roles(module: torch.nn.Module, said: Mapping[str, BufferRole]) -> dict[str, BufferRole]:
@@ -99,7 +104,7 @@ class LocalTensors:
     """What a model holds beside its layout, as its factory made it: integer buffers, and what never travels.
 
     One model serves task after task on a device. Without this, a counter or a cache of an earlier task would go into
-    the next one.
+    the next one, also one that is made in the first pass.
 
     Args:
         module: as built, before it was trained.
@@ -111,6 +116,7 @@ class LocalTensors:
         self._kept = {
             name: tensor.detach().clone() for name, tensor in (*module.named_buffers(), *frozen) if name not in carried
         }
+        self._absent = {name: buffer is None for name, _, _, buffer in _buffer_slots(module)}
 
     @property
     def num_bytes(self) -> int:
@@ -118,9 +124,18 @@ class LocalTensors:
         return sum(tensor.nbytes for tensor in self._kept.values())
 
     def restore(self, module: torch.nn.Module) -> None:
-        """Put them back, in place; one that was replaced by a tensor of another shape is replaced again."""
+        """Put them back, in place; one that was replaced by a tensor of another shape is replaced again.
+
+        A buffer that was None is None again, and one that was not there is gone.
+        """
         import torch
 
+        for name, owner, last, buffer in list(_buffer_slots(module)):
+            if buffer is not None and self._absent.get(name, True):
+                if name in self._absent:
+                    owner._buffers[last] = None
+                else:
+                    delattr(owner, last)
         with torch.no_grad():
             for name, tensor in (*module.named_buffers(), *module.named_parameters()):
                 kept = self._kept.get(name)
@@ -130,5 +145,14 @@ class LocalTensors:
                 if same_form or isinstance(tensor, torch.nn.Parameter):
                     tensor.copy_(kept)
                 else:
-                    owner, _, last = name.rpartition(".")
-                    module.get_submodule(owner)._buffers[last] = kept.clone().to(tensor.device)
+                    prefix, _, last = name.rpartition(".")
+                    module.get_submodule(prefix)._buffers[last] = kept.clone().to(tensor.device)
+
+
+def _buffer_slots(
+    module: torch.nn.Module,
+) -> Iterator[tuple[str, torch.nn.Module, str, torch.Tensor | None]]:
+    """The places for buffers, empty ones too: whole name, module, name within it, buffer."""
+    for prefix, owner in module.named_modules():
+        for name, buffer in owner._buffers.items():
+            yield f"{prefix}.{name}" if prefix else name, owner, name, buffer

@@ -27,8 +27,9 @@ import numpy as np
 
 from fl_core.errors import LayoutError
 from fl_core.vectors import FloatArray, Parameters
-from fl_core.vectors.buffers import ROLES, BufferRole, buffer_roles, is_variance
+from fl_core.vectors.buffers import ROLES, BufferRole, buffer_roles, changed_shape_remedy, is_variance
 from fl_core.vectors.module_tensors import carried_tensors, spec_of, verify_same_model
+from fl_core.vectors.shared_memory import verify_own_memory
 from fl_core.vectors.tensor_spec import TensorSpec, spec_from_row
 
 if TYPE_CHECKING:
@@ -72,12 +73,14 @@ class Layout:
 
         Raises:
             LayoutError: a tensor is complex or not yet initialised, no parameter is trainable, or one that is is not in
-                the ``state_dict``.
+                the ``state_dict`` or not in memory of its own.
         """
         roles = buffer_roles(module, buffers or {})
         carried = list(carried_tensors(module))
         verify_same_model(module, carried)
-        specs = [spec_of(name, tensor, roles) for name, tensor in carried if roles.get(name) != "local"]
+        carried = [(name, tensor) for name, tensor in carried if roles.get(name) != "local"]
+        specs = [spec_of(name, tensor, roles) for name, tensor in carried]
+        verify_own_memory(carried)
         return cls(tuple(sorted(specs, key=lambda spec: ROLES.index(spec.role))))  # sorting is stable
 
     @cached_property
@@ -287,8 +290,9 @@ class Layout:
             if tensor is None:
                 raise LayoutError(f"The model has no tensor {spec}; build it with the campaign's factory.")
             if tuple(tensor.shape) != spec.shape:
+                remedy = "" if spec.trainable else changed_shape_remedy(spec.name)
                 raise LayoutError(
-                    f"The model's tensor {spec.name!r} has shape {list(tensor.shape)}; the layout wants {spec}."
+                    f"The model's tensor {spec.name!r} has shape {list(tensor.shape)}; the layout wants {spec}{remedy}."
                 )
             found.append((spec, where, tensor))
         return found

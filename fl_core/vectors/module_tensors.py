@@ -21,7 +21,7 @@ def carried_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor
 
     seen: set[int] = set()
     for name, tensor in state_dict_of(module).items():
-        if not isinstance(tensor, torch.Tensor) or id(tensor) in seen:
+        if not isinstance(tensor, torch.Tensor) or id(tensor) in seen or is_extra_state(name):
             continue
         seen.add(id(tensor))
         if tensor.is_complex():
@@ -38,6 +38,11 @@ def state_dict_of(module: torch.nn.Module) -> dict[str, Any]:
             f"{type(module).__name__}.state_dict cannot be called as torch's is ({error}); give it the arguments of "
             "torch.nn.Module.state_dict, keep_vars among them."
         ) from error
+
+
+def is_extra_state(name: str) -> bool:
+    """Whether this is what ``Module.get_extra_state`` gave, which is made anew at each call."""
+    return name.rpartition(".")[2] == "_extra_state"
 
 
 def verify_same_model(module: torch.nn.Module, carried: list[tuple[str, torch.Tensor]]) -> None:
@@ -61,6 +66,11 @@ def spec_of(name: str, tensor: torch.Tensor, roles: Mapping[str, BufferRole]) ->
 
     if torch.nn.parameter.is_lazy(tensor):
         raise LayoutError(f"The tensor {name!r} has no shape yet; give the lazy module its sizes, or run it once.")
+    if tensor.is_meta:
+        raise LayoutError(
+            f"The tensor {name!r} is on the device 'meta' and has no values; build the model on the CPU, or load its "
+            "values in the factory."
+        )
     if tensor.layout != torch.strided:
         kind = str(tensor.layout).removeprefix("torch.")
         raise LayoutError(
@@ -69,6 +79,11 @@ def spec_of(name: str, tensor: torch.Tensor, roles: Mapping[str, BufferRole]) ->
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise LayoutError(f"The tensor {name!r:.80} is {dtype}; a layout carries {', '.join(sorted(DTYPES))}.")
+    if tensor.dtype == torch.float64 and bool((tensor.isfinite() & tensor.float().isinf()).any()):
+        raise LayoutError(
+            f"The tensor {name!r:.80} holds values beyond 3.4e38, which float32 does not have, and layouts are "
+            "float32; hold them in another unit or as their logarithm."
+        )
     if tensor.requires_grad and isinstance(tensor, torch.nn.Parameter):
         return TensorSpec(name, tuple(tensor.shape), dtype)
     role = roles.get(name, "constant")

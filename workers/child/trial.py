@@ -149,7 +149,9 @@ def _try_order(
             raise DataError(f"data = {settings.data!r}: {error}") from None
         # Other methods train a part, a model of the device's own, or with gradients that no hook sees.
         whole = {spec.name for spec in layout.tensors} if training.method != "local" else reached
-        judged = list(judge_training(layout, layout.flatten(model).values, whole, outcome.training, training))
+        judged = list(
+            judge_training(layout, task.base.values, layout.flatten(model).values, whole, outcome.training, training)
+        )
         yield from judged
         if faults(judged):
             return

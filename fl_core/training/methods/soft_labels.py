@@ -156,11 +156,11 @@ def predict(
     model.eval()
     batches = split_order(torch.arange(count_examples(dataset)), _CHUNK)
     rows = []
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: the model is trained afterwards
         for inputs, _ in iterate(dataset, batches, device, floating_dtype(model)):
             output = _logits(model, inputs, num_classes)
             rows.append(F.log_softmax(output.float() / temperature, dim=-1).cpu())
-    return torch.cat(rows).clone()
+    return torch.cat(rows)
 
 
 def _logits(model: nn.Module, inputs: Any, num_classes: int) -> Tensor:

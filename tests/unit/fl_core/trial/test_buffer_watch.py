@@ -60,7 +60,7 @@ def test_a_teacher_that_follows_needs_a_word() -> None:
     found = _findings(Follower())
     assert found["teacher.weight"].role == "constant"
     assert "changes the frozen parameter 'teacher.weight'" in found["teacher.weight"].problem
-    assert '"teacher.weight" = "mean"' in found["teacher.weight"].remedy
+    assert '"teacher.*" = "mean"' in found["teacher.weight"].remedy
     assert not any(finding.problem for finding in _findings(Follower(), **{"teacher.*": "mean"}).values())
 
 
