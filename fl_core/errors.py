@@ -79,7 +79,7 @@ class RejectedUpdate(FedtideError):
 
 
 class BrokerError(FedtideError):
-    """The broker did not do what was asked. Which of the three it is decides ``fl_core/broker/failures.py``."""
+    """The broker did not do what was asked. Which of the three it is decides ``fl_core/broker/line/failures.py``."""
 
 
 class BrokerUnavailable(BrokerError):

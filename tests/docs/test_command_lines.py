@@ -21,7 +21,7 @@ from workers.cli import worker
 # Programs of others: that they take these words was tried by hand, and there is no parser of theirs to ask.
 FOREIGN = {"docker", "redis-server", "tensorboard", "pip", "rm"}
 # They only look at the broker, and are done at once.
-CHEAP = ("fedtide campaigns", "fedtide queues", "fedtide workers", "fedtide rejected latest")
+CHEAP = ("fedtide campaigns", "fedtide workers", "fedtide rejected latest")
 
 COMMANDS = [block for page in PAGES for block in blocks(page, "sh", "console")]
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")

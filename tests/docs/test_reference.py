@@ -112,6 +112,18 @@ def test_each_reason_of_a_rejection_is_explained() -> None:
     assert not [reason.value for reason in Reason if f"`{reason.value}`" not in text]
 
 
+def test_files_named_in_the_code_exist() -> None:
+    """Comments and docstrings send readers to files that are there."""
+    named = re.compile(
+        r"(?<![\w/.])((?:coordinator|workers|fl_core|fedtide|deploy|examples|docs|tests|benchmarks)/[\w./-]*"
+        r"\.(?:py|md|toml|lua|js|html|css|conf))\b"
+    )
+    for folder in ("fedtide", "fl_core", "coordinator", "workers", "tests", "benchmarks", "examples"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for name in named.findall(file.read_text(encoding="utf-8")):
+                assert (ROOT / name).exists(), f"{name_of(file)} names {name}"
+
+
 RECORDS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 
 
