@@ -1,6 +1,6 @@
-"""What all strategies share that collect deltas in a buffer and then move the model by one step: a base class.
+"""The base class of strategies that collect deltas in a buffer and then move the model by one step.
 
-A strategy of this kind says two things: how an update enters its buffer (``offer``), and what the buffer comes to
+A subclass decides two things: how an update enters its buffer (``offer``), and which delta the buffer amounts to
 (``mean``). Version, server optimizer, merging and the state's way into a checkpoint and back are here.
 """
 
@@ -43,7 +43,7 @@ class Part(Protocol):
 
 
 class UpdateBuffer(Part, Protocol):
-    """What waits for a merge, in whatever form."""
+    """Admitted updates that wait for a merge, in whatever form."""
 
     staleness: list[int]
 

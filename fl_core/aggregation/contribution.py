@@ -12,7 +12,7 @@ from fl_core.vectors import Delta, Parameters, SoftLabels
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What a strategy needs to know of one update. Admission has checked layout, size, finiteness and staleness bound.
+    """One update, as a strategy sees it. Admission has checked layout, size, finiteness and staleness bound.
 
     Attributes:
         values: of shape ``(num_parameters,)``; a strategy only reads it, and keeps no reference after ``offer``. It may

@@ -1,11 +1,11 @@
-"""What an aggregation strategy is: the base class of all of them, built in or one's own.
+"""The base class of all aggregation strategies, built in or one's own.
 
 A strategy owns the current parameters and moves them as updates are offered. It is pure in the sense that matters for
 resuming: its state is what ``export_state`` gives, and the same contributions in the same order lead to the same bits.
 
-A strategy sees weights alone: of a model with buffers it gets the layout and the vector of the weights, and
-``fl_core/aggregation/whole_model.py`` sees to the rest. One that trains the model itself says
-``trains_whole_model = True`` in its class and gets all of it.
+A strategy sees weights only: of a model with buffers it gets the layout and the vector of the weights, and
+``fl_core/aggregation/whole_model.py`` takes care of the rest. A strategy that trains the model itself sets
+``trains_whole_model = True`` in its class and gets the whole model.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Strategy(ABC):
     Attributes:
         sends: what devices have to send: ``"delta"``, ``"parameters"`` or ``"soft_labels"``.
         barrier: the dispatcher waits for all tasks of a cohort, and then calls ``flush``.
-        one_vote_each: it trusts no single worker, and neither does what becomes of its statistics.
+        one_vote_each: it trusts no single worker, and running statistics are then merged in the same way.
         trains_whole_model: it gets a model's buffers too, and moves them itself.
         held_vectors: how many vectors of the model's size it may hold beside the parameters and the server optimizer's.
-        waits_for: what a full buffer still lacks, in words; empty where it lacks nothing.
+        waits_for: what a full buffer still lacks, in words; empty if nothing.
         layout: as given.
         parameters: the current version; later merges change it in place, so copy what must last.
         version: how many merges the model has had.
@@ -138,10 +138,10 @@ class Strategy(ABC):
     def slow(self, factor: float) -> None:
         """Take steps that are ``factor`` times as long from now on, since the guard went back to an earlier version.
 
-        Where it does nothing, the campaign goes the same way again.
+        If it does nothing, the campaign diverges in the same way again.
 
         Args:
-            factor: in (0, 1), and the product of all so far: it is asked of a strategy that was built anew.
+            factor: in (0, 1), the product of all factors so far, since the strategy was built again before the call.
         """
         return
 

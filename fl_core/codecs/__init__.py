@@ -10,8 +10,8 @@ int8    1 + 4 / ``block_size``       at most one step of 1/127 of its block's la
 topk    8 · ``fraction``             all but the largest elements, which the device adds to its next update
 ======  ===========================  =========================================================================
 
-A codec states a bound, so that a reader can refuse a payload before it allocates anything. What it needs beyond the
-payload are its own settings, which the spec gives to the coordinator and the task to the device.
+A codec states a bound, so that a reader can refuse a payload before it allocates anything. Beyond the payload it needs
+only its own settings, which the spec gives to the coordinator and the task to the device.
 """
 
 from __future__ import annotations

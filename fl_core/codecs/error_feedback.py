@@ -30,7 +30,7 @@ class ErrorFeedback:
 
     The sum of all that was sent is thereby the sum of all deltas less the present residual. An update that the
     coordinator refuses takes its part of the sum with it, and a device that is killed begins without a residual: both
-    lose the work of a few updates and do no other harm. One that is told to stop keeps it
+    lose the work of a few updates and do no other harm. One that is stopped keeps it
     (``workers/store/residuals.py``).
 
     >>> from fl_core.codecs.topk import TopK

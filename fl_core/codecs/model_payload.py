@@ -1,7 +1,7 @@
 """The bytes of a whole model, and of an update to it: weights as the campaign's codec writes them, the rest as it is.
 
-A codec is made for weights: it rounds, drops and ranks them. A buffer is none of its business: the 1e5 of a variance
-would be infinite in fp16, and a mask of -inf has no scale. So what is not a weight stands behind the weights, in the
+A codec is made for weights: it rounds, drops and ranks them. It must not touch buffers: the 1e5 of a variance would be
+infinite in fp16, and a mask of -inf has no scale. So what is not a weight stands behind the weights, in the
 layout's order (numbers are little-endian):
 
 - of a version: all state, float32. Constants are not in it (``fl_core/broker/bulk/constants.py``);

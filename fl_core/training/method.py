@@ -1,4 +1,4 @@
-"""What a training method is: a device's way from a base version and private data to the vector that it sends.
+"""The base class of training methods: from a base version and private data to the vector that a device sends.
 
 A method is a subclass of ``Method`` that has ``train``; a spec names it by a built-in name or by its import path. It is
 built on the coordinator too, at launch, so that bad ``method_args`` are refused there before any device sees them.
@@ -95,15 +95,15 @@ class DeviceTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a method comes to.
+    """The result of a method.
 
     Attributes:
         values: float32, what is sent of the weights (or soft labels); the caller's from now on.
         training: what local training reported.
         part: which part of the model ``values`` is, from 1; 0 is the whole.
         metrics: finite numbers about this task, beside those of ``training``.
-        state: the values of the buffers that devices send, float32 ``(num_state,)``; those that the task's model has
-            when the method is done where this is None.
+        state: the values of the buffers that devices send, float32 ``(num_state,)``; None takes those of the task's
+            model when the method is done.
     """
 
     values: FloatArray
