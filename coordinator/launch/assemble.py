@@ -20,14 +20,14 @@ from coordinator.campaign.state import CampaignState
 from coordinator.launch.lives import Life, choose_life, incarnations_before, look_elsewhere
 from coordinator.launch.memory_need import memory_need
 from coordinator.launch.trial import LONGER, check_disk, refuse_faults, try_campaign, try_spec
-from coordinator.loop.coordinator import Coordinator
-from coordinator.loop.evaluator import Evaluator
-from coordinator.loop.lease_keeper import LEASE_SECONDS
-from coordinator.loop.outage import Outage
-from coordinator.loop.standby import LOOK_SECONDS, LeaseWatch
+from coordinator.launch.wiring import Files, Saved, Watchers, wire
+from coordinator.loop.evaluation.evaluator import Evaluator
+from coordinator.loop.lease.keeper import LEASE_SECONDS
+from coordinator.loop.lease.standby import take_lease
+from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import Payloads
 from coordinator.storage.checkpoint import CheckpointStore
-from coordinator.storage.holder import lives_here, this_process
+from coordinator.storage.holder import this_process
 from coordinator.storage.kept_log import Fetch, KeptLog
 from coordinator.storage.last_commit import LastCommit
 from coordinator.storage.run_folder import RunFolder
@@ -37,12 +37,13 @@ from coordinator.telemetry.status import Progress
 from fl_core.aggregation import build_strategy
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
+from fl_core.broker.clock import CampaignClock
 from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.lease import Writer
 from fl_core.broker.overview.strangers import drop_strangers
 from fl_core.broker.server.fitness import BLOBS_REACHABLE, EVICTION, check_blobs, check_broker
 from fl_core.broker.url import public_url
-from fl_core.errors import BrokerUnavailable, CampaignError, SpecError
+from fl_core.errors import CampaignError, SpecError
 from fl_core.models.build import build_model
 from fl_core.program.outside import TRIAL_SECONDS, try_outside
 from fl_core.program.redaction import redact
@@ -138,7 +139,7 @@ def coordinating(
         writer = Writer(client, broker.keys, holder=this_process(), lease_seconds=LEASE_SECONDS)
         if strange := drop_strangers(client, broker.keys, spec.dispatch.queues):
             log.warning("somebody else has written over keys of fedtide's; they are dropped", keys=strange)
-        _take_lease(writer, store)
+        take_lease(writer, store)
         folder.lock.take_over(public_url(url))
         # Not before: whoever had the lease until now may have gone on.
         loaded = None if seen is None else store.load()
@@ -171,13 +172,19 @@ def coordinating(
             fetch = kept_log.keeping(fetch)
         admission = Admission(identity.campaign, spec, layout, secret, fetch)
         state = CampaignState(identity.campaign, spec, secret, strategy, admission, layout)
-        history_bytes = commits = 0
+        about = {
+            "broker": public_url(url),
+            "replaces": life.replaces,
+            "epochs_before": lives_before,
+            "server": broker.server_run(),
+        }
+        saved = Saved(reads_life_before=bool(life.secret_before), about=about)
         if loaded is not None:
             tensors, meta = loaded
             saved_layout = Layout.from_map(meta["layout"])
             verify_digest(layout, saved_layout.digest, saved_layout)
             state.restore(tensors, meta["state"])
-            history_bytes, commits = meta["history_bytes"], meta.get("commits", 0)
+            saved = replace(saved, history_bytes=meta["history_bytes"], commits=meta.get("commits", 0))
             if life.position:
                 state.position = life.position
             del tensors, loaded  # the state has its own; this frame lives as long as the campaign
@@ -185,34 +192,14 @@ def coordinating(
             traced = Traces(Tracer("fedtide-coordinator"), identity.campaign, identity.secret)
         on_identity(identity, layout, seen is not None)
         folder.write_spec(to_toml(without_credentials(spec)))
-        coordinator = Coordinator(
-            client=client,
-            folder=folder,
-            store=store,
-            identity=identity,
-            spec=spec,
-            state=state,
-            layout=layout,
-            beside=beside,
-            payloads=payloads,
-            writer=writer,
-            evaluator=evaluator,
-            history_bytes=history_bytes,
-            commits=commits,
-            on_progress=on_progress,
-            look_after=look_after,
+        coordinator = wire(
+            Context(identity, spec, layout, client, broker, CampaignClock(broker)),
+            state, payloads, writer, evaluator,
+            Files(folder, store, kept_log, last_commit, beside),
+            Watchers(on_progress, look_after, traced),
+            saved,
             blobs_place=blobs_place,
-            traces=traced,
-            about={
-                "broker": public_url(url),
-                "replaces": life.replaces,
-                "epochs_before": lives_before,
-                "server": broker.server_run(),
-            },
-            last_commit=last_commit,
-            kept_log=kept_log,
-            reads_life_before=bool(life.secret_before),
-        )
+        )  # fmt: skip
         if seen is None or (life.replaces and not life.secret_before):
             coordinator.save_first()
         yield coordinator
@@ -261,31 +248,3 @@ def _refuse_unfit(server: str, findings: list[Finding], allow_eviction: bool) ->
                 continue
             finding = replace(finding, remedy=f"{finding.remedy}, or take it all the same with --allow-eviction")
         raise SpecError(f"{server} is not fit for this campaign: {finding.name}: {finding.detail}; {finding.remedy}.")
-
-
-def _take_lease(writer: Writer, store: CheckpointStore) -> None:
-    """Become the campaign's one writer, or wait as standby until the one there is gives up or dies."""
-    told, outage, watch = False, Outage(), LeaseWatch(writer)
-    while True:
-        try:
-            watch.look()
-            if not watch.may_come_back and writer.acquire(store.highest_fence()):
-                break
-            holder = watch.holder
-            lives = None if holder is None else lives_here(holder)
-            if holder is not None and (lives is False or watch.is_dead):
-                log.info("the last coordinator is dead; not waiting for its lease", holder=holder)
-                writer.evict(holder)
-                continue
-            watch.kept |= bool(lives)
-            if not told:
-                log.info("standby: another coordinator runs this campaign", holder=holder)
-                told = True
-        except BrokerUnavailable as error:
-            if outage.is_worth_a_word():
-                log.warning("standby waits for the broker", reason=str(error))
-        time.sleep(LOOK_SECONDS)
-    if watch.kept and watch.last_holder:
-        writer.predecessor = watch.last_holder
-    if told:
-        log.info("taking over", fence=writer.fence)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coordinator.loop.coordinator import CHECKPOINT_UPDATES
 from coordinator.outgoing.publisher import CROWD_BYTES, CROWD_VERSIONS, KEPT_VERSIONS
+from coordinator.storage.saver import max_log_bytes
 from fl_core.broker.bulk.blobs import CHUNK_BYTES, WINDOW
 from fl_core.broker.claiming import INLINE_MODEL_BYTES
 from fl_core.broker.overview.feed import MAX_BYTES as MAX_FEED_BYTES
@@ -43,7 +43,7 @@ def memory_need(spec: CampaignSpec, layout: Layout, *, blobs: bool) -> MemoryNee
         blobs: there is a server for blobs.
     """
     concurrency, model = spec.dispatch.concurrency, 4 * layout.num_moving
-    log_bytes = max(spec.checkpoint.every_log_bytes, CHECKPOINT_UPDATES * model)
+    log_bytes = max_log_bytes(spec.checkpoint, layout)
 
     def updates(num_bytes: int) -> int:
         return concurrency * num_bytes + max(log_bytes, concurrency * num_bytes)

@@ -7,17 +7,15 @@ import structlog
 from coordinator.campaign.admission import Admitted, Refused
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.state import CampaignState
+from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import Payloads
 from coordinator.outgoing.transaction import Transaction
-from coordinator.storage.history import History
-from coordinator.storage.kept_log import KeptLog
+from coordinator.storage.journal import Journal
 from coordinator.storage.saver import Saver
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.spans import Traces
 from coordinator.telemetry.status import StatusBoard
 from coordinator.telemetry.timing import Timing
-from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.clock import CampaignClock
 from fl_core.broker.overview.quarantine import Parked
 from fl_core.wire.history import RollbackLine
 from fl_core.wire.log_entry import LogEntry
@@ -29,56 +27,49 @@ class Consequences:
     """Carries each entry's effects to everybody whom they concern.
 
     Args:
-        broker, state, clock, timing: the campaign's.
-        transaction, saver, history, feed, board, payloads: who is told.
+        ctx, state, timing: the campaign's.
+        transaction, saver, journal, feed, board, payloads: who is told.
         traces: where the tasks' spans are told; None for nowhere.
-        kept: the log that is kept; None where it is not.
     """
 
     def __init__(
         self,
-        broker: CampaignBroker,
+        ctx: Context,
         state: CampaignState,
-        clock: CampaignClock,
         timing: Timing,
         transaction: Transaction,
         saver: Saver,
-        history: History,
+        journal: Journal,
         feed: Feed,
         board: StatusBoard,
         payloads: Payloads,
         traces: Traces | None,
-        kept: KeptLog | None,
     ) -> None:
-        self._broker = broker
+        self._ctx = ctx
         self._state = state
-        self._clock = clock
         self._timing = timing
         self._transaction = transaction
         self._saver = saver
-        self._history = history
+        self._journal = journal
         self._feed = feed
         self._board = board
         self._payloads = payloads
         self._traces = traces
-        self._kept = kept
-        self._log = log.bind(campaign=broker.keys.campaign)
+        self._log = log.bind(campaign=ctx.identity.campaign)
 
     def carry(self, entry: LogEntry, effects: Effects) -> None:
         """All that follows from an entry, whether it is new or applied again after a crash."""
         self._saver.note(entry, effects.blob)
-        if self._kept is not None:
-            self._kept.note(entry)
+        self._journal.note(entry, effects.history)
         if effects.closed:
             self._transaction.close(effects.closed)
         if effects.reopened:
             self._transaction.open(effects.reopened)
             self._transaction.ring(effects.reopened)
         if effects.history:
-            self._history.append(effects.history)
             self._feed.add(entry.position, effects.history)
         for refused in effects.refusals if self._state.accepts else ():
-            self._transaction.add(self._broker.quarantine.park_commands(parked_of(refused, entry)))
+            self._transaction.add(self._ctx.broker.quarantine.park_commands(parked_of(refused, entry)))
         if effects.lost_payload is not None:
             self._payloads.note_lost(effects.lost_payload)
         self._board.note_merges(effects.merges)
@@ -93,7 +84,7 @@ class Consequences:
         if effects.admitted is not None:
             self._time_update(entry, effects.admitted, seconds)
         if self._traces is not None:
-            self._traces.applied(self._state.timeline.moment(entry), effects, seconds, self._clock.now_ms())
+            self._traces.applied(self._state.timeline.moment(entry), effects, seconds, self._ctx.clock.now_ms())
 
     def _time_update(self, entry: LogEntry, admitted: Admitted, merge_seconds: float) -> None:
         update = admitted.update
@@ -101,7 +92,7 @@ class Consequences:
         self._timing.add_update(
             update.seconds,
             life_seconds=(self._state.timeline.moment(entry) - admitted.task.issued_ms) / 1000,
-            log_seconds=(self._clock.now_ms() - self._state.timeline.moment(entry)) / 1000 - merge_seconds,
+            log_seconds=(self._ctx.clock.now_ms() - self._state.timeline.moment(entry)) / 1000 - merge_seconds,
             merge_seconds=merge_seconds,
             num_bytes=update.payload_bytes,
         )

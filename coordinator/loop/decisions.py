@@ -10,15 +10,13 @@ import structlog
 
 from coordinator.campaign.course import Phase
 from coordinator.campaign.state import CampaignState
-from coordinator.loop.scoring import Scoring
+from coordinator.loop.evaluation.scoring import Scoring
+from coordinator.outgoing.context import Context
 from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.bulk.head import Head
-from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.clock import CampaignClock
 from fl_core.errors import CampaignError
 from fl_core.program.plain_text import shown
-from fl_core.spec import CampaignSpec
 
 log = structlog.get_logger()
 
@@ -27,7 +25,7 @@ class Decisions:
     """Turns wishes into events; each of them once.
 
     Args:
-        broker, spec, state, clock, timing: the campaign's.
+        ctx, state, timing: the campaign's.
         transaction: where events go.
         evaluator: None when the spec names no evaluation data.
 
@@ -38,27 +36,25 @@ class Decisions:
 
     def __init__(
         self,
-        broker: CampaignBroker,
-        spec: CampaignSpec,
+        ctx: Context,
         state: CampaignState,
         transaction: Transaction,
         evaluator: Scoring | None,
-        clock: CampaignClock,
         timing: Timing,
     ) -> None:
-        self._broker = broker
-        self._spec = spec
+        self._broker = ctx.broker
+        self._spec = ctx.spec
         self._state = state
         self._transaction = transaction
         self._evaluator = evaluator
-        self._clock = clock
+        self._clock = ctx.clock
         self._timing = timing
         self._evaluated = -1
         self._evaluation_asked = 0.0
         self._merge_asked = -1
         self._pin_asked = False
         self._without_evaluation = False
-        self._log = log.bind(campaign=broker.keys.campaign)
+        self._log = log.bind(campaign=ctx.identity.campaign)
         self.interrupted = threading.Event()
         self.stop_asked = False
 

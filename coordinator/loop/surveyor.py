@@ -8,22 +8,18 @@ from __future__ import annotations
 import structlog
 
 from coordinator.campaign.course import Phase
-from coordinator.campaign.identity import Identity
 from coordinator.campaign.ledger import OpenTask
 from coordinator.campaign.state import CampaignState
 from coordinator.loop.evictions import Evictions
+from coordinator.outgoing.context import Context
 from coordinator.outgoing.dispatcher import Dispatcher
 from coordinator.outgoing.stalls import Stalls
 from coordinator.outgoing.transaction import MAX_TASKS, Transaction
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.status import StatusBoard
-from fl_core.broker.clock import CampaignClock
 from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS
-from fl_core.spec import CampaignSpec
 from fl_core.wire.log_entry import order
 
-# After the broker was away, workers need so long to come back to it.
-RETURN_SECONDS = 4.0
 MAX_NAMED_TASKS = 20
 WORD_SECONDS = 60.0
 
@@ -34,29 +30,26 @@ class Surveyor:
     """Looks, and says what is to be done.
 
     Args:
-        identity, spec, state, clock: the campaign's.
+        ctx, state: the campaign's.
         transaction, board, feed: who is told.
         dispatcher, stalls, evictions: who looks at what.
     """
 
     def __init__(
         self,
-        identity: Identity,
-        spec: CampaignSpec,
+        ctx: Context,
         state: CampaignState,
         transaction: Transaction,
-        clock: CampaignClock,
         board: StatusBoard,
         feed: Feed,
         dispatcher: Dispatcher,
         stalls: Stalls,
         evictions: Evictions,
     ) -> None:
-        self._identity = identity
-        self._spec = spec
+        self._ctx = ctx
         self._state = state
         self._transaction = transaction
-        self._clock = clock
+        self._clock = ctx.clock
         self._board = board
         self._feed = feed
         self._dispatcher = dispatcher
@@ -64,11 +57,23 @@ class Surveyor:
         self._evictions = evictions
         self._judge_after = 0.0
         self._next_word = 0.0
-        self._log = log.bind(campaign=identity.campaign)
+        self._log = log.bind(campaign=ctx.identity.campaign)
+
+    def forget_silent(self) -> None:
+        """Drop workers from the roster that have been silent for a day.
+
+        Raises:
+            BrokerUnavailable: some may be left.
+        """
+        self._dispatcher.forget_silent()
+
+    def blame(self) -> str:
+        """Whether something may be missing because it was evicted, as the end of a sentence; empty if not."""
+        return self._evictions.blame()
 
     def wait_for_beats(self, at_least_seconds: float = 0.0) -> None:
         """Nothing is said of workers before each of them has had the time to beat again."""
-        seconds = max(at_least_seconds, self._spec.dispatch.lease_seconds) + RETURN_SECONDS
+        seconds = max(at_least_seconds, self._ctx.spec.dispatch.lease_seconds) + self._ctx.cadence.return_seconds
         self._judge_after = max(self._judge_after, self._clock.machine.monotonic() + seconds)
 
     def look(self) -> None:
@@ -130,7 +135,7 @@ class Surveyor:
                 body = {"task": task.number, "attempt": task.attempt, "queue": queue, "reason": reason}
                 self._transaction.append("reissued", body)
         for task, _, reason in abandoned[:MAX_NAMED_TASKS]:
-            name = self._identity.task_id(task.number)
+            name = self._ctx.identity.task_id(task.number)
             self._log.warning("task abandoned", task=name, attempt=task.attempt, reason=reason)
         if more := abandoned[MAX_NAMED_TASKS:]:
             self._log.warning(

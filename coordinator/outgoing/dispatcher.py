@@ -113,6 +113,14 @@ class Dispatcher:
             chosen.append(queue)
         return chosen
 
+    def forget_silent(self) -> None:
+        """Drop workers from the roster that have been silent for a day.
+
+        Raises:
+            BrokerUnavailable: some may be left.
+        """
+        self._roster.forget_silent()
+
     # -- surveying -------------------------------------------------------------------------------------------------
 
     def survey(

@@ -16,12 +16,16 @@ from fl_core.broker.lease import Writer
 from fl_core.broker.log import START
 from fl_core.clock import MACHINE, Clock
 from fl_core.errors import CampaignError
+from fl_core.spec import CheckpointSection
+from fl_core.vectors.layout import Layout
 from fl_core.wire.log_entry import LogEntry, order
 
 log = structlog.get_logger()
 
 # After one that failed: a full disk stays full for a while.
 RETRY_SECONDS = 2.0
+# A checkpoint of a large model costs more than an update of it.
+CHECKPOINT_UPDATES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,11 @@ class Covered:
 
     position: str
     blobs: list[tuple[str, int]]
+
+
+def max_log_bytes(settings: CheckpointSection, layout: Layout) -> int:
+    """So much of the update log may wait for checkpoints: one of a large model is not written after every update."""
+    return max(settings.every_log_bytes, CHECKPOINT_UPDATES * 4 * layout.num_moving)
 
 
 class Saver:

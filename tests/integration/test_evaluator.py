@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.loop.evaluator import MAX_DEATHS, Evaluator
-from coordinator.loop.scoring import Evaluation
+from coordinator.loop.evaluation.evaluator import MAX_DEATHS, Evaluator
+from coordinator.loop.evaluation.scoring import Evaluation
 from fl_core.aggregation import build_strategy
 from fl_core.broker.bulk import versions
 from fl_core.broker.bulk.places import Places
@@ -166,7 +166,7 @@ def test_a_hanging_evaluation_holds_up_no_campaign(
     """It merges all the same, ends in time, and says what its summary lacks."""
     (tmp_path / "hanging_data.py").write_text(USERS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("coordinator.loop.evaluator.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("coordinator.loop.evaluation.evaluator.FIRST_PAUSE_SECONDS", 0.01)
     evaluation = {"data": "hanging_data:hanging", "data_args": {"examples": 8}, "timeout_seconds": 0.1}
     device = Device(broker_server.url)
     try:

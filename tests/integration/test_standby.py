@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from coordinator.loop import standby
-from coordinator.loop.standby import LeaseWatch, retake_lease
+from coordinator.loop.lease.standby import LeaseWatch, retake_lease
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Writer
 from fl_core.errors import CampaignError, FencedOut

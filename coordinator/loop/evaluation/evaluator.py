@@ -20,8 +20,8 @@ from typing import Any
 import structlog
 import torch
 
-from coordinator.loop.evaluating import Trial, serve
-from coordinator.loop.scoring import Evaluation
+from coordinator.loop.evaluation.evaluating import Trial, serve
+from coordinator.loop.evaluation.scoring import Evaluation
 from fl_core.broker.bulk.head import Head
 from fl_core.clock import MACHINE, Clock
 from fl_core.errors import InvariantError

@@ -6,10 +6,13 @@ import threading
 
 import structlog
 
-from coordinator.loop.lease_keeper import LEASE_SECONDS
+from coordinator.loop.lease.keeper import LEASE_SECONDS
+from coordinator.loop.outage import Outage
+from coordinator.storage.checkpoint import CheckpointStore
+from coordinator.storage.holder import lives_here
 from fl_core.broker.lease import Writer
 from fl_core.clock import MACHINE, Clock
-from fl_core.errors import CampaignError, FencedOut
+from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 
 LOOK_SECONDS = 1.0
 # A holder keeps its lease three times in its life, and each time moves its end.
@@ -102,3 +105,37 @@ def retake_lease(writer: Writer, floor: int, interrupted: threading.Event, clock
             writer.evict(watch.holder)
         elif clock.wait(LOOK_SECONDS, interrupted):
             raise CampaignError(f"interrupted while {watch.holder} had the campaign's lease; go on with --resume.")
+
+
+def take_lease(writer: Writer, store: CheckpointStore, clock: Clock = MACHINE) -> None:
+    """Become the campaign's one writer, or wait as standby until the one there is gives up or dies.
+
+    Args:
+        writer: this coordinator's.
+        store: knows the fences of those before.
+        clock: this machine's.
+    """
+    told, outage, watch = False, Outage(clock), LeaseWatch(writer, clock)
+    while True:
+        try:
+            watch.look()
+            if not watch.may_come_back and writer.acquire(store.highest_fence()):
+                break
+            holder = watch.holder
+            lives = None if holder is None else lives_here(holder)
+            if holder is not None and (lives is False or watch.is_dead):
+                log.info("the last coordinator is dead; not waiting for its lease", holder=holder)
+                writer.evict(holder)
+                continue
+            watch.kept |= bool(lives)
+            if not told:
+                log.info("standby: another coordinator runs this campaign", holder=holder)
+                told = True
+        except BrokerUnavailable as error:
+            if outage.is_worth_a_word():
+                log.warning("standby waits for the broker", reason=str(error))
+        clock.wait(LOOK_SECONDS)
+    if watch.kept and watch.last_holder:
+        writer.predecessor = watch.last_holder
+    if told:
+        log.info("taking over", fence=writer.fence)

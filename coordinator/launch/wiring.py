@@ -1,0 +1,170 @@
+"""The coordinator's parts, made and joined: from a campaign, its state, lease and files to a loop that can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from coordinator.campaign.state import CampaignState
+from coordinator.loop.checkpoints import Checkpoints
+from coordinator.loop.consequences import Consequences
+from coordinator.loop.coordinator import Coordinator
+from coordinator.loop.decisions import Decisions
+from coordinator.loop.ending import write_results
+from coordinator.loop.evaluation.scoring import Scoring
+from coordinator.loop.evictions import Evictions
+from coordinator.loop.finishing import Finishing
+from coordinator.loop.intake import Intake
+from coordinator.loop.monitors import Monitors
+from coordinator.loop.outages import Outages
+from coordinator.loop.parts import Parts
+from coordinator.loop.recovery import Recovery
+from coordinator.loop.supply import Supply
+from coordinator.loop.surveyor import Surveyor
+from coordinator.outgoing.context import Context
+from coordinator.outgoing.dispatcher import Dispatcher
+from coordinator.outgoing.orders import Orders
+from coordinator.outgoing.payloads import Payloads
+from coordinator.outgoing.publisher import Publisher
+from coordinator.outgoing.stalls import Stalls
+from coordinator.outgoing.transaction import Transaction
+from coordinator.storage.checkpoint import CheckpointStore
+from coordinator.storage.history import History
+from coordinator.storage.journal import Journal
+from coordinator.storage.kept_log import KeptLog
+from coordinator.storage.last_commit import LastCommit
+from coordinator.storage.run_folder import Beside, RunFolder
+from coordinator.storage.saver import Saver
+from coordinator.telemetry.feed import Feed
+from coordinator.telemetry.spans import Traces
+from coordinator.telemetry.status import Progress, StatusBoard
+from coordinator.telemetry.timing import Timing
+from fl_core.broker.lease import Writer
+from fl_core.broker.overview.roster import Roster
+from fl_core.vectors.agreement import constants_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the checkpoint says beside the state that a coordinator goes on from; of a new campaign nothing.
+
+    Attributes:
+        history_bytes: where the history stood.
+        commits: how many commits the campaign had had.
+        reads_life_before: the state is still that of the life before, and the rest of that one's log is to be read.
+        about: what each checkpoint of this coordinator tells a resume (``lives.py``).
+    """
+
+    history_bytes: int = 0
+    commits: int = 0
+    reads_life_before: bool = False
+    about: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where a coordinator writes.
+
+    Attributes:
+        folder: the run's.
+        store: of its checkpoints.
+        kept_log: where all that is applied is written down; None for nowhere.
+        last_commit: told of each commit before it is sent.
+        beside: what the layout leaves out of the model (``Layout.beside``).
+    """
+
+    folder: RunFolder
+    store: CheckpointStore
+    kept_log: KeptLog | None
+    last_commit: LastCommit | None
+    beside: Beside
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Who is told how it goes, beside the monitors at the broker.
+
+    Attributes:
+        on_progress: called a few times a second.
+        look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
+        traces: where the tasks' spans are told; None for nowhere.
+    """
+
+    on_progress: Callable[[Progress], None]
+    look_after: Callable[[], None] = lambda: None
+    traces: Traces | None = None
+
+
+def wire(
+    ctx: Context,
+    state: CampaignState,
+    payloads: Payloads,
+    writer: Writer,
+    evaluator: Scoring | None,
+    files: Files,
+    watchers: Watchers,
+    saved: Saved,
+    *,
+    blobs_place: str = "",
+) -> Coordinator:
+    """A coordinator that is ready to run.
+
+    Args:
+        ctx, state, payloads: the campaign's.
+        writer: the lease, already held.
+        evaluator: scores versions; None when the spec names no evaluation data.
+        blobs_place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
+
+    Raises:
+        CampaignError: the history cannot be written.
+    """
+    behind, writer.commits = writer.commits < saved.commits, max(writer.commits, saved.commits)
+    spec, layout, machine = ctx.spec, ctx.layout, ctx.machine
+    timing, feed = Timing(), Feed(ctx.keys)
+    board = StatusBoard(ctx.identity.campaign, spec, state, layout, timing, ctx.clock, watchers.on_progress)
+    journal = Journal(History(files.folder.history, saved.history_bytes), files.kept_log)
+    saver = Saver(files.store, writer, timing.add_checkpoint, machine)
+    checkpoints = Checkpoints(ctx, state, journal, saver, writer, saved.about or {})
+    transaction = Transaction(ctx.broker, writer, ctx.identity, ctx.clock, watchers.traces, files.last_commit)
+    strategy = state.strategy
+    unmoved = constants_digest(strategy.parameters.values[layout.constants])
+    orders = Orders(ctx.keys, spec, layout, strategy.sends, unmoved)
+    publisher = Publisher(ctx.client, ctx.keys, layout, timing, blobs_place, codec_name=spec.codec.down, clock=machine)
+    dispatcher = Dispatcher(
+        ctx.broker, Roster(ctx.client), ctx.identity.campaign, spec.dispatch, ctx.identity.task_id, machine
+    )
+    stalls = Stalls(ctx.broker, ctx.identity, state.position, machine)
+    evictions = Evictions(ctx.client, machine)
+    surveyor = Surveyor(ctx, state, transaction, board, feed, dispatcher, stalls, evictions)
+    decisions = Decisions(ctx, state, transaction, evaluator, timing)
+    outages = Outages(ctx, decisions.interrupted, watchers.look_after, checkpoints, surveyor)
+    consequences = Consequences(ctx, state, timing, transaction, saver, journal, feed, board, payloads, watchers.traces)
+    parts = Parts(
+        transaction=transaction,
+        intake=Intake(ctx, state, payloads, consequences, outages),
+        decisions=decisions,
+        supply=Supply(state, publisher, orders, dispatcher, transaction),
+        surveyor=surveyor,
+        stalls=stalls,
+        outages=outages,
+        payloads=payloads,
+        checkpoints=checkpoints,
+        journal=journal,
+        monitors=Monitors(ctx, state, board, feed, timing, writer, transaction),
+    )
+    recovery = Recovery(
+        ctx, state, parts, writer, files.store.highest_fence,
+        behind=behind, reads_life_before=saved.reads_life_before,
+    )  # fmt: skip
+    return Coordinator(
+        ctx,
+        state,
+        parts,
+        recovery,
+        Finishing(ctx, state, parts, recovery, writer, evaluator),
+        writer=writer,
+        look_after=watchers.look_after,
+        write_results=partial(write_results, files.folder, ctx.identity, state, layout, files.beside),
+    )

@@ -1,0 +1,87 @@
+"""The log's entries, taken in one after the other: read, applied, and carried to everybody whom they concern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from coordinator.campaign.effects import Effects
+from coordinator.campaign.state import CampaignState
+from coordinator.loop.consequences import Consequences
+from coordinator.loop.outages import Outages
+from coordinator.outgoing.context import Context
+from coordinator.outgoing.payloads import WORTH_A_THREAD_BYTES, Payloads
+from fl_core.broker.log import LogReader
+from fl_core.wire.log_entry import LogEntry
+
+
+class Intake:
+    """Feeds the state.
+
+    Args:
+        ctx, state: the campaign's.
+        payloads: reads ahead what the next entries will ask for.
+        consequences: what follows from an entry.
+        outages: entries whose payload cannot be read wait for the broker.
+    """
+
+    def __init__(
+        self, ctx: Context, state: CampaignState, payloads: Payloads, consequences: Consequences, outages: Outages
+    ) -> None:
+        self._ctx = ctx
+        self._state = state
+        self._payloads = payloads
+        self._consequences = consequences
+        self._outages = outages
+        self._reader = LogReader(ctx.client, ctx.keys, state.position, state.control_position)
+
+    def read(self, *, wait: bool) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
+        """The next entries of the log, and operators' requests.
+
+        Args:
+            wait: for a moment, where there are none.
+
+        Raises:
+            BrokerUnavailable: nothing was read; ask again.
+        """
+        cadence = self._ctx.cadence
+        return self._reader.read(wait_ms=cadence.read_wait_ms if wait else 0, max_entries=cadence.read_entries)
+
+    def is_end(self, entries: Sequence[LogEntry]) -> bool:
+        """Whether so few were read that there are no more."""
+        return len(entries) < self._ctx.cadence.read_entries
+
+    def take(self, entries: Sequence[LogEntry]) -> Iterator[Effects]:
+        """Apply entries for the first time, one at each step."""
+        machine = self._ctx.machine
+        for index, entry in enumerate(entries):
+            started = machine.monotonic()
+            self._read_ahead(entries[index : index + 2])
+            effects = self._apply(entry)
+            self._consequences.time(entry, effects, machine.monotonic() - started)
+            yield effects
+
+    def replay(self) -> int:
+        """Apply what the log holds behind the state, as after a crash, and say how many entries those were."""
+        self._reader.position = self._state.position
+        self._reader.control_position = self._state.control_position
+        before = self._state.num_entries
+        while entries := self.read(wait=False)[0]:
+            for entry in entries:
+                self._apply(entry)
+        # Requests are read again by the first turn: they become events there.
+        self._reader.control_position = self._state.control_position
+        return self._state.num_entries - before
+
+    def look_ahead(self) -> None:
+        """Begin to read the payload of the entry that comes next, if it is there already."""
+        if self._ctx.layout.num_bytes >= WORTH_A_THREAD_BYTES and (waiting := self._reader.peek()) is not None:
+            self._read_ahead([waiting])
+
+    def _read_ahead(self, entries: Sequence[LogEntry]) -> None:
+        if self._ctx.layout.num_bytes >= WORTH_A_THREAD_BYTES:
+            self._payloads.expect(*map(self._state.announced, entries))
+
+    def _apply(self, entry: LogEntry) -> Effects:
+        effects = self._outages.through(lambda: self._state.apply(entry))
+        self._consequences.carry(entry, effects)
+        return effects

@@ -1,0 +1,46 @@
+"""The campaign that a coordinator works on, as one value: what all of its parts know and none of them changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from coordinator.campaign.identity import Identity
+from coordinator.outgoing.cadence import Cadence
+from fl_core.broker.campaign import CampaignBroker
+from fl_core.broker.clock import CampaignClock
+from fl_core.broker.connection import Client
+from fl_core.broker.keys import CampaignKeys
+from fl_core.clock import Clock
+from fl_core.spec import CampaignSpec
+from fl_core.vectors.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One campaign.
+
+    Attributes:
+        identity, spec, layout: what it is.
+        client: the broker's data connection, used by the coordinator's thread alone.
+        broker: the campaign there.
+        clock: campaign time.
+        cadence: how often what is done.
+    """
+
+    identity: Identity
+    spec: CampaignSpec
+    layout: Layout
+    client: Client
+    broker: CampaignBroker
+    clock: CampaignClock
+    cadence: Cadence = field(default_factory=Cadence)
+
+    @property
+    def keys(self) -> CampaignKeys:
+        """The campaign's at the broker."""
+        return self.broker.keys
+
+    @property
+    def machine(self) -> Clock:
+        """This machine's clock."""
+        return self.clock.machine
