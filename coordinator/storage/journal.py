@@ -7,6 +7,7 @@ from typing import Any
 
 from coordinator.storage.history import History
 from coordinator.storage.kept_log import KeptLog
+from fl_core.wire.history import HistoryLine
 from fl_core.wire.log_entry import LogEntry
 
 
@@ -22,7 +23,7 @@ class Journal:
         self._history = history
         self._kept_log = kept_log
 
-    def note(self, entry: LogEntry, lines: Iterable[dict[str, Any]]) -> None:
+    def note(self, entry: LogEntry, lines: Iterable[HistoryLine]) -> None:
         """An entry was applied, and these lines of the history are what it led to."""
         if self._kept_log is not None:
             self._kept_log.note(entry)

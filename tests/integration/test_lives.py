@@ -17,6 +17,7 @@ from coordinator.storage.history import read_history
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.errors import CampaignError
+from fl_core.wire.history import MergeLine
 from tests.integration.lab import Lab, assert_identity, until
 from tests.integration.stage import Device, Snapshot, Stage
 
@@ -157,7 +158,7 @@ def test_no_id_is_given_out_twice_by_a_campaign_whose_server_was_rolled_back_whi
         until(lambda: client.get(again.keys.incarnation) == again.identity.incarnation.encode())
         device.idle.clear()
         again.assert_alive()
-        assert again.merged > merged
+        until(lambda: again.merged > merged)
         summary = again.stop()
     finally:
         device.close()
@@ -212,8 +213,8 @@ def damage_newest(folder: Path) -> None:
 
 def merges(folder: Path) -> dict[int, tuple[int, float]]:
     """Task -> version and second of its merge."""
-    lines = [line for line in read_history(folder / "history.jsonl") if line["kind"] == "merge"]
-    rows = [(task, (line["version"], line["seconds"])) for line in lines for task in line["tasks"]]
+    lines = [line for line in read_history(folder / "history.jsonl") if isinstance(line, MergeLine)]
+    rows = [(task, (line.version, line.seconds)) for line in lines for task in line.tasks]
     assert len(dict(rows)) == len(rows), "a task was merged twice"
     return dict(rows)
 

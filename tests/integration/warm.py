@@ -27,8 +27,8 @@ PROGRAMS = ("coordinator", "workers")
 # What the two import late.
 LATE = (
     "coordinator.cli", "coordinator.launch.assemble", "coordinator.launch.resume", "coordinator.launch.run",
-    "coordinator.loop.evaluation.evaluator", "coordinator.report.pages.page",
-    "coordinator.report.replay", "coordinator.terminal.top", "fl_core.data.bundled", "fl_core.metrics.evaluation", "workers.child.train_task",
+    "coordinator.loop.evaluation.evaluator", "coordinator.report.pages.page", "coordinator.report.replay",
+    "coordinator.terminal.top", "fl_core.data.bundled", "fl_core.metrics.evaluation", "workers.child.train_task",
     "workers.cli", "workers.daemon",
 )  # fmt: skip
 # These can only be given to an interpreter that starts.
