@@ -1,9 +1,9 @@
 """A strategy of the user's own, between the coordinator and the user's code.
 
 Its methods were compared with the base class's when its class was made. When it is built, its members are checked, and
-its state is exported and restored once, so that what cannot work is refused before a campaign begins. While it runs, any
-exception that it raises becomes one sentence, and its results are checked where that is cheap, since the ledger relies on
-them.
+its state is exported and restored once, so that what cannot work is refused before a campaign begins. While it runs,
+any exception that it raises becomes one sentence, and its results are checked where that is cheap, since the ledger
+relies on them.
 """
 
 from __future__ import annotations
