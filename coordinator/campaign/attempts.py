@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from coordinator.campaign.admission import Refused
 from coordinator.campaign.course import Course
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.fruitless import place_of
 from coordinator.campaign.ledger import Ledger, OpenTask
 from fl_core.errors import Reason
+from fl_core.wire.events import Reissued
 from fl_core.wire.history import ReissueLine, RejectionLine
 from fl_core.wire.messages import TaskReport
 
@@ -79,10 +77,10 @@ class Attempts:
             self._reissue(task, task.queue, effects, reason="failed", spent=True, report=report)
         self._course.note_failure("failed", said, report.worker, taken, effects)
 
-    def give_up(self, body: Mapping[str, Any], effects: Effects) -> None:
-        """The coordinator gives an attempt up (event ``reissued``), unless it was answered first."""
-        task, reason = self._ledger.open.get(body["task"]), body["reason"]
-        if task is None or task.attempt != body["attempt"]:
+    def give_up(self, event: Reissued, effects: Effects) -> None:
+        """The coordinator gives an attempt up, unless it was answered first."""
+        task, reason = self._ledger.open.get(event.task), event.reason
+        if task is None or task.attempt != event.attempt:
             return
         spent, taken = reason != "no_worker", place_of(task)
         if spent and task.failures + 1 >= self._max_attempts:
@@ -90,7 +88,7 @@ class Attempts:
             effects.closed.append(task.number)
             self._course.close_cohort(effects)
         else:
-            self._reissue(task, body["queue"], effects, reason=reason, spent=spent)
+            self._reissue(task, event.queue, effects, reason=reason, spent=spent)
         if reason in ("lost", "deadline"):
             self._course.note_failure(reason, "", "", taken, effects)
 

@@ -3,27 +3,12 @@
 Whatever decides the campaign's course is an entry of the log: updates and reports from workers, and the coordinator's
 own decisions as events. ``CampaignState.apply`` takes the entries one by one and never looks at a clock, at the broker
 or at chance, so a coordinator that died is rebuilt, to the same bit, by applying the log again from a checkpoint.
-
-=============  ========================================================================================================
-event          body
-=============  ========================================================================================================
-opened         spec: digest of the spec; layout: digest of the model's layout
-issued         queues: one name per new task
-reissued       task, attempt (the one given up), queue, reason (``lost``, ``deadline``, ``no_answer``,
-               ``no_worker``, ``payload_lost``)
-evaluating     nothing: what the model is now is going to be evaluated, and may be what is delivered
-evaluated      version, loss, metrics: name -> number or nil, num_examples; an earlier release wrote accuracy (or nil)
-               in the place of metrics
-paused, resumed, interrupted   control: position of the operator's request, or empty
-stopped        reason, control
-clock          shift_ms: add this to the positions' times from here on (``fl_core/broker/clock.py``)
-merge_due      version: what waits in the buffer is merged, if this still is the version
-readmitted     control, task, reason (of its rejection), header, payload: an update taken back out of quarantine
-=============  ========================================================================================================
+What an event says is in ``fl_core/wire/events.py``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from coordinator.campaign.admission import Admission
@@ -44,7 +29,22 @@ from fl_core.aggregation import Strategy
 from fl_core.errors import BrokerUnavailable, InvariantError, Reason, RejectedUpdate
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
-from fl_core.wire.events import CampaignEvent
+from fl_core.wire.events import (
+    CampaignEvent,
+    ClockSet,
+    Evaluated,
+    Evaluating,
+    Interrupted,
+    Issued,
+    MergeDue,
+    Opened,
+    Paused,
+    Readmitted,
+    Reissued,
+    Resumed,
+    Stopped,
+    event_of,
+)  # fmt: skip
 from fl_core.wire.log_entry import LogEntry, is_authentic, order
 from fl_core.wire.messages import TaskReport
 
@@ -201,46 +201,46 @@ class CampaignState:
             self._updates.refuse(RejectedUpdate(Reason.MALFORMED, "the event is not signed by a coordinator"), effects)
             return
         try:
-            event = CampaignEvent.from_bytes(entry.header)
+            signed = CampaignEvent.from_bytes(entry.header)
+            if signed.campaign != self._campaign or signed.sequence != self.sequence + 1:
+                return  # a commit that was repeated after an answer was lost on the way: the first one counts
+            self.sequence = signed.sequence
+            event = event_of(signed)
         except RejectedUpdate as error:  # another release's, under the same secret
             self._updates.refuse(error, effects)
             return
-        if event.campaign != self._campaign or event.sequence != self.sequence + 1:
-            return  # a commit that was repeated after an answer was lost on the way: the first one counts
-        self.sequence = event.sequence
-        body, course = event.body, self.course
-        if control := body.get("control"):
-            self.control_position = max(self.control_position, control, key=order)
-        match event.kind:
-            case "opened":
+        if isinstance(event, Paused | Resumed | Interrupted | Stopped | Readmitted) and event.control:
+            self.control_position = max(self.control_position, event.control, key=order)
+        course = self.course
+        match event:
+            case Opened():
                 self.timeline.opened_ms = effects.moment_ms
                 self.evaluations.begin()
-            case "issued":
-                self._apply_issued(body["queues"], effects)
-            case "reissued":
-                self._attempts.give_up(body, effects)
-            case "evaluating" if self.accepts:
+            case Issued(queues=queues):
+                self._apply_issued(queues, effects)
+            case Reissued():
+                self._attempts.give_up(event, effects)
+            case Evaluating() if self.accepts:
                 self.evaluations.pin(effects)
-            case "evaluated":
-                self.evaluations.take(body, effects)
-            case "clock":
-                self._apply_clock(body["shift_ms"], entry)
-            case "merge_due":
-                course.merge_due(body["version"], effects)
-            case "paused":
+            case Evaluated():
+                self.evaluations.take(event, effects)
+            case ClockSet(shift_ms=shift_ms):
+                self._apply_clock(shift_ms, entry)
+            case MergeDue(version=version):
+                course.merge_due(version, effects)
+            case Paused():
                 course.change_phase(Phase.PAUSED, (Phase.RUNNING,), effects)
-            case "resumed":
+            case Resumed():
                 course.change_phase(Phase.RUNNING, (Phase.PAUSED, Phase.INTERRUPTED), effects)
-            case "readmitted" if self.accepts:
-                self._updates.readmit(body, effects)
-            case "interrupted" if self.accepts:
+            case Readmitted() if self.accepts:
+                self._updates.readmit(event, effects)
+            case Interrupted() if self.accepts:
                 course.end(Phase.INTERRUPTED, "interrupted", effects)
-            case "stopped":
-                asked = body["reason"] == "asked"
-                course.end(Phase.STOPPED if asked else Phase.FINISHED, body["reason"], effects)
+            case Stopped(reason=reason):
+                course.end(Phase.STOPPED if reason == "asked" else Phase.FINISHED, reason, effects)
 
-    def _apply_issued(self, queues: list[str], effects: Effects) -> None:
-        self.ledger.issue(queues, effects.moment_ms)
+    def _apply_issued(self, queues: Sequence[str], effects: Effects) -> None:
+        self.ledger.issue(list(queues), effects.moment_ms)
         if not self.accepts:
             effects.closed += self.ledger.cancel_open()  # decided just before the end
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from coordinator.campaign.admission import Admission, LostPayload, Refused
 from coordinator.campaign.attempts import Attempts
 from coordinator.campaign.contributions import Contributions
@@ -15,6 +12,7 @@ from coordinator.campaign.ledger import Ledger
 from coordinator.campaign.merging import Merging
 from fl_core.aggregation import Contribution
 from fl_core.errors import RejectedUpdate
+from fl_core.wire.events import Readmitted
 from fl_core.wire.log_entry import LogEntry
 
 
@@ -69,19 +67,18 @@ class Updates:
         self._ledger.buffer(admitted.task)
         self._merge(update.worker, admitted.contribution, effects)
 
-    def readmit(self, body: Mapping[str, Any], effects: Effects) -> None:
-        """Take one out of quarantine (event ``readmitted``), if its task can still be readmitted."""
-        number, reason = body["task"], body["reason"]
-        if not self._ledger.can_readmit(number, reason):
+    def readmit(self, event: Readmitted, effects: Effects) -> None:
+        """Take one out of quarantine, if its task can still be readmitted."""
+        if not self._ledger.can_readmit(event.task, event.reason):
             return
         try:
             update, contribution = self._admission.readmit(
-                number, body["header"], body["payload"], self._merging.strategy
+                event.task, event.header, event.payload, self._merging.strategy
             )
         except RejectedUpdate as error:
             effects.refusals.append(Refused(error, None, None))
             return
-        self._ledger.readmit(number, reason)
+        self._ledger.readmit(event.task, event.reason)
         self._merge(update.worker, contribution, effects)
 
     def _merge(self, worker: str, contribution: Contribution, effects: Effects) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
 
@@ -17,6 +16,7 @@ from coordinator.telemetry.timing import Timing
 from fl_core.broker.bulk.head import Head
 from fl_core.errors import CampaignError
 from fl_core.program.plain_text import shown
+from fl_core.wire.events import Evaluated, Evaluating, Interrupted, MergeDue, Paused, Readmitted, Resumed, Stopped
 
 log = structlog.get_logger()
 
@@ -68,14 +68,13 @@ class Decisions:
 
     def take_request(self, position: str, fields: Mapping[bytes, bytes]) -> None:
         """An entry of the control stream."""
-        body = {"control": position}
         match fields.get(b"request", b"")[:100].decode(errors="replace"):
             case "pause":
-                self._transaction.append("paused", body)
+                self._transaction.append(Paused(control=position))
             case "resume":
-                self._transaction.append("resumed", body)
+                self._transaction.append(Resumed(control=position))
             case "stop":
-                self._transaction.append("stopped", {"reason": "asked", **body})
+                self._transaction.append(Stopped(reason="asked", control=position))
             case "readmit":
                 self._readmit(fields.get(b"argument", b"")[:100].decode(errors="replace"), position)
             case other:
@@ -83,14 +82,16 @@ class Decisions:
 
     def _readmit(self, position: str, control: str) -> None:
         parked = self._broker.quarantine.find(position)
-        body: dict[str, Any] = {"task": 0, "reason": "", "header": b"", "payload": b""}
+        # The request is answered in any case: it must not be taken again after a crash.
+        answer = Readmitted(control=control, task=0, reason="", header=b"", payload=b"")
         if parked is None or parked.task is None or not parked.has_payload:
             self._log.warning("cannot be readmitted", parked=position, reason="gone, too large, or ended no task")
         else:
-            body = {"task": parked.task, "reason": parked.reason, "header": parked.header, "payload": parked.payload}
+            answer = Readmitted(
+                control=control, task=parked.task, reason=parked.reason, header=parked.header, payload=parked.payload
+            )
             self._transaction.add(self._broker.quarantine.unpark_commands(position))
-        # The request is answered in any case: it must not be taken again after a crash.
-        self._transaction.append("readmitted", {"control": control, **body})
+        self._transaction.append(answer)
 
     # -- scores, time, Ctrl-C --------------------------------------------------------------------------------------
 
@@ -103,8 +104,14 @@ class Decisions:
         if self._evaluator is not None:
             for result in self._evaluator.take_results():
                 self._timing.add_evaluation(self._clock.machine.monotonic() - self._evaluation_asked)
-                body = {"version": result.version, "loss": result.loss, "metrics": result.metrics}
-                self._transaction.append("evaluated", {**body, "num_examples": result.num_examples})
+                self._transaction.append(
+                    Evaluated(
+                        version=result.version,
+                        loss=result.loss,
+                        metrics=result.metrics,
+                        num_examples=result.num_examples,
+                    )
+                )
             if self._evaluator.error is not None and not self._without_evaluation:
                 self._do_without_evaluation(self._evaluator.error, died=self._evaluator.died)
         if self.stop_asked or not self._state.timeline.opened_ms:
@@ -113,10 +120,10 @@ class Decisions:
         limit = self._spec.stop.seconds
         if self.interrupted.is_set():
             self.stop_asked = True
-            self._transaction.append("interrupted", {"control": ""})
+            self._transaction.append(Interrupted(control=""))
         elif limit is not None and self._clock.now_ms() - self._state.timeline.opened_ms >= limit * 1000:
             self.stop_asked = True
-            self._transaction.append("stopped", {"reason": "seconds", "control": ""})
+            self._transaction.append(Stopped(reason="seconds", control=""))
 
     def _do_without_evaluation(self, reason: str, *, died: bool) -> None:
         """Code that raises has to be mended. A process that dies again and again may have met a limit of this machine:
@@ -145,7 +152,7 @@ class Decisions:
             return
         if self._clock.now_ms() - state.merging.waits_since_ms >= patience * 1000:
             self._merge_asked = state.strategy.version
-            self._transaction.append("merge_due", {"version": state.strategy.version})
+            self._transaction.append(MergeDue(version=state.strategy.version))
 
     # -- evaluation ------------------------------------------------------------------------------------------------
 
@@ -163,7 +170,7 @@ class Decisions:
             self._evaluated = published
             if self._spec.stop.targets:
                 self._pin_asked = True
-                self._transaction.append("evaluating", {})
+                self._transaction.append(Evaluating())
             else:
                 self.evaluate_now(self._evaluator)
 

@@ -16,6 +16,7 @@ from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
 from fl_core.errors import CampaignError
 from fl_core.program.redaction import redact
 from fl_core.spec import to_toml
+from fl_core.wire.events import Opened, Resumed
 from fl_core.wire.log_entry import order
 
 log = structlog.get_logger()
@@ -138,9 +139,9 @@ class Recovery:
         parts.monitors.tell_who_leads()
         transaction.go_on_from(state.sequence, state.ledger.issued)
         if state.sequence == 0:
-            transaction.append("opened", {"spec": self._ctx.spec.digest(), "layout": self._ctx.layout.digest})
+            transaction.append(Opened(spec=self._ctx.spec.digest(), layout=self._ctx.layout.digest))
         elif state.phase == Phase.INTERRUPTED:
-            transaction.append("resumed", {"control": ""})
+            transaction.append(Resumed(control=""))
         parts.payloads.settle(transaction)
         parts.supply.begin()
         attempts = {self._ctx.identity.task_id(task.number): task.attempt for task in state.ledger.open.values()}

@@ -18,6 +18,7 @@ from coordinator.outgoing.transaction import MAX_TASKS, Transaction
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.status import StatusBoard
 from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS
+from fl_core.wire.events import ClockSet, Reissued
 from fl_core.wire.log_entry import order
 
 MAX_NAMED_TASKS = 20
@@ -125,15 +126,15 @@ class Surveyor:
             return
         shift_ms = self._clock.correction_ms(state.timeline.clock_shift_ms, order(state.position)[0])
         if shift_ms is not None:
-            self._transaction.append("clock", {"shift_ms": shift_ms})
+            self._transaction.append(ClockSet(shift_ms=shift_ms))
 
     def _reissue(self, abandoned: list[tuple[OpenTask, str, str]]) -> None:
         for start in range(0, len(abandoned), MAX_TASKS):
             if start:
                 self._transaction.commit()
             for task, queue, reason in abandoned[start : start + MAX_TASKS]:
-                body = {"task": task.number, "attempt": task.attempt, "queue": queue, "reason": reason}
-                self._transaction.append("reissued", body)
+                given_up = Reissued(task=task.number, attempt=task.attempt, queue=queue, reason=reason)
+                self._transaction.append(given_up)
         for task, _, reason in abandoned[:MAX_NAMED_TASKS]:
             name = self._ctx.identity.task_id(task.number)
             self._log.warning("task abandoned", task=name, attempt=task.attempt, reason=reason)

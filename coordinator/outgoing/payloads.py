@@ -20,6 +20,7 @@ from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import Client
 from fl_core.errors import BrokerError, CampaignError, MissingBlob, PayloadLost
+from fl_core.wire.events import Reissued
 
 log = structlog.get_logger()
 
@@ -154,8 +155,10 @@ class Payloads:
         )
         transaction.add(self._broker.lost_commands(list(self._to_record)))
         for payload in self._to_record.values():
-            body = {"task": payload.task.number, "attempt": payload.attempt, "queue": payload.task.queue}
-            transaction.append("reissued", {**body, "reason": "payload_lost"})
+            task = payload.task
+            transaction.append(
+                Reissued(task=task.number, attempt=payload.attempt, queue=task.queue, reason="payload_lost")
+            )
         self._lost_payloads |= self._to_record.keys()
         self._to_record = {}
 

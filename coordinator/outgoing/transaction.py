@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from coordinator.campaign.identity import Identity
 from coordinator.campaign.ledger import OpenTask
@@ -17,7 +16,7 @@ from fl_core.broker.lease import Command, LostData, Unanswered, Writer
 from fl_core.broker.task_rows import OpenRow
 from fl_core.errors import BrokerUnavailable
 from fl_core.program.crash_points import crash_point
-from fl_core.wire.events import CampaignEvent
+from fl_core.wire.events import CampaignEvent, Event, Issued
 from fl_core.wire.messages import TaskCall
 
 # So many tasks are opened, closed and rung for at once: a few milliseconds of the server.
@@ -86,18 +85,19 @@ class Transaction:
         """Write these first: a server that is out of memory runs a transaction only if it begins by freeing some."""
         self._commands[:0] = commands
 
-    def append(self, kind: str, body: Mapping[str, Any]) -> None:
+    def append(self, event: Event) -> None:
         """Put a decision into the log."""
         self.sequence += 1
-        event = CampaignEvent(campaign=self._identity.campaign, sequence=self.sequence, kind=kind, body=body)
-        self._commands += self._broker.event_commands(self._identity.secret, event.to_bytes())
+        campaign, body = self._identity.campaign, event.to_map()
+        signed = CampaignEvent(campaign=campaign, sequence=self.sequence, kind=event.kind, body=body)
+        self._commands += self._broker.event_commands(self._identity.secret, signed.to_bytes())
 
     def issue(self, queues: Sequence[str]) -> None:
         """Put new tasks out, one on each of these queues: event, row and doorbell."""
         now_ms = self._clock.now_ms()
         tasks = [OpenTask(self.issued + 1 + i, 1, 0, queue, now_ms) for i, queue in enumerate(queues)]
         self.issued += len(tasks)
-        self.append("issued", {"queues": list(queues)})
+        self.append(Issued(queues=tuple(queues)))
         self.open(tasks)
         self.ring(tasks)
 

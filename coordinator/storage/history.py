@@ -111,7 +111,7 @@ class HistoryReader:
                     return
                 try:
                     line = history_line(json.loads(raw))
-                except ValueError as error:  # BadLine is one
+                except ValueError as error:  # BadMap is one
                     raise CampaignError(
                         f"{self._path} is damaged at byte {self._offset} ({error}); restore it from a copy."
                     ) from error

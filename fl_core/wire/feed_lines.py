@@ -23,7 +23,8 @@ from typing import Any, ClassVar, Self
 
 from fl_core.wire.checks import is_count, is_identifier
 from fl_core.wire.history import EndLine, EvaluationLine, PhaseLine, ReissueLine, RollbackLine
-from fl_core.wire.line import BadLine, Line, is_name, is_number, optional
+from fl_core.wire.line import Line
+from fl_core.wire.mapped import BadMap, is_name, is_number, optional
 from fl_core.wire.record import brief, checked
 
 
@@ -69,7 +70,7 @@ class MergesLine(Line):
         """The inverse of ``to_map``.
 
         Raises:
-            BadLine: it is none.
+            BadMap: it is none.
         """
         line = super(MergesLine, cls).from_map(found)
         workers = {name: (row[0], row[1], row[2]) for name, row in line.workers.items()}
@@ -167,10 +168,10 @@ def feed_line(found: object) -> FeedLine:
     """A map as the record of its kind.
 
     Raises:
-        BadLine: no coordinator wrote it.
+        BadMap: no coordinator wrote it.
     """
     kind = found.get("kind") if isinstance(found, dict) else None
     if not isinstance(found, dict) or not isinstance(kind, str):
-        raise BadLine(f"no line of a feed: {brief.repr(found)}")
+        raise BadMap(f"no line of a feed: {brief.repr(found)}")
     record = _RECORDS.get(kind)
     return UnknownLine.from_map({**found, "name": kind}) if record is None else record.from_map(found)

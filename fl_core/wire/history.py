@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from fl_core.wire.checks import is_count, is_finite, is_identifier, is_text
-from fl_core.wire.line import (
-    BadLine,
-    Line,
+from fl_core.wire.line import Line
+from fl_core.wire.mapped import (
+    BadMap,
     are_counts,
     are_names,
     are_numbers,
@@ -116,7 +116,7 @@ class EvaluationLine(Line):
         """The inverse.
 
         Raises:
-            BadLine: it is none.
+            BadMap: it is none.
         """
         is_of_old = "metrics" not in found
         metrics = {"accuracy": found.get("accuracy")} if is_of_old else found["metrics"]
@@ -226,10 +226,10 @@ def history_line(found: object) -> HistoryLine:
     """A map as the record of its kind.
 
     Raises:
-        BadLine: it is no line of a history.
+        BadMap: it is no line of a history.
     """
     kind = found.get("kind") if isinstance(found, dict) else None
     record = _RECORDS.get(kind) if isinstance(kind, str) else None
     if record is None:
-        raise BadLine(f"no line of a history: {brief.repr(found)}")
+        raise BadMap(f"no line of a history: {brief.repr(found)}")
     return record.from_map(found)  # type: ignore[arg-type]

@@ -15,8 +15,9 @@ from coordinator.campaign.merging import Merging
 from fl_core.aggregation.strategy import with_prefix
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
+from fl_core.wire.events import Evaluated
 from fl_core.wire.history import EvaluationLine, RollbackLine
-from fl_core.wire.line import finite
+from fl_core.wire.mapped import finite
 
 # What the names of these arrays begin with in a checkpoint; the strategy's own have no prefix.
 GUARD, DELIVERY = "guard.", "delivery."
@@ -60,17 +61,16 @@ class Evaluations:
         self.delivery.pin(self._merging.strategy)
         effects.pinned = self._merging.strategy.version
 
-    def take(self, body: Mapping[str, Any], effects: Effects) -> None:
-        """A version was evaluated (event ``evaluated``)."""
-        version, is_of_old = body["version"], "metrics" not in body
-        metrics = {"accuracy": body["accuracy"]} if is_of_old else body["metrics"]
-        metrics = {name: finite(value) for name, value in metrics.items()}
+    def take(self, event: Evaluated, effects: Effects) -> None:
+        """A version was evaluated."""
+        version, is_of_old = event.version, event.is_of_old
+        metrics = {name: finite(value) for name, value in event.metrics.items()}
         dropped = self.guard.is_refused(version)
         verdict = "fine"
         if self._course.accepts and not dropped:
             score = metrics.get(self._spec.guard.metric or "")
-            verdict = self.guard.judge(version, body["loss"], self._merging.strategy, score)
-        loss = finite(body["loss"])
+            verdict = self.guard.judge(version, event.loss, self._merging.strategy, score)
+        loss = finite(event.loss)
         merged = self._ledger.merged
         effects.history.append(
             EvaluationLine(

@@ -30,7 +30,7 @@ from fl_core.broker.lease import Command
 from fl_core.broker.line.reply_bound import ReplyTooLong
 from fl_core.broker.log import START, read_small
 from fl_core.wire.feed_lines import FeedLine, feed_line
-from fl_core.wire.line import BadLine
+from fl_core.wire.mapped import BadMap
 
 MAX_ENTRIES = 10_000
 # Most entries take some hundred bytes; one with many workers' names comes near to this.
@@ -154,5 +154,5 @@ def _entry(position: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
 def _formed(lines: Sequence[object]) -> Iterator[FeedLine]:
     """Those that have the form of their kind; no coordinator wrote the others."""
     for line in lines:
-        with contextlib.suppress(BadLine):
+        with contextlib.suppress(BadMap):
             yield feed_line(line)

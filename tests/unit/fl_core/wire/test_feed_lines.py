@@ -21,7 +21,7 @@ from fl_core.wire.feed_lines import (
     feed_line,
 )
 from fl_core.wire.history import PhaseLine
-from fl_core.wire.line import BadLine
+from fl_core.wire.mapped import BadMap
 
 MERGES = MergesLine(
     seconds=1.5, version=3, merged=7, updates=4, merges=2, staleness=((0, 3), (2, 1)), workers={"a": (4, 2, 0.5)}
@@ -56,7 +56,7 @@ def test_a_spoilt_line_is_refused_or_has_its_form(line: FeedLine, data: st.DataO
     found[data.draw(st.sampled_from([*found]))] = data.draw(JUNK)
     try:
         read = feed_line(found)
-    except BadLine:
+    except BadMap:
         return
     json.dumps(read.to_map())
 
@@ -67,5 +67,5 @@ def test_a_later_release_s_line_is_an_event_of_which_nothing_is_known() -> None:
     assert found == UnknownLine(seconds=1.0, name="eclipse")
     assert found.to_map() == {"kind": "eclipse", "seconds": 1.0}
     for junk in ({"kind": "eclipse"}, {"kind": 1, "seconds": 1.0}, [], None):
-        with pytest.raises(BadLine):
+        with pytest.raises(BadMap):
             feed_line(junk)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_core.wire.history import EvaluationLine, RejectionLine, history_line
-from fl_core.wire.line import BadLine
+from fl_core.wire.mapped import BadMap
 
 RECORDED = Path(__file__).parents[2] / "coordinator" / "campaign" / "formats" / "history.jsonl"
 LINES = [json.loads(line) for line in RECORDED.read_text().splitlines()]
@@ -34,7 +34,7 @@ def test_a_spoilt_line_is_refused_or_has_its_form(line: dict[str, Any], data: st
     name = data.draw(st.sampled_from([*line]))
     try:
         found = history_line({**line, name: data.draw(JUNK)})
-    except BadLine:
+    except BadMap:
         return
     assert history_line(json.loads(json.dumps(found.to_map(), allow_nan=False))) == found
 
@@ -42,7 +42,7 @@ def test_a_spoilt_line_is_refused_or_has_its_form(line: dict[str, Any], data: st
 @given(JUNK)
 def test_what_is_no_line_is_refused(junk: Any) -> None:
     """No other error than ours."""
-    with pytest.raises(BadLine):
+    with pytest.raises(BadMap):
         history_line(junk)
 
 
