@@ -106,7 +106,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def _look(campaign: Any, server: int, hosts: list[subprocess.Popen[bytes]]) -> dict[str, float]:
     return {
         "time": time.monotonic(),
-        "updates": sum(len(merge["workers"]) for merge in campaign.history("merge")),
+        "updates": len(campaign.series().update_seconds),
         "coordinator": cpu_seconds(campaign.pid),
         "server": cpu_seconds(server),
         "host": sum(cpu_seconds(host.pid) for host in hosts),

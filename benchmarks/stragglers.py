@@ -111,12 +111,12 @@ def measure(
     place.mkdir()
     with trial(place, spec, broker=broker) as campaign:
         campaign.wait(options.seconds + 60)
-        evaluations, summary = campaign.history("evaluation"), campaign.end()
+        evaluations, summary = campaign.series().evaluations, campaign.end()
     result: dict[str, Any] = {"benchmark": "stragglers", "strategy": options.strategy, "seed": options.seed + number}
     for target in TARGETS:
-        first = next((e for e in evaluations if e["accuracy"] >= target), None)
-        result[f"seconds_to_{target:.2f}"] = first["seconds"] if first else None
-        result[f"updates_to_{target:.2f}"] = first["merged"] if first else None
+        first = next((e for e in evaluations if (e.metrics["accuracy"] or 0.0) >= target), None)
+        result[f"seconds_to_{target:.2f}"] = first.seconds if first else None
+        result[f"updates_to_{target:.2f}"] = first.merged if first else None
     return result | {
         "updates_per_second": round(summary["merged"] / summary["wall_seconds"], 2),
         "best_accuracy": summary["best_accuracy"],

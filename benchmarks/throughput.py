@@ -58,9 +58,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             campaign.look()
             before = copy.deepcopy(campaign.usage)
             campaign.watch(options.seconds)
-            merges = campaign.history("merge")
+            series = campaign.series()
             summary = campaign.end()
-    num_updates, rate = merged_per_second(merges)
+    num_updates, rate = merged_per_second(series)
     received = max(1, summary["merged"])
     usage = campaign.usage
     result = {

@@ -17,6 +17,8 @@ from typing import Any
 import tomli_w
 from processes import cpu_seconds, descendants, peak_rss_bytes
 
+from coordinator.report.series import Series, read_series
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -86,14 +88,9 @@ class Trial:
         except subprocess.TimeoutExpired:
             raise SystemExit(f"the campaign still runs after {seconds} s; it said:\n{self.output()[-3000:]}") from None
 
-    def history(self, kind: str) -> list[dict[str, Any]]:
-        """The history's whole lines of that kind."""
-        path = self.history_path
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]
-        wanted = b'{"kind":"%b"' % kind.encode()
-        return [json.loads(line) for line in lines if line.startswith(wanted)]
+    def series(self) -> Series:
+        """The history so far."""
+        return read_series(self.history_path) if self.history_path.exists() else Series()
 
     def wait_for_merge(self, seconds: float) -> float:
         """Seconds from the launch to the first merge."""
@@ -168,8 +165,9 @@ def trial(
                 process.wait()
 
 
-def merged_per_second(merges: list[dict[str, Any]]) -> tuple[int, float]:
+def merged_per_second(series: Series) -> tuple[int, float]:
     """Updates merged after the first merge, and how many per second, by the server's clock."""
-    num_updates = sum(len(merge["workers"]) for merge in merges[1:])
-    seconds = merges[-1]["seconds"] - merges[0]["seconds"] if merges else 0.0
+    merged = series.update_seconds
+    num_updates = sum(seconds > merged[0] for seconds in merged)
+    seconds = merged[-1] - merged[0] if merged else 0.0
     return num_updates, num_updates / seconds if seconds else 0.0
