@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from coordinator.outgoing.publisher import CROWD_BYTES, CROWD_VERSIONS, KEPT_VERSIONS
 from coordinator.storage.saver import max_log_bytes
-from fl_core.broker.bulk.blobs import CHUNK_BYTES, WINDOW
+from fl_core.broker.bulk.blobs import WINDOW
+from fl_core.broker.bulk.chunks import CHUNK_BYTES
 from fl_core.broker.claiming import INLINE_MODEL_BYTES
 from fl_core.broker.overview.feed import MAX_BYTES as MAX_FEED_BYTES
 from fl_core.broker.tasks import INLINE_BYTES

@@ -9,7 +9,7 @@ from typing import Literal
 import redis
 
 from fl_core.broker import keys, rows, scripts
-from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.chunks import chunk_keys, count_chunks
 from fl_core.broker.bulk.downloads import Downloads, verify
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.places import Places, read_place
@@ -152,7 +152,7 @@ class TaskBroker:
         if update.blob:
             name = update.campaign
             update, place = self._uploads.put(update, payload, lambda: self._updates_place(name), begun_before)
-            chunks = blobs.chunk_keys(campaign.blob(update.blob), update.payload_bytes)
+            chunks = chunk_keys(campaign.blob(update.blob), update.payload_bytes)
         header = update.to_bytes()
         if place:
             self._uploads.forget()  # once it may have been named in the log, it is not delivered by that name again
@@ -220,4 +220,4 @@ def payload_place(task: TrainTask, worker: str, payload_bytes: int) -> tuple[str
     """Where a payload of that size travels: the blob's name and its chunks; ``("", 0)`` is in the log entry itself."""
     if payload_bytes <= INLINE_BYTES:
         return "", 0
-    return f"{task.task_id}.{task.attempt}.{worker}"[:128], blobs.count_chunks(payload_bytes)
+    return f"{task.task_id}.{task.attempt}.{worker}"[:128], count_chunks(payload_bytes)

@@ -18,8 +18,8 @@ from typing import Any
 import msgpack
 
 from fl_core.broker import rows
-from fl_core.broker.doorbell.intake import rewrite
 from fl_core.broker.doorbell.message import ring_commands
+from fl_core.broker.doorbell.rewriting import rewrite
 from fl_core.broker.overview.status import read_status
 from fl_core.errors import RejectedUpdate
 from fl_core.wire.messages import Beat, TaskCall

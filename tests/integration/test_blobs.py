@@ -12,8 +12,8 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fl_core.broker.bulk import blobs
-from fl_core.broker.bulk.blobs import CHUNK_BYTES
+from fl_core.broker.bulk import blobs, chunks
+from fl_core.broker.bulk.chunks import CHUNK_BYTES
 from fl_core.broker.connection import connect
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.errors import BrokerUnavailable, MissingBlob
@@ -30,7 +30,7 @@ def test_every_size_comes_back(client: redis.Redis, size: int) -> None:
     """Around the chunks' borders too, the bytes read are the bytes written, in as many chunks as was said."""
     payload = _bytes(size)
     num_chunks = blobs.put(client, "blob", payload)
-    assert num_chunks == blobs.count_chunks(size) == len(blobs.chunk_keys("blob", size)) == client.dbsize()
+    assert num_chunks == chunks.count_chunks(size) == len(chunks.chunk_keys("blob", size)) == client.dbsize()
     read = blobs.get(client, "blob", size)
     assert len(read) == size
     assert hashlib.sha256(read).digest() == hashlib.sha256(payload).digest()
@@ -61,7 +61,7 @@ def test_a_blob_may_be_any_buffer(client: redis.Redis) -> None:
 def test_a_blob_can_end_by_itself(client: redis.Redis) -> None:
     """With an expiry every chunk has it, in the same command that writes the chunk."""
     blobs.put(client, "blob", bytes(2 * CHUNK_BYTES + 1), expire_seconds=100)
-    assert all(90 < client.ttl(key) <= 100 for key in blobs.chunk_keys("blob", 2 * CHUNK_BYTES + 1))
+    assert all(90 < client.ttl(key) <= 100 for key in chunks.chunk_keys("blob", 2 * CHUNK_BYTES + 1))
 
 
 def test_dropping_a_blob_drops_every_chunk(client: redis.Redis) -> None:

@@ -10,6 +10,7 @@ import redis
 
 from fl_core.broker import keys, scripts
 from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk.chunks import CHUNK_BYTES, chunk_keys
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.uploads import UNCLAIMED_BLOB_SECONDS
 from fl_core.broker.bulk.versions import order_commands
@@ -388,20 +389,20 @@ def test_a_large_payload_travels_beside_the_log(client: redis.Redis, publish: Ca
     """Its chunks lose their expiry in the same step in which the entry appears: it can no longer end by itself."""
     client.set(KEYS.incarnation, "now")
     broker = _claimed(client, publish)
-    update, payload = _large(blobs.CHUNK_BYTES + 5)
+    update, payload = _large(CHUNK_BYTES + 5)
     assert broker.deliver(update, payload)
     (entry,) = _entries(client)
     assert (entry.header, entry.payload) == (update.to_bytes(), b"")
     prefix = KEYS.blob(update.blob)
-    assert [client.ttl(key) for key in blobs.chunk_keys(prefix, len(payload))] == [-1, -1]
+    assert [client.ttl(key) for key in chunk_keys(prefix, len(payload))] == [-1, -1]
     assert bytes(blobs.get(client, prefix, len(payload))) == payload
 
 
 def test_what_is_delivered_to_a_campaign_that_is_not_known_ends_by_itself(client: redis.Redis) -> None:
     """Its coordinator comes back within a day, or nobody would ever drop the log and the chunks."""
-    update, payload = _large(blobs.CHUNK_BYTES + 5)
+    update, payload = _large(CHUNK_BYTES + 5)
     assert TaskBroker(client, "pi").deliver(update, payload)
-    held = [KEYS.log, *blobs.chunk_keys(KEYS.blob(update.blob), len(payload))]
+    held = [KEYS.log, *chunk_keys(KEYS.blob(update.blob), len(payload))]
     assert all(UNCLAIMED_BLOB_SECONDS < client.ttl(key) <= scripts.UNKNOWN_SECONDS for key in held)
 
 
@@ -409,7 +410,7 @@ def test_where_a_payload_travels() -> None:
     """Up to 64 KB in the entry, above that in a blob whose name says whose it is."""
     assert payload_place(TASK, "pi", INLINE_BYTES) == ("", 0)
     assert payload_place(TASK, "pi", INLINE_BYTES + 1) == ("1-abc.1.pi", 1)
-    assert payload_place(SECOND, "x" * 200, 3 * blobs.CHUNK_BYTES + 1) == (("1-abc.2." + "x" * 200)[:128], 4)
+    assert payload_place(SECOND, "x" * 200, 3 * CHUNK_BYTES + 1) == (("1-abc.2." + "x" * 200)[:128], 4)
 
 
 def _deliver_by_hand(client: redis.Redis, update: ModelUpdate, chunks: list[str]) -> bytes:
@@ -420,10 +421,10 @@ def _deliver_by_hand(client: redis.Redis, update: ModelUpdate, chunks: list[str]
 
 
 def _half_written(client: redis.Redis) -> tuple[ModelUpdate, list[str]]:
-    update, payload = _large(2 * blobs.CHUNK_BYTES)
+    update, payload = _large(2 * CHUNK_BYTES)
     prefix = KEYS.blob(update.blob)
     blobs.put(client, prefix, payload, expire_seconds=UNCLAIMED_BLOB_SECONDS)
-    chunks = blobs.chunk_keys(prefix, len(payload))
+    chunks = chunk_keys(prefix, len(payload))
     client.delete(chunks[1])
     return update, chunks
 
@@ -449,7 +450,7 @@ def test_a_campaign_that_has_ended_takes_nothing(client: redis.Redis) -> None:
     client.set(KEYS.incarnation, "ended")
     broker = TaskBroker(client, "pi")
     assert not broker.deliver(UPDATE, b"1234")
-    update, payload = _large(blobs.CHUNK_BYTES + 5)
+    update, payload = _large(CHUNK_BYTES + 5)
     assert not broker.deliver(update, payload)
     assert not broker.report(REPORT)
     assert client.keys("*") == [KEYS.incarnation.encode()]

@@ -11,7 +11,7 @@ import redis
 from click.testing import CliRunner
 
 from coordinator.cli import fedtide
-from fl_core.broker.bulk import blobs, versions
+from fl_core.broker.bulk import chunks, versions
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
@@ -23,7 +23,7 @@ from fl_core.broker.tasks import TaskBroker
 from fl_core.wire.messages import ModelUpdate
 
 PARKED = Parked("too_stale", "", "w", 1, b"h", b"p" * 1000, 1000, 1)
-SIZE = blobs.CHUNK_BYTES + 10
+SIZE = chunks.CHUNK_BYTES + 10
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import redis
 
 from coordinator.outgoing import dispatcher
 from fl_core.broker import keys
-from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk import blobs, chunks
 from fl_core.broker.connection import connect
 from fl_core.broker.doorbell import intake
 from fl_core.broker.doorbell.app import make_app
@@ -30,7 +30,7 @@ from tests.integration.slow_line import SlowLine
 from tests.integration.stage import WORKER, Stage, answer, beat, call_of
 
 Line = Callable[..., SlowLine]
-SIZE = 2 * blobs.CHUNK_BYTES + 1000
+SIZE = 2 * chunks.CHUNK_BYTES + 1000
 PAYLOAD = bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256)
 
 
@@ -69,7 +69,7 @@ def test_what_has_arrived_is_not_sent_again(client: redis.Redis, line: Line) -> 
     broken = line()
     device = connect(broken.url, timeout_seconds=2.0)
     transfer, attempts = Transfer(), 0
-    broken.cut_after = blobs.CHUNK_BYTES + 300_000
+    broken.cut_after = chunks.CHUNK_BYTES + 300_000
     while True:
         attempts += 1
         try:
@@ -80,8 +80,8 @@ def test_what_has_arrived_is_not_sent_again(client: redis.Redis, line: Line) -> 
         break
     assert attempts > 3
     assert bytes(blobs.get(client, "blob", SIZE)) == PAYLOAD
-    assert broken.up < SIZE + blobs.CHUNK_BYTES + attempts * 140_000
-    assert all(0 < client.ttl(key) <= 60 for key in blobs.chunk_keys("blob", SIZE))
+    assert broken.up < SIZE + chunks.CHUNK_BYTES + attempts * 140_000
+    assert all(0 < client.ttl(key) <= 60 for key in chunks.chunk_keys("blob", SIZE))
 
 
 def test_what_the_server_has_forgotten_is_sent_again(client: redis.Redis, line: Line) -> None:
@@ -90,7 +90,7 @@ def test_what_the_server_has_forgotten_is_sent_again(client: redis.Redis, line: 
     device = connect(broken.url, timeout_seconds=2.0)
     for forget in (lambda: client.flushall(), lambda: client.setrange("blob:1", 0, "x") and client.delete("blob:1")):
         transfer = Transfer()
-        broken.cut_after = broken.up + blobs.CHUNK_BYTES + 300_000
+        broken.cut_after = broken.up + chunks.CHUNK_BYTES + 300_000
         with pytest.raises(BrokerUnavailable):
             blobs.put(device, "blob", PAYLOAD, transfer=transfer)
         forget()
@@ -104,11 +104,11 @@ def test_what_has_come_is_not_fetched_again(client: redis.Redis, line: Line) -> 
     broken = line()
     device = connect(broken.url, timeout_seconds=2.0)
     transfer, memory = Transfer(), blobs.buffer(SIZE)
-    broken.cut_after = blobs.CHUNK_BYTES + 300_000
+    broken.cut_after = chunks.CHUNK_BYTES + 300_000
     with pytest.raises(BrokerUnavailable):
         blobs.get(device, "blob", SIZE, memory, transfer)
     arrived = transfer.done
-    assert arrived > blobs.CHUNK_BYTES
+    assert arrived > chunks.CHUNK_BYTES
     before = broken.down
     assert bytes(blobs.get(device, "blob", SIZE, memory, transfer)) == PAYLOAD
     assert broken.down - before < SIZE - arrived + 1000
@@ -138,13 +138,13 @@ UPDATE = ModelUpdate(
 def test_what_an_earlier_life_has_sent_is_not_sent_again(client: redis.Redis, line: Line) -> None:
     """A worker that was killed on the way goes on in its next life, unless it is another training's bytes."""
     broken = line()
-    broken.cut_after = blobs.CHUNK_BYTES + 300_000
+    broken.cut_after = chunks.CHUNK_BYTES + 300_000
     with pytest.raises(BrokerUnavailable):
         TaskBroker(connect(broken.url, timeout_seconds=2.0), "pi").deliver(UPDATE, PAYLOAD)
     prefix = keys.CampaignKeys("digits-1").blob(UPDATE.blob)
     before = broken.up
     assert TaskBroker(connect(broken.url), "pi").deliver(UPDATE, PAYLOAD, begun_before=True)
-    assert broken.up - before < SIZE - blobs.CHUNK_BYTES + 10_000
+    assert broken.up - before < SIZE - chunks.CHUNK_BYTES + 10_000
     assert bytes(blobs.get(client, prefix, SIZE)) == PAYLOAD
     other = PAYLOAD[::-1]
     assert TaskBroker(connect(broken.url), "pi").deliver(UPDATE, other, begun_before=True)
@@ -158,7 +158,7 @@ def test_what_nobody_waits_for_any_more_is_not_sent_to_its_end(client: redis.Red
 
     def look() -> None:
         moved.append(time.monotonic())
-        if slow.up > blobs.CHUNK_BYTES + 200_000:
+        if slow.up > chunks.CHUNK_BYTES + 200_000:
             raise TrainingStopped
 
     device = TaskBroker(connect(slow.url), "pi", on_moved=look)
@@ -209,7 +209,7 @@ def test_a_connection_that_was_forgotten_on_the_way_costs_a_moment(line: Line, m
     started = time.monotonic()
     blobs.put(device, "blob", PAYLOAD)
     nat.forget()
-    assert device.get("blob:0") == PAYLOAD[: blobs.CHUNK_BYTES]
+    assert device.get("blob:0") == PAYLOAD[: chunks.CHUNK_BYTES]
     assert time.monotonic() - started < 5
     assert 0 < nat.swallowed < 100, "nothing but signs of life"
 
@@ -240,10 +240,10 @@ def test_readers_that_do_not_read_cost_a_window_each(
     client: redis.Redis, broker_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sixty devices have asked for a large version and take none of it: the server keeps two chunks for each."""
-    size = 12 * blobs.CHUNK_BYTES
+    size = 12 * chunks.CHUNK_BYTES
     blobs.put(client, "version", bytes(size))
     before, stalled, go_on = client.info("memory")["used_memory"], threading.Semaphore(0), threading.Event()
-    read = blobs._fill
+    read = blobs.fill
 
     def stall(sock: Any, view: memoryview, *rest: Any, **more: Any) -> None:
         if len(view) > 1000 and not go_on.is_set():
@@ -251,7 +251,7 @@ def test_readers_that_do_not_read_cost_a_window_each(
             go_on.wait(60)
         read(sock, view, *rest, **more)
 
-    monkeypatch.setattr(blobs, "_fill", stall)
+    monkeypatch.setattr(blobs, "fill", stall)
     results: list[bool] = []
 
     def fetch() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk import blobs, chunks
 from fl_core.broker.connection import connect
 from fl_core.errors import BrokerUnavailable
 from tests.integration.lab import Lab, assert_identity
@@ -83,7 +83,7 @@ def _url(certificates: Path, port: int) -> str:
 def test_chunks_go_through_tls_as_they_are(certificates: Path, ports: tuple[int, int]) -> None:
     """The short way streams through the encrypted socket; who has no certificate is sent away."""
     client = connect(_url(certificates, ports[0]))
-    payload = bytes(range(256)) * (3 * blobs.CHUNK_BYTES // 256 + 1)
+    payload = bytes(range(256)) * (3 * chunks.CHUNK_BYTES // 256 + 1)
     blobs.put(client, "blob", payload)
     assert bytes(blobs.get(client, "blob", len(payload))) == payload
     stranger = connect(f"rediss://127.0.0.1:{ports[0]}/0?ssl_ca_certs={certificates}/ca.pem")

@@ -8,49 +8,21 @@ buffer that was allocated once, so a payload of n bytes costs n bytes of memory 
 from __future__ import annotations
 
 import hashlib
-import time
-from typing import Any
 
 import redis
 
 from fl_core.broker import scripts
+from fl_core.broker.bulk.chunks import CHUNK_BYTES, chunk_keys
+from fl_core.broker.bulk.protocol import bulk_string, fill, read_exactly, read_line, verify_kind
+from fl_core.broker.bulk.sending import send_at_once, send_in_parts
 from fl_core.broker.connection import Client, broker_errors
-from fl_core.broker.line.slow_lines import Outflow, Transfer, await_reply, is_readable, send_all
+from fl_core.broker.line.slow_lines import Transfer
 from fl_core.broker.scripts import Script
 from fl_core.errors import MissingBlob
 from fl_core.wire.digest import Bytes
 
-# A little less than 1 MiB: with the server's own header a whole one would no longer fit jemalloc's class of that size,
-# and take a quarter more.
-CHUNK_BYTES = 2**20 - 64
-
-
 # So many chunks does a reader ask for ahead. The server keeps them for it until it takes them.
 WINDOW = 2
-
-
-# On a line that failed: the first part that is sent alone, halved with each attempt, and doubled where it goes well.
-FIRST_PART_BYTES = 2**16
-
-
-MIN_PART_BYTES = 2**11
-
-
-RENEW_SECONDS = 300.0
-
-
-def count_chunks(num_bytes: int) -> int:
-    """Chunks that ``num_bytes`` take; an empty payload still takes one.
-
-    >>> count_chunks(0), count_chunks(CHUNK_BYTES), count_chunks(CHUNK_BYTES + 1)
-    (1, 1, 2)
-    """
-    return max(1, -(-num_bytes // CHUNK_BYTES))
-
-
-def chunk_keys(prefix: str, num_bytes: int) -> list[str]:
-    """The keys of a blob's chunks, in order."""
-    return [f"{prefix}:{index}" for index in range(count_chunks(num_bytes))]
 
 
 def put(
@@ -80,80 +52,10 @@ def put(
     with broker_errors("writing a blob"), client.in_hand() as connection:
         sock = connection._sock
         if transfer.attempts == 1:
-            _put_at_once(sock, keys, view, expire_seconds, transfer)
+            send_at_once(sock, keys, view, expire_seconds, transfer)
         else:
-            _put_in_parts(sock, keys, view, expire_seconds, transfer)
+            send_in_parts(sock, keys, view, expire_seconds, transfer)
     return len(keys)
-
-
-def _put_at_once(sock: Any, keys: list[str], view: memoryview, expire: int | None, transfer: Transfer) -> None:
-    tail = b"" if expire is None else b"$2\r\nEX\r\n" + _bulk(str(expire).encode())
-    words, end, num_stored, num_sent = 3 if expire is None else 5, b"", 0, 0
-    outflow = Outflow(sock, lambda queued: transfer.tell(max(transfer.done, num_sent - queued)))
-
-    def note_reply() -> None:
-        nonlocal num_stored
-        num_stored += 1
-        _must_be_ok(_line(sock, b"+OK", outflow))
-        transfer.done = min(num_stored * CHUNK_BYTES, len(view))
-
-    start = 0
-
-    def note_sent(sent: int) -> None:
-        nonlocal num_sent
-        num_sent = start + sent
-        transfer.tell(num_sent)
-
-    for index, key in enumerate(keys):
-        start = index * CHUNK_BYTES
-        chunk = view[start : start + CHUNK_BYTES]
-        head = b"*%d\r\n$3\r\nSET\r\n%b$%d\r\n" % (words, _bulk(key.encode()), len(chunk))
-        send_all(sock, end + head, outflow)
-        send_all(sock, chunk, outflow, note_sent)
-        end = b"\r\n" + tail
-        while num_stored < index and is_readable(sock, 0):
-            note_reply()
-    send_all(sock, end, outflow)
-    while num_stored < len(keys):
-        note_reply()
-
-
-def _put_in_parts(sock: Any, keys: list[str], view: memoryview, expire: int | None, transfer: Transfer) -> None:
-    """Go on where earlier attempts ended, if the server still has what had arrived."""
-    outflow = Outflow(sock)
-
-    def ask(*words: bytes | memoryview) -> bytes:
-        head = b"*%d\r\n" % len(words)
-        for word in words:
-            send_all(sock, head + b"$%d\r\n" % len(word), outflow)
-            send_all(sock, word, outflow)
-            head = b"\r\n"
-        send_all(sock, head, outflow)
-        return _line(sock, b"", outflow)
-
-    for index, key in enumerate(keys[: transfer.done // CHUNK_BYTES + 1]):
-        there = min(transfer.done - index * CHUNK_BYTES, CHUNK_BYTES)
-        if there > 0 and _number(ask(b"STRLEN", key.encode())) < there:
-            transfer.done = index * CHUNK_BYTES
-    part, renewed = max(MIN_PART_BYTES, FIRST_PART_BYTES >> (transfer.attempts - 2)), time.monotonic()
-    while transfer.done < len(view) or not len(view):
-        index, offset = divmod(transfer.done, CHUNK_BYTES)
-        name, size = keys[index].encode(), min(part, CHUNK_BYTES - offset, len(view) - transfer.done)
-        piece, began = view[transfer.done : transfer.done + size], time.monotonic()
-        if offset == 0:
-            _must_be_ok(ask(b"SET", name, piece, *([] if expire is None else [b"EX", str(expire).encode()])))
-        elif _number(ask(b"SETRANGE", name, str(offset).encode(), piece)) < offset + size:
-            raise redis.ConnectionError("the server did not take a part of a chunk")
-        transfer.done += size
-        transfer.tell(transfer.done)
-        now = time.monotonic()
-        if expire is not None and now - renewed > RENEW_SECONDS:
-            renewed = now
-            for stored in keys[: index + 1]:
-                ask(b"EXPIRE", stored.encode(), str(expire).encode())
-        part = part * 2 if now - began < 4 else max(MIN_PART_BYTES, part // 2) if now - began > 8 else part
-        if not len(view):
-            break
 
 
 def arrived(client: Client, prefix: str, payload: Bytes, expire_seconds: int) -> int:
@@ -211,10 +113,10 @@ def get(
     first, offset = divmod(transfer.done, CHUNK_BYTES)
     if first >= len(keys):
         return whole
-    asks = [b"*2\r\n$3\r\nGET\r\n" + _bulk(key.encode()) for key in keys[first:]]
+    asks = [b"*2\r\n$3\r\nGET\r\n" + bulk_string(key.encode()) for key in keys[first:]]
     if offset:
-        span = _bulk(str(offset).encode()) + _bulk(b"-1")
-        asks[0] = b"*4\r\n$8\r\nGETRANGE\r\n" + _bulk(keys[first].encode()) + span
+        span = bulk_string(str(offset).encode()) + bulk_string(b"-1")
+        asks[0] = b"*4\r\n$8\r\nGETRANGE\r\n" + bulk_string(keys[first].encode()) + span
     missing: str | None = None
     with broker_errors("reading a blob"), client.in_hand() as connection:
         sock = connection._sock
@@ -223,17 +125,17 @@ def get(
         for index, key in enumerate(keys[first:]):
             start = (first + index) * CHUNK_BYTES + (0 if index else offset)
             chunk = whole[start : (first + index + 1) * CHUNK_BYTES]
-            line = _line(sock, b"$%d" % len(chunk))
+            line = read_line(sock, b"$%d" % len(chunk))
             if line == b"$%d" % len(chunk):
-                _fill(sock, chunk, transfer if missing is None else None)
-                if _exactly(sock, 2) != b"\r\n":
+                fill(sock, chunk, transfer if missing is None else None)
+                if read_exactly(sock, 2) != b"\r\n":
                     raise redis.ConnectionError("the server's reply is out of step")
             elif line == b"$-1" or line.startswith(b"-WRONGTYPE"):
                 missing = missing or key  # or somebody else's, under the chunk's name
             elif line.startswith(b"-"):
                 raise redis.ResponseError(line[1:].decode(errors="replace"))
             else:
-                _must_be_reply(line, b"$")
+                verify_kind(line, b"$")
                 # Another size than announced: the rest of this reply is not worth reading, the connection is closed.
                 raise _WrongSize(key)
             if missing is None and asked < len(asks):
@@ -265,66 +167,3 @@ def delete(client: Client, *payloads: tuple[str, int]) -> None:
     with broker_errors("dropping blobs"):
         for command in unlink_commands(*payloads):
             client.quick(*command)
-
-
-def _bulk(word: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(word), word)
-
-
-def _line(sock: Any, expected: bytes, outflow: Outflow | None = None) -> bytes:
-    """A reply's first line, read in one go only as far as it is as expected.
-
-    Bytes after it are taken only where a value of another size follows, after which the connection is closed.
-
-    Args:
-        outflow: what was sent; while it still leaves, the reply is waited for.
-    """
-    line = bytearray()
-    if len(expected) >= 3:  # the shortest line that may come instead, "$-1", is no shorter
-        line += _exactly(sock, 5, outflow)
-        if line[:3] == expected[:3] and len(expected) > 3:
-            line += _exactly(sock, len(expected) - 3)
-    while b"\r\n" not in line:
-        if len(line) > 4096:
-            raise redis.InvalidResponse(f"a reply begins with {bytes(line[:40])!r}")
-        line += _exactly(sock, 1, outflow)
-    return bytes(line.partition(b"\r\n")[0])
-
-
-def _must_be_reply(line: bytes, kind: bytes) -> None:
-    if not line.startswith(kind) or (kind == b"$" and not line[1:].isdigit()):
-        raise redis.InvalidResponse(f"a reply begins with {line[:40]!r}")
-
-
-def _exactly(sock: Any, count: int, outflow: Outflow | None = None) -> bytes:
-    data = bytearray(count)
-    _fill(sock, memoryview(data), outflow=outflow)
-    return bytes(data)
-
-
-def _fill(sock: Any, view: memoryview, transfer: Transfer | None = None, outflow: Outflow | None = None) -> None:
-    done = 0
-    while done < len(view):
-        if outflow is not None:
-            await_reply(sock, outflow)
-        received = sock.recv_into(view[done:])
-        if not received:
-            raise redis.ConnectionError("connection closed by the server")
-        done += received
-        if transfer is not None:
-            transfer.done += received
-            transfer.tell(transfer.done)
-
-
-def _must_be_ok(line: bytes) -> None:
-    if not line.startswith(b"+"):
-        _must_be_reply(line, b"-")
-        raise redis.ResponseError(line[1:].decode(errors="replace"))
-
-
-def _number(line: bytes) -> int:
-    if line.startswith(b"-"):
-        raise redis.ResponseError(line[1:].decode(errors="replace"))
-    if not (line.startswith(b":") and line[1:].isdigit()):
-        raise redis.InvalidResponse(f"a reply begins with {line[:40]!r}")
-    return int(line[1:])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from fl_core.broker import rows
-from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk import blobs, chunks
 from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.connection import broker_errors
 from fl_core.broker.keys import CampaignKeys
@@ -68,7 +68,7 @@ def are_whole(places: Places, keys: CampaignKeys, written: Constants) -> bool:
         BrokerUnavailable: that server does not answer.
     """
     with broker_errors("looking for the constants' bytes"):
-        names = blobs.chunk_keys(keys.constants(written.digest), written.num_bytes)
+        names = chunks.chunk_keys(keys.constants(written.digest), written.num_bytes)
         return bool(places.at(written.place).exists(*names) == len(names))
 
 

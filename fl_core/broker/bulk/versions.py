@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from fl_core.broker import rows
-from fl_core.broker.bulk import blobs
+from fl_core.broker.bulk import blobs, chunks
 from fl_core.broker.bulk.constants import Constants
 from fl_core.broker.bulk.head import HEAD_FIELDS, Head
 from fl_core.broker.bulk.places import Places, read_place
@@ -107,7 +107,7 @@ def is_whole(places: Places, keys: CampaignKeys, head: Head) -> bool:
         BrokerUnavailable: that server does not answer.
     """
     with broker_errors("looking for a version's bytes"):
-        names = blobs.chunk_keys(keys.version(head.version), head.num_bytes)
+        names = chunks.chunk_keys(keys.version(head.version), head.num_bytes)
         return bool(places.at(head.place).exists(*names) == len(names))
 
 

@@ -26,8 +26,9 @@ from celery.worker import state as celery_state
 from celery.worker.worker import WorkController
 
 from fl_core.broker.doorbell.app import make_app
-from fl_core.broker.doorbell.intake import answer_questions_only, use_intake
+from fl_core.broker.doorbell.intake import use_intake
 from fl_core.broker.doorbell.message import TRAIN
+from fl_core.broker.doorbell.remote_control import answer_questions_only
 from fl_core.broker.doorbell.shared import SharedClient
 from fl_core.broker.keys import train_queue
 from fl_core.program.process import end_group

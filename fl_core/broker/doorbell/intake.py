@@ -1,71 +1,35 @@
-"""What a worker takes from its queues: the bytes of one ``TaskCall``, and nothing else that a message may say.
+"""What a worker takes from its queues: calls alone, and on whose connection it waits for them.
 
-Whoever can write to a queue can put anything there, and Celery believes its messages: one that is no JSON ends a
-worker, and one that is may name another serializer, a time in 2099, or tasks to publish afterwards. So each message is
-read here, before Celery sees it, and a new one is made of its call. What holds none is dropped and counted, and never
-goes back.
+Each message is read before Celery sees it, and a new one is made of its call (``rewriting.py``). What holds none is
+dropped and counted, and never goes back.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
-import secrets
 import socket
 import time
 from collections.abc import Iterator
 from queue import Empty
 from typing import Any, ClassVar
 
-import msgpack
 import redis
-import structlog
-from celery.worker.control import Panel
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-from fl_core.broker.doorbell.message import TRAIN
+from fl_core.broker.doorbell.dropped import dropped
+from fl_core.broker.doorbell.rewriting import rewrite
 from fl_core.broker.doorbell.shared import SharedClient
 from fl_core.broker.line.reply_bound import BoundedParser, ReplyTooLong
 from fl_core.broker.line.short_way import answers, patience_after
-from fl_core.errors import Reason, RejectedUpdate
-from fl_core.wire.messages import TaskCall
+from fl_core.errors import RejectedUpdate
 
-log = structlog.get_logger()
-
-# A call in base64, and more than Celery writes around it.
-MAX_MESSAGE_BYTES = 4 * TaskCall.max_bytes
 # So much of a message comes to a worker; remote control's are longer than doorbells.
 MAX_TRANSFER_BYTES = 2**20
-_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-_HEADERS = {
-    "lang": "py",
-    "task": TRAIN,
-    "parent_id": None,
-    "group": None,
-    "retries": 0,
-    "eta": None,
-    "expires": None,
-    "timelimit": [None, None],
-    "kwargsrepr": "{}",
-    "origin": "",
-    "ignore_result": True,
-}
-# The first ones are told each, later ones together: a flood does not fill a disk.
-_TOLD_EACH = 8
-_TOLD_SECONDS = 10.0
 # So long does the server keep a worker waiting that has nothing to do: at first, and twice as long each time, up to the
 # last. A line that is dead is noticed a little later, so soon while there is work.
 FIRST_WAIT_SECONDS = 2
 LAST_WAIT_SECONDS = 20
-# What may be asked of a worker that answers Celery's tools. The others stop it, its tasks or its child.
-ANSWERED = frozenset(
-    {
-        "active", "active_queues", "clock", "conf", "disable_events", "enable_events", "heartbeat", "hello", "ping",
-        "query_task", "registered", "report", "reserved", "revoked", "scheduled", "stats",
-    }
-)  # fmt: skip
 
 
 def use_intake(shared: SharedClient | None = None) -> None:
@@ -77,59 +41,6 @@ def use_intake(shared: SharedClient | None = None) -> None:
     Channel.shared = shared
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
-
-
-def answer_questions_only() -> None:
-    """Let Celery's remote control read how a worker of this process is, and change nothing."""
-    for command in set(Panel.data) - ANSWERED:
-        del Panel.data[command]
-
-
-def rewrite(message: bytes, queue: str) -> dict[str, Any]:
-    """A message as Celery wants it, of which every word is ours but the call.
-
-    Args:
-        message: as it was on the queue.
-        queue: the queue's key, where the message goes back to if this worker stops before it begins.
-
-    Raises:
-        RejectedUpdate: it holds no call (malformed); the text shows nothing of the message.
-    """
-    if len(message) > MAX_MESSAGE_BYTES:
-        raise _foreign(f"it has {len(message)} bytes, and a doorbell at most {MAX_MESSAGE_BYTES}")
-    try:
-        fields = json.loads(message)
-        headers = fields["headers"]
-        name, form, published_ms = headers["task"], fields["content-type"], headers.get("published_ms")
-        args, _, _ = msgpack.unpackb(base64.b64decode(fields["body"], validate=True))
-        (order,) = args
-    except Exception as error:  # whatever a parser makes of bytes that are not its own
-        raise _foreign(f"it is no message of fedtide's ({type(error).__name__})") from None
-    if name != TRAIN or form != "application/x-msgpack" or not isinstance(order, bytes):
-        raise _foreign("it is a message for another program")
-    task = TaskCall.from_bytes(order)
-    name = f"{task.campaign}/{task.task_id}#{task.attempt}/{secrets.token_hex(4)}"
-    return {
-        "body": base64.b64encode(msgpack.packb([[order], {}, _EMBED])).decode(),
-        "content-type": "application/x-msgpack",
-        "content-encoding": "binary",
-        "headers": {
-            **_HEADERS,
-            "id": name,
-            "root_id": name,
-            "argsrepr": f"({task.campaign} {task.task_id}#{task.attempt})",
-            "campaign": task.campaign,
-            "published_ms": published_ms if type(published_ms) is int and 0 <= published_ms < 2**53 else 0,
-        },
-        "properties": {
-            "correlation_id": name,
-            "delivery_tag": secrets.token_hex(16),
-            "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": queue},
-            "priority": 0,
-            "body_encoding": "base64",
-        },
-    }
 
 
 class Channel(kombu_redis.Channel):
@@ -234,7 +145,7 @@ class Channel(kombu_redis.Channel):
             except ReplyTooLong as error:
                 # The server has taken it off its queue; the rest of it goes with the connection.
                 connection.disconnect()
-                _dropped.add("one that is served here", str(error))
+                dropped.add("one that is served here", str(error))
                 raise Empty from None
             except self.connection_errors:
                 self._next_wait = FIRST_WAIT_SECONDS
@@ -251,7 +162,7 @@ class Channel(kombu_redis.Channel):
             try:
                 message = rewrite(item, queue)
             except RejectedUpdate as error:
-                _dropped.add(queue, error.detail)
+                dropped.add(queue, error.detail)
                 raise Empty from None
             self.connection._deliver(message, queue)
             return True
@@ -267,7 +178,7 @@ class Channel(kombu_redis.Channel):
         except (Empty, redis.RedisError, OSError):
             raise
         except Exception as error:
-            _dropped.add("remote control", f"it cannot be read ({type(error).__name__})")
+            dropped.add("remote control", f"it cannot be read ({type(error).__name__})")
             return None
 
 
@@ -297,26 +208,3 @@ class Transport(kombu_redis.Transport):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
         self.cycle: Any = _Poller()  # type: ignore[no-untyped-call]
-
-
-def _foreign(why: str) -> RejectedUpdate:
-    return RejectedUpdate(Reason.MALFORMED, why)
-
-
-class _Dropped:
-    """What was dropped in this process, and when that was last told."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._told = 0.0
-
-    def add(self, queue: str, why: str) -> None:
-        self._count += 1
-        now = time.monotonic()
-        if self._count > _TOLD_EACH and now - self._told < _TOLD_SECONDS:
-            return
-        self._told = now
-        log.warning("a message that is no doorbell was dropped", queue=queue, reason=why, dropped_so_far=self._count)
-
-
-_dropped = _Dropped()

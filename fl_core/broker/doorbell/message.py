@@ -3,7 +3,7 @@
 Publishing through Celery costs half a millisecond of Python and a round trip per task, and lies outside the transaction
 that records the task. So these are made here, and hold as little as they can: a hundred thousand may wait on a queue.
 They say which task; how it is done is written once (``TrainOrder``), and the rest of what Celery wants of a message a
-worker puts to it (``intake.py``).
+worker puts to it (``rewriting.py``).
 """
 
 from __future__ import annotations

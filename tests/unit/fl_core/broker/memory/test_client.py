@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from fl_core.broker import scripts
-from fl_core.broker.bulk import blobs
-from fl_core.broker.bulk.blobs import CHUNK_BYTES
+from fl_core.broker.bulk import blobs, chunks
+from fl_core.broker.bulk.chunks import CHUNK_BYTES
 from fl_core.broker.memory.client import MemoryClient, MemoryServer
 from fl_core.broker.memory.keyspace import START_MS
 from fl_core.broker.scripts import Script
@@ -72,7 +72,7 @@ def test_a_reader_waits_by_that_clock(twin: MemoryClient) -> None:
 def test_bulk_bytes_come_back(twin: MemoryClient, size: int) -> None:
     """By the code that speaks to a server's socket; what is missing or of another size is told."""
     payload = bytes(range(256)) * (size // 256) + bytes(size % 256)
-    assert blobs.put(twin, "blob", payload, expire_seconds=60) == blobs.count_chunks(size)
+    assert blobs.put(twin, "blob", payload, expire_seconds=60) == chunks.count_chunks(size)
     assert bytes(blobs.get(twin, "blob", size)) == payload
     assert twin.ttl("blob:0") == 60
     with pytest.raises(MissingBlob):
