@@ -13,7 +13,7 @@ from fl_core.broker.connection import connect
 from fl_core.broker.doorbell.app import make_app
 from fl_core.broker.doorbell.intake import MAX_TRANSFER_BYTES
 from tests.integration.lab import Lab, until
-from tests.unit.fl_core.broker.doorbell.test_intake import CALLED, FOREIGN, _bell, _body
+from tests.unit.fl_core.broker.doorbell.test_rewriting import CALLED, FOREIGN, _bell, _body
 
 
 class _Touch:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_core.broker.doorbell.intake import MAX_MESSAGE_BYTES, rewrite
 from fl_core.broker.doorbell.message import TRAIN, is_of, ring_commands
+from fl_core.broker.doorbell.rewriting import MAX_MESSAGE_BYTES, rewrite
 from fl_core.broker.keys import train_queue
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.wire.messages import TaskCall
