@@ -1,8 +1,9 @@
 """What ``evaluation.metrics`` names becomes an object that takes batches in and says a number at the end.
 
-A built-in metric (``built_in.py``) is of the targets that count. A metric of a user's own is an import path to something that makes an object with ``update(output, target)``, which gets
-each batch as the loss gets it, and ``compute()``, which gives a number; any class of torchmetrics is one. An attribute
-``higher_is_better`` must agree with the spec.
+A built-in metric (``built_in.py``) is of the targets that count. A metric of a user's own is an import path to
+something that makes an object with ``update(output, target)``, which gets each batch as the loss gets it, and
+``compute()``, which gives a number; any class of torchmetrics is one. An attribute ``higher_is_better`` must agree with
+the spec.
 
 A number that cannot be had (nothing labelled, a diverged model's NaN, an AUC of one class alone) is absent: None.
 """
