@@ -1,6 +1,6 @@
 """Which code a device lets the network name: a list of modules and callables that its owner has written.
 
-A task's words come from whoever can write to a queue. Without a list, ``"os:system"`` would be a model factory like any
+Anyone who can write to a queue can write a task. Without a list, ``"os:system"`` would be a model factory like any
 other. Only the device's own settings (its data, its own architecture) need no allowance: they are its owner's words.
 """
 

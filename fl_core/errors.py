@@ -8,13 +8,13 @@
     │   └── DataError        the device's data is missing, empty or of the wrong form
     ├── UserCodeError        the author of code that the spec names: mend it, go on with --resume (exit code 2)
     ├── RejectedUpdate       the sender of one update: counted by ``reason``, parked, never retried
-    ├── BrokerError          whoever runs the broker
+    ├── BrokerError          the broker's operator
     │   ├── BrokerUnavailable    nobody: it is away; retried with back-off, the log says since when
-    │   │   └── BrokerRefused    it answers, and does not let this user in or do this: told, and waited for as well
+    │   │   └── BrokerRefused    it answers, and does not let this user in or do this: logged, and waited for as well
     │   └── BrokerUnfit          what is there is not what fedtide needs: waiting would not help
     ├── CampaignError        the operator: unknown campaign, illegal transition, lost checkpoint
     │   └── FencedOut        this coordinator lost its lease and must not write any more
-    ├── WorkerFailed         whoever runs this device: a part of its worker ended and cannot be started again
+    ├── WorkerFailed         this device's owner: a part of its worker ended and cannot be started again
     ├── TrainingStopped      nobody: the task was cancelled or the worker is stopping; its work is dropped
     └── InvariantError       us: a bug in fedtide, please report it
 

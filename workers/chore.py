@@ -16,7 +16,7 @@ LAST_PAUSE_SECONDS = 60.0
 
 
 class Chore:
-    """Runs an action; whatever it raises is told, and it is tried again after a pause that doubles.
+    """Runs an action; any error is logged, and it is tried again after a pause that doubles.
 
     Args:
         name: what is done, for the log.

@@ -173,7 +173,7 @@ def _settings(options: dict[str, Any]) -> Any:
     for key, value in (("name", name), *(("queue", queue) for queue in options["queue"])):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
             raise SpecError(f"{key} = {value!r} is not a name; use letters, digits, '.', '_' and '-', at most 64.")
-    AllowList(options["allow"])  # a wrong entry is told now
+    AllowList(options["allow"])  # a wrong entry is reported now
     return WorkerSettings(
         broker="" if options["broker"] is None else check_url(options["broker"]),
         data=options["data"],

@@ -122,7 +122,7 @@ class Daemon:
         return MetricsServer(self._settings.metrics_host, port, registry)
 
     def run(self) -> None:
-        """Work until told to stop.
+        """Work until asked to stop.
 
         Raises:
             BrokerUnavailable: it was not there at the start (later it is waited for, for ever).
@@ -193,7 +193,7 @@ class Daemon:
             self._child.passing.ring(self._client, at_once=True)
             self._roster.leave(self._settings.name, self._settings.queues)
         except BrokerError as error:
-            log.warning("the roster was not told; it will notice", reason=str(error))
+            log.warning("the roster could not be written; it will notice", reason=str(error))
         vitals = self._pulse.read()
         log.info("worker has left", worker=self._settings.name, done=vitals.num_done, failed=vitals.num_failed)
 
@@ -225,8 +225,8 @@ class Daemon:
 
     def _look_at_beats(self) -> None:
         vitals, now = self._pulse.read(), time.monotonic()
-        # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it. So is that
-        # the worker listens (again): whoever counts workers may have forgotten it.
+        # A new task, or none, is reported before the next beat: people watch, and lost work is found by it. So is that
+        # the worker listens (again): those who count workers may have forgotten it.
         news = self._news(vitals)
         if self._listens.is_set():
             self._listens.clear()
@@ -270,7 +270,7 @@ class Daemon:
 
     def _break_off(self) -> None:
         """The main thread does not end (it waits for a broker that is frozen, say)."""
-        log.error("ending at once: the consumer did not end", reason=self._reason or "the worker was told to stop")
+        log.error("ending at once: the consumer did not end", reason=self._reason or "the worker was asked to stop")
         os._exit(EXIT_BAD_INPUT if self._reason else 0)
 
     def _beat(self, vitals: Vitals) -> float:

@@ -1,4 +1,4 @@
-"""What a worker is told: from flags, then environment, then a TOML file."""
+"""A worker's settings: from flags, then environment, then a TOML file."""
 
 from __future__ import annotations
 

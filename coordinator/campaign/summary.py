@@ -32,7 +32,7 @@ def summarise(
         campaign: its id.
         now_ms: the server's clock, for a campaign that is still running; an ended one has its own end.
         max_workers: how many workers are named: in ``merged_by_worker`` those with the most updates; None names all.
-        devices: what ``describe_devices`` said not long ago, to be said again; None looks anew.
+        devices: what ``describe_devices`` said not long ago, to be used again; None computes it.
         with_digest: hash the model, which takes as long as reading all of it.
 
     Returns:

@@ -95,8 +95,8 @@ def coordinating(
         traces: tell OpenTelemetry the spans of each task.
         allow_eviction: take a server that evicts keys when it is full.
         trial_seconds: how long a new campaign may be tried before it is launched; 0 launches it untried.
-        on_identity: told the campaign's identity and layout, and whether it is resumed, before anything is published.
-        on_progress: told a few times a second how it goes.
+        on_identity: called with identity, layout, and whether it is resumed, before anything is published.
+        on_progress: called a few times a second with its progress.
         look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
 
     Raises:
@@ -141,7 +141,7 @@ def coordinating(
             log.warning("somebody else has written over keys of fedtide's; they are dropped", keys=strange)
         take_lease(writer, store)
         folder.lock.take_over(public_url(url))
-        # Not before: whoever had the lease until now may have gone on.
+        # Not before: the lease's holder until now may have gone on.
         loaded = None if seen is None else store.load()
         if loaded is not None:
             over = Phase(loaded[1]["state"]["phase"]).is_over

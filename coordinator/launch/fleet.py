@@ -101,7 +101,7 @@ def parse_fleet(document: Mapping[str, Any], source: str) -> list[FleetWorker]:
 
 
 def verify_queues(workers: Sequence[FleetWorker], queues: Sequence[str], *, alone: bool) -> None:
-    """Refuse a trial on one machine in which nobody would ever take a task; a worker that gets none is told.
+    """Refuse a trial on one machine in which no worker would ever take a task; one that gets none is logged.
 
     Args:
         workers: the fleet.
@@ -126,7 +126,7 @@ def verify_queues(workers: Sequence[FleetWorker], queues: Sequence[str], *, alon
 
 
 def allowed_by(spec: CampaignSpec) -> list[str]:
-    """What the spec's tasks name as code: whoever starts a trial on one machine has written both sides' words."""
+    """The code that the spec's tasks name: in a trial on one machine, coordinator and devices have the same owner."""
     sections = (spec.model, spec.training, spec.codec)
     return sorted({path for section in sections for path in named_code(section.model_dump())})
 

@@ -2,7 +2,7 @@
 
 A campaign whose log is gone behind the checkpoint that is left (the newest one is damaged, or the broker has lost its
 data while no coordinator lived) goes on in a *new life*: with a new secret and a new incarnation. So no task id of
-the life before is given out again, and whatever comes from it, an update for instance, is told apart and counts for
+the life before is given out again, and anything that comes from it, such as an update, is recognised and counts for
 nothing.
 So does one whose log may lack its end, because the server was rolled back while no coordinator lived: first all that
 is left of the log is applied, as it was.

@@ -18,7 +18,7 @@ class Patience:
     Args:
         fleet: its workers are waited for.
         doing: what they are to do, as in "for fast-2 to load torch".
-        say: told at each look whom it waits for.
+        say: called at each look with whom it waits for.
         seconds: how long nothing may change.
     """
 

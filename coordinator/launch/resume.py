@@ -1,4 +1,4 @@
-"""Whether a run begins anew or goes on: decided from what its folder holds, never by overwriting a campaign."""
+"""Whether a run starts or goes on: decided from the content of its folder, never by overwriting a campaign."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def newest_run(name: str, runs: Path = RUNS) -> Path:
 
 
 def new_run(name: str, runs: Path = RUNS) -> Path:
-    """A new folder of a campaign of this name, made: whoever else launches in the same second gets another one.
+    """A new folder of a campaign of this name, made: another launch in the same second gets another one.
 
     Raises:
         SpecError: it cannot be made.
@@ -113,7 +113,7 @@ def decide_resume(spec: CampaignSpec, folder: RunFolder, *, resume: bool, auto_r
         raise SpecError(f"--out {folder.path} holds a campaign already; go on with --resume, or name another folder.")
     seen = store.peek()
     if seen is None or not folder.is_complete(campaign := seen["identity"][0]):
-        return True  # what cannot be resumed is told at the launch
+        return True  # what cannot be resumed is reported at the launch
     if auto_resume:
         return None
     state = seen["state"]["phase"]

@@ -152,7 +152,7 @@ def run_campaign(
     Args:
         spec: the campaign's.
         options: how.
-        on_broker: told the broker's URL, before anything else happens.
+        on_broker: called with the broker's URL, before anything else happens.
         on_launch, on_progress: as in ``lead``.
 
     Returns:
@@ -238,8 +238,8 @@ def lead(
         traces: tell OpenTelemetry the spans of each task.
         allow_eviction: take a broker that evicts keys when it is full.
         trial_seconds: as in ``RunOptions``.
-        on_launch: told the campaign's id, its number of parameters, and whether it was resumed.
-        on_progress: told a few times a second how it goes.
+        on_launch: called with the campaign's id, its number of parameters, and whether it was resumed.
+        on_progress: called a few times a second with its progress.
         watches: of embedded servers, which are looked after while the campaign runs.
 
     Returns:

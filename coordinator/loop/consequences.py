@@ -29,7 +29,7 @@ class Consequences:
     Args:
         ctx, state, timing: the campaign's.
         transaction, saver, journal, feed, board, payloads: who is told.
-        traces: where the tasks' spans are told; None for nowhere.
+        traces: where the tasks' spans go; None for nowhere.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class Outage:
         return pause
 
     def is_worth_a_word(self) -> bool:
-        """True at first and then every ten seconds: an outage is told, not recited."""
+        """True at first and then every ten seconds: an outage is logged now and then, not each time."""
         if self._clock.monotonic() < self._next_word:
             return False
         self._next_word = self._clock.monotonic() + WORD_SECONDS

@@ -32,7 +32,7 @@ class Surveyor:
 
     Args:
         ctx, state: the campaign's.
-        transaction, board, feed: who is told.
+        transaction, board, feed: where the consequences go.
         dispatcher, stalls, evictions: who looks at what.
     """
 
@@ -110,7 +110,7 @@ class Surveyor:
             self._transaction.ring(survey.silent)
 
     def _tell_what_waits(self) -> None:
-        """A full buffer that still lacks something is told once a minute."""
+        """A full buffer that still lacks something is logged once a minute."""
         lacks = self._state.strategy.waits_for
         if not lacks or self._clock.machine.monotonic() < self._next_word:
             return

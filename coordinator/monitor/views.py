@@ -1,4 +1,4 @@
-"""What pages and scripts are told, as plain JSON types, from what the observer has seen."""
+"""The monitor's answers to pages and scripts, as plain JSON types, from what the observer has read."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Keeps ``concurrency`` tasks out, and finds those that nobody works on any more.
 
 The broker only delivers. That a task is abandoned shows in three things at the broker's server: who claimed it,
-when that worker was last heard of, and what the worker says it holds. How long ago that was is told without comparing
-stamps from before and after a jump of the server's clock.
+when that worker was last heard of, and what the worker says it holds. How long ago that was is measured without
+comparing stamps from before and after a jump of the server's clock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fl_core.wire.messages import holding_name
 MAX_ISSUED = 500
 # Of so many workers the names are read at each look, to tell who came and who left; all are counted.
 MAX_NAMED = 2000
-# Workers that serve several of a campaign's queues are told apart by name: of a large fleet this is done now and then.
+# Workers that serve several of a campaign's queues are counted once, by name: of a large fleet only now and then.
 TELL_APART_SECONDS = 30.0
 # A device that is alive and at work on a task past its deadline asks the training to stop, and kills it 5 s later.
 DEVICE_GRACE_SECONDS = 10.0

@@ -117,7 +117,7 @@ class Payloads:
                 )
 
     def _buffer(self, num_bytes: int) -> memoryview:
-        """The memory that was used the longest ago; made anew only where it is too small or far too large."""
+        """The memory that was used the longest ago; allocated again only where it is too small or far too large."""
         older, newer = self._buffers
         if not num_bytes <= len(older) <= 2 * num_bytes:
             older = blobs.buffer(num_bytes)

@@ -1,4 +1,4 @@
-"""Publishes versions, sees to it that the newest can be fetched, and drops those that nobody needs any more."""
+"""Publishes versions, makes sure that the newest can be fetched, and drops those that are not needed any more."""
 
 from __future__ import annotations
 

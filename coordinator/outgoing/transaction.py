@@ -31,8 +31,8 @@ class Transaction:
 
     Args:
         broker, writer, identity, clock: the campaign's.
-        traces: where the tasks' spans are told; None for nowhere.
-        last_commit: told of each commit before it is sent; None for nobody.
+        traces: where the tasks' spans go; None for nowhere.
+        last_commit: notes each commit before it is sent; None for none.
 
     Attributes:
         sequence: of the last event that was added.

@@ -97,7 +97,7 @@ class HistoryReader:
     def read(self) -> Iterator[HistoryLine]:
         """The lines since the last call; one that is not whole yet (or cut by a crash) is left for the next.
 
-        A resumed campaign writes its history again up to where it was, to the same bytes: they are not told twice.
+        A resumed campaign writes its history again up to where it was, to the same bytes: they are not written twice.
 
         Raises:
             CampaignError: a line is none of a history.

@@ -1,4 +1,4 @@
-"""Who a program is, told so that another one on the same machine can see whether it still lives.
+"""The identity of a program, written so that another one on the same machine can see whether it still lives.
 
 A holder reads ``HOST:PID:PLACE:START``. The host's name is for people: two machines or containers may share one.
 ``PLACE`` names the boot and the space of process ids in which ``PID`` means something, and ``START`` is when the

@@ -73,4 +73,4 @@ def _boot() -> str:
     try:
         return _BOOT.read_text().strip()
     except OSError:
-        return ""  # not Linux: power cuts of this machine cannot be told, and are taken for none
+        return ""  # not Linux: power cuts of this machine cannot be seen, and are taken for none

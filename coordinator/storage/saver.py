@@ -53,7 +53,7 @@ class Saver:
     Args:
         store: where checkpoints go.
         writer: whose fence they carry.
-        on_saved: told how many seconds each one took, from the thread that wrote it.
+        on_saved: called with how many seconds each one took, in the thread that wrote it.
         clock: this machine's.
 
     Attributes:

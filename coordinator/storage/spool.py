@@ -1,6 +1,6 @@
 """Payloads of updates that no checkpoint covers yet, as files beside the run.
 
-A server that forgets may lose a payload which was merged already. Its bytes are written here before the merge is told
+A server that forgets may lose a payload which was merged already. Its bytes are written here before the merge is shown
 to anybody, so that a coordinator that dies together with that server still replays its log to the same bits. Files are
 written without a sync: they survive a killed program, not a power cut.
 

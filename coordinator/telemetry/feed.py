@@ -1,4 +1,4 @@
-"""What monitors are told of a campaign's course: the history's lines, folded so that their number stays bounded.
+"""A campaign's course for monitors: the history's lines, folded so that their number stays bounded.
 
 What a line says is in ``fl_core/wire/feed_lines.py``. Entries are at least a quarter of a second apart, and the further
 a campaign is, the wider: a feed of ten thousand entries reaches back over days, and costs the same per hour as per
@@ -91,7 +91,7 @@ class Feed:
         self._of_worker(worker)[2] += seconds
 
     def tell(self, line: Event) -> None:
-        """Take in a line that is told as it is."""
+        """Take in a line that is written as it is."""
         if len(self._lines) >= MAX_LINES:
             self._dropped += 1
             return
@@ -146,7 +146,7 @@ class Feed:
         if not flush and 0 <= seconds - self._last_seconds < interval:
             return []
         lines = [_fitted(line.to_map()) for line in self._folded()]
-        # Training is told when its update arrives, and written with the merge that comes later.
+        # Training is reported when its update arrives, and written with the merge that comes later.
         waiting = {} if self._num_merges else self._merged_by
         self._last_seconds = seconds
         self._clear()
@@ -180,7 +180,7 @@ class Feed:
 
 def _fitted(line: dict[str, Any]) -> dict[str, Any]:
     """A folded line that fits into an entry: the last names go (of merges, those of the least busy), and if that is not
-    enough, each staleness is told as its bucket's bound. The counts beside them stay whole."""
+    enough, each staleness is given as its bucket's bound. The counts beside them stay whole."""
     names = dict(line.get("workers", {}))
     while feed.line_bytes(line) > feed.MAX_LINE_BYTES and names:
         names = dict(list(names.items())[: len(names) * 7 // 8])

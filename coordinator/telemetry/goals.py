@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-# Of less than this share no time that is left can be told.
+# From less than this share the time that is left cannot be estimated.
 _MIN_SHARE = 0.02
 
 

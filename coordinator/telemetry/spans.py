@@ -1,4 +1,4 @@
-"""The coordinator's spans: what became of each task, told when it happens. See ``fl_core/program/tracing.py``."""
+"""The coordinator's spans: what became of each task, exported when it happens. See ``fl_core/program/tracing.py``."""
 
 from __future__ import annotations
 

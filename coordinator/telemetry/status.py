@@ -28,7 +28,7 @@ RANKING_SHARE = 1 / 200
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a display shows of a running campaign; ``status`` is what monitors are told."""
+    """What a display shows of a running campaign; ``status`` is what monitors read."""
 
     summary: Mapping[str, Any]
     live_workers: int
@@ -43,7 +43,7 @@ class StatusBoard:
 
     Args:
         campaign, spec, state, layout, timing, clock: the campaign's.
-        on_progress: told each time.
+        on_progress: called each time.
 
     Attributes:
         live_workers, claimed: as of the last survey.

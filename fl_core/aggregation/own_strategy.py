@@ -141,7 +141,7 @@ class OwnStrategy(Strategy):
     def update_elements(self, part: int) -> int | None:
         """How many elements an update of a part has; None for an unknown part.
 
-        Whoever sends an update names the part: one that the strategy cannot answer for is as unknown as any.
+        An update names its part; one that the strategy does not know is an unknown part like any other.
         """
         try:
             size = self._strategy.update_elements(part)

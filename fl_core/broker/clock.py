@@ -15,7 +15,7 @@ server time        what the server stamps itself: claims, beats, messages. Good 
 monotonic time     everything within one process
 =================  ====================================================================================================
 
-A jump while no coordinator lives cannot be told from time that has passed, and neither can a suspended machine's sleep
+A jump while no coordinator lives looks like time that has passed, and so does a suspended machine's sleep
 where server and coordinator sleep together: the former counts as campaign time, the latter does not.
 """
 

@@ -1,4 +1,4 @@
-"""One way to reach Redis, and one way in which its failures are told."""
+"""One way to reach Redis, and one way in which its failures are reported."""
 
 from __future__ import annotations
 

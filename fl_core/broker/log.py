@@ -126,7 +126,7 @@ def _rows(key: str, items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tupl
 def _pairs(items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tuple[str, dict[bytes, bytes]]]:
     found = []
     for position, words in items:
-        if sum(map(len, words)) > MAX_ENTRY_BYTES:  # as ``READ_SMALL`` weighs it: whoever reads finds the same
+        if sum(map(len, words)) > MAX_ENTRY_BYTES:  # as ``READ_SMALL`` weighs it: every reader finds the same
             words = ()
         found.append((position.decode(), dict(zip(words[::2], words[1::2], strict=False))))
     return found

@@ -1,7 +1,7 @@
-"""What keys hold, read as hostile: whoever reaches the broker can have written it.
+"""The content of keys, read as hostile: anyone who reaches the broker can have written it.
 
 Each form of row has a reader that takes bytes and gives a value in bounds, or raises ``BadRow``. A bad row costs that
-row and is told now and then; it ends no program. ``too_large`` is asked before a key is read as a whole.
+row and is logged now and then; it ends no program. ``too_large`` is asked before a key is read as a whole.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
 
 
 def good(key: str, rows: Iterable[R], read: Callable[[R], T]) -> list[T]:
-    """The rows that can be read; what is wrong with the others is told at most once a minute for each key.
+    """The rows that can be read; the others are reported at most once a minute for each key.
 
     Args:
         key: where they are from.

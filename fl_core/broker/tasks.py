@@ -24,9 +24,9 @@ from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainTask
 
 # Up to here a payload rides in the log entry: one round trip, but copied by redis-py and by the script engine.
 INLINE_BYTES = 64 * 1024
-# Told while a payload takes long: its way ("up" or "down"), the bytes that have moved, and all of them.
+# Called while a payload takes long, with its way ("up" or "down"), the bytes that have moved, and all of them.
 OnProgress = Callable[[Literal["up", "down"], int, int], None]
-# Where updates go was told with the claim; a task that took longer asks again.
+# The claim said where updates go; a task that took longer asks again.
 PLACE_SECONDS = 10.0
 
 
@@ -37,7 +37,7 @@ class TaskBroker:
         client: the broker's.
         worker: this worker's name.
         given: servers for versions and updates that the worker's owner has named (``places.py``).
-        on_progress: told every five seconds while a payload is on its way.
+        on_progress: called every five seconds while a payload is on its way.
         on_moved: called whenever bytes of one have moved; what it raises ends the transfer.
     """
 

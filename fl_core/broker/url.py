@@ -74,7 +74,7 @@ def check_url(url: str) -> str:
 
 
 def same_server(one: str, other: str) -> bool:
-    """Whether two URLs mean the same database of the same server, whoever asks; names are not looked up.
+    """Whether two URLs mean the same database of the same server, for any user; names are not looked up.
 
     >>> same_server("redis://me:secret@host", "rediss://host:6379/0"), same_server("redis://host", "redis://host/1")
     (True, False)

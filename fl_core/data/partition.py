@@ -38,7 +38,7 @@ def dirichlet(
 
     This is the division by class of Yurochkin et al., ICML 2019 (arXiv 1905.12022), without its balancing step. Hsu
     et al. 2019 (arXiv 1909.06335) use the same distribution the other way round: a mixture of classes per device.
-    All proportions are drawn anew until each shard has ``min_examples``.
+    All proportions are drawn again until each shard has ``min_examples``.
 
     Args:
         labels: shape ``(num_examples,)``, one class per example.

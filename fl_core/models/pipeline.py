@@ -23,7 +23,7 @@ from fl_core.models.arguments import verify_positive, verify_sizes
 class Pipeline(nn.Sequential):
     """A model's layers under their own names, so that its layout is that of the unsplit model.
 
-    Whoever trains says ``model.to(device)`` and brings batches there, as for any model. Each tensor follows to
+    The trainer calls ``model.to(device)`` and brings batches there, as for any model. Each tensor follows to
     ``device`` if that is of another type than the first stage's device, and to its own stage's device otherwise; where
     a machine lacks that one, to ``device``. So a coordinator without accelerators scores on its CPU what devices train
     on two GPUs. Until the first ``to`` all of it is where it was built.

@@ -63,6 +63,6 @@ def configure_logs(level: str = "info", *, json_lines: bool | None = None, strea
 
 
 def _printable(logger: Any, method: str, event: Any) -> Any:
-    """What a device says is told here too: none of it may steer the terminal."""
+    """Words of devices are logged too: none of them may control the terminal."""
     texts = {name: shown_lines(value, MAX_CHARACTERS) for name, value in event.items() if isinstance(value, str)}
     return {**event, **texts}

@@ -1,4 +1,4 @@
-"""The port from which Prometheus reads one process: bound at once, so that a port in use is told before work begins."""
+"""The port from which Prometheus reads one process: bound at once, so one in use is reported before work begins."""
 
 from __future__ import annotations
 

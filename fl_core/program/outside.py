@@ -1,4 +1,4 @@
-"""Tries code that nobody here has written in a process of its own, judged from outside.
+"""Tries people's code in a separate process, judged from outside.
 
 Such code may hang, crash below Python or take all memory, and a launch has to say which. The child says what it does
 before it does it, and what it found; the parent sees the rest.
@@ -34,7 +34,7 @@ def send_findings(connection: Connection, steps: Iterator[Step]) -> bool:
     """In the child: do the steps and send what they find. What they raise is a finding too.
 
     Returns:
-        Whether all went well; the parent is told that this was the end in either case.
+        Whether all went well; in either case the parent learns that this was the end.
     """
     doing, failed = Doing("trial", "starting"), False
     try:

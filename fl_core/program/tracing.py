@@ -1,10 +1,10 @@
-"""One trace per task, told by coordinator and worker without a word between them (OpenTelemetry, the extra ``otel``).
+"""One trace per task, from coordinator and worker without a message between them (OpenTelemetry, the extra ``otel``).
 
 A task's trace and the span that is the root of it have ids that are digests of the campaign's and the task's ids. Both
 sides know these, so nothing has to travel with a task, and a campaign without traces pays nothing for them:
 
 ======= =========== ================================================================================================
-span    told by     from, to
+span    made by     from, to
 ======= =========== ================================================================================================
 task    coordinator issued, ended: the root, with the outcome
 publish coordinator issued, its doorbell written to the queue; one per attempt

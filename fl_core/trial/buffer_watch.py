@@ -1,4 +1,4 @@
-"""Which tensors that nobody trains a few steps of training change, and which of those cannot be right as they stand."""
+"""Finds untrained tensors that a few steps of training change, and those that cannot be right as they stand."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class BufferWatch:
         if role == "constant":
             return (
                 f"training changes the buffer {name!r}, which model.buffers calls constant",
-                "call it latest, or local if each task shall begin anew",
+                "call it latest, or local if each task shall start afresh",
             )
         if bool(before.isfinite().all()) and not bool(now.isfinite().all()):
             return f"after two steps of training the buffer {name!r} is not finite", "look at how it is computed"

@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """What a check does from now on, for whoever waits for it or sees it die.
+    """What a check does from now on, for those who wait for it or see it die.
 
     Attributes:
         name: of the finding, should it never come.

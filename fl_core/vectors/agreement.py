@@ -106,5 +106,5 @@ def changed_constant(name: str, *, frozen: bool) -> str:
         )
     return (
         f"Training changes the buffer {name!r}, which model.buffers calls constant; call it latest, or local if each "
-        "task shall begin anew."
+        "task shall start afresh."
     )

@@ -41,7 +41,7 @@ def state_dict_of(module: torch.nn.Module) -> dict[str, Any]:
 
 
 def is_extra_state(name: str) -> bool:
-    """Whether this is what ``Module.get_extra_state`` gave, which is made anew at each call."""
+    """Whether this is what ``Module.get_extra_state`` gave, which is made again at each call."""
     return name.rpartition(".")[2] == "_extra_state"
 
 

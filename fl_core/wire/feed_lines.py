@@ -1,4 +1,4 @@
-"""The lines of a campaign's feed: what monitors are told of its course, folded so that their number stays bounded.
+"""The lines of a campaign's feed: its course as monitors see it, folded so that their number stays bounded.
 
 Lines that people read one by one (evaluations, phases, re-issues, rollbacks, ends; workers, coordinators) go as they
 are, the former as in ``fl_core/wire/history.py``. Merges and rejections, of which there may be hundreds a second, are
@@ -140,7 +140,7 @@ class LeftOutLine(Line):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownLine(Line):
-    """A line of a later release: nothing is known of it but that it was told.
+    """A line of a later release: nothing is known of it but that it is there.
 
     Attributes:
         name: its kind.

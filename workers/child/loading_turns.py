@@ -51,7 +51,7 @@ def _take(folder: Path | None, at_once: int) -> int | None:
         folder = folder or _folder()
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
-            return None  # whoever made it before us shall not choose what is opened there
+            return None  # a program that made it before us must not choose what is opened there
         while time.monotonic() < give_up:
             for number in range(at_once):
                 path = folder / f"loading-{number}"

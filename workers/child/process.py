@@ -1,4 +1,4 @@
-"""The training child: a process of its own, because it runs code that nobody here has written.
+"""The training child: a separate process, because it runs people's code.
 
 That code may raise, hang, exit or crash. What it raises ends here; the rest the parent sees from outside
 (``workers/guardian.py``): it reads in shared memory what the child does, since when, and for how long it may.
@@ -88,7 +88,7 @@ class Child:
         signal.signal(OVERDUE_SIGNAL, self._on_overdue)
 
     def _stay(self, signum: int, frame: FrameType | None) -> None:
-        """Whoever stops a whole group of processes means the parent, which lets the task in hand end in order."""
+        """A signal to the whole group is meant for the parent, which lets the task in hand end in order."""
         if os.getpid() != self._process:  # a process that user code has forked; it is not ours to keep
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)

@@ -15,7 +15,7 @@ from fl_core.wire.histogram import SECONDS, Histogram, bucket
 from fl_core.wire.messages import TaskCall, TrainTask
 
 # delivered; the campaign had ended meanwhile; its doorbell was void; cancelled while training; training raised; the
-# worker had to stop (told by the parent)
+# worker had to stop (the parent says so)
 OUTCOMES = ("delivered", "unwanted", "void", "cancelled", "failed", "handed_back")
 PARTS = ("fetch", "train", "encode", "deliver")
 _SPANS = {"fetch": "pull"}

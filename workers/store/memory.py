@@ -49,14 +49,14 @@ class DeviceMemory(MutableMapping[str, FloatArray]):
         except FileNotFoundError:
             raise KeyError(name) from None
         except Exception as error:  # of a damaged header, numpy raises whatever Python's tokenizer does
-            log.error("what the device remembered cannot be read; beginning anew", file=str(path), reason=str(error))
+            log.error("the device's memory cannot be read; starting without it", file=str(path), reason=str(error))
             raise KeyError(name) from None
         if values.dtype != np.float32 or values.ndim != 1:
-            log.error("what the device remembered is no vector; beginning anew", file=str(path))
+            log.error("the device's memory is no vector; starting without it", file=str(path))
             raise KeyError(name)
         vector: FloatArray = values
         if not np.isfinite(vector).all():
-            log.error("what the device remembered is not finite; beginning anew", file=str(path))
+            log.error("the device's memory is not finite; starting without it", file=str(path))
             raise KeyError(name)
         return vector
 

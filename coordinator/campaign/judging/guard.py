@@ -2,7 +2,7 @@
 
 An evaluation says how good a version was that the model has left since. So two copies of the parameters are kept: the
 last good one, and a candidate that becomes good once an evaluation of it or of a later version is. They are kept in
-bfloat16, both in the memory of one model, as a model that starts anew does not miss the lower bits. Like everything
+bfloat16, both in the memory of one model, as a model that starts again does not miss the lower bits. Like everything
 that decides a campaign's course, the guard sees only what the log says, in its order.
 """
 

@@ -31,7 +31,7 @@ class Mlflow:
     """
 
     def __init__(self, uri: str, name: str, spec: Path, started: float) -> None:
-        # Nothing is told to anybody but the server that was asked for.
+        # Nothing is sent to any server but the one that was asked for.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if uri.startswith("file:"):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")

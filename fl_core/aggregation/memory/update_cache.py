@@ -1,4 +1,4 @@
-"""The last update of each worker, for a bounded number of them: whoever was silent for longest is forgotten first."""
+"""The last update of each worker, for a bounded number of them; the one silent for longest is forgotten first."""
 
 from __future__ import annotations
 

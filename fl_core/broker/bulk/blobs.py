@@ -1,6 +1,6 @@
 """Bulk bytes in and out of Redis: chunks of 1 MB, pipelined, and no copy in Python.
 
-A large value is allocated and page-faulted anew by the server at each SET, and redis-py copies it three times on the
+A large value is allocated and page-faulted again by the server at each SET, and redis-py copies it three times on the
 way. Chunks reuse warm memory; they leave as memoryviews straight to the socket and arrive by ``recv_into`` in one
 buffer that was allocated once, so a payload of n bytes costs n bytes of memory on either side.
 """

@@ -85,7 +85,7 @@ def read_patch(places: Places, keys: CampaignKeys, patch: Patch, transfer: Trans
     """A patch's bytes, checked against their digest.
 
     Args:
-        transfer: is told how far they have come.
+        transfer: called with the bytes that have come so far.
 
     Raises:
         MissingBlob: it is gone or damaged; fetch the version.

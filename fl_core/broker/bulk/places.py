@@ -1,13 +1,13 @@
 """Where bulk bytes lie: on the broker, or on a second server for bytes that can be made again.
 
 A *place* is what the broker tells workers of that second server: ``HOST:PORT``, or ``:PORT`` where it has the broker's
-host. It holds no secret. Whoever reaches the broker reaches the other server in the same way: same scheme, user,
+host. It holds no secret. A program reaches the other server in the same way as the broker: same scheme, user,
 password, certificates and timeouts. The empty place is the broker itself.
 
 A place may begin with ``unix:PATH,``: programs that find that socket on their own machine take it, at half the cost per
 byte of a loopback connection.
 
-Whoever can write to the broker can change the pointer, and a program that follows it says its user and password there.
+Anyone who can write to the broker can change the pointer, and a program that follows it sends its password there.
 So a place is followed only where nothing can be lost by it:
 
 ==============================================  =====================================================================
@@ -123,7 +123,7 @@ class Places:
         return client
 
     def follows(self, place: str) -> bool:
-        """Whether this program would go there by itself, as far as can be told without looking for a socket."""
+        """Whether this program would go there by itself, as far as can be known without looking for a socket."""
         if not place:
             return True
         _, host, port = _parse(place)
@@ -158,7 +158,7 @@ class Places:
         return any(self._settings.get(name) for name in ("username", "password", "credential_provider"))
 
     def _known_host(self, host: str, port: int) -> str | None:
-        """The owner's name for the host, if what listens there may be told what the broker is told."""
+        """The owner's name for the host, if what listens there may get the broker's password."""
         name = _same_words(host or self._host)
         if (name, port) in self._given_hosts:
             return self._given_hosts[name, port]
@@ -188,7 +188,7 @@ class Places:
 
 
 def _same_words(host: str) -> str:
-    """One spelling for the names of one host, as far as they can be told without asking anybody."""
+    """One spelling for the names of one host, as far as they can be compared without a lookup."""
     if _is_loopback(host):
         return "127.0.0.1"
     try:

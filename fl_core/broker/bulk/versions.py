@@ -1,6 +1,6 @@
 """Published versions: bytes first, then the pointer, so that a reader never sees half a model.
 
-The pointer says where the bytes are (``places.py``): a version on a server that forgets can be published anew.
+The pointer says where the bytes are (``places.py``): a version on a server that forgets can be published again.
 """
 
 from __future__ import annotations

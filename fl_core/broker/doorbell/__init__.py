@@ -1,1 +1,1 @@
-"""Celery, and all that fedtide uses of it: messages that wake a worker, on its connections. Nobody else imports it."""
+"""Celery, and all that fedtide uses of it: messages that wake a worker, on its connections. Imported only here."""

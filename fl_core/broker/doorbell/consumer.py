@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 class Consumer:
-    """Consumes training tasks until it is told to stop.
+    """Consumes training tasks until it is asked to stop.
 
     Args:
         url: the broker.
@@ -46,7 +46,7 @@ class Consumer:
         execute: called in the child with the bytes of one ``TrainTask``; it must not raise.
         on_child: called in the child when it starts; it makes the child lead a group of processes, which ends with it.
         on_child_end: called in the child when it ends, unless it is killed.
-        on_child_death: called in the parent when a child has ended that was not told to, with its id and exit status
+        on_child_death: called in the parent when a child has ended without being asked to, with its id and exit status
             (negative: the signal), before another one is started.
         on_ready: called in the parent when it listens on its queues, again after each reconnection.
         on_stop: called in the parent, once, when a signal asks it to stop.
@@ -84,7 +84,7 @@ class Consumer:
         # Not shared: it would be every other application's of this process as well.
         self._app.task(name=TRAIN, ignore_result=True, shared=False)(train)
 
-        # A child that died is told by whoever watches it, in one line and in words.
+        # The guardian reports a child that died, in one line and in words.
         logging.getLogger("celery.worker.request").addFilter(_is_no_death)
 
         def quiet(**_: Any) -> None:

@@ -1,6 +1,6 @@
 """One connection for all threads of a worker's parent: it waits for doorbells, and between two waits it beats.
 
-The consumer waits with it for some seconds at a time (``intake.py``). Whoever else wants it takes the next
+The consumer waits with it for some seconds at a time (``intake.py``). Others who want it take the next
 turn, before the consumer waits again; and the consumer waits no longer than until the next beat is due. While a task is
 in hand it does not wait at all.
 """
@@ -51,7 +51,7 @@ class SharedClient(BrokerClient):
 
         Args:
             seconds: the longest wait.
-            after_others: whoever else waits for it comes first.
+            after_others: others who wait for it come first.
         """
         me = threading.get_ident()
         if self._waits and self._owner == me:  # the consumer has ended with an error, and its wait is of no use
@@ -162,7 +162,7 @@ class SharedClient(BrokerClient):
 
 
 def _that_tells(kind: type[Any]) -> type[Any]:
-    """A class of connections that call ``on_end`` when they are closed: whoever waits on one would not hear of it."""
+    """Connections that call ``on_end`` when they are closed, since a thread that waits on one would not notice."""
 
     class Connection(kind):  # type: ignore[misc]
         on_end: Callable[[Any], None] | None = None

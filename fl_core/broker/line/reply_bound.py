@@ -1,4 +1,4 @@
-"""A bound on what one command may bring in: whoever writes to the broker decides how long a key's value is.
+"""A bound on the reply to one command, since anyone who writes to the broker decides how long a key's value is.
 
 What is longer is left unread: the connection is closed after so many bytes, and the next command opens another one.
 """

@@ -164,7 +164,7 @@ def answers(connection: Any, silent_seconds: float, patience_seconds: float) -> 
         return True
     connection.send_command("PING", check_health=False)
     if not is_readable(connection._sock, patience_seconds):
-        log.info("a connection that was silent does not answer; connecting anew")
+        log.info("a connection that was silent does not answer; connecting again")
         return False
     with contextlib.suppress(redis.ResponseError):
         connection.read_response()

@@ -1,4 +1,4 @@
-"""Timeouts for silence, not for slowness: whoever moves a byte in the time is waited for.
+"""Timeouts for silence, not for slowness: as long as a byte moves in the time, it is waited for.
 
 A socket's own timeout bounds one call, and ``sendall`` is one call: a megabyte that takes longer than the timeout could
 never be sent. Sent in parts, the kernel's buffer still hides that a slow line works, so the kernel is asked how much of
@@ -23,7 +23,7 @@ class Transfer:
     """How far a payload has got, over as many attempts as it takes; what has arrived is not sent again.
 
     Args:
-        on_progress: told ``done`` every five seconds while it goes on.
+        on_progress: called with ``done`` every five seconds while it goes on.
         on_moved: called whenever bytes have moved; what it raises ends the attempt.
 
     Attributes:
@@ -52,7 +52,7 @@ class Outflow:
     """Whether bytes leave a socket's buffer while nothing else is heard of the other side.
 
     Args:
-        on_moved: told how many are still there, whenever it is found that they move.
+        on_moved: called with how many are still there, whenever they are found to move.
     """
 
     def __init__(self, sock: Any, on_moved: Callable[[int], None] | None = None) -> None:
@@ -80,7 +80,7 @@ def send_all(
     """Send all of it, however long it takes, while it moves.
 
     Args:
-        on_sent: told how many bytes of ``data`` were taken, each time.
+        on_sent: called with how many bytes of ``data`` were taken, each time.
 
     Raises:
         OSError: nothing has moved for the socket's timeout, or the connection is closed.

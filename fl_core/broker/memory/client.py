@@ -1,4 +1,4 @@
-"""A client of a twin: what redis-py's is of a server, so that nobody above it can tell them apart.
+"""A client of a twin: what redis-py's is of a server, so that nothing above it can tell them apart.
 
 It stands where the connection would: redis-py makes the words of each command and reads the replies as ever. Bulk bytes
 take their own way (``fl_core/broker/bulk/blobs.py``), to which the twin's socket speaks as a server does.

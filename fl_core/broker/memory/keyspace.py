@@ -51,7 +51,7 @@ class Keyspace:
     """Typed access to the keys that have not ended.
 
     Attributes:
-        now_ms: the server's clock; whoever moves it moves it forward.
+        now_ms: the server's clock; it is only ever moved forward.
     """
 
     def __init__(self, now_ms: float = START_MS) -> None:

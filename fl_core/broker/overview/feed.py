@@ -67,7 +67,7 @@ def feed_commands(
 ) -> list[Command]:
     """Append lines, numbered from ``count`` on, one number per command; the oldest entries make room.
 
-    A line that is larger than an entry may be is left out: whoever makes lines bounds them (``line_bytes``).
+    A line that is larger than an entry may be is left out: the makers of lines bound them (``line_bytes``).
     """
     entries: list[list[bytes]] = [[]]
     room = MAX_LINE_BYTES

@@ -19,7 +19,7 @@ from fl_core.wire.messages import TaskCall, TrainOrder
 from fl_core.wire.states import ACCEPTING, OVER, Request
 
 MAX_CAMPAIGNS = 1000
-# Beside these, queues are invented ones, and what is told of them costs every watcher.
+# Any other queue is invented, and reporting on it costs every watcher.
 MAX_QUEUES = 200
 _BUCKETS = range(len(WAIT_BOUNDS_MS) + 1)
 _FIELDS = ("published", "claimed", "waited_ms", "recent", *(f"wait{bucket}" for bucket in _BUCKETS))
@@ -112,7 +112,7 @@ class Registry:
     def orders(self, queues: Iterable[str]) -> list[TrainOrder]:
         """How the tasks of the campaigns that run now on one of these queues are to be done, the newest first.
 
-        An order that this program cannot read is left out; a worker would be told so with its first task.
+        An order that this program cannot read is left out; a worker would learn that with its first task.
 
         Raises:
             BrokerUnavailable: unknown.

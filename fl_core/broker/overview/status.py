@@ -1,4 +1,4 @@
-"""A campaign's status as watchers read it: what its coordinator wrote, or what somebody else did in its place.
+"""A campaign's status as watchers read it: what its coordinator wrote, or what another program wrote in its place.
 
 ``coordinator/telemetry/status.py`` writes it. Here each field that a watcher counts on has a form; one that is missing
 or of another form is as good as nothing: 0, None, or left out. A status without a state is none at all.

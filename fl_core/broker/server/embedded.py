@@ -42,7 +42,7 @@ SOCKET = "socket"
 _SOCKET_PATH_BYTES = 107
 
 
-# Chunks of 1 MB come and go all the time. glibc would give their memory back to the kernel and have it zeroed anew.
+# Chunks of 1 MB come and go all the time. glibc would give their memory back to the kernel and have it zeroed again.
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TOP_PAD_": str(2**26)}
 
 

@@ -325,7 +325,7 @@ def _from_info(name: str, check: Callable[[_Info], Finding], info: _Info | None)
     try:
         return check(info)
     except (KeyError, ValueError) as error:  # managed servers hide fields
-        return Finding(name, "warning", f"the server does not show it ({error})", "ask whoever runs the server")
+        return Finding(name, "warning", f"the server does not show it ({error})", "ask the server's operator")
 
 
 def _not_permitted(name: str, reason: object) -> Finding:

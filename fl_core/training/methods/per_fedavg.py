@@ -138,7 +138,7 @@ class PerFedAvg(Method):
 
 
 class _Batches:
-    """Batches of the device's examples, for ever, in an order that the task's seed draws anew for each epoch."""
+    """Batches of the device's examples, for ever, in an order that the task's seed draws again for each epoch."""
 
     def __init__(self, task: DeviceTask, dataset: Dataset[Any]) -> None:
         self._task = task
