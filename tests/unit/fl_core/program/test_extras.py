@@ -53,19 +53,15 @@ def say(model, summary, folder):
 """
 
 # Each command in one process, with the output and the exit code of each. What would go on for long ends where it starts
-# its first program or listens, or after a while: by then it has found all that it asks for.
+# its first program or listens: by then it has found all that it asks for.
 WALK = """
-import contextlib, io, json, signal, sys, traceback
+import contextlib, io, json, sys, traceback
 import torch  # which must not be interrupted half-way
 
 def far_enough(event, args):
     if event == "socket.bind" or event == "subprocess.Popen":
         raise KeyboardInterrupt("far enough")
 
-def long_enough(*_):
-    raise KeyboardInterrupt("long enough")
-
-signal.signal(signal.SIGALRM, long_enough)
 sys.addaudithook(far_enough)
 from coordinator.cli import fedtide
 from workers.cli import worker
@@ -74,7 +70,6 @@ for name, arguments in json.load(sys.stdin):
     program = worker if name == "fedtide-worker" else fedtide
     said, code = io.StringIO(), 0
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        signal.alarm(20)
         try:
             program.main(arguments, prog_name="fedtide-worker" if name == "fedtide-worker" else "fedtide")
         except SystemExit as ended:
@@ -84,15 +79,16 @@ for name, arguments in json.load(sys.stdin):
         except BaseException:
             code = "raised"
             traceback.print_exc()
-        signal.alarm(0)
     told[" ".join([name, *arguments])] = code, said.getvalue()
 json.dump(told, sys.__stdout__)
 """
 
 
 def _hiding(folder: Path, *modules: str) -> dict[str, str]:
-    (folder / "hiding").mkdir(exist_ok=True)
-    (folder / "hiding" / "sitecustomize.py").write_text(HIDE)
+    """What a program's environment has to be for it to find none of the modules."""
+    if not (folder / "hiding").exists():  # written once: a program that starts now is reading it
+        (folder / "hiding").mkdir()
+        (folder / "hiding" / "sitecustomize.py").write_text(HIDE)
     paths = [str(folder / "hiding"), str(ROOT)]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDTIDE_")}
     # No server on the PATH: whether there is one is a matter of the machine.
