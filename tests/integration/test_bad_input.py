@@ -79,7 +79,7 @@ def test_device_with_another_model_is_counted_and_disturbs_nobody(lab: Lab) -> N
         "import os, torch\n"
         "def model():\n    return torch.nn.Linear(64, 10 + int(os.environ.get('EXTRA_CLASSES', '0')))\n"
     )
-    spec = lab.spec(model={"factory": "drifting:model", "args": None}, stop={"updates": 30})
+    spec = lab.spec(model={"factory": "drifting:model", "args": None}, stop={"updates": 10})
     coordinator = lab.run(spec)
     data_args = '{"shard": 0, "num_shards": 4}'
     odd = lab.program(
@@ -89,7 +89,7 @@ def test_device_with_another_model_is_counted_and_disturbs_nobody(lab: Lab) -> N
     until(lambda: "install the same model code" in odd.output)
     lab.worker("good", "--allow", "drifting", delay=0.05)
     assert coordinator.wait(40) == 0
-    assert lab.summary()["merged_by_worker"] == {"good": 30}
+    assert lab.summary()["merged_by_worker"] == {"good": 10}
     assert "training failed" in coordinator.output
 
 
@@ -118,12 +118,25 @@ def test_update_for_another_campaign_is_a_counted_rejection(lab: Lab) -> None:
 
 def test_killed_training_process_is_reported_and_replaced(lab: Lab) -> None:
     """The kernel ends the training child (out of memory, say): the worker reports the task and goes on."""
-    coordinator = lab.run(lab.spec(dispatch={"concurrency": 1}, stop={"updates": 1}))
-    worker = lab.worker("fragile", delay=8.0)  # longer than it takes to see it at work on a busy machine
+    (lab.folder / "waiting.py").write_text(
+        "import pathlib, time, torch\n"
+        "class Waiting(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        while pathlib.Path('hold').exists():\n"
+        "            time.sleep(0.05)\n"
+        "        return super().forward(x)\n"
+        "def model():\n    return Waiting(64, 10)\n"
+    )
+    (lab.folder / "hold").touch()
+    spec = lab.spec(
+        model={"factory": "waiting:model", "args": None}, dispatch={"concurrency": 1}, stop={"updates": 1}
+    )
+    coordinator, worker = lab.run(spec, "--trial-seconds", "0"), lab.worker("fragile", "--allow", "waiting")
     until(lambda: any(row["state"] == "training" for row in lab.ask("workers")))
     children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
     assert len(children) == 1
     os.kill(int(children[0]), signal.SIGKILL)
+    (lab.folder / "hold").unlink()
     until(lambda: "the training process died" in worker.output)
     assert coordinator.wait(60) == 0
     summary = lab.summary()

@@ -41,7 +41,7 @@ def test_a_campaign_waits_out_whatever_the_server_refuses(lab: Lab) -> None:
     client = redis.Redis.from_url(lab.url)
     try:
         lab.url = f"redis://127.0.0.1:{proxy.port}/0"
-        coordinator = lab.run(lab.spec(stop={"updates": 150}, checkpoint={"keep_log": True}))
+        coordinator = lab.run(lab.spec(stop={"updates": 100}, checkpoint={"keep_log": True}))
         worker = lab.worker("steady", delay=0.05)
         for break_it, mend_it, sentence in FAULTS.values():
             merged = len(lab.history())
@@ -66,7 +66,7 @@ def test_a_campaign_waits_out_whatever_the_server_refuses(lab: Lab) -> None:
         assert "does not speak as Redis does" in asked.stderr
         assert coordinator.wait(60) == 0
         assert worker.process.poll() is None
-        assert lab.summary()["merged"] == 150
+        assert lab.summary()["merged"] == 100
         assert lab.ask("replay", str(lab.folder / "run"))["equal"]
         for text in (coordinator.output, worker.output, asked.stderr):
             assert "Traceback" not in text
