@@ -128,9 +128,7 @@ def test_killed_training_process_is_reported_and_replaced(lab: Lab) -> None:
         "def model():\n    return Waiting(64, 10)\n"
     )
     (lab.folder / "hold").touch()
-    spec = lab.spec(
-        model={"factory": "waiting:model", "args": None}, dispatch={"concurrency": 1}, stop={"updates": 1}
-    )
+    spec = lab.spec(model={"factory": "waiting:model", "args": None}, dispatch={"concurrency": 1}, stop={"updates": 1})
     coordinator, worker = lab.run(spec, "--trial-seconds", "0"), lab.worker("fragile", "--allow", "waiting")
     until(lambda: any(row["state"] == "training" for row in lab.ask("workers")))
     children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
