@@ -30,6 +30,7 @@ NAME_SENSES = {"client": r" (?:num|all|slow|fast|per|each) clients? | clients? (
 # Names that are not ours, and whose they are.
 NAMES = {
     "round": "Python's function",
+    "round_trip": "everybody's word for there and back",
     "StopIteration": "Python's",
     "start_new_session": "subprocess' argument",
     "node": "the standard library's, in platform.node()",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.integration.lab import Lab, assert_identity
+import re
+import signal
+from pathlib import Path
+
+from tests.integration.lab import Lab, assert_identity, until
 from tests.integration.test_bad_input import assert_one_sentence
 
 STRATEGY = """
@@ -16,6 +20,31 @@ class Adds(Strategy):
         self.version += 1
         return Merge(self.version, 1, (contribution.staleness,), (1.0,))
 """
+
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
+
+
+def test_the_skeleton_of_a_strategy_runs_to_its_end_and_resumes(lab: Lab) -> None:
+    """As CONTRIBUTING has it: a campaign is interrupted in the middle of a buffer, goes on and ends with an odd number
+    of updates, so that the last one is flushed; its log proves the same model."""
+    (skeleton,) = re.findall(r"```python\n(import numpy.*?)```", CONTRIBUTING.read_text(), re.DOTALL)
+    (lab.folder / "users_skeleton.py").write_text(skeleton)
+    aggregation = {"strategy": "users_skeleton:MyStrategy", "args": {"rate": 0.5}}
+    spec = lab.spec(aggregation=aggregation, checkpoint={"keep_log": True}, stop={"updates": 11})
+    lab.worker("one", delay=0.05)
+    first = lab.run(spec)
+    until(lambda: (lab.folder / "run/history.jsonl").exists() and len(lab.history()) >= 3)
+    first.send(signal.SIGTERM)
+    first.wait(60)
+    assert lab.ask("status", "trial")["state"] == "interrupted", first.output
+    again = lab.run(spec, "--resume", name="again")
+    assert again.wait(60) == 0, again.output
+    summary = lab.summary()
+    assert_identity(summary)
+    assert (summary["state"], summary["merged"]) == ("finished", 11)
+    replay = lab.program("coordinator", "replay", "run", name="replay")
+    assert replay.wait(60) == 0, replay.output
+
 
 SHOW_AND_DATA = """
 from fl_core.data import digits

@@ -80,7 +80,7 @@ def test_a_payload_beside_the_log_is_fetched(campaign: Any) -> None:
     """A large payload is read by its blob's name and size, and then checked like any other."""
     name = campaign.blob_name(6)
     admitted = _admit(campaign, campaign.update(6, blob=name))
-    assert campaign.fetched == [name]
+    assert campaign.blobs.fetched == [name]
     assert admitted.contribution.values.values[6] == 1.0
 
 
@@ -143,7 +143,7 @@ def test_a_bad_header_is_refused_before_the_payload_is_read(
     """What the header alone tells costs no fetch; an open task ends with it, a stranger's update ends none."""
     refused = _refused(campaign, make(campaign))
     assert refused.reason is reason
-    assert campaign.fetched == []
+    assert campaign.blobs.fetched == []
     assert (refused.task is not None) == ends
 
 
@@ -291,7 +291,7 @@ def test_a_part_that_the_model_has_not_is_malformed(bench: Callable[..., Any], p
     """However large its number, and its blob is dropped within the bound of a whole model."""
     campaign = bench(**PARTIAL).open(2)
     refused = _refused(campaign, campaign.update(1, part=part, blob=campaign.blob_name(1)))
-    assert (refused.reason, campaign.fetched) == (Reason.MALFORMED, [])
+    assert (refused.reason, campaign.blobs.fetched) == (Reason.MALFORMED, [])
     assert "part" in refused.detail
     effects = campaign.apply(campaign.update(1, part=part, payload_bytes=2**50, blob=campaign.blob_name(1)))
     assert effects.blob is not None

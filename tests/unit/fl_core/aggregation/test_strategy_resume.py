@@ -1,19 +1,15 @@
 """A strategy that is exported anywhere and restored elsewhere goes on to the same bits."""
 
-import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from fl_core.aggregation import Contribution, Merge, Strategy, build_strategy
+from fedtide.testing import contributions, same_bits
+from fl_core.aggregation import Strategy, build_strategy
 from fl_core.errors import CampaignError
 from fl_core.spec import parse_spec
-from fl_core.vectors import Delta, Parameters
+from fl_core.vectors import Parameters
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.tensor_spec import TensorSpec
 
@@ -51,7 +47,6 @@ SPECS: dict[str, dict[str, Any]] = {
         for rule in ("median", "trimmed_mean", "krum", "multi_krum", "norm_clip", "cosine")
     },
 }
-NUM_UPDATES = 10
 
 
 def build(name: str, layout: Layout = LAYOUT) -> Strategy:
@@ -61,78 +56,18 @@ def build(name: str, layout: Layout = LAYOUT) -> Strategy:
     return build_strategy(spec, layout, Parameters(initial))
 
 
-def update_log(strategy: Strategy, seed: int = 1) -> list[Contribution]:
-    """Ten updates of the kind that the strategy takes."""
-    generator = np.random.default_rng(seed)
-    kind = Delta if strategy.sends == "delta" else Parameters
-    log = []
-    for _ in range(NUM_UPDATES):
-        values = generator.normal(size=LAYOUT.num_elements).astype(np.float32)
-        staleness = 0 if strategy.barrier else int(generator.integers(0, 20))
-        worker, metrics = f"w{generator.integers(0, 5)}", {"loss": float(generator.uniform(0, 3))}
-        log.append(Contribution(kind(values), int(generator.integers(1, 100)), staleness, worker, metrics))
-    return log
-
-
-def replay(strategy: Strategy, log: Sequence[Contribution], first: int = 0) -> list[Merge]:
-    """Offer the log; with a barrier every fourth update ends a cohort. What is left over is flushed at the end."""
-    merges = []
-    for number, contribution in enumerate(log, start=first + 1):
-        merges.append(strategy.offer(contribution))
-        if strategy.barrier and number % 4 == 0:
-            merges.append(strategy.flush())
-    merges.append(strategy.flush())
-    return [merge for merge in merges if merge is not None]
-
-
-def bits(strategy: Strategy) -> npt.NDArray[np.uint32]:
-    """The current parameters as bit patterns."""
-    return strategy.parameters.values.view(np.uint32)
-
-
 @pytest.mark.parametrize("name", SPECS)
-def test_replaying_twice_gives_the_same_bits(name: str) -> None:
-    """The same log from the same start makes the same merges and the same parameters."""
-    one, two = build(name), build(name)
-    log = update_log(one)
-    assert replay(one, log) == replay(two, log)
-    assert one.version == two.version > 0
-    np.testing.assert_array_equal(bits(one), bits(two))
-
-
-@pytest.mark.parametrize("name", SPECS)
-@settings(deadline=None, max_examples=8)
-@given(pause=st.integers(0, NUM_UPDATES))
-def test_restoring_mid_buffer_continues_to_the_same_bits(name: str, pause: int) -> None:
-    """Export after any update, through JSON and copies, restore into a used strategy: versions, merges, bits agree."""
-    straight, first, resumed = build(name), build(name), build(name)
-    log = update_log(straight)
-    expected = replay(straight, log)
-
-    merges: list[Merge | None] = []
-    for number, contribution in enumerate(log[:pause], start=1):
-        merges.append(first.offer(contribution))
-        if first.barrier and number % 4 == 0:
-            merges.append(first.flush())
-    tensors, meta = first.export_state()
-    saved = {key: array.copy() for key, array in tensors.items()}
-    meta = json.loads(json.dumps(meta))
-    replay(resumed, update_log(resumed, seed=7)[:5])  # what it held before must not matter
-    resumed.restore_state(saved, meta)
-    for array in saved.values():
-        array[:] = np.nan
-    assert (resumed.version, resumed.buffer_count) == (first.version, first.buffer_count)
-    merges += replay(resumed, log[pause:], first=pause)
-
-    assert [merge for merge in merges if merge is not None] == expected
-    np.testing.assert_array_equal(bits(resumed), bits(straight))
+def test_restoring_mid_buffer_continues_to_the_same_bits(name: str) -> None:
+    """Saved after any number of updates, restored into a used strategy: versions, merges and bits agree."""
+    same_bits(lambda: build(name))
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_exported_arrays_are_views(name: str) -> None:
     """Exporting copies nothing: the parameters in it are the strategy's own memory."""
     strategy = build(name)
-    replay(strategy, update_log(strategy)[:4])
+    for contribution in contributions(strategy, 4):
+        strategy.offer(contribution)
     tensors, _ = strategy.export_state()
     assert np.shares_memory(tensors["parameters"], strategy.parameters.values)
     assert all(array.dtype == np.float32 for array in tensors.values())

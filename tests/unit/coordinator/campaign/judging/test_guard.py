@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgpack
 import numpy as np
 import pytest
 from hypothesis import given
@@ -197,12 +196,7 @@ def test_other_strategies_go_back_too(bench: Callable[..., Any], strategy: str) 
     _evaluate(campaign, NAN)
     assert len(_rollbacks(campaign)) == 1
     assert not any(campaign.values)
-    tensors, meta = campaign.state.export()
-    second = campaign.new_state()
-    second.restore(
-        {n: np.array(a) for n, a in tensors.items()}, msgpack.unpackb(msgpack.packb(meta), strict_map_key=False)
-    )
-    assert campaign.fingerprint(second) == campaign.fingerprint()
+    assert campaign.fingerprint(campaign.resumed()) == campaign.fingerprint()
 
 
 @given(
@@ -231,11 +225,7 @@ def test_any_course_is_replayed_and_resumed_to_the_same_bits(
     cut = round(share * len(campaign.entries))
     for entry in campaign.entries[:cut]:
         again.apply(entry)
-    tensors, meta = again.export()
-    second = campaign.new_state()
-    second.restore(
-        {n: np.array(a) for n, a in tensors.items()}, msgpack.unpackb(msgpack.packb(meta), strict_map_key=False)
-    )
+    second = campaign.resumed(again)
     for entry in campaign.entries[cut:]:
         again.apply(entry)
         second.apply(entry)
