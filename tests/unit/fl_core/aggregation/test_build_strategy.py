@@ -1,5 +1,6 @@
 """The spec's name becomes a strategy, built in or one's own."""
 
+import inspect
 import sys
 import types
 from typing import Any
@@ -11,6 +12,7 @@ from fl_core.aggregation import Strategy, build_strategy
 from fl_core.aggregation.strategies.fedavg import FedAvg
 from fl_core.built_in import STRATEGIES
 from fl_core.errors import LayoutError, SpecError
+from fl_core.factory import resolve
 from fl_core.spec import CampaignSpec, parse_spec
 from fl_core.vectors import Parameters
 from fl_core.vectors.layout import Layout
@@ -121,3 +123,22 @@ def test_initial_parameters_must_fit_the_layout() -> None:
     """Parameters of another size are refused at the start."""
     with pytest.raises(LayoutError, match="3 elements"):
         build_strategy(spec_of(), LAYOUT, zeros(4))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_spec_without_settings_gives_the_defaults_of_the_arguments(name: str) -> None:
+    """A strategy in a notebook is the one that a campaign has: both places say the same numbers."""
+    kind: Any = resolve(STRATEGIES[name], "aggregation.strategy")
+    given: dict[str, Any] = {}
+
+    class Recorded(kind):  # type: ignore[misc]
+        def __init__(self, layout: Layout, initial: Parameters, **settings: Any) -> None:
+            given.update(settings)
+
+    Recorded.from_spec(spec_of(strategy=name), LAYOUT, Parameters(np.zeros(3, np.float32)))
+    for argument, value in given.items():
+        default = inspect.signature(kind).parameters[argument].default
+        if callable(default):  # a staleness weight
+            assert [default(staleness) for staleness in range(30)] == [value(staleness) for staleness in range(30)]
+        else:
+            assert value == default, argument
