@@ -225,7 +225,9 @@ def check_disk(folder: Path, layout: Layout, held_vectors: int) -> None:
     Raises:
         SpecError: two checkpoints and the model need more than is free.
     """
-    need, free = (2 * held_vectors + 1) * layout.num_bytes, shutil.disk_usage(folder).free
+    # Constants once beside the checkpoints, and everything once more in the model's own file.
+    need = 8 * held_vectors * layout.num_moving + layout.num_bytes + 4 * (layout.num_elements - layout.num_moving)
+    free = shutil.disk_usage(folder).free
     if free < need:
         raise SpecError(
             f"{folder} has {free / 1e6:.3g} MB free, and two checkpoints and the model take {need / 1e6:.3g} MB; free "

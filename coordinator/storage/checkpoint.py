@@ -2,9 +2,12 @@
 
 A checkpoint is two files: ``state-<fence>-<n>.safetensors`` with the arrays, then ``state-<fence>-<n>.msgpack`` with
 everything else and the digest of both. The second one is the commit: a checkpoint without it does not exist. The one
-before is kept. Arrays are written from where they lie, without a copy in memory, which belongs between two merges;
-making them durable can go on beside. ``fence`` is the writer's fencing token: a coordinator that lost its lease and
-wakes up in the middle of a save writes under its old fence, which its successor's checkpoints outrank.
+before is kept. What never changes, a model's constants, is in a file of its own that each checkpoint names,
+``constants-<digest>.safetensors``, and is written once.
+
+Arrays are written from where they lie, without a copy in memory, which belongs between two merges; making them durable
+can go on beside. ``fence`` is the writer's fencing token: a coordinator that lost its lease and wakes up in the middle
+of a save writes under its old fence, which its successor's checkpoints outrank.
 """
 
 from __future__ import annotations
@@ -25,11 +28,14 @@ import numpy.typing as npt
 import xxhash
 
 from coordinator.storage.tensor_file import Arrays, read_tensor_file, tensor_file_parts
+from fl_core.aggregation.whole_model import CONSTANTS
 from fl_core.errors import CampaignError, SpecError
 from fl_core.program.crash_points import crash_point
 from fl_core.program.redaction import MASK
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, 2)
+"""1 had the constants in each checkpoint."""
 KEPT = 2
 
 
@@ -82,7 +88,13 @@ class CheckpointStore:
         """
         packed = msgpack.packb(dict(meta))
         record = {"format": FORMAT_VERSION, "digest": _digest(tensors, packed), "meta": packed}
+        constants = {name: array for name, array in tensors.items() if name == CONSTANTS and array.size}
         with self._writing():
+            if constants:
+                record["constants"] = name = f"constants-{_digest(constants, b'')}.safetensors"
+                if name not in self._files.names():
+                    self._files.keep(name, self._files.stage(name, tensor_file_parts(constants)))
+                tensors = {name: array for name, array in tensors.items() if name not in constants}
             number = (fence, max((n for f, n in self._numbers() if f == fence), default=0) + 1)
             arrays = self._files.stage(f"{_name(number)}.safetensors", tensor_file_parts(tensors))
         return Begun(number, arrays, msgpack.packb(record))
@@ -143,6 +155,9 @@ class CheckpointStore:
                 record, meta = self._record(number)
                 with self._files.open(f"{_name(number)}.safetensors") as file:
                     tensors = read_tensor_file(file)
+                if "constants" in record:
+                    with self._files.open(record["constants"]) as file:
+                        tensors |= read_tensor_file(file)
                 if _digest(tensors, record["meta"]) != record["digest"]:
                     raise ValueError("its content does not have its digest")
             except _DAMAGE as error:
@@ -171,10 +186,10 @@ class CheckpointStore:
 
     def _record(self, number: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
         record = msgpack.unpackb(self._files.read(f"{_name(number)}.msgpack"), raw=False, strict_map_key=False)
-        if record["format"] != FORMAT_VERSION:
+        if record["format"] not in READABLE:
             raise CampaignError(
                 f"{_name(number)} in {self._url} has format {record['format']}, this program reads "
-                f"{FORMAT_VERSION}; use the version of fedtide that wrote it."
+                f"{' and '.join(map(str, READABLE))}; use the version of fedtide that wrote it."
             )
         return record, msgpack.unpackb(record["meta"], raw=False, strict_map_key=False)
 

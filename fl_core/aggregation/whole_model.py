@@ -18,6 +18,9 @@ from fl_core.errors import CampaignError
 from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.layout import Layout
 
+CONSTANTS = "model.constants"
+"""The name, in what a strategy exports, of the array that is the same from the first checkpoint to the last."""
+
 
 class WholeModel(Strategy):
     """Merges weights as the inner strategy does, and moves the state with each of its versions.
@@ -116,8 +119,9 @@ class WholeModel(Strategy):
         """All state; the arrays are views, the statistics' under a prefix."""
         tensors, meta = self.inner.export_state()
         more, statistics = self._statistics.export_state()
-        beside = self.parameters.values[self.layout.num_parameters :]
-        tensors = tensors | {"state": beside} | {f"statistics.{name}": array for name, array in more.items()}
+        values = self.parameters.values
+        tensors = tensors | {"state": values[self.layout.state], CONSTANTS: values[self.layout.constants]}
+        tensors |= {f"statistics.{name}": array for name, array in more.items()}
         return tensors, {**meta, "statistics": statistics}
 
     def restore_state(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
@@ -131,8 +135,15 @@ class WholeModel(Strategy):
                 "The checkpoint was written by a version of fedtide that took buffers for weights; launch the campaign "
                 "anew, from its model if need be."
             )
-        restore_vector(self.parameters.values[self.layout.num_parameters :], tensors, "state")
+        if CONSTANTS in tensors:
+            restore_vector(self.parameters.values[self.layout.state], tensors, "state")
+            restore_vector(self.parameters.values[self.layout.constants], tensors, CONSTANTS)
+        else:  # an earlier release had both in one
+            restore_vector(self.parameters.values[self.layout.num_parameters :], tensors, "state")
         self._statistics.restore_state(with_prefix(tensors, "statistics."), meta["statistics"])
-        own = {name: array for name, array in tensors.items() if name != "state" and not name.startswith("statistics.")}
+        ours = ("state", CONSTANTS)
+        own = {
+            name: array for name, array in tensors.items() if name not in ours and not name.startswith("statistics.")
+        }
         self.inner.restore_state(own, meta)
         self._take_weights()

@@ -33,7 +33,7 @@ class Delivery:
 
     def pin(self, strategy: Strategy) -> None:
         """This version is going to be evaluated."""
-        self.pinned, self._values = strategy.version, np.array(strategy.parameters.values)
+        self.pinned, self._values = strategy.version, strategy.parameters.values[strategy.layout.moving].copy()
 
     def release(self) -> None:
         """It met no target, or has been dropped as diverged."""
@@ -55,7 +55,10 @@ class Delivery:
 
     def parameters(self, strategy: Strategy) -> Parameters:
         """Its parameters."""
-        return strategy.parameters if self.met is None or self._values is None else Parameters(self._values)
+        if self.met is None or self._values is None:
+            return strategy.parameters
+        # An earlier release pinned the whole model, this one what can move.
+        return Parameters(np.concatenate((self._values, strategy.parameters.values[self._values.size :])))
 
     def export(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """All state: arrays by name, and plain values."""

@@ -140,7 +140,7 @@ class Evaluations:
 
     def restore(self, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         """The inverse of ``export``; a strategy whose model went back is built as it was then, at the smaller rate."""
-        self.guard.restore(with_prefix(tensors, GUARD), meta["guard"])
+        self.guard.restore(with_prefix(tensors, GUARD), meta["guard"], self._layout)
         if self.guard.num_rollbacks:
             strategy = self._merging.strategy
             self._merging.strategy = self.guard.strategy(self._spec, self._layout, strategy.parameters)

@@ -1,9 +1,10 @@
 """The guard against divergence: which version was the last good one, and when to go back to it.
 
 An evaluation says how good a version was that the model has left since. So two copies of the parameters are kept: the
-last good one, and a candidate that becomes good once an evaluation of it or of a later version is. They are kept in
-bfloat16, both in the memory of one model, as a model that starts again does not miss the lower bits. Like everything
-that decides a campaign's course, the guard sees only what the log says, in its order.
+last good one, and a candidate that becomes good once an evaluation of it or of a later version is. Weights are kept in
+bfloat16, both copies in the memory of one model, as a model that starts again does not miss the lower bits; buffers that
+move are kept as they are, and what never moves is not kept. Like everything that decides a campaign's course, the guard
+sees only what the log says, in its order.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy.typing as npt
 
 from fl_core.aggregation import Strategy, build_strategy
 from fl_core.codecs.half import Bf16
+from fl_core.codecs.model_payload import decode_version, encode_version
 from fl_core.spec import CampaignSpec, GuardSection
-from fl_core.vectors import Parameters, read_all
+from fl_core.vectors import FloatArray, Parameters, read_all
 from fl_core.vectors.layout import Layout
 
 Kept: TypeAlias = npt.NDArray[np.uint8]
@@ -107,7 +109,8 @@ class Guard:
         if self._good is None:
             raise AssertionError("judge() says when there is something to go back to")
         version, kept = self._good
-        values = read_all(_CODEC.decode(kept.data, kept.size // 2))
+        values = strategy.parameters.values.copy()  # what never moves is in it
+        values[layout.moving] = decode_version(_CODEC, layout, kept.data)
         self.num_rollbacks += 1
         self._candidate = None
         restart = strategy.version + 1
@@ -134,11 +137,14 @@ class Guard:
             "num_rollbacks": self.num_rollbacks,
             "refused": [list(span) for span in self.refused],
             "versions": {name: pair[0] for name, pair in kept.items() if pair is not None},
+            "what": "moving",
         }
 
-    def restore(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """The inverse of ``export``."""
+    def restore(self, tensors: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any], layout: Layout) -> None:
+        """The inverse of ``export``; an earlier release kept the whole model in bfloat16."""
         kept = {name: (version, np.array(tensors[name])) for name, version in meta["versions"].items()}
+        if "what" not in meta:
+            kept = {name: (version, _moving_of(whole, layout)) for name, (version, whole) in kept.items()}
         self._good, self._candidate = kept.get("good"), kept.get("candidate")
         self._first_loss = meta["first_loss"]
         self.num_rollbacks = meta["num_rollbacks"]
@@ -146,4 +152,12 @@ class Guard:
 
 
 def _keep(strategy: Strategy) -> Kept:
-    return np.frombuffer(_CODEC.encode(strategy.parameters.values, seed=0), np.uint8)
+    return _encoded(strategy.parameters.values, strategy.layout)
+
+
+def _encoded(values: FloatArray, layout: Layout) -> Kept:
+    return np.frombuffer(encode_version(_CODEC, layout, values[layout.moving], 0), np.uint8)
+
+
+def _moving_of(whole: Kept, layout: Layout) -> Kept:
+    return _encoded(read_all(_CODEC.decode(whole.data, layout.num_elements)), layout)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from coordinator.launch.assemble import without_credentials
 from coordinator.storage.checkpoint import CheckpointStore
+from fl_core.aggregation.whole_model import CONSTANTS
 from fl_core.errors import CampaignError, SpecError
 from fl_core.spec import parse_spec, to_toml
 
@@ -239,11 +240,38 @@ def test_a_checkpoint_of_a_newer_program_is_not_passed_over(tmp_path: Path) -> N
     _save(store, 1.0)
     _save(store, 2.0)
     path = tmp_path / "state-000001-00000002.msgpack"
-    path.write_bytes(msgpack.packb({**msgpack.unpackb(path.read_bytes()), "format": 2}))
+    path.write_bytes(msgpack.packb({**msgpack.unpackb(path.read_bytes()), "format": 3}))
     with pytest.raises(
-        CampaignError, match="has format 2, this program reads 1; use the version of fedtide that wrote"
+        CampaignError, match="has format 3, this program reads 1 and 2; use the version of fedtide that wrote"
     ):
         store.load()
+
+
+def test_constants_are_written_once(tmp_path: Path) -> None:
+    """A frozen base is in one file that every checkpoint names; without it none is whole."""
+    store, base = CheckpointStore(str(tmp_path)), np.arange(1000, dtype=np.float32)
+    for value in (1.0, 2.0, 3.0):
+        store.save(1, {**_tensors(value), CONSTANTS: base}, META)
+    [file] = [path for path in tmp_path.iterdir() if path.name.startswith("constants-")]
+    assert file.stat().st_size > base.nbytes > sum(path.stat().st_size for path in tmp_path.glob("state-*"))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    tensors, _ = store.load() or ({}, {})
+    assert tensors[CONSTANTS].tobytes() == base.tobytes()
+    assert tensors["parameters"].tobytes() == _tensors(3.0)["parameters"].tobytes()
+    file.write_bytes(file.read_bytes()[:-4] + b"else")
+    with pytest.raises(CampaignError, match=r"no checkpoint in .* is whole"):
+        store.load()
+
+
+def test_a_checkpoint_of_the_release_before_is_read(tmp_path: Path) -> None:
+    """Format 1 had everything in the two files."""
+    import msgpack
+
+    store = CheckpointStore(str(tmp_path))
+    _save(store, 1.0)
+    path = tmp_path / "state-000001-00000001.msgpack"
+    path.write_bytes(msgpack.packb({**msgpack.unpackb(path.read_bytes()), "format": 1}))
+    assert _value(store) == 1.0
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fl_core.aggregation import Contribution, Strategy, build_strategy
 from fl_core.aggregation.statistics import Statistics, unfit
+from fl_core.aggregation.whole_model import CONSTANTS
 from fl_core.codecs.model_payload import ModelState
 from fl_core.errors import CampaignError
 from fl_core.spec import parse_spec
@@ -111,6 +112,10 @@ def test_a_restored_model_goes_on_to_the_same_bits(strategy: str) -> None:
         one.flush()
     np.testing.assert_array_equal(copy.parameters.values, model.parameters.values)
     assert copy.version == model.version
+    tensors, meta = copy.export_state()
+    beside = np.concatenate((tensors["state"], tensors.pop(CONSTANTS)))
+    model.restore_state({**tensors, "state": beside}, meta)  # as the release before has it
+    np.testing.assert_array_equal(copy.parameters.values, model.parameters.values)
     with pytest.raises(CampaignError, match="took buffers for weights"):
         copy.restore_state(tensors, {key: value for key, value in meta.items() if key != "statistics"})
 

@@ -11,6 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.campaign.course import Phase
+from coordinator.campaign.judging.delivery import Delivery
+from coordinator.campaign.judging.guard import Guard
+from fl_core.aggregation import build_strategy
+from fl_core.codecs.half import Bf16
+from fl_core.spec import StopMetric, parse_spec
+from fl_core.vectors import Parameters
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.tensor_spec import TensorSpec
 
 NUM_ELEMENTS = 64
 NAN = float("nan")
@@ -231,3 +239,62 @@ def test_any_course_is_replayed_and_resumed_to_the_same_bits(
         second.apply(entry)
     assert campaign.fingerprint(again) == campaign.fingerprint()
     assert campaign.fingerprint(second) == campaign.fingerprint()
+
+
+WHOLE = Layout(
+    (
+        TensorSpec("w", (4,)),
+        TensorSpec("running_mean", (2,), role="mean"),
+        TensorSpec("table", (2,), role="latest"),
+        TensorSpec("frozen", (3,), role="constant"),
+    )
+)
+# bfloat16 has none of the buffers and constants.
+START = np.array([1, -2, 0.5, 3, 40.01, 1e-3, 16777215, -np.inf, 0.1, 1 / 3, 1e5 + 1], np.float32)
+
+
+def _buffered() -> tuple[Any, Any, Guard]:
+    spec = parse_spec({"model": {"factory": "a:b"}, **SECTIONS})
+    strategy, guard = build_strategy(spec, WHOLE, Parameters(START)), Guard(spec.guard, evaluated=True)
+    guard.begin(strategy)
+    return spec, strategy, guard
+
+
+@pytest.mark.parametrize("release", ["this one", "the one before"])
+def test_going_back_moves_nothing_that_is_frozen(release: str) -> None:
+    """Constants and buffers have no lower bits to spare: they come back to the bit. A checkpoint of the release before
+    has lost those of its buffers, and its constants are the model's all the same."""
+    spec, strategy, guard = _buffered()
+    strategy.parameters.values[WHOLE.moving] = np.nan
+    strategy.version = 3
+    tensors, meta = guard.export()
+    if release != "this one":
+        tensors = {"good": np.frombuffer(Bf16().encode(START, 0), np.uint8)}
+        meta = {name: value for name, value in meta.items() if name != "what"}
+    again = Guard(spec.guard, evaluated=True)
+    again.restore(tensors, meta, WHOLE)
+    back, _ = again.roll_back(spec, WHOLE, strategy)
+    assert back.version == 4
+    values = back.parameters.values
+    assert values[WHOLE.trainable].tolist() == START[WHOLE.trainable].tolist()
+    assert values[WHOLE.constants].tobytes() == START[WHOLE.constants].tobytes()
+    if release == "this one":
+        assert values.tobytes() == START.tobytes()
+    else:
+        np.testing.assert_allclose(values, START, rtol=2**-8)
+
+
+def test_a_delivered_version_has_the_constants() -> None:
+    """The copy that is kept for delivery is of what can move."""
+    _, strategy, _ = _buffered()
+    delivery = Delivery()
+    delivery.pin(strategy)
+    assert delivery.meet(0, StopMetric(name="accuracy", at_least=0.5), 0.9, strategy)
+    strategy.parameters.values[WHOLE.moving] = 7
+    tensors, meta = delivery.export()
+    assert tensors["pinned"].size == WHOLE.num_moving
+    again = Delivery()
+    again.restore(tensors, meta)
+    assert again.parameters(strategy).values.tobytes() == START.tobytes()
+    again.restore({"pinned": START}, meta)  # as an earlier release has it
+    assert again.parameters(strategy).values.tobytes() == START.tobytes()
