@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from fl_core.broker.server.embedded import SOCKET, EmbeddedServer
+from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.broker.server.process import SOCKET
 
 CHUNK = 2**20
 PROGRAMS = 4

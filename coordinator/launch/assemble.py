@@ -41,7 +41,8 @@ from fl_core.broker.clock import CampaignClock
 from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.lease import Writer
 from fl_core.broker.overview.strangers import drop_strangers
-from fl_core.broker.server.fitness import BLOBS_REACHABLE, EVICTION, check_blobs, check_broker
+from fl_core.broker.server.capacity import EVICTION
+from fl_core.broker.server.fitness import BLOBS_REACHABLE, check_blobs, check_broker
 from fl_core.broker.url import public_url
 from fl_core.errors import CampaignError, SpecError
 from fl_core.models.build import build_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from fl_core.broker.connection import Client
-from fl_core.broker.server.fitness import Evicting, evicting
+from fl_core.broker.server.capacity import Evicting, evicting
 from fl_core.clock import MACHINE, Clock
 
 LOOK_SECONDS = 10.0

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from coordinator.cli import fedtide
 from fl_core.broker.connection import connect
-from fl_core.broker.server import fitness
+from fl_core.broker.server import answering, fitness
 from fl_core.broker.server.binary import find_binary
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.server.fitness import Finding, check_blobs, check_broker
@@ -193,13 +193,13 @@ def test_a_wrong_clock_is_a_warning(
 ) -> None:
     """More than two seconds between the clocks warns, whichever is ahead."""
     true_time = time.time
-    monkeypatch.setattr(fitness.time, "time", lambda: true_time() + offset_seconds)
+    monkeypatch.setattr(answering.time, "time", lambda: true_time() + offset_seconds)
     assert _find(client, "clock").verdict == verdict
 
 
 def test_a_slow_line_is_a_warning(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """A median above the limit warns."""
-    monkeypatch.setattr(fitness, "SLOW_PING_SECONDS", 1e-9)
+    monkeypatch.setattr(answering, "SLOW_PING_SECONDS", 1e-9)
     assert _find(client, "latency").verdict == "warning"
 
 

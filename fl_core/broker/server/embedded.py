@@ -15,45 +15,20 @@ start waits for the first to end, then gives up.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import random
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Literal, Self
 from urllib.parse import quote
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-from fl_core.broker.server.binary import REMEDY, find_binary
-from fl_core.broker.server.ports import POLL_SECONDS, PORTS, is_free, loopback, take_lock
-from fl_core.errors import BrokerUnavailable, InvariantError, SpecError
-
-SOCKET = "socket"
-
-
-_SOCKET_PATH_BYTES = 107
-
-
-# Chunks of 1 MB come and go all the time. glibc would give their memory back to the kernel and have it zeroed again.
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TOP_PAD_": str(2**26)}
-
-
-# A server that never forks can have huge pages: gigabytes of new memory then take a tenth of a second, not seconds.
-_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-
+from fl_core.broker.server.binary import find_binary
+from fl_core.broker.server.ports import choose_port, loopback, take_lock
+from fl_core.broker.server.process import SOCKET, arguments, end, fits_a_socket, last_line, launch, wait_until_ready
+from fl_core.errors import InvariantError, SpecError
 
 _LAUNCH_ATTEMPTS = 5
-
-
-_PR_SET_PDEATHSIG = 1
 
 
 class EmbeddedServer:
@@ -135,13 +110,13 @@ class EmbeddedServer:
     def local_url(self) -> str:
         """The same for programs of this user on this machine, by way of a socket that costs less: ``unix:///PATH``."""
         path = self.folder / SOCKET
-        return f"unix://{quote(str(path))}" if _fits_a_socket(path) else self.url
+        return f"unix://{quote(str(path))}" if fits_a_socket(path) else self.url
 
     @property
     def place(self) -> str:
         """How a server beside the broker is named (``places.py``)."""
         path = self.folder / SOCKET
-        return f"unix:{path},:{self.port}" if _fits_a_socket(path) else f":{self.port}"
+        return f"unix:{path},:{self.port}" if fits_a_socket(path) else f":{self.port}"
 
     @property
     def pid(self) -> int:
@@ -189,20 +164,20 @@ class EmbeddedServer:
         try:
             take_lock(lock, self.folder, deadline)
             for attempt in range(_LAUNCH_ATTEMPTS):
-                port = self._choose_port()
+                port = choose_port(self.host, self._port, self._fixed_port)
                 process = self._launch(binary, port, lock)
                 try:
-                    if self._wait_until_ready(process, port, deadline):
+                    if wait_until_ready(process, self.host, port, deadline, self._log_of_this_start):
                         break
                 except BaseException:
-                    _end(process, 0.0)
+                    end(process, 0.0)
                     raise
                 log = self._log_of_this_start()
                 # The port was free a moment ago; somebody else was faster.
                 if "Address already in use" in log and not self._fixed_port and attempt + 1 < _LAUNCH_ATTEMPTS:
                     continue
                 raise SpecError(
-                    f"{binary} ended at start with code {process.returncode}: {_last_line(log)!r}; "
+                    f"{binary} ended at start with code {process.returncode}: {last_line(log)!r}; "
                     f"see {self.log_path}, mend the cause and start again."
                 )
         finally:
@@ -215,13 +190,13 @@ class EmbeddedServer:
         Does nothing when it is not running.
         """
         if self._process is not None:
-            _end(self._process, timeout_seconds)
+            end(self._process, timeout_seconds)
             self._process = None
 
     def kill(self) -> None:
         """End the server at once with SIGKILL, as a power cut would. For fault tests."""
         if self._process is not None:
-            _end(self._process, 0.0)
+            end(self._process, 0.0)
             self._process = None
 
     def restart(self, timeout_seconds: float = 30.0) -> None:
@@ -247,112 +222,16 @@ class EmbeddedServer:
     ) -> None:
         self.stop()
 
-    def _choose_port(self) -> int:
-        if self._port and is_free(self.host, self._port):
-            return self._port
-        if self._port and self._fixed_port:
-            raise SpecError(
-                f"port = {self._port} on {self.host} is in use; stop the program that listens there or choose another."
-            )
-        # The system's own generator: drawing from the global one would disturb a seeded program.
-        for candidate in random.SystemRandom().sample(PORTS, 200):
-            if is_free(self.host, candidate):
-                return candidate
-        raise SpecError(f"no free TCP port found on {self.host} in {PORTS.start}-{PORTS.stop - 1}; name one with port.")
-
     def _launch(self, binary: Path, port: int, lock: int) -> subprocess.Popen[bytes]:
+        words = arguments(
+            self.folder, self.host, port, persistent=self.persistent, flush=self.flush, maxmemory=self.maxmemory_bytes
+        )
         with self.log_path.open("ab") as log:
             self._log_offset = log.tell()
-            try:
-                return subprocess.Popen(
-                    [str(binary), *self._arguments(port)],
-                    cwd=self.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(lock,),
-                    env={**os.environ, **_MALLOC, **({} if self.persistent else _HUGE_PAGES)},
-                    start_new_session=True,
-                    umask=0o077,
-                    preexec_fn=_end_with_this_thread(),
-                )
-            except OSError as error:
-                raise SpecError(f"{binary} cannot be run ({error.strerror}); {REMEDY}.") from error
-
-    def _arguments(self, port: int) -> list[str]:
-        # The folder is the working directory: a path with spaces in it need not survive the server's own quoting.
-        arguments = ["--bind", self.host, "--port", str(port), "--protected-mode", "yes", "--daemonize", "no"]
-        arguments += ["--dir", ".", "--save", "", "--maxmemory-policy", "noeviction"]
-        arguments += ["--appendonly", "yes" if self.persistent else "no", "--appendfsync", self.flush]
-        if not self.persistent:
-            arguments += ["--disable-thp", "no"]
-        if _fits_a_socket(self.folder / SOCKET):
-            # Programs on this machine may use it: half the cost per byte of the loopback interface. The name is
-            # relative, and only this user gets through the folder.
-            arguments += ["--unixsocket", SOCKET, "--unixsocketperm", "600"]
-        if self.maxmemory_bytes is not None:
-            arguments += ["--maxmemory", str(self.maxmemory_bytes)]
-        return arguments
-
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], port: int, deadline: float) -> bool:
-        """True when the server answers PING, false when it ended instead."""
-        loading = False
-        with redis.Redis(host=self.host, port=port, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)) as client:
-            while process.poll() is None:
-                try:
-                    # Ask who answers: another server may have taken the port between our look and the bind.
-                    info = cast(dict[str, Any], client.info("server"))
-                    if info.get("process_id") == process.pid and client.ping():
-                        return True
-                except redis.BusyLoadingError:
-                    loading = True
-                except redis.RedisError:
-                    pass
-                if time.monotonic() > deadline:
-                    state = "is still loading its append-only file" if loading else "does not answer"
-                    raise BrokerUnavailable(
-                        f"the embedded server on {self.host}:{port} {state} (last log line: "
-                        f"{_last_line(self._log_of_this_start())!r}); start again with more time."
-                    )
-                time.sleep(POLL_SECONDS)
-        return False
+            return launch([str(binary), *words], self.folder, log, lock, persistent=self.persistent)
 
     def _log_of_this_start(self) -> str:
         with contextlib.suppress(OSError), self.log_path.open("rb") as log:
             log.seek(self._log_offset)
             return log.read(64 * 1024).decode("utf-8", "replace")
         return ""
-
-
-def _fits_a_socket(path: Path) -> bool:
-    return len(os.fsencode(path)) <= _SOCKET_PATH_BYTES and "," not in str(path)
-
-
-def _end(process: subprocess.Popen[bytes], timeout_seconds: float) -> None:
-    if timeout_seconds > 0:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout_seconds)
-            return
-    process.kill()
-    process.wait()
-
-
-def _end_with_this_thread() -> Callable[[], None] | None:
-    """What the child does before it becomes the server, so that the kernel ends it when its parent is gone."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def ask_for_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the request was in place
-            os._exit(1)
-
-    return ask_for_signal
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing was logged"
