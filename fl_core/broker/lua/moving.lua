@@ -1,4 +1,4 @@
--- A device whose bytes move is at work: its task's time begins anew.
+-- A device whose bytes move is at work: its task's time begins again.
 --   KEYS open-tasks owners
 --   ARGV task attempt worker
 --   answer 0 where nobody waits for the bytes: the task has ended, or somebody else has it; else 1
