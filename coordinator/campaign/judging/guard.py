@@ -2,9 +2,9 @@
 
 An evaluation says how good a version was that the model has left since. So two copies of the parameters are kept: the
 last good one, and a candidate that becomes good once an evaluation of it or of a later version is. Weights are kept in
-bfloat16, both copies in the memory of one model, as a model that starts again does not miss the lower bits; buffers that
-move are kept as they are, and what never moves is not kept. Like everything that decides a campaign's course, the guard
-sees only what the log says, in its order.
+bfloat16, both copies in the memory of one model: a model that starts again does not need the lower bits. Buffers that
+move are kept as they are, and what never moves is not kept. Like everything that decides a campaign's course, the
+guard sees only what the log says, in its order.
 """
 
 from __future__ import annotations
