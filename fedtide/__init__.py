@@ -11,8 +11,6 @@ and steers the campaigns of a broker. Names that are exported here stay; others 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -210,26 +208,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("importlib.metadata").version("fedtide")
     if (home := _HOME_OF.get(name)) is None:
         raise AttributeError(f"module 'fedtide' has no attribute {name!r}")
-    _verify_no_namesake()
+    importlib.import_module("fedtide.own_packages")
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
-
-
-def _verify_no_namesake() -> None:
-    """A script's own folder is searched before what is installed, and what it imports is the script's business.
-
-    Raises:
-        ImportError: it has a module with the name of a package that this one stands on.
-    """
-    for name in ("coordinator", "fl_core"):
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None or Path(spec.origin).parents[1] != Path(__file__).parents[1]:
-            raise ImportError(
-                f"fedtide needs its own package {name!r}, but that name is taken here by "
-                f"{spec and (spec.origin or spec.name)}; rename yours.",
-                name=name,
-            )
 
 
 def __dir__() -> list[str]:

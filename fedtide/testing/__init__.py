@@ -11,6 +11,7 @@
 A test fails by an ``AssertionError`` that says what is wrong.
 """
 
+import fedtide.own_packages  # noqa: F401 - before all that stands on them
 from fedtide.testing.blobs import FakeBlobs
 from fedtide.testing.codecs import round_trip
 from fedtide.testing.log import LogByHand

@@ -214,10 +214,13 @@ def test_installed_programs_find_their_own_packages(tmp_path: Path) -> None:
         assert f"Usage: {program} " in done.stdout
 
 
-def test_a_script_is_told_what_its_folder_takes_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line", ["import fedtide; fedtide.run('campaign.toml')", "from fedtide.testing import LogByHand"]
+)
+def test_a_script_is_told_what_its_folder_takes_away(tmp_path: Path, line: str) -> None:
     """A script's own folder comes first, rightly; one sentence names the file that is in the way."""
     theirs = _namesakes(tmp_path, "coordinator")
-    (tmp_path / "script.py").write_text("import fedtide\nfedtide.run('campaign.toml')\n")
+    (tmp_path / "script.py").write_text(line)
     done = _start([sys.executable, "script.py"], tmp_path)
     assert done.stderr.splitlines()[-1] == (
         "ImportError: fedtide needs its own package 'coordinator', but that name is taken here by "

@@ -90,7 +90,7 @@ def test_campaign_goes_on_after_a_restart_of_the_server(lab: Lab) -> None:
     lab.worker("two", shard=1, delay=0.05)
     until(lambda: len(lab.history()) > 4)
     lab.server.kill()
-    time.sleep(1.0)
+    coordinator.wait_for("waiting for the broker")
     lab.server.restart()
     assert coordinator.wait(60) == 0
     assert "the broker is back" in coordinator.output
