@@ -19,7 +19,7 @@ CODE = sorted(file for name in ("fedtide", "fl_core", "coordinator", "workers") 
 
 # Words that have another sense beside the one that the glossary refuses: what is looked for in texts instead.
 SENSES = {
-    "client": r"(?:\ball|\beach|\bevery|\bper|slow|fast|stale|federated|number of|\d+) clients?\b(?! drift)",
+    "client": r"(?:\ball|\beach|\bevery|\bper|slow|fast|stale|federated|number of) clients?\b(?! drift)",
     "round": r"(?:\beach|\bevery|\bper|\bnext|\blast|training|communication|number of|\d+) rounds?\b(?! trip)",
     "session": r"(?:training|federated) sessions?\b",
     "experiment": r"(?:an|each|this|federated|our) experiments?\b",
