@@ -100,7 +100,7 @@ def try_campaign(spec: CampaignSpec, model: nn.Module, layout: Layout) -> Genera
     at_once = min(evaluation.batch_size, 2 * spec.training.batch_size)
     dataset = yield from load_data("evaluation.data", spec.evaluation.data, evaluation.data_args, at_once)
     tensors = LocalTensors(model, {tensor.name for tensor in layout.tensors})
-    watch = BufferWatch(model, layout)
+    watch = BufferWatch(model, layout, initial)
     try:
         yield from _try_evaluation(spec, model, few(dataset, at_once))
         yield from _try_training(spec, model, layout, initial, watch, few(dataset, at_once))

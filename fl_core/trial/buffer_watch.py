@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fl_core.vectors import Parameters
 from fl_core.vectors.agreement import trained_later
 from fl_core.vectors.buffers import changed_shape_remedy, is_variance
 from fl_core.vectors.layout import Layout
@@ -43,11 +44,16 @@ class BufferWatch:
     Args:
         model: before training.
         layout: its layout.
+        base: its values, float32 ``(num_elements,)``; they are kept, not copied, as a frozen base may be large.
     """
 
-    def __init__(self, model: nn.Module, layout: Layout) -> None:
+    def __init__(self, model: nn.Module, layout: Layout, base: Parameters) -> None:
         self._roles = {spec.name: spec.role for spec in layout.tensors}
-        self._before = {name: tensor.detach().clone() for name, tensor in _untrained(model)}
+        named = layout.to_named(base)
+        self._before = {
+            name: torch.from_numpy(named[name]).to(tensor.dtype) if name in named else tensor.detach().clone()
+            for name, tensor in _untrained(model)
+        }
 
     def findings(self, model: nn.Module) -> list[BufferFinding]:
         """What became of each of them.

@@ -139,7 +139,7 @@ def _try_order(
             importance=importance,
         )
         try:
-            watch = BufferWatch(model, layout)
+            watch = BufferWatch(model, layout, task.base)
             method.train(task)  # the first time takes longer; the second one meets what a device remembers
             moved = watch.findings(model)
             layout.load_into(model, task.base)

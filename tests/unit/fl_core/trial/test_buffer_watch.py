@@ -46,7 +46,8 @@ class Recorder(nn.Module):
 
 
 def _findings(model: nn.Module, **said: str) -> dict[str, BufferFinding]:
-    watch = BufferWatch(model, Layout.of(model, said))  # type: ignore[arg-type]
+    layout = Layout.of(model, said)  # type: ignore[arg-type]
+    watch = BufferWatch(model, layout, layout.flatten(model))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
