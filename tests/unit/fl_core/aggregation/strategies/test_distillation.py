@@ -164,3 +164,16 @@ def test_another_method_sends_no_soft_labels() -> None:
     """The strategy names the method that it needs."""
     with pytest.raises(SpecError, match=r"set training.method = 'distillation'"):
         parse_spec({"model": MODEL, "aggregation": {"strategy": "distillation"}})
+
+
+def test_slowing_is_a_smaller_rate_of_the_student() -> None:
+    """The guard's smaller rate gives the bits of a spec that says it."""
+    slowed, small, plain = (
+        _build(buffer_size=1, args={"student_epochs": 1, "student_learning_rate": rate}) for rate in (0.02, 0.005, 0.02)
+    )
+    slowed.slow(0.25)
+    values = _random(slowed.update_elements(0), 1)
+    for strategy in (slowed, small, plain):
+        _offer(strategy, values)
+    assert slowed.parameters.values.tobytes() == small.parameters.values.tobytes()
+    assert slowed.parameters.values.tobytes() != plain.parameters.values.tobytes()
