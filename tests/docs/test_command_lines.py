@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -109,6 +110,28 @@ def test_what_only_looks_runs(line: str, broker_server: EmbeddedServer, client: 
     done = CliRunner().invoke(fedtide, [*line.split()[1:], "--broker", broker_server.url])
     assert done.exit_code in (0, 2), done.output
     assert done.output.strip()
+
+
+def _shown() -> Iterator[tuple[Block, str]]:
+    """Blocks of one command line whose output the page shows right behind them."""
+    for page in PAGES:
+        found = list(blocks(page, "sh", "text", "python"))
+        for block, after in pairwise(found):
+            if (block.language, after.language) == ("sh", "text"):
+                yield block, after.text
+
+
+def _steady(text: str) -> str:
+    """The text without what differs from one machine and run to the next: times, memory, threads, torch's build."""
+    return re.sub(r"[\d.]+ (m?s|MB at most|threads?)\b|torch \S+", r"\1", text)
+
+
+@pytest.mark.parametrize(("block", "output"), [pytest.param(*shown, id=str(shown[0])) for shown in _shown()])
+def test_shown_output_is_what_comes(block: Block, output: str, checkout: Path) -> None:
+    """But for measured times and sizes, line by line."""
+    ((program, *words),) = _lines(block)
+    done = CliRunner().invoke({"fedtide": fedtide, "fedtide-worker": worker}[program], words)
+    assert _steady(done.output) == _steady(output)
 
 
 def test_commands_stand_in_fences() -> None:
