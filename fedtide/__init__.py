@@ -14,9 +14,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from coordinator.simulation.devices import SimulatedDevice
     from fedtide.operate import Broker, Campaign, connect
     from fedtide.running import run
     from fedtide.runs import Run, open_run
+    from fedtide.simulating import simulate
     from fl_core.aggregation import Contribution, Merge, Strategy
     from fl_core.aggregation.buffer import Buffer
     from fl_core.aggregation.buffered import BufferedStrategy
@@ -64,9 +66,11 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import fedtide` itself loads neither torch nor redis.
 _HOMES = {
+    "coordinator.simulation.devices": ("SimulatedDevice",),
     "fedtide.operate": ("Broker", "Campaign", "connect"),
     "fedtide.running": ("run",),
     "fedtide.runs": ("Run", "open_run"),
+    "fedtide.simulating": ("simulate",),
     "fl_core.aggregation": ("Contribution", "Merge", "Strategy"),
     "fl_core.aggregation.buffer": ("Buffer",),
     "fl_core.aggregation.buffered": ("BufferedStrategy",),
@@ -129,7 +133,9 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: RUF022 (as sorted() has it)
+__all__ = [
+    "CA2FL",
+    "SGD",
     "Adagrad",
     "Adam",
     "AsyncFedED",
@@ -140,7 +146,6 @@ __all__ = [  # noqa: RUF022 (as sorted() has it)
     "BrokerUnavailable",
     "Buffer",
     "BufferedStrategy",
-    "CA2FL",
     "Campaign",
     "CampaignError",
     "CampaignSpec",
@@ -178,9 +183,9 @@ __all__ = [  # noqa: RUF022 (as sorted() has it)
     "RejectedUpdate",
     "Robust",
     "Run",
-    "SGD",
     "Section",
     "ServerRule",
+    "SimulatedDevice",
     "SoftLabels",
     "SpecError",
     "Strategy",
@@ -200,6 +205,7 @@ __all__ = [  # noqa: RUF022 (as sorted() has it)
     "read_args",
     "read_method_args",
     "run",
+    "simulate",
 ]
 
 

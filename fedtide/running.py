@@ -67,10 +67,10 @@ def run(
     if not structlog.is_configured():
         configure_logs("warning")
     add_working_directory(*(Path(given).parent for given in (spec, fleet) if isinstance(given, str | Path)))
-    read = _read_spec(spec)
+    read = read_spec(spec)
     workers = _read_fleet(fleet)
     folder = RunFolder(new_run(read.campaign.name) if out is None else Path(out))
-    with _threads_kept(), occupied(read, folder, broker, resume=False, auto_resume=resume) as going_on:
+    with threads_kept(), occupied(read, folder, broker, resume=False, auto_resume=resume) as going_on:
         if going_on is None:
             return open_run(folder.path)
         summary = run_campaign(
@@ -84,7 +84,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _threads_kept() -> Iterator[None]:
+def threads_kept() -> Iterator[None]:
     """A coordinator computes on one thread; afterwards the caller's number of threads is restored."""
     import torch
 
@@ -95,7 +95,7 @@ def _threads_kept() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _read_spec(spec: str | Path | Mapping[str, Any] | CampaignSpec) -> CampaignSpec:
+def read_spec(spec: str | Path | Mapping[str, Any] | CampaignSpec) -> CampaignSpec:
     from fl_core.spec import CampaignSpec, load_spec, parse_spec
 
     if isinstance(spec, CampaignSpec):

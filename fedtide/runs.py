@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fl_core.errors import SpecError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One run of a campaign, read from its folder. ``run`` and ``open_run`` make it.
+    """One run of a campaign, read from its folder. ``run``, ``simulate`` and ``open_run`` make it.
 
     Attributes:
         folder: the run's.
@@ -25,7 +26,14 @@ class Run:
         shown: the output of the spec's ``evaluation.show`` at the end; empty without one.
     """
 
-    def __init__(self, folder: Path, summary: Mapping[str, Any], shown: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        summary: Mapping[str, Any],
+        shown: str = "",
+        temporary: TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self._temporary = temporary  # a folder that ends with this object
         self.folder = folder
         self.summary = summary
         self.shown = shown

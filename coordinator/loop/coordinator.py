@@ -129,7 +129,8 @@ class Coordinator:
     def _take_in(self) -> None:
         """Apply what the log has, and take operators' requests."""
         parts = self._parts
-        entries, requests = parts.intake.read(wait=parts.transaction.is_empty)
+        most_ms = self._ctx.cadence.read_wait_ms if parts.transaction.is_empty else 0
+        entries, requests = parts.intake.read(wait_ms=parts.decisions.may_wait_ms(most_ms))
         for effects in parts.intake.take(entries):
             if effects.pinned is not None:
                 self._publish()

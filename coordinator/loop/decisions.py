@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 
@@ -125,6 +126,16 @@ class Decisions:
             self.stop_asked = True
             self._transaction.append(Stopped(reason="seconds", control=""))
 
+    def may_wait_ms(self, most_ms: int) -> int:
+        """How long the loop may wait for the log: until something is due, and not where scores wait to be taken."""
+        if not most_ms or (self._evaluator is not None and self._evaluator.has_results):
+            return 0
+        due_ms = [self._merge_due_ms()]
+        if (limit := self._spec.stop.seconds) is not None and not self.stop_asked:
+            due_ms.append(self._state.timeline.opened_ms + 1000 * limit)
+        left_ms = min(due_ms) - self._clock.now_ms()
+        return max(1, math.ceil(left_ms)) if left_ms < most_ms else most_ms
+
     def _do_without_evaluation(self, reason: str, *, died: bool) -> None:
         """Code that raises has to be mended. A process that dies again and again may have met a limit of this machine:
         a campaign whose end does not depend on scores goes on without them."""
@@ -147,12 +158,16 @@ class Decisions:
 
     def _merge_if_due(self) -> None:
         """Semi-asynchronous: what waits in the buffer is merged after ``max_wait_seconds``, full or not."""
+        if self._clock.now_ms() >= self._merge_due_ms():
+            self._merge_asked = self._state.strategy.version
+            self._transaction.append(MergeDue(version=self._merge_asked))
+
+    def _merge_due_ms(self) -> float:
+        """When that is, in campaign time; infinite where nothing waits for it, or it was asked for."""
         state, patience = self._state, self._spec.aggregation.max_wait_seconds
         if patience is None or not state.strategy.buffer_count or state.strategy.version <= self._merge_asked:
-            return
-        if self._clock.now_ms() - state.merging.waits_since_ms >= patience * 1000:
-            self._merge_asked = state.strategy.version
-            self._transaction.append(MergeDue(version=state.strategy.version))
+            return math.inf
+        return state.merging.waits_since_ms + 1000 * patience
 
     # -- evaluation ------------------------------------------------------------------------------------------------
 

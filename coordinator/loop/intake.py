@@ -34,17 +34,16 @@ class Intake:
         self._outages = outages
         self._reader = LogReader(ctx.client, ctx.keys, state.position, state.control_position)
 
-    def read(self, *, wait: bool) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
+    def read(self, *, wait_ms: int) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
         """The next entries of the log, and operators' requests.
 
         Args:
-            wait: for a moment, where there are none.
+            wait_ms: for so long at most, where there are none.
 
         Raises:
             BrokerUnavailable: nothing was read; ask again.
         """
-        cadence = self._ctx.cadence
-        return self._reader.read(wait_ms=cadence.read_wait_ms if wait else 0, max_entries=cadence.read_entries)
+        return self._reader.read(wait_ms=wait_ms, max_entries=self._ctx.cadence.read_entries)
 
     def is_end(self, entries: Sequence[LogEntry]) -> bool:
         """Whether so few were read that there are no more."""
@@ -65,7 +64,7 @@ class Intake:
         self._reader.position = self._state.position
         self._reader.control_position = self._state.control_position
         before = self._state.num_entries
-        while entries := self.read(wait=False)[0]:
+        while entries := self.read(wait_ms=0)[0]:
             for entry in entries:
                 self._apply(entry)
         # Requests are read again by the first turn: they become events there.

@@ -44,10 +44,13 @@ class Claiming:
     Args:
         client: the broker's.
         worker: its name.
+
+    Attributes:
+        worker: as given.
     """
 
     def __init__(self, client: Client, worker: str) -> None:
-        self._worker = worker
+        self.worker = worker
         self._orders = _Orders()
         self._claim = Script(client, scripts.CLAIM)
 
@@ -72,7 +75,7 @@ class Claiming:
                     keys.QUEUE_COUNTS, campaign.patches, campaign.order,
                 ],
                 args=[
-                    task.task_id, task.attempt, self._worker, cached_digest,
+                    task.task_id, task.attempt, self.worker, cached_digest,
                     campaign.model, task.queue, INLINE_MODEL_BYTES, known[0] if known else "",
                 ],
             )  # fmt: skip

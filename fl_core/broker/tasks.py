@@ -66,6 +66,10 @@ class TaskBroker:
         told = self._on_progress
         return Transfer(None if told is None else lambda done: told(way, done, num_bytes), self._on_moved)
 
+    def become(self, worker: str) -> None:
+        """Be another worker from now on: a simulation plays one after the other."""
+        self._worker = self._claiming.worker = worker
+
     def claim(self, task: TaskCall | TrainTask, cached_digest: str) -> Claim:
         """As ``Claiming.claim``, which has the arguments and errors."""
         claim = self._claiming.claim(task, cached_digest)

@@ -142,6 +142,11 @@ class Evaluator:
         with contextlib.suppress(OSError):  # it has died, which is seen next
             self._connection.send(self._wanted)
 
+    @property
+    def has_results(self) -> bool:
+        """The process has answered, or ended."""
+        return self.error is None and self._again_at is None and bool(self._poll.poll(0))
+
     def take_results(self) -> list[Evaluation]:
         """The evaluations that were finished since the last call; looks after the process as well."""
         results: list[Evaluation] = []

@@ -27,6 +27,11 @@ class Scoring(Protocol):
         ...
 
     @property
+    def has_results(self) -> bool:
+        """Something has come of it that waits to be taken."""
+        ...
+
+    @property
     def error(self) -> str | None:
         """Why there will be no more scores, in one sentence; None while all is well."""
         ...

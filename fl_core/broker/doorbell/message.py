@@ -57,6 +57,16 @@ def is_of(campaign: str, message: bytes) -> bool:
     return f'"{campaign}/'.encode() in message
 
 
+def read_call(message: bytes) -> TaskCall:
+    """Which task a doorbell of ours rings for.
+
+    Raises:
+        RejectedUpdate, ValueError: it is none of ours.
+    """
+    ((call,), _, _) = msgpack.unpackb(base64.b64decode(json.loads(message)["body"]))
+    return TaskCall.from_bytes(call)
+
+
 def _message(call: TaskCall, published_ms: int) -> bytes:
     name = f"{call.campaign}/{call.task_id}#{call.attempt}/{secrets.token_hex(4)}"
     message = {

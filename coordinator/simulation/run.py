@@ -1,0 +1,169 @@
+"""From a spec and devices to a campaign that has ended, in virtual time.
+
+Everything is as at a launch but for the broker, the clock and the processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from coordinator.campaign.admission import Admission
+from coordinator.campaign.identity import Identity
+from coordinator.campaign.state import CampaignState
+from coordinator.launch.assemble import without_credentials
+from coordinator.launch.wiring import Files, Saved, Watchers, wire
+from coordinator.loop.coordinator import Coordinator
+from coordinator.loop.lease.keeper import LEASE_SECONDS
+from coordinator.outgoing.cadence import Cadence
+from coordinator.outgoing.context import Context
+from coordinator.outgoing.payloads import Payloads
+from coordinator.simulation.arrivals import Arrivals, Played
+from coordinator.simulation.clock import VirtualClock
+from coordinator.simulation.device_side import DeviceSide
+from coordinator.simulation.devices import Register, Seen, SimulatedDevice
+from coordinator.simulation.evaluator import InlineEvaluator
+from coordinator.simulation.recorded import Recorded, Recording
+from coordinator.storage.checkpoint import CheckpointStore
+from coordinator.storage.kept_log import Fetch, KeptLog
+from coordinator.storage.run_folder import RunFolder
+from coordinator.storage.spool import Spool
+from coordinator.telemetry.status import Progress
+from fl_core.aggregation import build_strategy
+from fl_core.broker import keys
+from fl_core.broker.campaign import CampaignBroker
+from fl_core.broker.clock import CampaignClock
+from fl_core.broker.lease import Writer
+from fl_core.broker.memory.client import MemoryClient, MemoryServer
+from fl_core.errors import SpecError
+from fl_core.models.build import build_model
+from fl_core.spec import CampaignSpec, to_toml
+from fl_core.trial.parts import verify_parts
+from fl_core.vectors.layout import Layout
+from fl_core.vectors.module_tensors import tensors_beside
+
+# Nobody watches, no doorbell gets lost and no worker dies: what is looked for once a second in a deployment is looked
+# for more rarely. An idle turn waits until something is due.
+CADENCE = Cadence(read_wait_ms=10_000, status_seconds=60.0, survey_seconds=10.0)
+# Of a simulation checkpoints are written to keep the log short, not against time.
+CHECKPOINT_SECONDS = 1e9
+CHECKPOINT_MERGES = 10**9
+
+
+def drawn_identity(spec: CampaignSpec, created_ms: int) -> Identity:
+    """A campaign's id and secrets, drawn from the spec's seed alone."""
+    drawn = hashlib.sha256(f"{spec.campaign.name}/{spec.campaign.seed}".encode()).digest()
+    incarnation = hashlib.sha256(drawn).hexdigest()[:16]
+    return Identity(f"{spec.campaign.name}-{drawn.hex()[:6]}", drawn, incarnation, created_ms)
+
+
+def run_simulation(
+    spec: CampaignSpec,
+    devices: Sequence[SimulatedDevice],
+    folder: RunFolder,
+    *,
+    recording: Recording | None = None,
+    on_progress: Callable[[Progress], None] = lambda now: None,
+) -> dict[str, Any]:
+    """Run a campaign to its end in virtual time.
+
+    Args:
+        spec: the campaign's, with a stop condition.
+        devices: the fleet.
+        folder: the run's, which holds nothing yet.
+        recording: let these updates arrive, and as they did; None lets the devices' speeds decide.
+        on_progress: told now and then how it goes.
+
+    Returns:
+        The summary, as in ``summary.json``.
+
+    Raises:
+        SpecError: spec and devices do not fit.
+        CampaignError: the campaign cannot go on, or its files cannot be written.
+    """
+    spec = spec.model_copy(
+        update={
+            "checkpoint": spec.checkpoint.model_copy(
+                update={"every_seconds": CHECKPOINT_SECONDS, "every_merges": CHECKPOINT_MERGES}
+            )
+        }
+    )
+    by_queue = _by_queue(spec, devices)
+    torch.set_num_threads(1)  # as in a deployment: elementwise sums come out the same on every machine
+    server = MemoryServer()
+    client, keyspace = MemoryClient(server), server.keyspace
+    identity = drawn_identity(spec, int(keyspace.now_ms)) if recording is None else recording.identity
+    side = DeviceSide(client)
+    for queue, members in by_queue.items():
+        keyspace.put(keys.live(queue).encode(), Register([device.name for device in members], keyspace))
+    keyspace.put(keys.HOLDING.encode(), {})
+    keyspace.put(keys.SEEN.encode(), Seen(keyspace.hash(keys.HOLDING.encode()), keyspace))
+    arrivals: Arrivals
+    if recording is None:
+        arrivals = Played(client, keyspace, side, by_queue)
+    else:
+        named = {device.name: device for device in devices}
+        arrivals = Recorded(client, keyspace, side, spec, named, recording)
+    server.commands.streams.on_wait = arrivals.advance
+    summary: dict[str, Any] = _coordinator(spec, identity, client, folder, on_progress).run()
+    return summary
+
+
+def _by_queue(spec: CampaignSpec, devices: Sequence[SimulatedDevice]) -> dict[str, list[SimulatedDevice]]:
+    if not devices:
+        raise SpecError("there are no devices; a simulation needs at least one.")
+    found: dict[str, list[SimulatedDevice]] = {queue: [] for queue in spec.dispatch.queues}
+    names: set[str] = set()
+    for device in devices:
+        if device.name in names:
+            raise SpecError(f"two devices are called {device.name!r}; give each a name of its own.")
+        if device.queue not in found:
+            queues = ", ".join(map(repr, found))
+            raise SpecError(
+                f"device {device.name!r} serves queue {device.queue!r}, and dispatch.queues has only {queues}; add it."
+            )
+        names.add(device.name)
+        found[device.queue].append(device)
+    stop = spec.stop
+    if not (stop.updates or stop.versions or stop.seconds or stop.targets):
+        raise SpecError("the simulation would never end; give updates, seconds or target, or write [stop] in the spec.")
+    return found
+
+
+def _coordinator(
+    spec: CampaignSpec,
+    identity: Identity,
+    client: MemoryClient,
+    folder: RunFolder,
+    on_progress: Callable[[Progress], None],
+) -> Coordinator:
+    model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
+    layout = Layout.of(model, spec.model.buffers)
+    beside = tensors_beside(layout.names, model)
+    strategy = build_strategy(spec, layout, layout.flatten(model))
+    verify_parts(spec, strategy, layout)
+    store = CheckpointStore(str(folder.checkpoint))
+    broker = CampaignBroker(client, identity.campaign)
+    writer = Writer(client, broker.keys, holder="simulation", lease_seconds=LEASE_SECONDS)
+    writer.acquire(0)
+    payloads = Payloads(client, broker, Spool(folder.path / "spool"))
+    fetch: Fetch = payloads.fetch
+    kept_log: KeptLog | None = None
+    if spec.checkpoint.keep_log:
+        kept_log = KeptLog(folder.kept_log, [], writer.fence, identity.secret)
+        fetch = kept_log.keeping(fetch)
+    admission = Admission(identity.campaign, spec, layout, identity.secret, fetch)
+    state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission, layout)
+    evaluator = InlineEvaluator(client, broker.keys, spec, model, layout) if spec.evaluation.data else None
+    folder.write_spec(to_toml(without_credentials(spec)))
+    clock = CampaignClock(broker, VirtualClock(client.server.keyspace))
+    coordinator = wire(
+        Context(identity, spec, layout, client, broker, clock, CADENCE),
+        state, payloads, writer, evaluator,
+        Files(folder, store, kept_log, None, beside), Watchers(on_progress), Saved(),
+    )  # fmt: skip
+    coordinator.save_first()
+    return coordinator

@@ -1,0 +1,105 @@
+"""A campaign in virtual time: no broker, no workers, no waiting."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from fedtide.running import read_spec, threads_kept
+
+if TYPE_CHECKING:
+    from coordinator.simulation.devices import SimulatedDevice
+    from fedtide.runs import Run
+    from fl_core.spec import CampaignSpec
+
+
+def simulate(
+    spec: str | Path | Mapping[str, Any] | CampaignSpec,
+    devices: Sequence[SimulatedDevice],
+    *,
+    updates: int | None = None,
+    seconds: float | None = None,
+    target: float | None = None,
+    seed: int | None = None,
+    recorded: str | Path | None = None,
+    out: str | Path | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Run:
+    """Run a campaign to its end under a virtual clock.
+
+    The coordinator, its admission, guard and strategy, and each device's training are those of a deployment; what is
+    played is the broker, the clock, and when devices are done. Staleness comes out as it would in the field, whatever
+    this machine is doing, and the same seed gives the same model to the bit. What user code raises is raised here, also
+    where a deployed worker would report a failed task.
+
+    Args:
+        spec: a TOML file, its content as a mapping, or a spec that was read before. Its held-out data is
+            ``evaluation.data``, as ever.
+        devices: the fleet.
+        updates, seconds, target: in place of the spec's ``stop``: so many merged updates, so much virtual time, an
+            accuracy. The first that is reached ends the campaign.
+        seed: in place of ``campaign.seed``.
+        recorded: the folder of a run that kept its log (``checkpoint.keep_log``): its updates arrive again, in their
+            order and at their times, from devices of the same names. With the same data and spec it ends in the same
+            model.
+        out: the run's folder; None for a temporary one, which goes with the ``Run``.
+        on_progress: called once a virtual minute with the status, as ``fedtide status --json`` prints it.
+
+    Returns:
+        The run, with the folder that a deployed campaign leaves.
+
+    Raises:
+        SpecError: spec, devices or recording do not fit.
+        CampaignError: the campaign cannot go on.
+    """
+    from coordinator.launch.leavings import finish, leave_pictures
+    from coordinator.launch.resume import occupied
+    from coordinator.simulation.recorded import read_recording
+    from coordinator.simulation.run import run_simulation
+    from coordinator.storage.run_folder import RunFolder
+    from fedtide.runs import Run
+    from fl_core.factory import add_working_directory
+    from fl_core.program.extras import need
+    from fl_core.program.logs import configure_logs
+
+    need("fedtide.simulate", "safetensors")
+    if not structlog.is_configured():
+        configure_logs("warning")
+    if isinstance(spec, str | Path):
+        add_working_directory(Path(spec).parent)
+    read = _read(spec, updates=updates, seconds=seconds, target=target, seed=seed)
+    recording = None if recorded is None else read_recording(Path(recorded))
+    temporary = tempfile.TemporaryDirectory(prefix="fedtide-") if out is None else None
+    folder = RunFolder(Path(temporary.name if temporary is not None else str(out)))
+    with threads_kept(), occupied(read, folder, None, resume=False, auto_resume=False):
+        summary = run_simulation(
+            read, devices, folder, recording=recording,
+            on_progress=lambda now: on_progress(now.status) if on_progress is not None else None,
+        )  # fmt: skip
+        if out is not None:
+            leave_pictures(folder, summary, title=summary["campaign"])
+        return Run(folder.path, summary, finish(read, folder, summary), temporary)
+
+
+def _read(spec: str | Path | Mapping[str, Any] | CampaignSpec, **given: float | None) -> CampaignSpec:
+    """The spec with what was given in place of its own words.
+
+    Raises:
+        SpecError: they do not fit together.
+    """
+    from fl_core.spec import parse_spec
+
+    document = read_spec(spec).model_dump(mode="json")
+    stop = {name: given[key] for name, key in _STOPS.items() if given[key] is not None}
+    if stop:
+        document["stop"] = stop
+    if given["seed"] is not None:
+        document["campaign"]["seed"] = given["seed"]
+    return parse_spec(document, source="the simulation's spec")
+
+
+_STOPS = {"updates": "updates", "seconds": "seconds", "accuracy": "target"}
