@@ -133,9 +133,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "CA2FL",
-    "SGD",
+__all__ = [  # noqa: RUF022 (as sorted() has it)
     "Adagrad",
     "Adam",
     "AsyncFedED",
@@ -146,6 +144,7 @@ __all__ = [
     "BrokerUnavailable",
     "Buffer",
     "BufferedStrategy",
+    "CA2FL",
     "Campaign",
     "CampaignError",
     "CampaignSpec",
@@ -183,6 +182,7 @@ __all__ = [
     "RejectedUpdate",
     "Robust",
     "Run",
+    "SGD",
     "Section",
     "ServerRule",
     "SimulatedDevice",

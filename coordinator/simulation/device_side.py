@@ -113,7 +113,7 @@ class DeviceSide:
         known = self._remembered.get(device.name)
         if known is None:
             known = self._remembered[device.name] = Device(
-                name=device.name, dataset=device.dataset, device=CPU, own_model=device.own_model,
+                name=device.name, dataset=device.load(), device=CPU, own_model=device.own_model,
                 seconds_of=device.seconds_of, alter=device.alter,
             )  # fmt: skip
         return known

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
 
+from fl_core.broker import keys
 from fl_core.broker.memory.keyspace import Keyspace, SortedSet
 from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS
+from fl_core.factory import call
 from fl_core.training.local import LocalTraining
 from fl_core.training.one_task import Alter
+
+_HOLDING = keys.HOLDING.encode()
 
 
 @dataclass(slots=True)
@@ -24,7 +28,8 @@ class SimulatedDevice:
 
     Attributes:
         name: as a worker's.
-        dataset: its private data, map-style.
+        dataset: its private data, map-style; or the import path of a function that makes it, which is called with
+            ``data_args`` at the device's first task.
         overhead_seconds, seconds_per_example: its speed, in virtual seconds.
         queue: the device class that it serves.
         own_model: builds an architecture of its own, for methods that train one; None where it has none.
@@ -33,12 +38,24 @@ class SimulatedDevice:
     """
 
     name: str
-    dataset: Dataset[Any]
+    dataset: Dataset[Any] | str
     overhead_seconds: float = 0.1
     seconds_per_example: float = 0.0
     queue: str = "default"
     own_model: Callable[[], nn.Module] | None = None
     alter: Alter | None = None
+    data_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Dataset[Any]:
+        """The private data.
+
+        Raises:
+            DataError, SpecError: what is named cannot be loaded; so with what it raises.
+        """
+        if not isinstance(self.dataset, str):
+            return self.dataset
+        loaded: Dataset[Any] = call(self.dataset, self.data_args, f"the dataset of device {self.name!r}")
+        return loaded
 
     def seconds_of(self, training: LocalTraining) -> float:
         """What a training takes here."""
@@ -77,15 +94,13 @@ class Seen(SortedSet):
     """When workers were last heard of: those that are at work, just now.
 
     Args:
-        working: the devices at work, by name.
-        keyspace: whose clock beats go by.
+        keyspace: knows who holds a task, and has the clock by which beats go.
     """
 
-    def __init__(self, working: Mapping[bytes, Any], keyspace: Keyspace) -> None:
+    def __init__(self, keyspace: Keyspace) -> None:
         super().__init__()
-        self._working = working
         self._keyspace = keyspace
 
     def get(self, member: bytes, default: Any = None) -> Any:
         """The last beat; ``default`` for a device that is idle, of which nobody asks."""
-        return self._keyspace.now_ms if member in self._working else default
+        return self._keyspace.now_ms if member in self._keyspace.hash(_HOLDING) else default

@@ -99,8 +99,7 @@ def run_simulation(
     side = DeviceSide(client)
     for queue, members in by_queue.items():
         keyspace.put(keys.live(queue).encode(), Register([device.name for device in members], keyspace))
-    keyspace.put(keys.HOLDING.encode(), {})
-    keyspace.put(keys.SEEN.encode(), Seen(keyspace.hash(keys.HOLDING.encode()), keyspace))
+    keyspace.put(keys.SEEN.encode(), Seen(keyspace))
     arrivals: Arrivals
     if recording is None:
         arrivals = Played(client, keyspace, side, by_queue)

@@ -45,7 +45,7 @@ def launch_without_processes(folder: Path) -> Callable[..., fedtide.Run]:
 
     def run(*args: Any, **kwargs: Any) -> fedtide.Run:
         given = signature.bind(*args, **kwargs).arguments
-        spec = running._read_spec(given["spec"])
+        spec = running.read_spec(given["spec"])
         assert running._read_fleet(given.get("fleet")) or given.get("broker")
         if "on_progress" in given:
             given["on_progress"]({**SUMMARY, "state": "running"})

@@ -128,6 +128,13 @@ def test_a_device_that_is_too_slow_fails_its_task_in_time() -> None:
     assert reissues[0] == (2.0, "failed", "device-0")
 
 
+def test_a_long_task_is_nobody_s_loss() -> None:
+    """A device at work is taken for alive for as long as it works, and its task for its own."""
+    run = fedtide.simulate(_spec(), _devices(500.0, 80.0), updates=9)
+    assert (run.summary["reissued"], run.summary["surplus"]) == (0, {})
+    assert run.summary["merged_by_worker"] == {"device-0": 1, "device-1": 8}
+
+
 def test_tasks_go_to_the_classes_that_the_spec_names() -> None:
     """Each device serves its queue."""
     spec = _spec(dispatch={"concurrency": 4, "queues": ["cpu", "gpu"]})
