@@ -9,7 +9,6 @@ from typing import Any
 
 from coordinator.campaign.state import CampaignState
 from coordinator.loop.checkpoints import Checkpoints
-from coordinator.loop.consequences import Consequences
 from coordinator.loop.coordinator import Coordinator
 from coordinator.loop.decisions import Decisions
 from coordinator.loop.ending import write_results
@@ -17,6 +16,7 @@ from coordinator.loop.evaluation.scoring import Scoring
 from coordinator.loop.evictions import Evictions
 from coordinator.loop.finishing import Finishing
 from coordinator.loop.intake import Intake
+from coordinator.loop.listeners import Answers, Console, Timer
 from coordinator.loop.monitors import Monitors
 from coordinator.loop.outages import Outages
 from coordinator.loop.parts import Parts
@@ -25,6 +25,7 @@ from coordinator.loop.supply import Supply
 from coordinator.loop.surveyor import Surveyor
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.dispatcher import Dispatcher
+from coordinator.outgoing.lookout import Lookout
 from coordinator.outgoing.orders import Orders
 from coordinator.outgoing.payloads import Payloads
 from coordinator.outgoing.publisher import Publisher
@@ -127,32 +128,32 @@ def wire(
     journal = Journal(History(files.folder.history, saved.history_bytes), files.kept_log)
     saver = Saver(files.store, writer, timing.add_checkpoint, machine)
     checkpoints = Checkpoints(ctx, state, journal, saver, writer, saved.about or {})
-    transaction = Transaction(ctx.broker, writer, ctx.identity, ctx.clock, watchers.traces, files.last_commit)
+    transaction = Transaction(ctx, writer, watchers.traces, files.last_commit)
+    monitors = Monitors(ctx, state, board, feed, timing, writer, transaction)
     strategy = state.strategy
-    unmoved = constants_digest(strategy.parameters.values[layout.constants])
-    orders = Orders(ctx.keys, spec, layout, strategy.sends, unmoved)
+    orders = Orders(ctx, strategy.sends, constants_digest(strategy.parameters.values[layout.constants]))
     publisher = Publisher(ctx.client, ctx.keys, layout, timing, blobs_place, codec_name=spec.codec.down, clock=machine)
-    dispatcher = Dispatcher(
-        ctx.broker, Roster(ctx.client), ctx.identity.campaign, spec.dispatch, ctx.identity.task_id, machine
-    )
-    stalls = Stalls(ctx.broker, ctx.identity, state.position, machine)
-    evictions = Evictions(ctx.client, machine)
-    surveyor = Surveyor(ctx, state, transaction, board, feed, dispatcher, stalls, evictions)
+    dispatcher = Dispatcher(spec.dispatch, ctx.identity, machine)
+    stalls = Stalls(ctx, state.position)
+    lookout = Lookout(ctx, Roster(ctx.client))
+    surveyor = Surveyor(ctx, state, transaction, monitors, lookout, dispatcher, stalls)
     decisions = Decisions(ctx, state, transaction, evaluator, timing)
     outages = Outages(ctx, decisions.interrupted, watchers.look_after, checkpoints, surveyor)
-    consequences = Consequences(ctx, state, timing, transaction, saver, journal, feed, board, payloads, watchers.traces)
+    answers, console = Answers(ctx, state, transaction, payloads), Console(ctx, state)
+    timers: list[Timer] = [monitors] if watchers.traces is None else [monitors, watchers.traces]
     parts = Parts(
         transaction=transaction,
-        intake=Intake(ctx, state, payloads, consequences, outages),
+        intake=Intake(ctx, state, payloads, outages, [checkpoints, answers, monitors, console], timers),
         decisions=decisions,
         supply=Supply(state, publisher, orders, dispatcher, transaction),
         surveyor=surveyor,
+        evictions=Evictions(ctx.client, machine),
         stalls=stalls,
         outages=outages,
         payloads=payloads,
         checkpoints=checkpoints,
         journal=journal,
-        monitors=Monitors(ctx, state, board, feed, timing, writer, transaction),
+        monitors=monitors,
     )
     recovery = Recovery(
         ctx, state, parts, writer, files.store.highest_fence,

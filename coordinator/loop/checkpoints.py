@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
 
+from coordinator.campaign.effects import Effects
 from coordinator.campaign.state import CampaignState
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import Payloads
@@ -19,7 +20,7 @@ from fl_core.broker.lease import Writer
 from fl_core.broker.log import scan
 from fl_core.errors import BrokerUnavailable, CampaignError
 from fl_core.program.crash_points import crash_point
-from fl_core.wire.log_entry import order
+from fl_core.wire.log_entry import LogEntry, order
 
 
 class Checkpoints:
@@ -114,6 +115,11 @@ class Checkpoints:
     def age_seconds(self) -> float:
         """Time since the newest whole one."""
         return self._saver.age_seconds
+
+    def applied(self, entry: LogEntry, effects: Effects) -> None:
+        """The next one covers this entry; what is written down of it stands beside it."""
+        self._saver.note(entry, effects.blob)
+        self._journal.note(entry, effects.history)
 
     # -- what they tell a resume -----------------------------------------------------------------------------------
 

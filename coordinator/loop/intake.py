@@ -1,4 +1,4 @@
-"""The log's entries, taken in one after the other: read, applied, and carried to everybody whom they concern."""
+"""The log's entries, taken in one after the other: read, applied, and told to everybody whom they concern."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.state import CampaignState
-from coordinator.loop.consequences import Consequences
+from coordinator.loop.listeners import Listener, Timer
 from coordinator.loop.outages import Outages
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import WORTH_A_THREAD_BYTES, Payloads
@@ -20,17 +20,25 @@ class Intake:
     Args:
         ctx, state: the campaign's.
         payloads: reads ahead what the next entries will ask for.
-        consequences: what follows from an entry.
         outages: entries whose payload cannot be read wait for the broker.
+        listeners: told of each entry that was applied, in this order.
+        timers: told of each that was applied for the first time.
     """
 
     def __init__(
-        self, ctx: Context, state: CampaignState, payloads: Payloads, consequences: Consequences, outages: Outages
+        self,
+        ctx: Context,
+        state: CampaignState,
+        payloads: Payloads,
+        outages: Outages,
+        listeners: Sequence[Listener],
+        timers: Sequence[Timer],
     ) -> None:
         self._ctx = ctx
         self._state = state
         self._payloads = payloads
-        self._consequences = consequences
+        self._listeners = listeners
+        self._timers = timers
         self._outages = outages
         self._reader = LogReader(ctx.client, ctx.keys, state.position, state.control_position)
 
@@ -56,7 +64,9 @@ class Intake:
             started = machine.monotonic()
             self._read_ahead(entries[index : index + 2])
             effects = self._apply(entry)
-            self._consequences.time(entry, effects, machine.monotonic() - started)
+            seconds = machine.monotonic() - started
+            for timer in self._timers:
+                timer.applied_first(effects, seconds, self._ctx.clock.now_ms())
             yield effects
 
     def replay(self) -> int:
@@ -82,5 +92,6 @@ class Intake:
 
     def _apply(self, entry: LogEntry) -> Effects:
         effects = self._outages.through(lambda: self._state.apply(entry))
-        self._consequences.carry(entry, effects)
+        for listener in self._listeners:
+            listener.applied(entry, effects)
         return effects

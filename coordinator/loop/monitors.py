@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
+from coordinator.campaign.effects import Effects
 from coordinator.campaign.state import CampaignState
 from coordinator.campaign.summary import Summary
 from coordinator.outgoing.context import Context
+from coordinator.outgoing.lookout import Fleet
 from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.status import StatusBoard
@@ -16,7 +18,7 @@ from fl_core.broker.log import START
 from fl_core.broker.overview import feed as feed_rows
 from fl_core.errors import FedtideError
 from fl_core.wire.feed_lines import CoordinatorLine
-from fl_core.wire.log_entry import order
+from fl_core.wire.log_entry import LogEntry, order
 
 # A position of the log that lies further ahead of the server's clock was not written by one.
 FUTURE_MS = 3_600_000
@@ -85,6 +87,41 @@ class Monitors:
             )
         )
         writer.predecessor = ""
+
+    def note_fleet(self, fleet: Fleet, *, named: bool) -> None:
+        """Who lives was seen just now.
+
+        Args:
+            named: it can be said who has come and who has left: nobody's beat is old for another reason.
+        """
+        self._board.live_workers = fleet.num_live
+        timeline = self._state.timeline
+        if named and timeline.opened_ms and fleet.present is not None:
+            self._feed.note_workers(fleet.present, timeline.seconds(self._ctx.clock.now_ms()))
+
+    def note_claimed(self, count: int) -> None:
+        """So many open tasks are in a worker's hands."""
+        self._board.claimed = count
+
+    def applied(self, entry: LogEntry, effects: Effects) -> None:
+        """The lines of the history, and the rate of merges."""
+        if effects.history:
+            self._feed.add(entry.position, effects.history)
+        self._board.note_merges(effects.merges)
+
+    def applied_first(self, effects: Effects, seconds: float, now_ms: int) -> None:
+        """Where the time of an update has gone."""
+        if effects.admitted is None:
+            return
+        update, task = effects.admitted.update, effects.admitted.task
+        self._feed.add_training(update.worker, update.seconds.get("train", 0.0))
+        self._timing.add_update(
+            update.seconds,
+            life_seconds=(effects.moment_ms - task.issued_ms) / 1000,
+            log_seconds=(now_ms - effects.moment_ms) / 1000 - seconds,
+            merge_seconds=seconds,
+            num_bytes=update.payload_bytes,
+        )
 
     def tell(self, checkpoint_age_seconds: float) -> None:
         """The feed's news, and the status where it is time for one."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from coordinator.loop.checkpoints import Checkpoints
 from coordinator.loop.decisions import Decisions
+from coordinator.loop.evictions import Evictions
 from coordinator.loop.intake import Intake
 from coordinator.loop.monitors import Monitors
 from coordinator.loop.outages import Outages
@@ -27,6 +28,7 @@ class Parts:
         decisions: what the outside wants.
         supply: what goes out: versions, the order, tasks.
         surveyor: the look at what no entry tells; ``stalls`` is its proof of losses.
+        evictions: whether the server drops keys.
         outages: waiting for the broker.
         payloads: of large updates.
         checkpoints, journal: what is written on disk.
@@ -38,6 +40,7 @@ class Parts:
     decisions: Decisions
     supply: Supply
     surveyor: Surveyor
+    evictions: Evictions
     stalls: Stalls
     outages: Outages
     payloads: Payloads

@@ -90,6 +90,7 @@ class Recovery:
     def survey(self) -> None:
         """Look at what no entry of the log tells, and restore what is missing."""
         try:
+            self._parts.evictions.look()
             self._parts.surveyor.look()
             self._parts.supply.look()
         except LostData as loss:
@@ -164,7 +165,7 @@ class Recovery:
         if state.num_entries and not self._parts.checkpoints.replaces:
             self._log.warning(
                 "the broker has forgotten the campaign's data; writing it again",
-                reason=f"it {loss.how}{self._parts.surveyor.blame()}",
+                reason=f"it {loss.how}{self._parts.evictions.blame()}",
                 version=state.strategy.version,
                 missing="updates not yet read; their tasks are re-issued",
             )

@@ -10,13 +10,12 @@ import structlog
 from coordinator.campaign.course import Phase
 from coordinator.campaign.ledger import OpenTask
 from coordinator.campaign.state import CampaignState
-from coordinator.loop.evictions import Evictions
+from coordinator.loop.monitors import Monitors
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.dispatcher import Dispatcher
+from coordinator.outgoing.lookout import Lookout
 from coordinator.outgoing.stalls import Stalls
 from coordinator.outgoing.transaction import MAX_TASKS, Transaction
-from coordinator.telemetry.feed import Feed
-from coordinator.telemetry.status import StatusBoard
 from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS
 from fl_core.wire.events import ClockSet, Reissued
 from fl_core.wire.log_entry import order
@@ -32,8 +31,8 @@ class Surveyor:
 
     Args:
         ctx, state: the campaign's.
-        transaction, board, feed: where the consequences go.
-        dispatcher, stalls, evictions: who looks at what.
+        transaction, monitors: where the consequences go.
+        lookout, dispatcher, stalls: who looks at what, and decides what follows.
     """
 
     def __init__(
@@ -41,21 +40,19 @@ class Surveyor:
         ctx: Context,
         state: CampaignState,
         transaction: Transaction,
-        board: StatusBoard,
-        feed: Feed,
+        monitors: Monitors,
+        lookout: Lookout,
         dispatcher: Dispatcher,
         stalls: Stalls,
-        evictions: Evictions,
     ) -> None:
         self._ctx = ctx
         self._state = state
         self._transaction = transaction
         self._clock = ctx.clock
-        self._board = board
-        self._feed = feed
+        self._monitors = monitors
+        self._lookout = lookout
         self._dispatcher = dispatcher
         self._stalls = stalls
-        self._evictions = evictions
         self._judge_after = 0.0
         self._next_word = 0.0
         self._log = log.bind(campaign=ctx.identity.campaign)
@@ -66,11 +63,7 @@ class Surveyor:
         Raises:
             BrokerUnavailable: some may be left.
         """
-        self._dispatcher.forget_silent()
-
-    def blame(self) -> str:
-        """Whether something may be missing because it was evicted, as the end of a sentence; empty if not."""
-        return self._evictions.blame()
+        self._lookout.forget_silent()
 
     def wait_for_beats(self, at_least_seconds: float = 0.0) -> None:
         """Nothing is said of workers before each of them has had the time to beat again."""
@@ -87,21 +80,15 @@ class Surveyor:
         if self._clock.read():
             self.wait_for_beats(IDLE_BEAT_SECONDS)
         self._correct_time()
-        now_ms = self._clock.now_ms()
-        self._board.live_workers = self._dispatcher.look_at_queues()
+        fleet = self._lookout.look_at_fleet()
+        self._dispatcher.note_fleet(fleet)
         judge = self._clock.machine.monotonic() >= self._judge_after
-        if judge and self._state.timeline.opened_ms:
-            self._feed.note_workers(self._dispatcher.present, self._state.timeline.seconds(now_ms))
-        self._evictions.look()
+        self._monitors.note_fleet(fleet, named=judge)
         self._stalls.look(self._state, self._transaction.sequence)
-        survey = self._dispatcher.survey(
-            self._state.ledger,
-            now_ms=now_ms,
-            server_ms=self._clock.server_ms(),
-            judge_workers=judge,
-            caught_up=self._stalls.take_caught_up(),
-        )
-        self._board.claimed = survey.claimed
+        seen = self._lookout.look_at_tasks(self._state.ledger)
+        caught_up = self._stalls.take_caught_up()
+        survey = self._dispatcher.survey(self._state.ledger, seen, judge_workers=judge, caught_up=caught_up)
+        self._monitors.note_claimed(survey.claimed)
         self._tell_what_waits()
         self._reissue(survey.abandoned)
         if survey.silent and self._state.phase == Phase.RUNNING:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 
 from coordinator.campaign.ledger import OpenTask
 
@@ -25,28 +25,23 @@ FIRST_PROBES = 10
 
 
 class Bells:
-    """What was rung when.
+    """What was rung when."""
 
-    Args:
-        depth: how many messages wait on a queue.
-    """
-
-    def __init__(self, depth: Callable[[str], int]) -> None:
-        self._depth = depth
+    def __init__(self) -> None:
         self._rung: dict[int, float] = {}
         self._newest_claimed: dict[str, float] = {}
         self._stalls: dict[str, _Stall] = {}
 
-    def missing(self, waiting: Iterable[OpenTask], claimed: Iterable[OpenTask], now: float) -> list[OpenTask]:
+    def missing(
+        self, waiting: Iterable[OpenTask], claimed: Iterable[OpenTask], depths: Mapping[str, int], now: float
+    ) -> list[OpenTask]:
         """The tasks to ring for again, the oldest first.
 
         Args:
             waiting: those that nobody has claimed.
             claimed: those that somebody has.
+            depths: how many messages wait on each queue.
             now: campaign time, in seconds.
-
-        Raises:
-            BrokerUnavailable: unknown.
         """
         for task in claimed:
             # A stamp from the future is one from before a jump of the server's clock was noticed.
@@ -58,17 +53,19 @@ class Bells:
         still = {task.number for tasks in queues.values() for task in tasks}
         self._rung = {number: when for number, when in self._rung.items() if number in still}
         self._stalls = {queue: stall for queue, stall in self._stalls.items() if queue in queues}
-        missing = [task for queue, tasks in queues.items() for task in self._of_queue(queue, tasks, now)]
+        missing = [
+            task for queue, tasks in queues.items() for task in self._of_queue(queue, tasks, depths.get(queue, 0), now)
+        ]
         self._rung |= {task.number: now for task in missing}
         return missing
 
-    def _of_queue(self, queue: str, tasks: list[OpenTask], now: float) -> list[OpenTask]:
+    def _of_queue(self, queue: str, tasks: list[OpenTask], depth: int, now: float) -> list[OpenTask]:
         rung = {task.number: max(task.issued_ms / 1000, self._rung.get(task.number, 0.0)) for task in tasks}
         ripe = [task for task in tasks if now - rung[task.number] >= GRACE_SECONDS]
         if not ripe:
             return []
         overtaken = self._newest_claimed.get(queue, 0.0) - GRACE_SECONDS
-        count = max(len(tasks) - self._depth(queue), sum(rung[task.number] < overtaken for task in ripe))
+        count = max(len(tasks) - depth, sum(rung[task.number] < overtaken for task in ripe))
         stall = self._stalls.setdefault(queue, _Stall(now))
         probes = stall.probes((len(tasks), tasks[0].number, tasks[0].attempt, overtaken), now)
         return heapq.nsmallest(max(count, probes), ripe, key=lambda task: (rung[task.number], task.number))

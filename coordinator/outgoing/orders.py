@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from coordinator.outgoing.context import Context
 from fl_core.broker.bulk.versions import order_commands
-from fl_core.broker.keys import CampaignKeys
-from fl_core.spec import CampaignSpec
 from fl_core.training.order import train_order
 from fl_core.training.schedule import plateau_factor
-from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TrainOrder
 
 
@@ -15,17 +13,13 @@ class Orders:
     """Knows what is written; a worker has the order from its claim, and keeps it by its digest.
 
     Args:
-        keys, spec, layout: the campaign's.
+        ctx: the campaign.
         sends: what devices send back.
         constants_digest: of what no version carries (``constants_digest`` of ``fl_core/vectors/agreement.py``).
     """
 
-    def __init__(
-        self, keys: CampaignKeys, spec: CampaignSpec, layout: Layout, sends: str, constants_digest: str = ""
-    ) -> None:
-        self._keys = keys
-        self._spec = spec
-        self._layout = layout
+    def __init__(self, ctx: Context, sends: str, constants_digest: str = "") -> None:
+        self._ctx = ctx
         self._sends = sends
         self._constants_digest = constants_digest
         self._written: int | None = None
@@ -48,11 +42,12 @@ class Orders:
         if num_plateaus == self._written:
             return []
         self._written = num_plateaus
-        return order_commands(self._keys, self.order(num_plateaus))
+        return order_commands(self._ctx.keys, self.order(num_plateaus))
 
     def order(self, num_plateaus: int) -> TrainOrder:
         """The order as it stands after so many plateaus."""
-        factor = plateau_factor(self._spec.training, num_plateaus)
+        ctx = self._ctx
+        factor = plateau_factor(ctx.spec.training, num_plateaus)
         return train_order(
-            self._keys.campaign, self._spec, self._layout, self._sends, factor, constants_digest=self._constants_digest
+            ctx.identity.campaign, ctx.spec, ctx.layout, self._sends, factor, constants_digest=self._constants_digest
         )

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 import structlog
 
-from coordinator.campaign.identity import Identity
 from coordinator.campaign.ledger import OpenTask
 from coordinator.campaign.state import CampaignState
-from fl_core.broker.campaign import CampaignBroker
+from coordinator.outgoing.context import Context
 from fl_core.broker.lease import OLDER, LostData
 from fl_core.broker.task_rows import OpenRow
-from fl_core.clock import MACHINE, Clock
 from fl_core.wire.log_entry import order
 
 MAX_VERIFIED = 100
@@ -32,19 +30,18 @@ class Stalls:
     """Looks once a second.
 
     Args:
-        broker, identity: the campaign's.
+        ctx: the campaign.
         trimmed: up to where the log may have been trimmed.
-        clock: this machine's.
 
     Attributes:
         caught_up: the log was read to its end since the last look.
         trimmed: set whenever the log is trimmed.
     """
 
-    def __init__(self, broker: CampaignBroker, identity: Identity, trimmed: str, clock: Clock = MACHINE) -> None:
-        self._clock = clock
-        self._broker = broker
-        self._identity = identity
+    def __init__(self, ctx: Context, trimmed: str) -> None:
+        self._clock = ctx.machine
+        self._broker = ctx.broker
+        self._identity = ctx.identity
         self._written = 0
         self._read = trimmed
         self._rings: dict[tuple[int, int], int] = {}

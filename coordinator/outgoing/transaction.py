@@ -5,12 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from coordinator.campaign.identity import Identity
 from coordinator.campaign.ledger import OpenTask
+from coordinator.outgoing.context import Context
 from coordinator.storage.last_commit import LastCommit
 from coordinator.telemetry.spans import Traces
-from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.clock import CampaignClock
 from fl_core.broker.doorbell.message import ring_commands
 from fl_core.broker.lease import Command, LostData, Unanswered, Writer
 from fl_core.broker.task_rows import OpenRow
@@ -30,7 +28,8 @@ class Transaction:
     it takes effect once.
 
     Args:
-        broker, writer, identity, clock: the campaign's.
+        ctx: the campaign.
+        writer: the lease.
         traces: where the tasks' spans go; None for nowhere.
         last_commit: notes each commit before it is sent; None for none.
 
@@ -41,17 +40,15 @@ class Transaction:
 
     def __init__(
         self,
-        broker: CampaignBroker,
+        ctx: Context,
         writer: Writer,
-        identity: Identity,
-        clock: CampaignClock,
         traces: Traces | None = None,
         last_commit: LastCommit | None = None,
     ) -> None:
-        self._broker = broker
+        self._broker = ctx.broker
         self._writer = writer
-        self._identity = identity
-        self._clock = clock
+        self._identity = ctx.identity
+        self._clock = ctx.clock
         self._traces = traces
         self._last_commit = last_commit
         self._commands: list[Command] = []

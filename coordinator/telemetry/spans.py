@@ -40,16 +40,15 @@ class Traces:
             self._issued_ns.setdefault(task.number, issued_ns)
             self._record(task.number, "publish", issued_ns, now_ns, attempt=task.attempt, queue=task.queue)
 
-    def applied(self, written_ms: int, effects: Effects, seconds: float, now_ms: int) -> None:
-        """An entry of the log was read and applied.
+    def applied_first(self, effects: Effects, seconds: float, now_ms: int) -> None:
+        """An entry of the log was read and applied for the first time.
 
         Args:
-            written_ms: when it was written, in campaign time.
             seconds: what applying took.
             now_ms: campaign time.
         """
         end_ns = time.time_ns()
-        arrived_ns = end_ns - max(0, now_ms - written_ms) * 10**6
+        arrived_ns = end_ns - max(0, now_ms - effects.moment_ms) * 10**6
         if (admitted := effects.admitted) is not None:
             number, update = admitted.task.number, admitted.update
             issued_ns = end_ns - max(0, now_ms - admitted.task.issued_ms) * 10**6

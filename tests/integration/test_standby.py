@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from coordinator.loop import standby
+from coordinator.loop.lease import standby
 from coordinator.loop.lease.standby import LeaseWatch, retake_lease
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Writer

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import redis
 
-from coordinator.campaign.identity import Identity
 from coordinator.campaign.ledger import OpenTask
 from coordinator.outgoing.transaction import MAX_TASKS, Transaction
-from fl_core.broker.campaign import CampaignBroker
-from fl_core.broker.clock import CampaignClock
 from fl_core.broker.doorbell.removal import remove_doorbells
-from fl_core.broker.keys import train_queue
-from fl_core.broker.lease import Command, Unanswered
+from fl_core.broker.keys import CampaignKeys, train_queue
+from fl_core.broker.lease import Unanswered
+from fl_core.clock import MACHINE
 from fl_core.errors import BrokerUnavailable
+from tests.unit.coordinator.stand_ins import IDENTITY, Recorder, context
 
-IDENTITY = Identity("c", b"secret", "incarnation", 0)
-
-
-class Recorder:
-    """A writer that runs each commit's commands at once, one after the other, or fails when it is told to."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-        self.commits: list[list[Any]] = []
-        self.failures: list[Exception] = []
-
-    def commit(self, incarnation: str, commands: Sequence[Command], *, again: bool = False) -> None:
-        if self.failures and (failure := self.failures.pop()) is not None:
-            raise failure
-        self.commits.append([list(command) for command in commands])
-        for command in commands:
-            self._client.execute_command(*command)
+KEYS = CampaignKeys(IDENTITY.campaign)
 
 
 @pytest.fixture
@@ -44,8 +26,7 @@ def writer(client: redis.Redis) -> Recorder:
 
 @pytest.fixture
 def transaction(client: redis.Redis, writer: Recorder) -> Transaction:
-    broker = CampaignBroker(client, "c")
-    return Transaction(broker, writer, IDENTITY, CampaignClock(broker))  # type: ignore[arg-type]
+    return Transaction(context(client, machine=MACHINE), writer)  # type: ignore[arg-type]
 
 
 def _count(commit: list[Any], name: str) -> int:
@@ -59,14 +40,14 @@ def test_many_tasks_are_written_a_part_at_a_time(
     count = 5 * MAX_TASKS + 3
     transaction.issue(["default"] * count)
     transaction.commit()
-    assert [_count(commit, "XADD") for commit in writer.commits] == [1, 0, 0, 0, 0, 0]
-    assert max(len(commit) for commit in writer.commits) <= MAX_TASKS + 10
-    assert (client.hlen(CampaignBroker(client, "c").keys.open_tasks), client.llen(train_queue("default"))) == (
+    assert [_count(commit, "XADD") for commit in writer.batches] == [1, 0, 0, 0, 0, 0]
+    assert max(len(commit) for commit in writer.batches) <= MAX_TASKS + 10
+    assert (client.hlen(KEYS.open_tasks), client.llen(train_queue("default"))) == (
         count,
         count,
     )
     rows: set[str] = set()
-    for commit in writer.commits:
+    for commit in writer.batches:
         rows |= {word for command in commit if command[0] == "HSET" for word in command[2::2]}
         rung = [command[2] for command in commit if command[0] == "LPUSH"]
         assert all(any(row.encode() in message for row in rows) for message in rung[:3])
@@ -79,7 +60,7 @@ def test_a_doorbell_waits_for_its_row(client: redis.Redis, writer: Recorder, tra
     transaction.open(tasks)
     transaction.ring(tasks[-1:])
     transaction.commit()
-    assert [_count(commit, "LPUSH") for commit in writer.commits] == [0, 0, 1]
+    assert [_count(commit, "LPUSH") for commit in writer.batches] == [0, 0, 1]
 
 
 def test_a_task_that_ended_is_not_opened_any_more(
@@ -90,11 +71,11 @@ def test_a_task_that_ended_is_not_opened_any_more(
     transaction.open([task])
     transaction.close([1])
     transaction.commit()
-    assert client.exists(CampaignBroker(client, "c").keys.open_tasks) == 0
+    assert client.exists(KEYS.open_tasks) == 0
     transaction.close([1])
     transaction.open([task])
     transaction.commit()
-    assert client.hlen(CampaignBroker(client, "c").keys.open_tasks) == 1
+    assert client.hlen(KEYS.open_tasks) == 1
 
 
 @pytest.mark.parametrize("failure", [BrokerUnavailable("away"), Unanswered("away")])
@@ -103,23 +84,23 @@ def test_a_part_that_failed_is_written_at_the_next_commit(
 ) -> None:
     """Nothing is left out and nothing is doubled when the broker is away between two parts."""
     transaction.issue(["default"] * (3 * MAX_TASKS))
-    writer.failures = [failure, None]  # type: ignore[list-item]
+    writer.failures = [failure, None]
     with pytest.raises(BrokerUnavailable):
         transaction.commit()
     assert not transaction.is_empty
     transaction.commit()
-    assert client.hlen(CampaignBroker(client, "c").keys.open_tasks) == 3 * MAX_TASKS
+    assert client.hlen(KEYS.open_tasks) == 3 * MAX_TASKS
     assert client.llen(train_queue("default")) == 3 * MAX_TASKS
-    assert client.xlen(CampaignBroker(client, "c").keys.log) == 1
+    assert client.xlen(KEYS.log) == 1
 
 
 def test_the_doorbells_of_a_campaign_are_removed_and_no_others(client: redis.Redis, transaction: Transaction) -> None:
     """However many there are, and wherever the others stand between them."""
     transaction.issue(["default"] * 2500)
     transaction.commit()
-    queue, others = train_queue("default"), [b'{"headers":{"id":"cc/1-a#1/x"}}', b"rubbish", b"last"]
+    queue, others = train_queue("default"), [b'{"headers":{"id":"digits-11/1-a#1/x"}}', b"rubbish", b"last"]
     client.rpush(queue, others[0])
     client.linsert(queue, "BEFORE", others[0], others[1])
     client.lpush(queue, others[2])
-    remove_doorbells(client, "c", ["default"], limit=10_000)
+    remove_doorbells(client, IDENTITY.campaign, ["default"], limit=10_000)
     assert sorted(client.lrange(queue, 0, -1)) == sorted(others)

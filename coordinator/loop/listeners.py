@@ -1,21 +1,20 @@
-"""What applying an entry of the log means outside: at the broker, in the history, for monitors and in the log."""
+"""Who is told of each entry of the log that was applied: one verb, and a class for each who listens.
+
+Beside those here there are ``Checkpoints``, which cover the entry, and ``Monitors``, which show it.
+"""
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import structlog
 
-from coordinator.campaign.admission import Admitted, Refused
+from coordinator.campaign.admission import Refused
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.state import CampaignState
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import Payloads
 from coordinator.outgoing.transaction import Transaction
-from coordinator.storage.journal import Journal
-from coordinator.storage.saver import Saver
-from coordinator.telemetry.feed import Feed
-from coordinator.telemetry.spans import Traces
-from coordinator.telemetry.status import StatusBoard
-from coordinator.telemetry.timing import Timing
 from fl_core.broker.overview.quarantine import Parked
 from fl_core.wire.history import RollbackLine
 from fl_core.wire.log_entry import LogEntry
@@ -23,81 +22,72 @@ from fl_core.wire.log_entry import LogEntry
 log = structlog.get_logger()
 
 
-class Consequences:
-    """Carries each entry's effects to everybody whom they concern.
+class Listener(Protocol):
+    """Whom an entry concerns, whether it is new or applied again after a crash."""
+
+    def applied(self, entry: LogEntry, effects: Effects) -> None:
+        """The state has taken the entry in.
+
+        Args:
+            effects: what that means outside.
+        """
+        ...
+
+
+class Timer(Protocol):
+    """Who accounts for the time of entries that were applied for the first time."""
+
+    def applied_first(self, effects: Effects, seconds: float, now_ms: int) -> None:
+        """The state has taken the entry in.
+
+        Args:
+            effects: what that means outside.
+            seconds: what it took.
+            now_ms: campaign time.
+        """
+        ...
+
+
+class Answers:
+    """What the entry means for devices: tasks that are closed or open again, and updates that are parked or missing.
 
     Args:
-        ctx, state, timing: the campaign's.
-        transaction, saver, journal, feed, board, payloads: who is told.
-        traces: where the tasks' spans go; None for nowhere.
+        ctx, state: the campaign's.
+        transaction, payloads: where it goes.
     """
 
-    def __init__(
-        self,
-        ctx: Context,
-        state: CampaignState,
-        timing: Timing,
-        transaction: Transaction,
-        saver: Saver,
-        journal: Journal,
-        feed: Feed,
-        board: StatusBoard,
-        payloads: Payloads,
-        traces: Traces | None,
-    ) -> None:
+    def __init__(self, ctx: Context, state: CampaignState, transaction: Transaction, payloads: Payloads) -> None:
         self._ctx = ctx
         self._state = state
-        self._timing = timing
         self._transaction = transaction
-        self._saver = saver
-        self._journal = journal
-        self._feed = feed
-        self._board = board
         self._payloads = payloads
-        self._traces = traces
-        self._log = log.bind(campaign=ctx.identity.campaign)
 
-    def carry(self, entry: LogEntry, effects: Effects) -> None:
-        """All that follows from an entry, whether it is new or applied again after a crash."""
-        self._saver.note(entry, effects.blob)
-        self._journal.note(entry, effects.history)
+    def applied(self, entry: LogEntry, effects: Effects) -> None:
+        """Add it to the transaction."""
         if effects.closed:
             self._transaction.close(effects.closed)
         if effects.reopened:
             self._transaction.open(effects.reopened)
             self._transaction.ring(effects.reopened)
-        if effects.history:
-            self._feed.add(entry.position, effects.history)
         for refused in effects.refusals if self._state.accepts else ():
             self._transaction.add(self._ctx.broker.quarantine.park_commands(parked_of(refused, entry)))
         if effects.lost_payload is not None:
             self._payloads.note_lost(effects.lost_payload)
-        self._board.note_merges(effects.merges)
-        self._tell(effects)
 
-    def time(self, entry: LogEntry, effects: Effects, seconds: float) -> None:
-        """Account for an entry that was applied for the first time.
 
-        Args:
-            seconds: what applying it took.
-        """
-        if effects.admitted is not None:
-            self._time_update(entry, effects.admitted, seconds)
-        if self._traces is not None:
-            self._traces.applied(self._state.timeline.moment(entry), effects, seconds, self._ctx.clock.now_ms())
+class Console:
+    """What people read in the coordinator's log.
 
-    def _time_update(self, entry: LogEntry, admitted: Admitted, merge_seconds: float) -> None:
-        update = admitted.update
-        self._feed.add_training(update.worker, update.seconds.get("train", 0.0))
-        self._timing.add_update(
-            update.seconds,
-            life_seconds=(self._state.timeline.moment(entry) - admitted.task.issued_ms) / 1000,
-            log_seconds=(self._ctx.clock.now_ms() - self._state.timeline.moment(entry)) / 1000 - merge_seconds,
-            merge_seconds=merge_seconds,
-            num_bytes=update.payload_bytes,
-        )
+    Args:
+        ctx, state: the campaign's.
+    """
 
-    def _tell(self, effects: Effects) -> None:
+    def __init__(self, ctx: Context, state: CampaignState) -> None:
+        self._state = state
+        self._log = log.bind(campaign=ctx.identity.campaign)
+
+    def applied(self, entry: LogEntry, effects: Effects) -> None:
+        """Say what somebody may have to act on."""
         for line in effects.history:
             if isinstance(line, RollbackLine):
                 self._log.warning(
