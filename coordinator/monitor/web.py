@@ -49,10 +49,10 @@ from fl_core.wire.states import STEERING, TAKEN_IN
 FILES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
-    "charts.js": "text/javascript; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
+SCRIPTS = ("app", "campaign", "charts", "events", "overview", "pieces", "tables", "text")
+FILES |= {f"{name}.js": "text/javascript; charset=utf-8" for name in SCRIPTS}
 
 
 TICK_SECONDS = 0.2

@@ -134,7 +134,7 @@ def test_a_campaign_runs_where_nothing_is_as_usual(tmp_path: Path) -> None:
     )
     (folder / "campaign.toml").write_text(
         "\ufeff# größe\r\n[model]\r\nfactory = 'mine:net'\r\n[stop]\r\nupdates = 12\r\n"
-        "[aggregation]\r\nbuffer_size = 1\r\n"
+        "[aggregation]\r\nbuffer_size = 1\r\n[evaluation]\r\ndata = 'mine:bits'\r\ndata_args = {shard = 9}\r\n"
     )
     (folder / "fleet.toml").write_text(
         "\ufeff[[worker]]\nname = 'w'\ncount = 2\ndata = 'mine:bits'\ndata_args = {shard = '{index}'}\n"
@@ -159,6 +159,7 @@ def test_a_campaign_runs_where_nothing_is_as_usual(tmp_path: Path) -> None:
     assert set(summary["merged_by_worker"]) <= {"w-0", "w-1"}
     assert (folder / "out/model.safetensors").is_file()
     assert (folder / "out/report.html").is_file()
+    assert summary["final_accuracy"] is not None
 
 
 def test_a_worker_outlives_the_reader_of_its_log(lab: Lab) -> None:

@@ -28,7 +28,8 @@ def test_each_request_is_taken_in_a_state_that_is_not_over() -> None:
 
 def test_every_state_has_its_colour() -> None:
     """In the terminal and on the page."""
-    page = (resources.files("coordinator.monitor") / "page" / "app.js").read_text()
+    folder = resources.files("coordinator.monitor") / "page"
+    page = "".join((folder / name).read_text() for name in ("pieces.js", "tables.js"))
     (of_campaigns,) = re.findall(r"STATE_CLASS = \{(.*?)\}", page)
     (of_workers,) = re.findall(r"WORKER_CLASS = \{(.*?)\}", page)
     assert STATE_STYLES.keys() == {*states.STATES} == {*re.findall(r"(\w+):", of_campaigns)}

@@ -1,4 +1,4 @@
-"""The page's style sheet: readable, the same names in both themes, and no rule for what is nowhere on the page."""
+"""The page's files: all are served; both themes have the same colours; no rule is for what is nowhere."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import tinycss2
 
+from coordinator.monitor.web import FILES
+
 PAGE = Path(__file__).parents[4] / "coordinator/monitor/page"
 STYLE = (PAGE / "style.css").read_text(encoding="utf-8")
-REST = "".join((PAGE / name).read_text(encoding="utf-8") for name in ("index.html", "app.js", "charts.js"))
+REST = "".join(path.read_text(encoding="utf-8") for path in (PAGE / "index.html", *sorted(PAGE.glob("*.js"))))
 
 
 def _rules(nodes: list[tinycss2.ast.Node]) -> list[tuple[str, list[tinycss2.ast.Node]]]:
@@ -45,3 +47,8 @@ def test_no_rule_is_for_what_is_not_there() -> None:
     for selector, _ in RULES:
         for name in re.findall(r"[.#]([a-z][\w-]*)", re.sub(r"\[[^]]*\]", "", selector)):
             assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", REST), f"{selector}: {name} is nowhere"
+
+
+def test_each_file_of_the_page_is_served() -> None:
+    """And nothing else: a script that another one imports is asked for by its name."""
+    assert set(FILES) == {path.name for path in PAGE.iterdir()}
