@@ -18,7 +18,7 @@ from fl_core.errors import SpecError, UserCodeError
 T = TypeVar("T")
 
 RAISED = (Exception, SystemExit)
-"""What a call of user code may raise; Ctrl-C is not among it."""
+"""Exceptions that a call of user code may raise; Ctrl-C is not among them."""
 
 
 def describe(error: BaseException, path: str) -> str:

@@ -1,4 +1,4 @@
-"""What user code raised, in words that a person can act on."""
+"""Errors of user code, in words that a person can act on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parent does about its training child: it tells how a child died, ends what takes too long, and hands back.
+"""The parent's care for its training child: it reports how a child died, ends what takes too long, and hands back.
 
 A child that dies is replaced by the pool at once. One that dies while it loads, or with nothing to do, will do so
 again: after a few times in a row the worker ends with the reason, instead of starting processes for ever.

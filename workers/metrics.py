@@ -1,4 +1,4 @@
-"""What one worker tells Prometheus at ``fedtide-worker --metrics-port``: read from memory that the child shares.
+"""One worker's metrics for Prometheus at ``fedtide-worker --metrics-port``, read from memory that the child shares.
 
 The parent answers, so that a scrape never waits for the training. Labels are state, outcome, part and direction; the
 worker's name is in ``fedtide_worker_info`` alone, so that nothing else grows with the fleet.

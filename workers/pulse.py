@@ -1,4 +1,4 @@
-"""What the training child tells its parent, in shared memory, so that the parent can beat while the child trains."""
+"""The training child's reports to its parent, in shared memory, so that the parent can beat while the child trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What devices have contributed to a campaign: updates by worker, their staleness, bytes, and scores of their own."""
+"""The devices' contributions to a campaign: updates by worker, their staleness, bytes, and scores of their own."""
 
 from __future__ import annotations
 

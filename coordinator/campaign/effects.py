@@ -1,4 +1,4 @@
-"""What the rest of the coordinator has to do after an entry of the log was applied."""
+"""The effects of an entry of the log: what the rest of the coordinator has to do after it was applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What names a campaign, and proves who coordinates it."""
+"""A campaign's identity: its names, and the secret that proves who coordinates it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a campaign came to: the content of ``summary.json`` and of the table at the end; a function of the state."""
+"""A campaign's outcome: the content of ``summary.json`` and of the table at the end; a function of the state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finished campaign leaves beside its model and summary: pictures, a report, what its show says.
+"""The files of a finished campaign beside its model and summary: pictures, a report, the output of its show.
 
 Each is made of what is on disk already. One that cannot be made is named with its reason under ``left_out`` of the
 summary and in the log; the campaign has ended all the same.

@@ -1,4 +1,4 @@
-"""What a launch tries before it launches, and ``fedtide check SPEC`` without a launch.
+"""The trial before a launch, and that of ``fedtide check SPEC`` without one.
 
 The campaign's code is called once, in little, as the campaign would call it: strategy and codec on a tiny update, the
 evaluation on a few held-out examples, two steps of local training on them. It runs in a child that is judged from

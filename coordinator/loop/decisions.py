@@ -1,4 +1,4 @@
-"""What the outside wants (operators, time, Ctrl-C, scores), written into the log as events before it has any effect."""
+"""Requests from outside (operators, time, Ctrl-C, scores), written into the log as events before they take effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What monitors are told: the status twice a second, the feed as it comes, who leads, and why a coordinator gave up."""
+"""Writing for monitors: the status twice a second, the feed as it comes, who leads, and why a coordinator gave up."""
 
 from __future__ import annotations
 

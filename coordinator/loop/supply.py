@@ -1,4 +1,4 @@
-"""What devices are supplied with: the newest version, the order that says how to train, and tasks."""
+"""The supply of devices: the newest version, the order that says how to train, and tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `fedtide queues` and `fedtide workers` look at: read-only, a bounded number of reads."""
+"""The reads behind `fedtide queues` and `fedtide workers`: read-only, and bounded in number."""
 
 from __future__ import annotations
 

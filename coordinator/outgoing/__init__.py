@@ -1,1 +1,1 @@
-"""What goes out to devices: tasks and their doorbells, versions and patches, each written in a fenced transaction."""
+"""All that goes out to devices: tasks and doorbells, versions and patches, each written in a fenced transaction."""

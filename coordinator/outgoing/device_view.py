@@ -1,4 +1,4 @@
-"""What devices hold of the model when versions reach them as patches: a vector that follows the model.
+"""The model as devices hold it when versions reach them as patches: a vector that follows the model.
 
 A patch is the encoded difference between the model and this view, and the view takes in what the patch says, as every
 device does that applies it. So all of them hold the same bits, and what one patch has left out is in the next

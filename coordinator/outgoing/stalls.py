@@ -1,4 +1,4 @@
-"""What shows that the broker is older than this coordinator's memory, where no commit has met it yet.
+"""Signs that the broker is older than this coordinator's memory, before a commit has met it.
 
 A commit finds out by itself that earlier ones are gone (``fl_core/broker/lease.py``). What workers have written, and
 what somebody has deleted, shows in this: what was read is no longer there, what was written never comes, or what is

@@ -1,4 +1,4 @@
-"""What one turn of the coordinator wants written: commands, events and doorbells, sent as one fenced transaction."""
+"""The writes of one turn of the coordinator: commands, events and doorbells, sent as one fenced transaction."""
 
 from __future__ import annotations
 

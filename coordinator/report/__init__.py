@@ -1,1 +1,1 @@
-"""What a run can tell afterwards, from its folder alone: no broker is needed here."""
+"""Reports on a run, from its folder alone: no broker is needed here."""

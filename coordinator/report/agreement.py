@@ -1,4 +1,4 @@
-"""What a run's folder proves without the log: the last checkpoint, the history, the summary and the model say the same.
+"""A run's folder checked without the log: do the last checkpoint, the history, the summary and the model agree?
 
 A default run does not keep its log (``checkpoint.keep_log``): updates say much of the data that they were trained on,
 and what has been merged is dropped. So nothing can be merged again, but each file can be held against the others.

@@ -1,4 +1,4 @@
-"""What a finished run can show: ``evaluation.show`` of its spec, called with the model that the run left behind."""
+"""The show of a finished run: ``evaluation.show`` of its spec, called with the model that the run left behind."""
 
 from __future__ import annotations
 

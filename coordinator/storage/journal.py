@@ -1,4 +1,4 @@
-"""What is written down of each entry beside checkpoints: the history for people, and the log where it is kept."""
+"""Records of each entry beside checkpoints: the history for people, and the log where it is kept."""
 
 from __future__ import annotations
 

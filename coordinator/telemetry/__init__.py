@@ -1,1 +1,1 @@
-"""What a campaign says of itself while it runs: status, feed, timing, spans, metrics. It never changes its course."""
+"""A running campaign's reports: status, feed, timing, spans, metrics. They never change its course."""

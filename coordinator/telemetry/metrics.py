@@ -1,4 +1,4 @@
-"""What one coordinator tells Prometheus by itself, at ``fedtide run --metrics-port``.
+"""One coordinator's own metrics for Prometheus, at ``fedtide run --metrics-port``.
 
 It is a function of the status, which the coordinator makes twice a second for its monitors anyway: a scrape takes
 nothing from the merging but the time to print it. Names begin with ``fedtide_coordinator_``, so that they never mix

@@ -1,4 +1,4 @@
-"""What people see of a running campaign: the status at the broker, and the progress of ``fedtide run``."""
+"""A running campaign as people see it: the status at the broker, and the progress of ``fedtide run``."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people see in a terminal: tables, progress and ``top``. Nothing else imports rich."""
+"""Displays in a terminal: tables, progress and ``top``. Nothing else imports rich."""

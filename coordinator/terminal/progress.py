@@ -1,4 +1,4 @@
-"""What `fedtide run` shows: a live line per fact on a terminal, a log line now and then when piped."""
+"""The display of `fedtide run`: a live line per fact on a terminal, a log line now and then when piped."""
 
 from __future__ import annotations
 

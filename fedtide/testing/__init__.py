@@ -1,4 +1,4 @@
-"""What an author of a strategy, a method or a codec needs to test it in a few lines, without a broker or processes.
+"""A kit for authors of strategies, methods and codecs: tests in a few lines, without a broker or processes.
 
 ======================  ==========================================================================================
 ``same_bits``           a strategy that is saved anywhere and restored elsewhere goes on to the same bits

@@ -28,7 +28,7 @@ KEY = "aggregation.strategy"
 KEPT_DTYPES = frozenset(
     ("float64", "float32", "float16", "bool", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
 )
-"""What a checkpoint keeps."""
+"""The dtypes that a checkpoint keeps."""
 
 T = TypeVar("T")
 

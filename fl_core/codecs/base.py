@@ -1,4 +1,4 @@
-"""What a codec is: the base class of all of them, built in or one's own."""
+"""The base class of all codecs, built in or one's own."""
 
 from __future__ import annotations
 

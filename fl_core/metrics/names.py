@@ -27,7 +27,7 @@ SHARES = frozenset({"accuracy", "balanced_accuracy", "auc", "average_precision",
 WITHOUT_TORCHMETRICS = frozenset({"accuracy", "balanced_accuracy"})
 
 RESERVED = frozenset({"loss", "updates", "versions", "seconds", "asked", "diverged", "interrupted", "fruitless"})
-"""What no metric may be called, since reasons to stop have these names."""
+"""Names that no metric may have, since reasons to stop have them."""
 
 _TOP_K = re.compile(r"top_([1-9][0-9]{0,4})_accuracy")
 

@@ -1,4 +1,4 @@
-"""What ``evaluation.metrics`` names becomes an object that takes batches in and says a number at the end.
+"""Scorers of ``evaluation.metrics``: objects that take batches in and give a number at the end.
 
 A built-in metric (``built_in.py``) is of the targets that count. A metric of a user's own is an import path to
 something that makes an object with ``update(output, target)``, which gets each batch as the loss gets it, and

@@ -1,4 +1,4 @@
-"""What a trained language model writes, and what a trained encoder-decoder makes of a source."""
+"""Generation: texts of a trained language model, and an encoder-decoder's target for a source."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every program of fedtide does as a program: command line, logs, streams, children, metrics port."""
+"""Common to all programs of fedtide: command line, logs, streams, children, metrics port."""

@@ -1,4 +1,4 @@
-"""What both command lines share: one sentence and exit code 2 for bad input, and settings from a TOML file."""
+"""Shared by both command lines: one sentence and exit code 2 for bad input, and settings from a TOML file."""
 
 from __future__ import annotations
 

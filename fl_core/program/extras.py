@@ -27,7 +27,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "tensorboard"),
     "mlflow": ("mlflow", "mlflow"),
 }
-"""What people call it and its extra, by top-level module; ``[project.optional-dependencies]`` has the same extras."""
+"""Name and extra of optional packages, by top-level module; ``[project.optional-dependencies]`` has the same extras."""
 
 
 def need(what: str, *modules: str, extra: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What this machine is called, in a form that may be shown and sent."""
+"""This machine's name, in a form that may be shown and sent."""
 
 from __future__ import annotations
 

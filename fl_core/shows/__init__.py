@@ -1,4 +1,4 @@
-"""What a campaign shows at its end: ``evaluation.show = "fl_core.shows:sample"``.
+"""Shows of a campaign's result at its end: ``evaluation.show = "fl_core.shows:sample"``.
 
 A show is a callable ``show(model, summary, folder, **show_args) -> str``. It gets the last version in a model on the
 CPU, in evaluation mode, the content of ``summary.json``, and the run's folder, where it may leave pictures. Its text is

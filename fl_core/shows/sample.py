@@ -1,4 +1,4 @@
-"""What a character language model writes, and its perplexity."""
+"""A text that a character language model writes, and its perplexity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an encoder-decoder makes of English numbers, word by word on its own."""
+"""An encoder-decoder's translations of English numbers, word by word on its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does not go together: strategy, method, codec and their options, each combination with its sentence.
+"""Settings that do not go together: strategy, method, codec and their options, each combination with its sentence.
 
 ``ROWS`` is the whole table. A spec is held against it when it is read, by what is known of the built-in parts; and once
 more at launch, when what the user's own strategy, method and codec send is known too. ``docs/methods.md`` shows the
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 Refuse: TypeAlias = Callable[["Choice"], str | None]
 
 STRATEGY_SENDS = dict.fromkeys(STRATEGIES, "delta") | {"fedasync": "parameters", "distillation": "soft_labels"}
-"""What devices have to send for a built-in strategy: its class says the same, which a test holds."""
+"""The kind of update that each built-in strategy merges; a test holds that its class says the same."""
 
 METHOD_SENDS: dict[str, tuple[str, ...]] = dict.fromkeys(METHODS, ("delta",)) | {
     "local": ("delta", "parameters"),
     "distillation": ("soft_labels",),
 }
-"""What a built-in method can send."""
+"""The kinds of update that each built-in method can send."""
 
 WITH_FEEDBACK = ("topk",)
 """The built-in codecs that leave elements out, which the device adds to its next update."""

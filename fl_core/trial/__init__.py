@@ -1,1 +1,1 @@
-"""What can be known before a campaign depends on it: data, model, loss, method and codec, each tried once."""
+"""Data, model, loss, method and codec, each tried once before a campaign depends on it."""

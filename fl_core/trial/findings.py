@@ -1,4 +1,4 @@
-"""What checks find, of servers, specs, models and data: each check gives one finding."""
+"""Findings of checks on servers, specs, models and data: each check gives one."""
 
 from __future__ import annotations
 

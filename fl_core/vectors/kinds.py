@@ -18,7 +18,7 @@ import numpy.typing as npt
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 Sends: TypeAlias = Literal["delta", "parameters", "soft_labels"]
-"""What an update's vector is."""
+"""The kinds of an update's vector."""
 
 BLOCK = 32_768
 """Elements per block: 128 KiB of each operand, so that three of them fit a core's level-2 cache."""

@@ -1,4 +1,4 @@
-"""What a field of a record may hold: predicates, each bounded, for what arrives from the network."""
+"""Predicates for the fields of records, each bounded, for what arrives from the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the lines of histories and feeds have in common: a kind and a time."""
+"""The base of the lines of histories and feeds: a kind and a time."""
 
 from __future__ import annotations
 

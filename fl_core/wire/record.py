@@ -1,4 +1,4 @@
-"""What all records share: one strict msgpack map each, every field with a check of its own."""
+"""The base of all records: one strict msgpack map each, every field with a check of its own."""
 
 from __future__ import annotations
 

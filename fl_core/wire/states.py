@@ -28,9 +28,9 @@ OVER = (FINISHED, STOPPED)
 """States after which there is no other."""
 
 WORKER_STATES = ("idle", "loading", "training", "delivering", "leaving")
-"""What a worker says of itself in a beat."""
+"""The states that a worker reports in a beat."""
 SILENT = "silent"
-"""What watchers say of one whose beat is overdue, whatever the last one said."""
+"""The state that watchers show for a worker whose beat is overdue, whatever the last one said."""
 
 Request = Literal["pause", "resume", "stop", "readmit"]
 TAKEN_IN: Mapping[Request, tuple[str, ...]] = {

@@ -1,4 +1,4 @@
-"""What a hostile device sends, for trials of robust merging: its honest update, corrupted.
+"""Updates of a hostile device, for trials of robust merging: its honest update, corrupted.
 
 The attacks are the usual ones of the literature on Byzantine devices (Blanchard et al., NIPS 2017, arXiv 1703.02757;
 Yin et al., ICML 2018, arXiv 1803.01498). Flipped labels are an attack on the data: ``flip_labels`` of

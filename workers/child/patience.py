@@ -1,4 +1,4 @@
-"""What needs the broker is done again for as long as it is away: a device has nothing better to do meanwhile."""
+"""Patience with the broker: what needs it is repeated for as long as it is away."""
 
 from __future__ import annotations
 

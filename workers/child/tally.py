@@ -1,4 +1,4 @@
-"""What the training child writes down of each task: counts and times in shared memory, and spans where wanted.
+"""The training child's tally of tasks: counts and times in shared memory, and spans if wanted.
 
 The parent serves the numbers to Prometheus while the child trains. They lie in memory that is older than the fork, so
 that a child that dies takes nothing with it and its successor counts on.

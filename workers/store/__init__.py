@@ -1,1 +1,1 @@
-"""What a device keeps from one task to the next, on disk and in memory."""
+"""A device's memory from one task to the next, on disk and in memory."""

@@ -1,4 +1,4 @@
-"""What error feedback has left out of a campaign's updates, kept on disk while its model is not in memory."""
+"""Residuals of a campaign's error feedback, kept on disk while its model is not in memory."""
 
 from __future__ import annotations
 

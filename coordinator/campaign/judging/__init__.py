@@ -1,1 +1,1 @@
-"""What evaluations decide, as a function of the log: records, plateaus, the guard, and which version is delivered."""
+"""Decisions from evaluations, as a function of the log: records, plateaus, the guard, and the version to deliver."""

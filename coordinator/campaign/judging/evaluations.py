@@ -1,4 +1,4 @@
-"""What follows from evaluations: records, plateaus, targets that are met, and going back where a model has diverged."""
+"""Consequences of evaluations: records, plateaus, targets that are met, and going back when a model has diverged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What evaluations have said of a campaign so far."""
+"""The scores of a campaign's evaluations so far."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What strategies remember beside the buffer: versions of before, each worker's last update, who took part of late."""
+"""The memory of strategies beside the buffer: earlier versions, each worker's last update, recent participation."""

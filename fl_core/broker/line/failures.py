@@ -1,4 +1,4 @@
-"""What redis-py raises, sorted once into three kinds: the broker is away, it refuses, or it is not what we need.
+"""redis-py's errors, sorted once into three kinds: the broker is away, it refuses, or it is not what we need.
 
 ========================  ==================================================================  =======================
 kind                      examples                                                            what the caller does

@@ -1,1 +1,1 @@
-"""What anybody who reaches the broker can see: campaigns, workers, their status and their past."""
+"""The view of all campaigns and workers for those who reach the broker: their status and their past."""

@@ -1,4 +1,4 @@
-"""What campaigns leave behind at a server: found by a scan of its keys, measured, and dropped where nobody lives.
+"""Leftovers of campaigns at a server: found by a scan of its keys, measured, and dropped if their campaign is over.
 
 A campaign drops what it has published and received when it ends, and the rest of it expires a month later. Left behind
 is what nobody knew of: bytes of a version whose coordinator died before it could point to them, and all of a campaign

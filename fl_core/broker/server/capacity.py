@@ -1,4 +1,4 @@
-"""What a server has room for, and what it does when it is full: findings for ``fitness.py``."""
+"""A server's room, and its behaviour when it is full: findings for ``fitness.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import redis
 from fl_core.trial.findings import Finding
 
 Info = dict[str, Any]
-"""What INFO says."""
+"""The reply of INFO."""
 
 FREE_CONNECTIONS = 64
 """Room for about thirty more workers: each holds two connections."""
