@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from fl_core.errors import SpecError, UserCodeError
+from fl_core.program.process import how_it_ended
 
 T = TypeVar("T")
 
@@ -34,6 +35,18 @@ def describe(error: BaseException, path: str) -> str:
     said = " ".join(str(error).split())[:500]
     place = _place(error.__traceback__, path.partition(":")[0].partition(".")[0])
     return f"{type(error).__name__}{': ' if said else ''}{said}{place}"
+
+
+def what_was_raised(error: BaseException) -> str:
+    """The same as a predicate: what the code did. ``sys.exit`` and Ctrl-C are exceptions too.
+
+    >>> what_was_raised(SystemExit(3)), what_was_raised(ValueError("no"))
+    ('ended with code 3 (sys.exit)', 'raised ValueError: no')
+    """
+    if isinstance(error, SystemExit):
+        code = 0 if error.code is None else error.code if isinstance(error.code, int) else 1
+        return f"{how_it_ended(code)} (sys.exit)"
+    return f"raised {describe(error, '')}"
 
 
 def _place(trace: TracebackType | None, package: str) -> str:

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from fl_core.backoff import Backoff
 from fl_core.wire.messages import TaskCall
 
 FIRST_SECONDS = 0.5
@@ -26,6 +27,7 @@ MAX_SEEN = 4096
 @dataclass(slots=True)
 class _State:
     failures: int = 0
+    pauses: Backoff = field(default_factory=lambda: Backoff(FIRST_SECONDS, LAST_SECONDS))
     until: float = 0.0
     why: str = ""
     seen: OrderedDict[tuple[str, int], TaskCall] = field(default_factory=OrderedDict)
@@ -48,7 +50,7 @@ class Breakers:
         state = self._states.setdefault(campaign, _State())
         self._states.move_to_end(campaign)
         state.failures += 1
-        pause = min(LAST_SECONDS, FIRST_SECONDS * 2 ** min(state.failures - 1, 16))
+        pause = state.pauses.next()
         if state.failures > 1:
             pause = max(pause, min(MAX_COST_SECONDS, COST_FACTOR * seconds))
         state.until, state.why = time.monotonic() + pause, why

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from fl_core.backoff import Backoff
 from fl_core.errors import FedtideError
 
 log = structlog.get_logger()
@@ -32,8 +33,7 @@ class Chore:
     def __init__(self, name: str, action: Callable[[], object], last_pause_seconds: float = LAST_PAUSE_SECONDS) -> None:
         self.name = name
         self._action = action
-        self._last_pause = last_pause_seconds
-        self._pause = FIRST_PAUSE_SECONDS
+        self._pauses = Backoff(FIRST_PAUSE_SECONDS, last_pause_seconds)
         self._next = 0.0
         self.failing_since: float | None = None
         self.error = ""
@@ -55,8 +55,9 @@ class Chore:
                 )
             self.error = told
             self.failing_since = self.failing_since or now
-            self._next, self._pause = now + self._pause, min(self._last_pause, 2 * self._pause)
+            self._next = now + self._pauses.next()
             return
         if self.failing_since is not None:
             log.info("works again", what=self.name, after_seconds=round(now - self.failing_since))
-        self.failing_since, self.error, self._pause, self._next = None, "", FIRST_PAUSE_SECONDS, 0.0
+        self.failing_since, self.error, self._next = None, "", 0.0
+        self._pauses.reset()

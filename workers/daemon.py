@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from pathlib import Path
 
 import structlog
 
@@ -18,36 +17,30 @@ from fl_core.broker.connection import connect
 from fl_core.broker.doorbell.consumer import Consumer
 from fl_core.broker.doorbell.seats import Seats
 from fl_core.broker.doorbell.shared import SharedClient
-from fl_core.broker.overview.roster import BEAT_SECONDS, Roster, due_seconds
+from fl_core.broker.overview.roster import Roster
 from fl_core.broker.tasks import TaskBroker
 from fl_core.broker.url import public_url
 from fl_core.errors import (
     BrokerError,
-    BrokerRefused,
-    BrokerUnavailable,
-    RejectedUpdate,
     SpecError,
-    TrainingStopped,
     WorkerFailed,
 )
 from fl_core.program.command_line import EXIT_BAD_INPUT
-from fl_core.program.host import host_name
 from fl_core.program.metrics_server import MetricsServer
-from fl_core.program.plain_text import shown
-from fl_core.wire.messages import Beat, held_task, holding_name
+from fl_core.wire.messages import held_task
+from workers.beats import NEWS_SECONDS, Beats
 from workers.child.process import Child
 from workers.chore import Chore
+from workers.deliveries import Deliveries
 from workers.guardian import Guardian
 from workers.kept import Kept
 from workers.passing import HOLD_SECONDS
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
-from workers.store.outbox import Outbox
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.2
-NEWS_SECONDS = 1.0
 # While bytes move, it is said so often.
 MOVING_SECONDS = 2.0
 SUMMARY_SECONDS = 600.0
@@ -69,7 +62,6 @@ class Daemon:
 
     def __init__(self, settings: WorkerSettings, *, refused_seconds: float = REFUSED_SECONDS) -> None:
         self._settings = settings
-        self._refused_seconds = refused_seconds
         self._client = connect(settings.broker, kind=SharedClient)
         self._client.wanted_in = self._wanted_in
         self._seats = Seats(self._client, settings.broker)
@@ -77,19 +69,12 @@ class Daemon:
         self._tasks = TaskBroker(self._client, settings.name, settings.blobs)
         self._pulse = Pulse()
         self._child = Child(settings, self._pulse)
-        self._started_ms = time.time_ns() // 10**6
         self._leaving = threading.Event()
         self._ended = threading.Event()
-        self._listens = threading.Event()
         self._leave_by = self._last_moment = float("inf")
         self._reason = ""
-        self._outbox = Outbox(settings.state_dir)
-        self._left_behind: list[Path] = []
         self._kept = Kept()
         self._moving_told = ("", 0.0)
-        self._last_beat, self._next_beat, self._told = 0.0, 0.0, ("", False, False)
-        self._away_since: float | None = None
-        self._refused_since: float | None = None
         self._next_summary, self._summed_up = time.monotonic() + SUMMARY_SECONDS, Vitals()
         self._consumer = Consumer(
             settings.broker,
@@ -107,10 +92,15 @@ class Daemon:
         self._guardian = Guardian(
             settings, self._pulse, self._tasks, self._child.breakers, kill=self._consumer.kill_child, end=self._end_with
         )
-        self._beats = Chore("beats", self._look_at_beats, MAX_FAILING_SECONDS / 6)
+        self._beats = Beats(
+            settings, self._roster, self._pulse, self._kept, self._leaving,
+            end=self._end_with, refused_seconds=refused_seconds,
+        )  # fmt: skip
+        self._beating = Chore("beats", self._beats.look, MAX_FAILING_SECONDS / 6)
         self._looks = Chore("looking after the training process", self._guardian.look, MAX_FAILING_SECONDS / 6)
         self._transfers = Chore("saying that bytes move", self._look_at_transfers)
-        self._deliveries = Chore("delivering kept updates", self._deliver_kept)
+        self._deliveries = Deliveries(settings, self._kept)
+        self._delivering = Chore("delivering kept updates", self._deliveries.deliver)
         self._passing = Chore("passing doorbells on", lambda: self._child.passing.ring(self._client))
         self._thread = threading.Thread(target=self._watch, name="beats", daemon=True)
         self._metrics = None if settings.metrics_port is None else self._bind_metrics(settings.metrics_port)
@@ -153,8 +143,7 @@ class Daemon:
         # Started here, after the pool has forked its child: the child inherits no thread in the middle of something.
         log.info("worker is ready", worker=self._settings.name, queues=list(self._settings.queues))
         self._seats.leave_to_child()
-        self._next_beat = 0.0
-        self._listens.set()
+        self._beats.note_listening()
         if not self._thread.is_alive():
             self._thread.start()
             if self._metrics is not None:
@@ -162,16 +151,13 @@ class Daemon:
 
     def _wanted_in(self) -> float:
         """Seconds until the watching thread wants the connection on which the consumer is about to wait."""
-        now = time.monotonic()
-        wanted = self._next_beat - now
-        if self._news(self._pulse.read()) != self._told:
-            wanted = min(wanted, self._last_beat + NEWS_SECONDS - now)
-        if self._left_behind:  # it is said from time to time that their bytes move
+        wanted = self._beats.wanted_in()
+        if self._deliveries.is_any_left:  # it is said from time to time that their bytes move
             wanted = min(wanted, NEWS_SECONDS)
         return min(wanted, HOLD_SECONDS) if self._child.passing.holds_any else wanted
 
     def _on_child_death(self, pid: int, status: int) -> None:
-        self._left_behind = self._outbox.paths()  # the next child has kept none yet
+        self._deliveries.look()  # the next child has kept none yet
         self._guardian.on_death(pid, status)
 
     def _on_stop(self) -> None:
@@ -201,15 +187,15 @@ class Daemon:
 
     def _watch(self) -> None:
         """Everything that has to go on while the main thread waits for tasks and the child trains."""
-        self._left_behind = self._outbox.paths()
+        self._deliveries.look()
         threading.Thread(target=self._empty_outbox, name="outbox", daemon=True).start()
         while not self._ended.wait(LOOK_SECONDS):
             self._looks.run()
-            self._beats.run()
-            if self._away_since is None:
+            self._beating.run()
+            if not self._beats.broker_is_away:
                 self._transfers.run()
                 self._passing.run()
-            for chore in (self._looks, self._beats):
+            for chore in (self._looks, self._beating):
                 failing = chore.failing_since
                 if failing is not None and time.monotonic() - failing >= MAX_FAILING_SECONDS:
                     self._end_with(f"{chore.name} have failed for {MAX_FAILING_SECONDS:g} s ({chore.error}).")
@@ -222,41 +208,6 @@ class Daemon:
                 self._guardian.leave()
             if now >= self._last_moment:
                 self._break_off()
-
-    def _look_at_beats(self) -> None:
-        vitals, now = self._pulse.read(), time.monotonic()
-        # A new task, or none, is reported before the next beat: people watch, and lost work is found by it. So is that
-        # the worker listens (again): those who count workers may have forgotten it.
-        news = self._news(vitals)
-        if self._listens.is_set():
-            self._listens.clear()
-        elif now < self._next_beat and not (news != self._told and now >= self._last_beat + NEWS_SECONDS):
-            return
-        self._last_beat, self._next_beat, self._told = now, now + BEAT_SECONDS, news
-        try:
-            self._next_beat = now + self._beat(vitals)
-        except BrokerUnavailable as error:
-            self._note_away(error, now)
-            return
-        if self._away_since is not None:
-            log.info("the broker is back", away_seconds=round(now - self._away_since))
-        self._away_since = self._refused_since = None
-
-    def _news(self, vitals: Vitals) -> tuple[str, bool, bool]:
-        return vitals.holding or self._kept.holding, self._leaving.is_set(), bool(vitals.trouble)
-
-    def _note_away(self, error: BrokerUnavailable, now: float) -> None:
-        """Say once that the broker is away or refuses us; wait for the one for ever, for the other not for long."""
-        refused, before = isinstance(error, BrokerRefused), self._refused_since
-        if refused and before is None:
-            wait = self._refused_seconds
-            log.error("the broker refuses this worker; waiting a while", reason=str(error), seconds=wait)
-        elif not refused and (self._away_since is None or before is not None):
-            log.warning("the broker is away; training goes on", reason=str(error))
-        self._away_since = now if self._away_since is None else self._away_since
-        self._refused_since = (now if before is None else before) if refused else None
-        if self._refused_since is not None and now - self._refused_since >= self._refused_seconds:
-            self._end_with(f"the broker has refused this worker for {self._refused_seconds:g} s: {error}")
 
     def _sum_up(self) -> None:
         """A line now and then, where anything was done since the last one."""
@@ -273,28 +224,6 @@ class Daemon:
         log.error("ending at once: the consumer did not end", reason=self._reason or "the worker was asked to stop")
         os._exit(EXIT_BAD_INPUT if self._reason else 0)
 
-    def _beat(self, vitals: Vitals) -> float:
-        """Say how this worker is; returns the seconds until it has to say it again."""
-        kept = "" if vitals.holding else self._kept.holding
-        beat = Beat(
-            worker=self._settings.name,
-            state="leaving" if self._leaving.is_set() else "delivering" if kept else vitals.state,
-            queues=self._settings.queues,
-            holding=kept or vitals.holding,
-            host=host_name(),
-            pid=os.getpid(),
-            started_ms=self._started_ms,
-            threads=self._settings.threads,
-            device=vitals.device,
-            num_done=vitals.num_done,
-            num_failed=vitals.num_failed,
-            bytes_up=vitals.bytes_up,
-            bytes_down=vitals.bytes_down,
-            trouble=shown(vitals.trouble, 255),
-        )
-        self._roster.beat(beat)
-        return due_seconds(beat)
-
     def _look_at_transfers(self) -> None:
         """Say of what moves that it does, and end what nobody waits for any more."""
         now = time.monotonic()
@@ -310,29 +239,5 @@ class Daemon:
 
     def _empty_outbox(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
-            if self._left_behind and self._away_since is None:
-                self._deliveries.run()
-
-    def _deliver_kept(self) -> None:
-        """Deliver what an earlier life of this worker, or of its child, could not (the child delivers its own)."""
-        with connect(self._settings.broker) as client:
-            tasks = TaskBroker(client, self._settings.name, self._settings.blobs, on_moved=self._kept.note_moved)
-            for path, update, payload in self._outbox.read(self._left_behind):
-                if update.worker != self._settings.name:
-                    log.warning("a kept update is another worker's; left alone", file=str(path), worker=update.worker)
-                    continue
-                self._kept.holding = holding_name(update.campaign, update.task_id, update.attempt)
-                try:
-                    wanted = tasks.deliver(update, payload, begun_before=True)
-                except TrainingStopped:
-                    wanted = False
-                    tasks.withdraw(update)
-                except RejectedUpdate as error:
-                    log.warning("a kept update cannot be delivered", file=str(path), reason=error.detail)
-                    continue
-                finally:
-                    self._kept.holding = ""
-                path.unlink(missing_ok=True)
-                event = "a kept update was delivered" if wanted else "a kept update was not wanted any more"
-                log.info(event, campaign=update.campaign, task=update.task_id, digest=update.payload_digest)
-        self._left_behind = []
+            if self._deliveries.is_any_left and not self._beats.broker_is_away:
+                self._delivering.run()

@@ -9,11 +9,11 @@ from typing import TypeVar
 import structlog
 
 from coordinator.loop.checkpoints import Checkpoints
-from coordinator.loop.outage import Outage
 from coordinator.loop.surveyor import Surveyor
 from coordinator.outgoing.context import Context
 from fl_core.broker.lease import LostData
 from fl_core.broker.overview.strangers import drop_strangers
+from fl_core.broker.patience import Outage
 from fl_core.errors import BrokerUnavailable, BrokerUnfit, CampaignError
 
 T = TypeVar("T")

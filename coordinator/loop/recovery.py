@@ -9,10 +9,10 @@ import structlog
 from coordinator.campaign.course import Phase
 from coordinator.campaign.state import CampaignState
 from coordinator.loop.lease.standby import retake_lease
-from coordinator.loop.outage import Outage
 from coordinator.loop.parts import Parts
 from coordinator.outgoing.context import Context
 from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
+from fl_core.broker.patience import Outage
 from fl_core.errors import CampaignError
 from fl_core.program.redaction import redact
 from fl_core.spec import to_toml

@@ -8,6 +8,7 @@ from coordinator.outgoing.device_view import DeviceView
 from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.timing import Timing
 from fl_core.aggregation import Strategy
+from fl_core.backoff import Backoff
 from fl_core.broker.bulk import constants, versions
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.patches import Patch, chain_commands, drop_old_patches, write_patch
@@ -79,7 +80,7 @@ class Publisher:
         self._doubted: tuple[Head | None, TrainOrder | None] | None = None
         self._since_drop = 0
         self._retry_at = 0.0
-        self._pause = FIRST_PAUSE_SECONDS
+        self._pauses = Backoff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
         self.published = -1
 
     @property
@@ -163,7 +164,7 @@ class Publisher:
             except BrokerError as error:
                 self._give_up_for_now(error)
             else:
-                self._pause = FIRST_PAUSE_SECONDS
+                self._pauses.reset()
                 return head
         return self._write_to(version, payload)
 
@@ -173,12 +174,12 @@ class Publisher:
         )
 
     def _give_up_for_now(self, error: BrokerError) -> None:
+        pause = self._pauses.next()
         log.warning(
             "the server for blobs does not serve; versions go to the broker meanwhile",
-            blobs=self._place, reason=str(error), next_try_seconds=self._pause,
+            blobs=self._place, reason=str(error), next_try_seconds=pause,
         )  # fmt: skip
-        self._retry_at = self._clock.monotonic() + self._pause
-        self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause)
+        self._retry_at = self._clock.monotonic() + pause
 
     def is_led_astray(self, order: TrainOrder | None) -> bool:
         """Whether the pointer or the order at the broker was changed by somebody else; the version is then published

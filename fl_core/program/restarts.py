@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from fl_core.backoff import Backoff
+
 CALM_SECONDS = 60.0
 FIRST_PAUSE_SECONDS = 0.2
 LAST_PAUSE_SECONDS = 15.0
@@ -25,6 +27,7 @@ class Restarts:
         self._most = most
         self._calm_seconds = calm_seconds
         self._started = time.monotonic()
+        self._pauses = Backoff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
         self.in_a_row = 0
 
     def note_start(self) -> None:
@@ -34,12 +37,13 @@ class Restarts:
     def note_work(self) -> None:
         """It has done what it is there for: whatever it dies of next is something new."""
         self.in_a_row = 0
+        self._pauses.reset()
 
     def pause_after_death(self) -> float | None:
         """Seconds to wait before it is started again; None when that is no use any more."""
         if time.monotonic() - self._started > self._calm_seconds:
-            self.in_a_row = 0
+            self.note_work()
         self.in_a_row += 1
         if self.in_a_row >= self._most:
             return None
-        return min(LAST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * float(2 ** (self.in_a_row - 1)))
+        return self._pauses.next()

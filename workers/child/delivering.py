@@ -8,10 +8,10 @@ from pathlib import Path
 
 import structlog
 
+from fl_core.broker.patience import device_outage, patiently
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, TrainingStopped
 from fl_core.wire.messages import ModelUpdate
-from workers.child.patience import patiently
 from workers.store.outbox import Outbox
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class Delivering:
                 self.keep()
                 kept = "memory" if self._kept is None else str(self._kept)
                 log.warning("the broker is away; the update waits", reason=str(error), kept=kept)
-                wanted = patiently(lambda: self._broker.deliver(update, payload))
+                wanted = patiently(lambda: self._broker.deliver(update, payload), begin=device_outage)
                 log.info("the update was delivered late", wanted=wanted)
         except TrainingStopped:
             with contextlib.suppress(BrokerError):

@@ -6,15 +6,18 @@ import time
 
 import structlog
 
+from fl_core.backoff import Backoff
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.places import PlaceRefused
 from fl_core.broker.claiming import Claim
+from fl_core.broker.patience import device_outage, patiently
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, MissingBlob, SpecError
 from fl_core.wire.messages import TrainTask
-from workers.child.patience import patiently
 from workers.store.model_cache import CachedModel
 
+# A newer version may be there already; a server that is away is asked less and less often.
+FIRST_PAUSE_SECONDS = 0.005
 LAST_PAUSE_SECONDS = 2.0
 
 log = structlog.get_logger()
@@ -43,14 +46,13 @@ class Fetching:
         """
         if model.constants_digest == task.constants_digest:
             return 0
-        give_up, pause = time.monotonic() + task.timeout_seconds, 0.05
+        give_up, pauses = time.monotonic() + task.timeout_seconds, _pauses()
         while True:
             try:
                 payload = self._broker.fetch_constants(task, model.constants_bytes)
             except (MissingBlob, BrokerError) as error:
-                self._go_on_after(error, give_up, pause, task)
-                time.sleep(pause)
-                pause = min(LAST_PAUSE_SECONDS, 1.5 * pause)
+                self._go_on_after(error, give_up, pauses, task)
+                time.sleep(pauses.next())
                 continue
             model.take_constants(payload)
             log.info("fetched the campaign's constants, since the model built here has others", bytes=len(payload))
@@ -66,7 +68,7 @@ class Fetching:
             SpecError: it lies where this device does not go.
             MissingBlob, BrokerError: none could be had within the task's time.
         """
-        give_up, pause = time.monotonic() + task.timeout_seconds, 0.0
+        give_up, pauses = time.monotonic() + task.timeout_seconds, _pauses()
         bytes_down = 0
         while True:
             head = claim.head
@@ -82,21 +84,20 @@ class Fetching:
             except (MissingBlob, BrokerError) as error:
                 # A newer version was published meanwhile; or the server that had this one has forgotten it or is away,
                 # and the coordinator publishes it again, perhaps elsewhere. Either way the next claim says where.
-                self._go_on_after(error, give_up, pause, task)
-                if pause >= LAST_PAUSE_SECONDS:
+                self._go_on_after(error, give_up, pauses, task)
+                if pauses.has_grown:
                     log.warning("the newest version cannot be fetched", version=head.version, reason=str(error))
-                time.sleep(pause)
-                pause = min(LAST_PAUSE_SECONDS, 1.5 * pause + 0.005)
-                claim = patiently(lambda: self._broker.claim(task, model.digest))
+                time.sleep(pauses.next())
+                claim = patiently(lambda: self._broker.claim(task, model.digest), begin=device_outage)
                 continue
             model.keep(head, payload)
             return claim, bytes_down + len(payload)
 
-    def _go_on_after(self, error: MissingBlob | BrokerError, give_up: float, pause: float, task: TrainTask) -> None:
+    def _go_on_after(self, error: MissingBlob | BrokerError, give_up: float, pauses: Backoff, task: TrainTask) -> None:
         """Raise what another attempt would not change."""
         if time.monotonic() > max(give_up, self.moved_at + task.timeout_seconds):
             raise error
-        if isinstance(error, PlaceRefused) and pause >= LAST_PAUSE_SECONDS:
+        if isinstance(error, PlaceRefused) and pauses.has_grown:
             raise SpecError(str(error)) from None  # no newer pointer leads elsewhere
 
     def _patch(self, task: TrainTask, model: CachedModel, head: Head) -> tuple[int, bool]:
@@ -109,3 +110,7 @@ class Fetching:
             log.debug("a patch cannot be had; fetching the version", version=head.version, reason=str(error))
             return sum(map(len, payloads)), False
         return sum(map(len, payloads)), model.patch(head, payloads)
+
+
+def _pauses() -> Backoff:
+    return Backoff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS, 1.5)

@@ -22,10 +22,10 @@ from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, RejectedUpdate, SpecError
 from fl_core.program.process import end_with_parent, lead_group
 from fl_core.program.redaction import redact
+from fl_core.user_code import what_was_raised
 from fl_core.wire.messages import TaskCall, TaskReport, holding_name
 from workers.breaker import Breakers
 from workers.child.loading_turns import turn
-from workers.endings import what_was_raised
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings

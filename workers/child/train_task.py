@@ -18,20 +18,20 @@ import torch
 
 from fl_core.allowance import AllowList
 from fl_core.broker.connection import connect
+from fl_core.broker.patience import device_outage, patiently
 from fl_core.broker.tasks import TaskBroker, payload_place
 from fl_core.errors import BrokerError, RejectedUpdate, SpecError, TrainingStopped
 from fl_core.factory import gate
 from fl_core.program.redaction import redact
 from fl_core.training.one_task import do_task
+from fl_core.user_code import what_was_raised
 from fl_core.wire.checks import MAX_DETAIL_CHARACTERS
 from fl_core.wire.messages import TaskCall, TaskReport, TrainTask, holding_name
 from workers.breaker import Breakers
 from workers.child.delivering import Delivering
 from workers.child.fetching import Fetching
 from workers.child.own_device import OwnDevice, reusable
-from workers.child.patience import patiently
 from workers.child.tally import Account
-from workers.endings import what_was_raised
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
@@ -144,7 +144,7 @@ class Trainer:
     def _train_and_deliver(self, call: TaskCall) -> None:
         started = time.perf_counter()
         held = self._models.find(call.campaign)
-        claim = patiently(lambda: self._broker.claim(call, held.digest if held else ""))
+        claim = patiently(lambda: self._broker.claim(call, held.digest if held else ""), begin=device_outage)
         fetching = time.perf_counter() - started
         task = claim.task
         if claim.head is None or task is None:
@@ -221,7 +221,7 @@ class Trainer:
             detail=f"{text}\n{why[:2000]}"[-MAX_DETAIL_CHARACTERS:].lstrip(),
         )
         try:
-            patiently(lambda: self._broker.report(report))
+            patiently(lambda: self._broker.report(report), begin=device_outage)
         except BrokerError as error:
             log.error("the task cannot be reported; the coordinator will notice", reason=str(error))
 

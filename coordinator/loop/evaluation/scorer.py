@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import structlog
 import torch
 from torch.utils.data import Dataset
 
 from coordinator.loop.evaluation.scoring import Evaluation
-from coordinator.loop.outage import Outage
 from fl_core.broker.bulk import blobs, constants, versions
 from fl_core.broker.bulk.head import Head
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.keys import CampaignKeys
-from fl_core.clock import MACHINE
+from fl_core.broker.patience import patiently
 from fl_core.codecs import down_codec
 from fl_core.codecs.model_payload import decode_version
 from fl_core.errors import BrokerError, DataError, MissingBlob
@@ -26,10 +23,6 @@ from fl_core.spec import CampaignSpec
 from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.agreement import constants_digest
 from fl_core.vectors.layout import Layout
-
-T = TypeVar("T")
-
-log = structlog.get_logger()
 
 
 class Scorer:
@@ -72,10 +65,10 @@ class Scorer:
         Raises:
             DataError: no target of the held-out data counts; so with what user code raises.
         """
-        head, payload = _patiently(lambda: self._read(wanted))
+        head, payload = patiently(lambda: self._read(wanted), also=(BrokerError, MissingBlob))
         if self._fixed is None:
             # A model that was resumed may have others than its factory gives today.
-            self._fixed = _patiently(self._constants)
+            self._fixed = patiently(self._constants, also=(BrokerError, MissingBlob))
         moving = decode_version(down_codec(head.codec), self._layout, payload)
         whole = np.concatenate((moving, self._fixed)) if self._fixed.size else moving
         self._layout.load_into(self._model, Parameters(whole))
@@ -103,14 +96,3 @@ class Scorer:
             return self._own
         payload = constants.read_constants(self._places, self._keys, shown, blobs.buffer(self._own.nbytes))
         return np.frombuffer(payload, "<f4")
-
-
-def _patiently(read: Callable[[], T]) -> T:
-    outage = Outage()
-    while True:
-        try:
-            return read()
-        except (BrokerError, MissingBlob) as error:
-            if outage.is_worth_a_word():
-                log.warning("evaluation waits for the broker", reason=str(error))
-            MACHINE.wait(outage.next_pause())

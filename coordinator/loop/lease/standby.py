@@ -7,10 +7,10 @@ import threading
 import structlog
 
 from coordinator.loop.lease.keeper import LEASE_SECONDS
-from coordinator.loop.outage import Outage
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.holder import lives_here
 from fl_core.broker.lease import Writer
+from fl_core.broker.patience import Outage
 from fl_core.clock import MACHINE, Clock
 from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 

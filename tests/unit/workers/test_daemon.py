@@ -67,19 +67,19 @@ def test_an_update_that_cannot_be_read_does_not_stop_the_beats(
     """What lies in the state directory is told and tried again, and never ends the worker."""
     (tmp_path / "outbox" / "odd.update").mkdir(parents=True)
     monkeypatch.setattr(module, "MAX_FAILING_SECONDS", 0.0)
-    monkeypatch.setattr(module, "due_seconds", lambda beat: 0.01)
+    monkeypatch.setattr("workers.beats.due_seconds", lambda beat: 0.01)
     beats, enough = [], threading.Event()
 
     def beat(sent: Beat) -> None:
         beats.append(sent)
-        if len(beats) == 5 and daemon._deliveries.error:
+        if len(beats) == 5 and daemon._delivering.error:
             enough.set()
         elif len(beats) >= 5:
             beats.pop()
 
     monkeypatch.setattr(daemon._roster, "beat", beat)
     assert _watch_until(daemon, enough)
-    assert "IsADirectoryError" in daemon._deliveries.error
+    assert "IsADirectoryError" in daemon._delivering.error
     assert daemon._reason == ""
 
 
