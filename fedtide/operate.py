@@ -74,7 +74,7 @@ class Campaign:
 
     def status(self) -> Mapping[str, Any]:
         """The status that its coordinator wrote last, as ``fedtide status --json`` prints it."""
-        return self._registry.status(self.id)
+        return self._registry.status(self.id).to_row(self.id)
 
     def watch(self, seconds: float = 1.0) -> Iterator[Mapping[str, Any]]:
         """Yield its status at intervals until it has ended; the last one is the status at its end.
@@ -83,9 +83,9 @@ class Campaign:
             seconds: between two readings.
         """
         while True:
-            status = self.status()
-            yield status
-            if status.get("state") in OVER:
+            status = self._registry.status(self.id)
+            yield status.to_row(self.id)
+            if status.is_over:
                 return
             time.sleep(seconds)
 
@@ -114,9 +114,9 @@ class Campaign:
         self._ask("stop")
 
     def _ask(self, request: Any) -> None:
-        if (state := self.status().get("state")) in OVER:
+        if (state := self._registry.status(self.id).state) in OVER:
             raise CampaignError(f"campaign {self.id} is {state}; there is nothing to {request}.")
         self._registry.request(self.id, request)
 
     def __repr__(self) -> str:
-        return f"<Campaign {self.id}: {self.status().get('state', 'unknown')}>"
+        return f"<Campaign {self.id}: {self._registry.status(self.id).state or 'unknown'}>"

@@ -78,7 +78,7 @@ def run(
             RunOptions(broker, workers, folder, going_on, blobs=blobs, allow_eviction=allow_eviction),
             on_broker=lambda url: None,
             on_launch=on_launch or (lambda campaign, num_parameters, resumed: None),
-            on_progress=lambda now: on_progress(now.status) if on_progress is not None else None,
+            on_progress=lambda now: on_progress(now.to_map()) if on_progress is not None else None,
         )
         return Run(folder.path, summary, finish(read, folder, summary))
 

@@ -31,12 +31,12 @@ def campaigns(wanted: tuple[str, ...], clean: bool, yes: bool, blobs: str, broke
         return _clean(wanted, broker, blobs, yes=yes, as_json=as_json)
     if wanted or yes:
         raise SpecError("ids and --yes belong to --clean; `fedtide status ID` shows one campaign.")
-    rows = [{"campaign": name, **status} for name, status in registry_at(broker).campaigns()]
+    found = registry_at(broker).campaigns()
     if as_json:
-        return print_json(rows)
+        return print_json([status.to_row(name) for name, status in found])
     from coordinator.terminal.tables import print_campaigns
 
-    return print_campaigns(rows)
+    return print_campaigns(found)
 
 
 def _clean(wanted: tuple[str, ...], broker: str, blobs: str, *, yes: bool, as_json: bool) -> None:
@@ -80,12 +80,12 @@ def status(campaign: str, broker: str, as_json: bool) -> None:
     """How one campaign is. ID may be the beginning of an id, or `latest`."""
     registry = registry_at(broker)
     name = registry.find(campaign)
-    row = {"campaign": name, **registry.status(name)}
+    found = registry.status(name)
     if as_json:
-        return print_json(row)
+        return print_json(found.to_row(name))
     from coordinator.terminal.tables import print_status
 
-    return print_status(row)
+    return print_status(name, found)
 
 
 def _steer(request: Request, past: str) -> Callable[..., None]:
@@ -94,8 +94,7 @@ def _steer(request: Request, past: str) -> Callable[..., None]:
     def command(campaign: str, broker: str, as_json: bool) -> None:
         registry = registry_at(broker)
         name = registry.find(campaign)
-        before = registry.status(name)
-        state = before.get("state", "unknown")
+        state = registry.status(name).state or "unknown"
         if state not in states:
             raise CampaignError(f"campaign {name} is {state}; {request} needs one that is {' or '.join(states)}.")
         registry.request(name, request)
@@ -115,7 +114,7 @@ def _await_change(registry: Any, name: str, state: str, seconds: float = 4.0) ->
     now = state
     while now == state and time.monotonic() < deadline:
         time.sleep(0.1)
-        now = registry.status(name).get("state", state)
+        now = registry.status(name).state or state
     return str(now)
 
 

@@ -76,7 +76,7 @@ def top(campaign: str | None, broker: str, as_json: bool) -> None:
     observer = Observer(connect(broker, timeout_seconds=5))
     seen = observer.poll()
     if as_json:
-        return print_json(gather(observer, name or choose(seen)))
+        return print_json(gather(observer, name or choose(seen)).to_map())
     return watch(observer, name)
 
 

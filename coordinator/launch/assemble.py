@@ -33,7 +33,6 @@ from coordinator.storage.last_commit import LastCommit
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.spool import Spool
 from coordinator.telemetry.spans import Traces
-from coordinator.telemetry.status import Progress
 from fl_core.aggregation import build_strategy
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
@@ -56,6 +55,7 @@ from fl_core.trial.parts import verify_parts
 from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.module_tensors import tensors_beside
+from fl_core.wire.status import Status
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ def coordinating(
     allow_eviction: bool = False,
     trial_seconds: float = TRIAL_SECONDS,
     on_identity: Callable[[Identity, Layout, bool], None],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[Status], None],
     look_after: Callable[[], None] = lambda: None,
 ) -> Any:
     """A coordinator that is ready to run, and its processes ended afterwards.

@@ -37,6 +37,7 @@ from fl_core.broker.server.embedded_watch import EmbeddedWatch
 from fl_core.broker.url import public_url
 from fl_core.program.logs import configure_logs
 from fl_core.spec import CampaignSpec, StopMetric, load_spec, parse_spec
+from fl_core.wire.status import Summary as CampaignSummary
 
 PREFERRED_PORT = 6399
 # A worker says within this time, and that of a beat, that it has something in hand; who says nothing new has nothing.
@@ -132,11 +133,11 @@ def _warm_up(
 
     def look(progress: Any) -> None:
         nonlocal asked
-        cold = set(names) - progress.summary["merged_by_worker"].keys()
+        cold = set(names) - progress.merged_by_worker.keys()
         patience.look(cold, progress.claimed)
         if not cold and not asked:
             asked = True
-            registry.request(progress.summary["campaign"], "stop")
+            registry.request(progress.campaign, "stop")
 
     summary = lead(
         warm_up_spec(spec, num_workers=len(names)),
@@ -219,7 +220,7 @@ def _end_if_interrupted(summary: Summary) -> None:
 
 
 def _show_asynchronous(console: Console, summary: Summary, path: Path, files: Path) -> None:
-    console.print(summary_table(summary))
+    console.print(summary_table(CampaignSummary.from_map(summary)))
     if (path / "curves.png").is_file():
         console.print(f"picture: {path / 'curves.png'}")
     console.print("the same campaign by hand, with files to change:", end="\n\n")

@@ -17,6 +17,7 @@ from fl_core.errors import FedtideError
 from fl_core.program.crash_points import crash_point
 from fl_core.spec import CampaignSpec
 from fl_core.user_code import RAISED, frames
+from fl_core.wire.status import Summary
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ def leave_pictures(folder: RunFolder, summary: dict[str, Any], title: str) -> No
 
     again = f"fedtide report {folder.path}"
     crash_point("before_curves")
-    lower = lower_is_better(summary)
+    lower = lower_is_better(Summary.from_map(summary))
     curves = folder.curves
     attempt(summary, curves.name, again, lambda: draw_curves(folder.history, curves, title=title, lower=lower))
     crash_point("before_report")

@@ -201,7 +201,7 @@ def _run(
 
             def progress(now: Any) -> None:
                 if metrics is not None:
-                    metrics.show(now.status)
+                    metrics.show(now)
                 on_progress(now)
 
             return lead(

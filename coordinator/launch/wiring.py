@@ -40,11 +40,12 @@ from coordinator.storage.run_folder import Beside, RunFolder
 from coordinator.storage.saver import Saver
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.spans import Traces
-from coordinator.telemetry.status import Progress, StatusBoard
+from coordinator.telemetry.status import StatusBoard
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.lease import Writer
 from fl_core.broker.overview.roster import Roster
 from fl_core.vectors.agreement import constants_digest
+from fl_core.wire.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Watchers:
         traces: where the tasks' spans are told; None for nowhere.
     """
 
-    on_progress: Callable[[Progress], None]
+    on_progress: Callable[[Status], None]
     look_after: Callable[[], None] = lambda: None
     traces: Traces | None = None
 

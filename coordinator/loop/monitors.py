@@ -59,7 +59,7 @@ class Monitors:
         Raises:
             BrokerUnavailable: unknown.
         """
-        self._timing.restore(self._ctx.broker.status().get("timing", {}))
+        self._timing.restore(self._ctx.broker.status().timing)
 
     def resume_feed(self) -> None:
         """Learn what an earlier coordinator has told.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -22,14 +21,13 @@ from prometheus_client.registry import Collector
 from coordinator.monitor.observer import Observer, Snapshot
 from coordinator.monitor.views import worker_counts
 from fl_core.broker.overview.registry import WAIT_BOUNDS_SECONDS
-from fl_core.wire.histogram import Histogram, histograms_from_map
-from fl_core.wire.states import OVER, SILENT, STATES, WORKER_STATES
+from fl_core.wire.histogram import Histogram
+from fl_core.wire.states import SILENT, STATES, WORKER_STATES
+from fl_core.wire.status import Status
 
 MAX_LABELLED_CAMPAIGNS = 50
 # An ended campaign stays for so long: the last scrape must see how it ended.
 ENDED_SECONDS = 900.0
-
-Status = Mapping[str, Any]
 
 
 def exposition(observer: Observer) -> bytes:
@@ -90,8 +88,8 @@ def _of_workers(seen: Snapshot) -> Iterator[Metric]:
 def _of_campaigns(seen: Snapshot) -> Iterator[Metric]:
     shown: dict[str, Status] = {}
     for campaign, status in seen.campaigns.items():
-        recent = seen.seen_at - status.get("written_ms", 0) / 1000 < ENDED_SECONDS
-        if "state" in status and (status["state"] not in OVER or recent) and len(shown) < MAX_LABELLED_CAMPAIGNS:
+        recent = seen.seen_at - (status.written_ms or 0) / 1000 < ENDED_SECONDS
+        if status.state and (not status.is_over or recent) and len(shown) < MAX_LABELLED_CAMPAIGNS:
             shown[campaign] = status
     yield from _counters(shown)
     yield from _gauges(shown, seen)
@@ -112,25 +110,21 @@ def _counters(shown: Mapping[str, Status]) -> Iterator[Metric]:
         "fedtide_transferred_bytes", "Update (up) and model (down) bytes.", labels=["campaign", "direction"]
     )
     for name, status in shown.items():
-        issued.add_metric([name], status["issued"])
-        refused = sum(status["rejected"].values())
-        for outcome, count in {**_ended(status), "rejected": refused}.items():
-            ended.add_metric([name, outcome], count)
-        reissued.add_metric([name], status["reissued"])
-        for reason, count in status["rejected"].items():
+        issued.add_metric([name], status.issued)
+        for outcome in ("merged", "expired", "cancelled"):
+            ended.add_metric([name, outcome], getattr(status, outcome))
+        ended.add_metric([name, "rejected"], status.num_rejected)
+        reissued.add_metric([name], status.reissued)
+        for reason, count in status.rejected.items():
             rejected.add_metric([name, reason], count)
-        for reason, count in status["surplus"].items():
+        for reason, count in status.surplus.items():
             surplus.add_metric([name, reason], count)
-        transferred.add_metric([name, "up"], status["bytes_up"])
-        transferred.add_metric([name, "down"], status["bytes_down"])
+        transferred.add_metric([name, "up"], status.bytes_up)
+        transferred.add_metric([name, "down"], status.bytes_down)
     yield from (issued, ended, reissued, rejected, surplus, transferred)
 
 
-def _ended(status: Status) -> dict[str, int]:
-    return {outcome: status[outcome] for outcome in ("merged", "expired", "cancelled")}
-
-
-# name, help, and where in the status it stands
+# name, help, and the status' attribute
 _PLAIN_GAUGES = (
     ("fedtide_campaign_version", "Merges that the model has had.", "versions"),
     ("fedtide_tasks_out", "Tasks that have not ended.", "out"),
@@ -149,16 +143,16 @@ def _gauges(shown: Mapping[str, Status], seen: Snapshot) -> Iterator[Metric]:
     for metric, text, key in _PLAIN_GAUGES:
         family = GaugeMetricFamily(metric, text, labels=["campaign"])
         for name, status in shown.items():
-            if status.get(key) is not None:
-                family.add_metric([name], float(status[key]))
+            if (value := getattr(status, key)) is not None:
+                family.add_metric([name], float(value))
         yield family
     scores = GaugeMetricFamily(
         "fedtide_campaign_metric", "Metrics of the newest version that was evaluated.", labels=["campaign", "metric"]
     )
     for name, status in shown.items():
-        for metric_name, row in status.get("metrics", {}).items():
-            if row.get("final") is not None:
-                scores.add_metric([name, metric_name], float(row["final"]))
+        for metric_name, scored in (status.metrics or {}).items():
+            if scored.final is not None:
+                scores.add_metric([name, metric_name], float(scored.final))
     yield scores
     state = GaugeMetricFamily("fedtide_campaign_state", "1 for the state it is in.", labels=["campaign", "state"])
     led = GaugeMetricFamily("fedtide_coordinator_up", "1 if a coordinator holds the lease.", labels=["campaign"])
@@ -167,10 +161,10 @@ def _gauges(shown: Mapping[str, Status], seen: Snapshot) -> Iterator[Metric]:
     parked = GaugeMetricFamily("fedtide_quarantine_entries", "Refused updates that are kept.", labels=["campaign"])
     for name, status in shown.items():
         for each in STATES:
-            state.add_metric([name, each], float(status["state"] == each))
-        led.add_metric([name], float(bool(status.get("writer"))))
-        if "written_ms" in status:
-            age.add_metric([name], max(0.0, seen.seen_at - status["written_ms"] / 1000))
+            state.add_metric([name, each], float(status.state == each))
+        led.add_metric([name], float(bool(status.writer)))
+        if status.written_ms is not None:
+            age.add_metric([name], max(0.0, seen.seen_at - status.written_ms / 1000))
         if (lengths := seen.lengths.get(name)) is not None:
             entries.add_metric([name], lengths.log)
             parked.add_metric([name], lengths.parked)
@@ -191,12 +185,11 @@ def _histograms(shown: Mapping[str, Status]) -> Iterator[Metric]:
         "evaluate": HistogramMetricFamily("fedtide_evaluate_seconds", "Scoring a version.", labels=["campaign"]),
     }
     for name, status in shown.items():
-        if histogram := status.get("staleness_histogram"):
-            Histogram.from_map(histogram).sample(staleness, name)
-        if timing := status.get("timing"):
-            for part, each in histograms_from_map(timing).items():
-                each.sample(parts, name, part)
-            done = histograms_from_map(timing["work"])
+        if status.staleness_histogram is not None:
+            status.staleness_histogram.sample(staleness, name)
+        if (timing := status.timing) is not None:
+            for part, histogram in timing.parts.items():
+                histogram.sample(parts, name, part)
             for kind, family in work.items():
-                done[kind].sample(family, name)
+                timing.work[kind].sample(family, name)
     yield from (staleness, parts, *work.values())

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import structlog
 
@@ -24,7 +23,7 @@ from fl_core.broker.overview.roster import Presence, Roster
 from fl_core.broker.server.health import Lengths, Vitals, read_lengths, read_vitals
 from fl_core.errors import BrokerError
 from fl_core.program.plain_text import shown
-from fl_core.wire.states import OVER
+from fl_core.wire.status import Status
 
 log = structlog.get_logger()
 
@@ -40,8 +39,6 @@ FORGET_TRACK_SECONDS = 600.0
 QUEUE_POINTS = 300
 # A look takes as long as the broker lets it, some reads of some seconds each. After this, nobody looks any more.
 STALE_SECONDS = 45.0
-# What an overview shows of a campaign; the rest of a status is for those who look at this one.
-_TOO_LONG = ("merged_by_worker",)
 
 
 @dataclass(slots=True)
@@ -88,7 +85,7 @@ class Snapshot:
     seen_at: float = 0.0
     error: str = ""
     vitals: Vitals | None = None
-    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    campaigns: dict[str, Status] = field(default_factory=dict)
     lengths: dict[str, Lengths] = field(default_factory=dict)
     queues: list[QueueState] = field(default_factory=list)
     live: dict[str, int] = field(default_factory=dict)
@@ -183,9 +180,9 @@ class Observer:
         """
         now = time.time()
         campaigns = self._look_at_campaigns()
-        active = [name for name, status in campaigns.items() if status.get("state") not in OVER]
+        active = [name for name, status in campaigns.items() if not status.is_over]
         workers, seen_at = self._look_at_workers(now)
-        known = {queue for status in campaigns.values() for queue in status.get("queues", ())}
+        known = {queue for status in campaigns.values() for queue in status.queues or ()}
         queues = self._registry.queues(known | {queue for worker in workers for queue in worker.beat.queues})
         with self._lock:
             names = {queue.name for queue in queues}
@@ -210,16 +207,16 @@ class Observer:
         )
         return self.snapshot
 
-    def _look_at_campaigns(self) -> dict[str, dict[str, Any]]:
+    def _look_at_campaigns(self) -> dict[str, Status]:
         """Statuses: those of campaigns that are over are read again only now and then."""
         now, known = time.monotonic(), self.snapshot.campaigns
         everything = now >= self._next_all_campaigns
         if everything:
             self._next_all_campaigns = now + 30
         names = self._registry.newest(MAX_CAMPAIGNS)
-        ask = [name for name in names if everything or known.get(name, {}).get("state") not in OVER]
+        ask = [name for name in names if everything or name not in known or not known[name].is_over]
         fresh = self._registry.statuses(ask)
-        return {name: dict(fresh.get(name) or known.get(name, {})) for name in names}
+        return {name: fresh[name] if name in fresh else known[name] for name in names}
 
     def _look_at_workers(self, now: float) -> tuple[list[Presence], float]:
         started = time.monotonic()
@@ -284,8 +281,3 @@ class Observer:
 
 def _clock(seen: Snapshot) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seen.seen_at)) if seen.seen_at else "nothing"
-
-
-def brief(status: Mapping[str, Any]) -> dict[str, Any]:
-    """A status without what grows with the fleet."""
-    return {name: value for name, value in status.items() if name not in _TOO_LONG}

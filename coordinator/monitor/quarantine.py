@@ -58,7 +58,7 @@ def readmit_parked(client: Client, registry: Registry, campaign: str, row: dict[
             f"rejected update {row['number']} cannot be merged: "
             + ("it answered no open task." if row["task"] is None else "its payload was too large to keep.")
         )
-    state = registry.status(campaign).get("state")
+    state = registry.status(campaign).state
     if state not in TAKEN_IN["readmit"]:
         raise CampaignError(f"campaign {campaign} is {state}; only a running or paused one takes updates.")
     registry.request(campaign, "readmit", row["position"])

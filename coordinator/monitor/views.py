@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from coordinator.monitor.observer import Observer, Snapshot, brief
+from coordinator.monitor.observer import Observer, Snapshot
 from coordinator.monitor.track import Track, WorkerPast
 from coordinator.telemetry.goals import nearest_goal
 from coordinator.telemetry.units import scores
 from fl_core.broker.overview.roster import Presence
-from fl_core.wire.histogram import Histogram, histograms_from_map
-from fl_core.wire.states import OVER, steering
+from fl_core.wire.histogram import Histogram
+from fl_core.wire.states import steering
+from fl_core.wire.status import Status
 
 MAX_PAGE_SIZE = 200
 
 Row = dict[str, Any]
 
+# What grows with the fleet is for those who read a summary.
+_TOO_LONG = ("merged_by_worker",)
 # An overview's columns: what a list of a hundred campaigns needs of each status.
 _OVERVIEW = (
-    "state", "stop_reason", "strategy", "versions", "issued", "merged", "rejected", "expired", "cancelled", "out",
+    "campaign", "state", "stop_reason", "strategy", "versions", "issued", "merged", "rejected", "expired", "cancelled",
+    "out",
     "final_accuracy", "best_accuracy", "final_loss", "metrics", "recent_updates_per_second", "live_workers", "claimed",
     "concurrency", "wall_seconds", "writer", "name",
 )  # fmt: skip
@@ -35,7 +39,7 @@ def overview(observer: Observer, seen: Snapshot) -> Row:
         "error": observer.trouble(),
         "broker": _broker(seen),
         "campaigns": [
-            {"campaign": name, **{key: status[key] for key in _OVERVIEW if key in status}, "scores": _scores(status)}
+            {**_some(status.to_row(name), _OVERVIEW), "scores": _scores(status)}
             for name, status in seen.campaigns.items()
         ],
         "queues": queue_rows(observer, seen),
@@ -92,23 +96,25 @@ def queue_series(observer: Observer) -> dict[str, list[list[float]]]:
 
 def campaign_now(seen: Snapshot, campaign: str) -> Row:
     """One campaign's status, bounded, with the lengths of its streams and the waits in its queues."""
-    status = seen.campaigns.get(campaign, {})
-    row = {"campaign": campaign, **brief(status)}
-    row["requests"], row["over"] = steering(status.get("state", "")), status.get("state") in OVER
+    status = seen.campaigns.get(campaign, Status())
+    row = {name: value for name, value in status.to_row(campaign).items() if name not in _TOO_LONG}
+    row["requests"], row["over"] = steering(status.state), status.is_over
     row["scores"] = _scores(status)
     row["goal"] = None if (goal := nearest_goal(status)) is None else goal._asdict()
-    if "written_ms" in status:
-        row["status_age_seconds"] = round(max(0.0, seen.seen_at - status["written_ms"] / 1000), 1)
+    if status.written_ms is not None:
+        row["status_age_seconds"] = round(max(0.0, seen.seen_at - status.written_ms / 1000), 1)
     if (lengths := seen.lengths.get(campaign)) is not None:
         row["log_entries"], row["parked_entries"] = lengths.log, lengths.parked
-    if timing := status.get("timing"):
-        row["part_quantiles"] = {
-            part: part_quantiles(histogram) for part, histogram in histograms_from_map(timing).items()
-        }
+    if status.timing is not None:
+        row["part_quantiles"] = {part: part_quantiles(each) for part, each in status.timing.parts.items()}
     return row
 
 
-def _scores(status: Mapping[str, Any]) -> list[Row]:
+def _some(row: Row, names: Sequence[str]) -> Row:
+    return {name: row[name] for name in names if name in row}
+
+
+def _scores(status: Status) -> list[Row]:
     """What a campaign is scored by, the main score first: name, newest, best and direction."""
     return [
         {"name": each.name, "final": each.final, "best": each.best, "higher_is_better": each.is_higher_better}
@@ -122,7 +128,7 @@ def part_quantiles(part: Histogram) -> Row:
 
 
 def worker_page(
-    seen: Snapshot, track: Track | None, *, queues: list[str] | None, page: int, size: int, sort: str, search: str
+    seen: Snapshot, track: Track | None, *, queues: Sequence[str] | None, page: int, size: int, sort: str, search: str
 ) -> Row:
     """One page of the workers' table.
 

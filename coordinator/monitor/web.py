@@ -173,7 +173,7 @@ class _Server:
             page = views.worker_page(
                 seen,
                 self._observer.track(campaign),
-                queues=seen.campaigns[campaign].get("queues") if campaign in seen.campaigns else None,
+                queues=seen.campaigns[campaign].queues if campaign in seen.campaigns else None,
                 page=_integer(query.get("page"), 0),
                 size=_integer(query.get("size"), 25),
                 sort=query.get("sort", "worker"),
@@ -255,8 +255,8 @@ class _Server:
         wanted = body.get("request") if isinstance(body, dict) else None
         if wanted not in STEERING:
             return _json({"error": f"request must be one of {', '.join(STEERING)}."}, status_code=400)
-        if status.get("state") not in TAKEN_IN[wanted]:
-            sentence = f"campaign {campaign} is {status.get('state')}; {wanted} does not apply."
+        if status.state not in TAKEN_IN[wanted]:
+            sentence = f"campaign {campaign} is {status.state or 'unknown'}; {wanted} does not apply."
             return _json({"error": sentence}, status_code=409)
         try:
             await run_in_threadpool(Registry(self._client).request, campaign, wanted)

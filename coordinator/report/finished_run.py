@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from coordinator.report.series import Series, read_series
 from fl_core.errors import SpecError
+from fl_core.wire.status import Summary
 
 
 @dataclass(slots=True)
@@ -17,14 +18,16 @@ class FinishedRun:
     """What the folder says.
 
     Attributes:
-        summary: the content of ``summary.json``.
+        summary: what it came to.
+        written: the content of ``summary.json``, as it is there.
         spec: the text of ``spec.toml``.
         series: the history, folded.
         name: what it is called on pages: the campaign's id, unless another run there has the same.
     """
 
     folder: Path
-    summary: dict[str, Any]
+    summary: Summary
+    written: Mapping[str, Any]
     spec: str
     series: Series
     name: str
@@ -32,7 +35,7 @@ class FinishedRun:
     @property
     def contributions(self) -> list[int]:
         """Updates merged of each worker that contributed."""
-        return list(self.summary["merged_by_worker"].values())
+        return list(self.summary.merged_by_worker.values())
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -46,12 +49,13 @@ def read_run(folder: Path) -> FinishedRun:
     if not summary_path.is_file() or not history.is_file():
         raise SpecError(f"{folder} holds no finished run (no summary.json and history.jsonl); name a run's folder.")
     try:
-        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+        written = json.loads(summary_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SpecError(f"{summary_path} is not JSON ({error}); the run has to be repeated.") from None
     spec = folder / "spec.toml"
     text = spec.read_text(encoding="utf-8") if spec.is_file() else ""
-    return FinishedRun(folder, summary, text, read_series(history), str(summary["campaign"]))
+    summary = Summary.from_map(written)
+    return FinishedRun(folder, summary, written, text, read_series(history), summary.campaign)
 
 
 def jain(counts: Sequence[float]) -> float:

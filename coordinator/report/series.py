@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from coordinator.storage.history import read_history
 from fl_core.metrics import names as metric_names
@@ -20,6 +20,7 @@ from fl_core.wire.history import (
     RejectionLine,
     RollbackLine,
 )
+from fl_core.wire.status import Summary
 
 MAX_FAULTS = 100
 
@@ -142,7 +143,7 @@ def read_series(history: Path, skip_bytes: int = 0, num_bytes: int | None = None
     return Series(read_history(history, skip_bytes, num_bytes))
 
 
-def lower_is_better(summary: Mapping[str, Any]) -> frozenset[str]:
+def lower_is_better(summary: Summary) -> frozenset[str]:
     """The scores of a run of which lower is better."""
-    own = {name for name, row in summary.get("metrics", {}).items() if not row["higher_is_better"]}
+    own = {name for name, scored in (summary.metrics or {}).items() if not scored.higher_is_better}
     return metric_names.LOWER_IS_BETTER | own

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from coordinator.telemetry.units import scores
+from fl_core.wire.status import Status
 
 # From less than this share the time that is left cannot be estimated.
 _MIN_SHARE = 0.02
@@ -33,31 +36,29 @@ class Goal(NamedTuple):
         return f"{self.share:.0%} of {self.text}{left}"
 
 
-def nearest_goal(status: Mapping[str, Any]) -> Goal | None:
+def nearest_goal(status: Status) -> Goal | None:
     """The condition that is nearest; None where there is none, and the campaign runs until it is stopped.
 
-    Args:
-        status: as ``coordinator/telemetry/status.py`` writes it.
-
-    >>> nearest_goal({"stop": {"updates": 40}, "merged": 10, "wall_seconds": 4.0})
+    >>> nearest_goal(Status(stop={"updates": 40}, merged=10, wall_seconds=4.0))
     Goal(share=0.25, text='40 updates', seconds_left=12.0)
     """
     return max([*_of_counts(status), *_of_scores(status)], key=lambda goal: goal.share, default=None)
 
 
-def _of_counts(status: Mapping[str, Any]) -> Iterator[Goal]:
-    stop, seconds = status.get("stop", {}), status.get("wall_seconds", 0.0)
-    for key, now in (("updates", "merged"), ("versions", "versions"), ("seconds", "wall_seconds")):
+def _of_counts(status: Status) -> Iterator[Goal]:
+    seconds, stop = status.wall_seconds, status.stop or {}
+    for key, now in (("updates", status.merged), ("versions", status.versions), ("seconds", seconds)):
         if bound := stop.get(key):
-            share = status.get(now, 0) / bound
+            share = now / bound
             left = seconds * (1 / share - 1) if _MIN_SHARE < share < 1 else None
             yield Goal(min(1.0, share), f"{bound:g} {'s' if key == 'seconds' else key}", left)
 
 
-def _of_scores(status: Mapping[str, Any]) -> Iterator[Goal]:
-    for target in status.get("targets", ()):
-        name, bound, is_higher_better = target["metric"], target["bound"], target["higher_is_better"]
-        best = status.get("best_loss") if name == "loss" else status.get("metrics", {}).get(name, {}).get("best")
+def _of_scores(status: Status) -> Iterator[Goal]:
+    bests = {score.name: score.best for score in scores(status)}
+    for target in status.targets or ():
+        name, bound, is_higher_better = target.metric, target.bound, target.higher_is_better
+        best = bests.get(name)
         side = "at least" if is_higher_better else "at most"
         yield Goal(_share(best, bound, is_higher_better), f"{name.replace('_', ' ')} {side} {bound:g}")
 

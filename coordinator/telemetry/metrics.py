@@ -8,8 +8,7 @@ with those of a monitor that is scraped as well.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -18,10 +17,11 @@ from prometheus_client.registry import Collector
 from fl_core.broker.connection import Client
 from fl_core.broker.server.health import read_lengths
 from fl_core.errors import BrokerError
-from fl_core.wire.histogram import Histogram, histograms_from_map
+from fl_core.wire.histogram import Histogram
+from fl_core.wire.status import Status
 
 PREFIX = "fedtide_coordinator_"
-# name, help, and where in the status it stands
+# name, help, and the status' attribute
 _GAUGES = (
     ("version", "Merges that the model has had.", "versions"),
     ("buffer_updates", "Admitted updates that wait for a merge.", "buffered"),
@@ -48,12 +48,12 @@ class CoordinatorMetrics:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._status: Mapping[str, Any] | None = None
+        self._status: Status | None = None
         self._shown_at = 0.0
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(_Collector(self))
 
-    def show(self, status: Mapping[str, Any]) -> None:
+    def show(self, status: Status) -> None:
         """From now on, scrapes tell this."""
         self._status, self._shown_at = status, time.monotonic()
 
@@ -62,7 +62,7 @@ class CoordinatorMetrics:
         status = self._status
         if status is None:
             return
-        campaign = status["campaign"]
+        campaign = status.campaign
         yield from families(status)
         age = GaugeMetricFamily(
             PREFIX + "status_age_seconds", "Since the coordinator's loop last came round.", labels=["campaign"]
@@ -86,33 +86,32 @@ class _Collector(Collector):
         return self._metrics.collect()
 
 
-def families(status: Mapping[str, Any]) -> Iterator[Metric]:
+def families(status: Status) -> Iterator[Metric]:
     """A status as Prometheus' families; the campaign is a label of each."""
-    campaign = [status["campaign"]]
+    campaign = [status.campaign]
     for name, text, key in _GAUGES:
-        if status.get(key) is not None:
-            gauge = GaugeMetricFamily(PREFIX + name, text, labels=["campaign"])
-            gauge.add_metric(campaign, float(status[key]))
-            yield gauge
+        gauge = GaugeMetricFamily(PREFIX + name, text, labels=["campaign"])
+        gauge.add_metric(campaign, float(getattr(status, key)))
+        yield gauge
     rejected = CounterMetricFamily(
         PREFIX + "updates_rejected", "Updates that were refused and ended a task.", labels=["campaign", "reason"]
     )
-    for reason, count in status["rejected"].items():
+    for reason, count in status.rejected.items():
         rejected.add_metric([*campaign, reason], count)
     ended = CounterMetricFamily(PREFIX + "tasks_ended", "Tasks that ended, by outcome.", labels=["campaign", "outcome"])
     for outcome in ("merged", "expired", "cancelled"):
-        ended.add_metric([*campaign, outcome], status[outcome])
-    ended.add_metric([*campaign, "rejected"], sum(status["rejected"].values()))
+        ended.add_metric([*campaign, outcome], getattr(status, outcome))
+    ended.add_metric([*campaign, "rejected"], status.num_rejected)
     yield from (rejected, ended)
-    timing = status["timing"]
-    parts, work, sizes = (histograms_from_map(each) for each in (timing, timing["work"], timing["sizes"]))
-    staleness = Histogram.from_map(status["staleness_histogram"])
-    shown = [
-        ("merge_seconds", "Decoding, checking and folding in one update.", parts["merge"]),
-        *((name, text, work[key]) for name, text, key in _WORK),
-        ("update_bytes", "Encoded sizes of admitted updates.", sizes["update"]),
-        ("update_staleness_versions", "Versions that merged updates were behind.", staleness),
-    ]
+    shown: list[tuple[str, str, Histogram]] = []
+    if (timing := status.timing) is not None:
+        shown += [
+            ("merge_seconds", "Decoding, checking and folding in one update.", timing.parts["merge"]),
+            *((name, text, timing.work[key]) for name, text, key in _WORK),
+            ("update_bytes", "Encoded sizes of admitted updates.", timing.sizes["update"]),
+        ]
+    if (staleness := status.staleness_histogram) is not None:
+        shown.append(("update_staleness_versions", "Versions that merged updates were behind.", staleness))
     for name, text, histogram in shown:
         family = HistogramMetricFamily(PREFIX + name, text, labels=["campaign"])
         histogram.sample(family, *campaign)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -18,24 +17,13 @@ from fl_core.broker.clock import CampaignClock
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
 from fl_core.wire.states import FAILED
+from fl_core.wire.status import Status
 
 # The status is rewritten twice a second: of a big fleet it names those that contributed most.
 MAX_NAMED_WORKERS = 64
 RATE_SECONDS = 5.0
 # Ranking a fleet of a hundred thousand takes a tenth of a second: it gets this share of the time, and no more.
 RANKING_SHARE = 1 / 200
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a display shows of a running campaign; ``status`` is what monitors read."""
-
-    summary: Mapping[str, Any]
-    live_workers: int
-    claimed: int
-    buffered: int
-    updates_per_second: float
-    status: Mapping[str, Any]
 
 
 class StatusBoard:
@@ -57,7 +45,7 @@ class StatusBoard:
         layout: Layout,
         timing: Timing,
         clock: CampaignClock,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[Status], None],
     ) -> None:
         self._campaign = campaign
         self._spec = spec
@@ -103,28 +91,29 @@ class StatusBoard:
         while self._merge_times and self._merge_times[0][0] < now - RATE_SECONDS:
             self._merge_times.popleft()
         rate = sum(count for _, count in self._merge_times) / RATE_SECONDS
-        buffered = self._state.strategy.buffer_count
-        status = {
-            **summary,
-            **({"state": FAILED, "stop_reason": failure} if failure else {}),
-            "live_workers": self.live_workers,
-            "claimed": self.claimed,
-            "buffered": buffered,
-            "buffer_size": self._spec.aggregation.buffer_size,
-            "waits_for": self._state.strategy.waits_for,
-            "recent_updates_per_second": round(rate, 2),
-            "checkpoint_age_seconds": round(checkpoint_age_seconds, 1),
-            "written_ms": self._clock.server_ms(),
-            "queues": list(self._spec.dispatch.queues),
-            "concurrency": self._spec.dispatch.concurrency,
-            "stop": self._spec.stop.model_dump(mode="json", exclude_none=True, exclude={"metric"}),
-            "targets": [
-                {"metric": target.name, "bound": target.bound, "higher_is_better": target.at_least is not None}
-                for target in self._spec.stop.targets
-            ],
-            "staleness_histogram": staleness_histogram(self._state.contributions.staleness.items()).to_map(),
-            "timing": self._timing.export(),
-        }
-        self._on_progress(Progress(summary, self.live_workers, self.claimed, buffered, rate, status))
-        packed: bytes = msgpack.packb(status)
+        status = Status.from_map(
+            {
+                **summary,
+                **({"state": FAILED, "stop_reason": failure} if failure else {}),
+                "live_workers": self.live_workers,
+                "claimed": self.claimed,
+                "buffered": self._state.strategy.buffer_count,
+                "buffer_size": self._spec.aggregation.buffer_size,
+                "waits_for": str(getattr(self._state.strategy, "waits_for", "")),
+                "recent_updates_per_second": round(rate, 2),
+                "checkpoint_age_seconds": round(checkpoint_age_seconds, 1),
+                "written_ms": self._clock.server_ms(),
+                "queues": list(self._spec.dispatch.queues),
+                "concurrency": self._spec.dispatch.concurrency,
+                "stop": self._spec.stop.model_dump(mode="json", exclude_none=True, exclude={"metric"}),
+                "targets": [
+                    {"metric": target.name, "bound": target.bound, "higher_is_better": target.at_least is not None}
+                    for target in self._spec.stop.targets
+                ],
+                "staleness_histogram": staleness_histogram(self._state.contributions.staleness.items()).to_map(),
+                "timing": self._timing.export().to_map(),
+            }
+        )
+        self._on_progress(status)
+        packed: bytes = msgpack.packb(status.to_map())
         return packed

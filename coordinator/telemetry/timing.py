@@ -19,9 +19,9 @@ own work (publishing a version, evaluating one, writing a checkpoint) and the si
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from fl_core.wire.histogram import SECONDS, Histograms, histograms, histograms_from_map, histograms_to_map
+from fl_core.wire.histogram import SECONDS, Histograms, histograms
+from fl_core.wire.status import TimingStatus
 
 PARTS = ("queue", "fetch", "train", "encode", "send", "log", "merge")
 REPORTED = ("queue", "fetch", "train", "encode")
@@ -86,29 +86,21 @@ class Timing:
         """Count one checkpoint that was written; from a thread beside the merging."""
         self._work["checkpoint"].add(seconds)
 
-    def export(self) -> dict[str, Any]:
-        """Plain msgpack types, a kilobyte at most: histograms of the parts, of ``work`` and of ``sizes`` (bytes)."""
-        return {
-            "updates": self.num_updates,
-            **histograms_to_map(self._parts),
-            "work": histograms_to_map(self._work),
-            "sizes": histograms_to_map(self._sizes),
-        }
+    def export(self) -> TimingStatus:
+        """All counts so far, a kilobyte at most."""
+        return TimingStatus(self.num_updates, self._parts, self._work, self._sizes)
 
-    def restore(self, exported: Mapping[str, Any]) -> None:
+    def restore(self, exported: TimingStatus | None) -> None:
         """Go on from what an earlier coordinator had counted; what was written by another program is left out."""
-        if set(exported.get("sums", ())) != set(PARTS):
+        if exported is None or exported.parts.keys() != self._parts.keys():
             return
-        self.num_updates = int(exported["updates"])
-        self._parts = _restored(self._parts, exported)
-        self._work = _restored(self._work, exported.get("work", {}))
-        self._sizes = _restored(self._sizes, exported.get("sizes", {}))
+        self.num_updates = exported.updates
+        self._parts = _restored(self._parts, exported.parts)
+        self._work = _restored(self._work, exported.work)
+        self._sizes = _restored(self._sizes, exported.sizes)
 
 
-def _restored(ours: Histograms, exported: Mapping[str, Any]) -> Histograms:
+def _restored(ours: Histograms, exported: Histograms) -> Histograms:
     """What was exported, if it has our names and bounds; else what we have."""
-    bounds = next(iter(ours.values())).bounds
-    if tuple(exported.get("bounds", ())) != bounds or set(exported.get("sums", ())) != set(ours):
-        return ours
-    found = histograms_from_map(exported)
-    return {name: found[name] for name in ours}
+    fits = ours.keys() == exported.keys() and all(exported[name].bounds == each.bounds for name, each in ours.items())
+    return {name: exported[name] for name in ours} if fits else ours

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from fl_core.wire.status import MetricScores, Summary
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -43,26 +44,27 @@ class Score(NamedTuple):
         return f"{self.name.replace('_', ' ')} {'↑' if self.is_higher_better else '↓'}"
 
 
-def scores(summary: Mapping[str, Any]) -> list[Score]:
-    """All that a campaign was ever scored by, in the spec's order, and then the loss; absent ones are left out.
+def scores(summary: Summary, *, all_of_them: bool = False) -> list[Score]:
+    """All that a campaign was ever scored by, in the spec's order, and then the loss.
 
-    >>> scores({"metrics": {"auc": {"final": None, "best": 0.9, "higher_is_better": True}}, "final_loss": None})
+    Args:
+        all_of_them: also those that were never had.
+
+    >>> scores(Summary(metrics={"auc": MetricScores(best=0.9)}))
     [Score(name='auc', final=None, best=0.9, is_higher_better=True)]
     """
-    found = [
-        Score(name, row.get("final"), row.get("best"), row.get("higher_is_better", True))
-        for name, row in summary.get("metrics", {}).items()
-    ]
-    if "metrics" not in summary:  # an earlier release wrote it
-        found.append(Score("accuracy", summary.get("final_accuracy"), summary.get("best_accuracy"), True))
-    found.append(Score("loss", summary.get("final_loss"), summary.get("best_loss"), False))
-    return [score for score in found if score.best is not None]
+    metrics = summary.metrics
+    if metrics is None:  # an earlier release wrote it
+        metrics = {"accuracy": MetricScores(final=summary.final_accuracy, best=summary.best_accuracy)}
+    found = [Score(name, each.final, each.best, each.higher_is_better) for name, each in metrics.items()]
+    found.append(Score("loss", summary.final_loss, summary.best_loss, False))
+    return [score for score in found if all_of_them or score.best is not None]
 
 
-def main_score(summary: Mapping[str, Any]) -> Score:
+def main_score(summary: Summary) -> Score:
     """What is shown first: the first metric of the spec that was ever had, or the loss, had or not.
 
-    >>> main_score({}).label
+    >>> main_score(Summary()).label
     'loss ↓'
     """
     return next(iter(scores(summary)), Score("loss", None, None, False))

@@ -25,6 +25,7 @@ from coordinator.terminal.tables import ledger_sentence, new_table
 from fl_core.broker.url import public_url
 from fl_core.spec import CampaignSpec
 from fl_core.wire.states import INTERRUPTED
+from fl_core.wire.status import Status, Summary
 
 log = structlog.get_logger()
 
@@ -98,30 +99,29 @@ class Display:
             soft_wrap=True,
         )
 
-    def show_progress(self, progress: Any) -> None:
+    def show_progress(self, status: Status) -> None:
         """Called a few times a second."""
-        self._watch_for_workers(progress.live_workers)
-        summary = progress.summary
-        score = main_score(summary)
+        self._watch_for_workers(status.live_workers)
+        score = main_score(status)
         if score.name != self._scored:  # the first metric is there, after the loss alone
             self._curve.clear()
             self._scored = score.name
-        if score.final is not None and summary["versions"] != self._last_version:
+        if score.final is not None and status.versions != self._last_version:
             self._curve.append(score.final)
-            self._last_version = summary["versions"]
+            self._last_version = status.versions
         if self._live is not None:
-            self._live.update(self._render(progress))
+            self._live.update(self._render(status))
         elif time.monotonic() >= self._next_log:
             self._next_log = time.monotonic() + LOG_SECONDS
             log.info(
                 "progress",
                 campaign=self._campaign,
-                version=summary["versions"],
-                merged=summary["merged"],
-                out=summary["out"],
+                version=status.versions,
+                merged=status.merged,
+                out=status.out,
                 **({} if score.final is None else {"metric": score.name, "score": round(score.final, 6)}),
-                workers=progress.live_workers,
-                updates_per_second=round(progress.updates_per_second, 1),
+                workers=status.live_workers,
+                updates_per_second=round(status.recent_updates_per_second, 1),
             )
 
     def _watch_for_workers(self, live_workers: int) -> None:
@@ -141,81 +141,78 @@ class Display:
 
     # -- pictures --------------------------------------------------------------------------------------------------
 
-    def _render(self, progress: Any) -> Group:
-        summary = progress.summary
-        staleness = summary["staleness"]
+    def _render(self, status: Status) -> Group:
+        staleness = status.staleness
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         table.add_column()
-        table.add_row("state", Text.assemble((summary["state"], "bold"), f"  {summary['wall_seconds']:.0f} s"))
-        table.add_row("workers", f"{progress.live_workers} alive, {progress.claimed} training")
+        table.add_row("state", Text.assemble((status.state, "bold"), f"  {status.wall_seconds:.0f} s"))
+        table.add_row("workers", f"{status.live_workers} alive, {status.claimed} training")
         table.add_row(
             "merged",
-            f"{summary['merged']}  version {summary['versions']}  {progress.updates_per_second:.1f} per second  "
-            f"buffer {progress.buffered}/{self._spec.aggregation.buffer_size}",
+            f"{status.merged}  version {status.versions}  {status.recent_updates_per_second:.1f} per second  "
+            f"buffer {status.buffered}/{status.buffer_size}",
         )
-        table.add_row("staleness", f"mean {staleness['mean']:.1f}  p95 {staleness['p95']}  max {staleness['max']}")
-        refused = sum(summary["rejected"].values())
-        table.add_row("faults", f"{summary['reissued']} re-issued  {refused} rejected  {summary['expired']} expired")
-        score = main_score(summary)
+        table.add_row("staleness", f"mean {staleness.mean:.1f}  p95 {staleness.p95}  max {staleness.max}")
         table.add_row(
-            score.label, f"{number(score.final)}, best {number(score.best)}  {sparkline(self._curve, CURVE_POINTS)}"
+            "faults",
+            f"{status.reissued} re-issued  {status.num_rejected} rejected  {status.expired} expired",
         )
-        if fruitless := summary.get("fruitless"):
-            table.add_row("failing", Text(fruitless["sentence"]))
-        goal = self._goal(progress.status)
+        score = main_score(status)
+        curve = sparkline(self._curve, CURVE_POINTS)
+        table.add_row(score.label, f"{number(score.final)}, best {number(score.best)}  {curve}")
+        if status.fruitless is not None:
+            table.add_row("failing", Text(status.fruitless.sentence))
         heading = Text(f"{self._label or self._campaign}", style="bold")
-        return Group(heading, table, goal) if goal else Group(heading, table)
-
-    @staticmethod
-    def _goal(status: Mapping[str, Any]) -> Any:
-        goal = nearest_goal(status)
-        if goal is None:
-            return None
+        if (goal := nearest_goal(status)) is None:
+            return Group(heading, table)
         grid = Table.grid(padding=(0, 2))
         grid.add_row(ProgressBar(total=1.0, completed=goal.share, width=40), goal.sentence)
-        return grid
+        return Group(heading, table, grid)
 
-    def show_summary(self, summary: Mapping[str, Any]) -> None:
-        """The table at the end, on standard output."""
-        console = tables.console()
+    def show_summary(self, found: Mapping[str, Any]) -> None:
+        """The table at the end, on standard output.
+
+        Args:
+            found: the content of ``summary.json``.
+        """
+        console, summary = tables.console(), Summary.from_map(found)
         console.print(summary_table(summary))
         console.print(ledger_sentence(summary), highlight=False)
-        if summary["surplus"]:
-            console.print("not counted (no open task): " + _reasons(summary["surplus"]), highlight=False)
-        if summary["rejected"]:
-            console.print("rejected: " + _reasons(summary["rejected"]), highlight=False)
-        for sentence in summary.get("left_out", ()):
+        if summary.surplus:
+            console.print("not counted (no open task): " + _reasons(summary.surplus), highlight=False)
+        if summary.rejected:
+            console.print("rejected: " + _reasons(summary.rejected), highlight=False)
+        for sentence in summary.left_out or ():
             console.print(f"left out: {sentence}", highlight=False, markup=False)
         console.print(
             f"files: {self._folder}/summary.json, history.jsonl, model.safetensors, curves.png", highlight=False
         )
-        if summary["state"] == INTERRUPTED:
+        if summary.state == INTERRUPTED:
             console.print(f"go on with: fedtide run SPEC.toml --out {self._folder} --resume", highlight=False)
 
 
-def summary_table(summary: Mapping[str, Any]) -> Table:
+def summary_table(summary: Summary) -> Table:
     """The end of a campaign at a glance."""
-    staleness = summary["staleness"]
-    reason = f" ({summary['stop_reason']})" if summary["stop_reason"] else ""
-    table = new_table(summary["campaign"], summary["state"] + reason)
-    table.add_row("seconds", f"{summary['wall_seconds']:.1f}")
-    table.add_row("versions", str(summary["versions"]))
-    table.add_row("updates merged", str(summary["merged"]))
-    table.add_row("merged per second", f"{summary['updates_per_second']:.1f}")
-    table.add_row("staleness p50 / p95 / max", f"{staleness['p50']} / {staleness['p95']} / {staleness['max']}")
-    for name, row in summary["metrics"].items():
-        table.add_row(f"{name.replace('_', ' ')}, final / best", f"{number(row['final'])} / {number(row['best'])}")
-    if (met := summary["target_met"]) is not None:
-        delivered = f"{summary['delivered_version']}, {met['metric']} {number(met['value'])}"
-        table.add_row("version delivered", delivered)
-    table.add_row("loss, final", number(summary["final_loss"]))
-    for name, mean in summary.get("device_means", {}).items():
+    staleness = summary.staleness
+    reason = f" ({summary.stop_reason})" if summary.stop_reason else ""
+    table = new_table(summary.campaign, summary.state + reason)
+    table.add_row("seconds", f"{summary.wall_seconds:.1f}")
+    table.add_row("versions", str(summary.versions))
+    table.add_row("updates merged", str(summary.merged))
+    table.add_row("merged per second", f"{summary.updates_per_second:.1f}")
+    table.add_row("staleness p50 / p95 / max", f"{staleness.p50} / {staleness.p95} / {staleness.max}")
+    for name, scored in (summary.metrics or {}).items():
+        table.add_row(f"{name.replace('_', ' ')}, final / best", f"{number(scored.final)} / {number(scored.best)}")
+    if (met := summary.target_met) is not None:
+        table.add_row("version delivered", f"{summary.delivered_version}, {met.metric} {number(met.value)}")
+    table.add_row("loss, final", number(summary.final_loss))
+    for name, mean in (summary.device_means or {}).items():
         table.add_row(f"on the devices, mean {name.replace('_', ' ')}", number(mean))
-    if summary.get("rollbacks"):
-        table.add_row("went back after diverging", f"{summary['rollbacks']} times")
-    table.add_row("bytes up / down", f"{amount(summary['bytes_up'])} / {amount(summary['bytes_down'])}")
-    merged = summary["merged_by_worker"]
+    if summary.rollbacks:
+        table.add_row("went back after diverging", f"{summary.rollbacks} times")
+    table.add_row("bytes up / down", f"{amount(summary.bytes_up)} / {amount(summary.bytes_down)}")
+    merged = summary.merged_by_worker
     table.add_row("updates per worker", ", ".join(f"{name} {count}" for name, count in list(merged.items())[:16]))
     table.columns[1].no_wrap = False
     return table

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 from coordinator.telemetry.goals import nearest_goal
 from coordinator.telemetry.units import amount, duration, main_score, number, scores
+from fl_core.wire.status import Status, Summary
 
 Row = Mapping[str, Any]
 
@@ -70,70 +71,68 @@ def _state(state: str) -> Text:
     return _styled(state, STATE_STYLES.get(state, "white"))
 
 
-def print_campaigns(rows: Iterable[Row]) -> None:
+def print_campaigns(campaigns: Iterable[tuple[str, Status]]) -> None:
     """`fedtide campaigns`."""
     table = new_table("campaign", "state", "version", "merged", "out", "score", "seconds", "per second")
-    rows = list(rows)
-    for row in rows:
-        state, score = row.get("state", "unknown"), main_score(row)
+    campaigns = list(campaigns)
+    for name, status in campaigns:
+        if not status.state:
+            table.add_row(name, _state("unknown"), *"––––––")
+            continue
+        score = main_score(status)
         table.add_row(
-            row["campaign"],
-            _state(state),
-            str(row.get("versions", "–")),
-            str(row.get("merged", "–")),
-            str(row.get("out", "–")),
+            name,
+            _state(status.state),
+            str(status.versions),
+            str(status.merged),
+            str(status.out),
             score.label + " " + number(score.final) if score.final is not None else number(None),
-            str(row.get("wall_seconds", "–")),
-            str(row.get("updates_per_second", "–")),
+            str(status.wall_seconds),
+            str(status.updates_per_second),
         )
-    console().print(table if rows else "No campaign yet: launch one with `fedtide run SPEC.toml --broker URL`.")
+    console().print(table if campaigns else "No campaign yet: launch one with `fedtide run SPEC.toml --broker URL`.")
 
 
-def print_status(row: Row) -> None:
+def print_status(campaign: str, status: Status) -> None:
     """`fedtide status ID`."""
-    if "state" not in row:
-        console().print(f"{row['campaign']}: launched, no word from its coordinator yet.")
+    if not status.state:
+        console().print(f"{campaign}: launched, no word from its coordinator yet.")
         return
     table = _pairs()
     table.add_column(style="dim")
     table.add_column()
-    state, staleness = row["state"], row["staleness"]
-    reason = f" ({row['stop_reason']})" if row.get("stop_reason") else ""
-    table.add_row("campaign", row["campaign"])
-    table.add_row("state", _state(state).append(reason, style="none"))
-    table.add_row("coordinator", row.get("writer") or "none runs now")
-    table.add_row("strategy", f"{row['strategy']}, {row['num_parameters']:,} parameters")
-    table.add_row("version", f"{row['versions']}, {row.get('buffered', 0)} of {row.get('buffer_size', '–')} buffered")
-    table.add_row("ledger", ledger_sentence(row))
-    for score in scores(row):
+    staleness = status.staleness
+    reason = f" ({status.stop_reason})" if status.stop_reason else ""
+    table.add_row("campaign", campaign)
+    table.add_row("state", _state(status.state).append(reason, style="none"))
+    table.add_row("coordinator", status.writer or "none runs now")
+    table.add_row("strategy", f"{status.strategy}, {status.num_parameters:,} parameters")
+    table.add_row("version", f"{status.versions}, {status.buffered} of {status.buffer_size} buffered")
+    table.add_row("ledger", ledger_sentence(status))
+    for score in scores(status):
         table.add_row(score.label, f"{number(score.final)}, best {number(score.best)}")
-    if (goal := nearest_goal(row)) is not None:
+    if (goal := nearest_goal(status)) is not None:
         table.add_row("goal", goal.sentence)
-    table.add_row("staleness", f"mean {staleness['mean']}, p95 {staleness['p95']}, max {staleness['max']}")
+    table.add_row("staleness", f"mean {staleness.mean}, p95 {staleness.p95}, max {staleness.max}")
     table.add_row(
         "speed",
-        f"{row.get('recent_updates_per_second', 0)} merged per second now, {row['updates_per_second']} over all",
+        f"{status.recent_updates_per_second} merged per second now, {status.updates_per_second} over all",
     )
-    table.add_row("workers", f"{row.get('live_workers', 0)} alive, {row.get('claimed', 0)} tasks in hand")
-    if fruitless := row.get("fruitless"):
-        from rich.text import Text
-
-        table.add_row("nothing comes of it", Text(str(fruitless["sentence"])))
-    if lacks := row.get("waits_for"):
-        from rich.text import Text
-
-        table.add_row("nothing is merged before there are", Text(str(lacks)))
-    table.add_row("bytes", f"{amount(row['bytes_up'])} up, {amount(row['bytes_down'])} down")
-    table.add_row("checkpoint", f"{row.get('checkpoint_age_seconds', '–')} s old")
+    table.add_row("workers", f"{status.live_workers} alive, {status.claimed} tasks in hand")
+    if status.fruitless is not None:
+        table.add_row("nothing comes of it", _styled(status.fruitless.sentence, "none"))
+    if status.waits_for:
+        table.add_row("nothing is merged before there are", _styled(status.waits_for, "none"))
+    table.add_row("bytes", f"{amount(status.bytes_up)} up, {amount(status.bytes_down)} down")
+    table.add_row("checkpoint", f"{status.checkpoint_age_seconds} s old")
     console().print(table)
 
 
-def ledger_sentence(row: Row) -> str:
+def ledger_sentence(summary: Summary) -> str:
     """The ledger's identity with its numbers in."""
-    rejected = sum(row["rejected"].values())
     return (
-        f"issued {row['issued']} = merged {row['merged']} + rejected {rejected} + expired {row['expired']} "
-        f"+ cancelled {row['cancelled']} + out {row['out']}"
+        f"issued {summary.issued} = merged {summary.merged} + rejected {summary.num_rejected} + expired "
+        f"{summary.expired} + cancelled {summary.cancelled} + out {summary.out}"
     )
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.columns import Columns
@@ -23,43 +24,73 @@ from coordinator.telemetry.units import amount, duration, main_score, number
 from coordinator.terminal.sparkline import sparkline
 from coordinator.terminal.tables import STATE_STYLES, WORKER_STYLES, ledger_sentence, new_table
 from fl_core.errors import BrokerError
-from fl_core.wire.states import OVER
+from fl_core.wire.feed_lines import FeedLine
+from fl_core.wire.histogram import Histogram
+from fl_core.wire.status import Status
 
 MAX_WORKERS_SHOWN = 15
+MAX_EVENTS_SHOWN = 8
 
 Row = dict[str, Any]
 
 
 def choose(seen: Snapshot) -> str | None:
     """The newest campaign that is not over, else the newest; None if there is none."""
-    active = [name for name, status in seen.campaigns.items() if status.get("state") not in OVER]
+    active = [name for name, status in seen.campaigns.items() if not status.is_over]
     return next(iter([*active, *seen.campaigns]), None)
 
 
-def gather(observer: Observer, campaign: str | None) -> Row:
-    """One snapshot, as plain JSON types.
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What one screen shows.
+
+    Attributes:
+        overview: queues, workers in numbers, and more; as the page is told (``coordinator/monitor/views.py``).
+        campaign: its id; empty for none.
+        status: how it is.
+        scores: the main score's numbers so far.
+        events: the newest last.
+        worker_table: one page of it.
+    """
+
+    overview: Row
+    campaign: str
+    status: Status
+    campaign_row: Row | None
+    scores: list[float]
+    events: list[FeedLine]
+    worker_table: Row
+
+    def to_map(self) -> Row:
+        """Plain JSON types."""
+        row: Row = {**self.overview, "campaign": self.campaign_row, "worker_table": self.worker_table}
+        if self.campaign:
+            row |= {"scores": self.scores, "events": [line.to_map() for line in self.events]}
+        return row
+
+
+def gather(observer: Observer, campaign: str | None) -> Glance:
+    """One snapshot.
 
     Args:
         campaign: its id; None shows queues and workers alone.
     """
     seen = observer.snapshot
-    row: Row = {**views.overview(observer, seen), "campaign": None}
-    track = None
+    overview, status = views.overview(observer, seen), seen.campaigns.get(campaign or "", Status())
+    track, scores, events = None, list[float](), list[FeedLine]()
     if campaign is not None:
         observer.follow(campaign)
         track = observer.track(campaign)
-        row["campaign"] = views.campaign_now(seen, campaign)
     with observer.lock:
         if track is not None:
-            name = main_score(row["campaign"] or {}).name
-            scores = [line.scores.get(name) for line in track.evaluations]
-            row["scores"] = [score for score in scores if score is not None]
-            row["events"] = track.series()["events"][-8:]
-        queues = None if row["campaign"] is None else row["campaign"].get("queues")
-        row["worker_table"] = views.worker_page(
-            seen, track, queues=queues, page=0, size=MAX_WORKERS_SHOWN, sort="worker", search=""
+            name = main_score(status).name
+            scores = [score for line in track.evaluations if (score := line.scores.get(name)) is not None]
+            events = [line for _, line in track.events][-MAX_EVENTS_SHOWN:]
+        workers = views.worker_page(
+            seen, track, queues=status.queues, page=0, size=MAX_WORKERS_SHOWN, sort="worker", search=""
         )
-    return row
+    row = None if campaign is None else views.campaign_now(seen, campaign)
+    return Glance(overview, campaign or "", status, row, scores, events, workers)
 
 
 def watch(observer: Observer, campaign: str | None) -> None:
@@ -108,61 +139,56 @@ def _wait(seconds: float) -> str:
 # -- pictures ------------------------------------------------------------------------------------------------------
 
 
-def picture(row: Row, width: int) -> Group:
+def picture(glance: Glance, width: int) -> Group:
     """Everything on one screen."""
-    campaign = row["campaign"]
+    status = glance.status
     parts: list[Any] = []
-    if campaign is None or "state" not in campaign:
-        name = "no campaign yet" if campaign is None else f"{campaign['campaign']}: no word from its coordinator yet"
+    if not status.state:
+        name = f"{glance.campaign}: no word from its coordinator yet" if glance.campaign else "no campaign yet"
         parts.append(Text(name, style="bold"))
     else:
-        state = campaign["state"]
-        heading = Text(campaign["campaign"], style="bold")
-        heading.append(f"  {state}", style=STATE_STYLES.get(state, "white"))
-        heading.append(f"  {campaign['wall_seconds']:.0f} s  led by {campaign.get('writer') or 'nobody'}", style="dim")
-        histogram = _histogram(campaign.get("staleness_histogram"))
-        parts += [heading, Columns([_facts(row, campaign, width), histogram], padding=(0, 4))]
-    parts += [_queues(row["queues"]), _workers(row["worker_table"], row["workers"])]
-    if row.get("events"):
-        parts.append(_events(row["events"]))
+        heading = Text(glance.campaign, style="bold")
+        heading.append(f"  {status.state}", style=STATE_STYLES.get(status.state, "white"))
+        heading.append(f"  {status.wall_seconds:.0f} s  led by {status.writer or 'nobody'}", style="dim")
+        columns = [_facts(status, glance.scores, width), _histogram(status.staleness_histogram)]
+        parts += [heading, Columns(columns, padding=(0, 4))]
+    parts += [_queues(glance.overview["queues"]), _workers(glance.worker_table, glance.overview["workers"])]
+    if glance.events:
+        parts.append(_events(glance.events))
     parts.append(Text("q ends", style="dim"))
     return Group(*parts)
 
 
-def _facts(row: Row, campaign: Row, width: int) -> Table:
+def _facts(status: Status, scores: list[float], width: int) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
-    score = main_score(campaign)
-    curve = sparkline(row.get("scores", []), max(10, min(40, width // 3)))
+    score = main_score(status)
+    curve = sparkline(scores, max(10, min(40, width // 3)))
     grid.add_row(score.label, f"{number(score.final)}, best {number(score.best)}  {curve}")
-    rate = campaign.get("recent_updates_per_second", 0)
-    grid.add_row("version", f"{campaign['versions']}, {campaign['merged']} merged, {rate:.1f} per second")
-    buffered, size = campaign.get("buffered", 0), campaign.get("buffer_size", 0)
+    rate = status.recent_updates_per_second
+    grid.add_row("version", f"{status.versions}, {status.merged} merged, {rate:.1f} per second")
+    buffered, size = status.buffered, status.buffer_size
     grid.add_row("buffer", f"{'■' * min(20, buffered)}{'□' * min(20, max(0, size - buffered))}  {buffered} of {size}")
-    goal = nearest_goal(campaign)
+    goal = nearest_goal(status)
     grid.add_row("goal", "none; it runs until it is stopped" if goal is None else goal.sentence)
-    holds = campaign["issued"] == sum(campaign[k] for k in ("merged", "expired", "cancelled", "out")) + sum(
-        campaign["rejected"].values()
-    )
-    grid.add_row("ledger", Text(ledger_sentence(campaign), style="" if holds else "bold red"))
-    refused = ", ".join(f"{reason} {count}" for reason, count in campaign["rejected"].items())
+    grid.add_row("ledger", Text(ledger_sentence(status), style="bold red" if status.missing else ""))
+    refused = ", ".join(f"{reason} {count}" for reason, count in status.rejected.items())
     grid.add_row("refused", Text(refused or "none", style="red" if refused else ""))
-    if fruitless := campaign.get("fruitless"):
-        grid.add_row("nothing comes of it", Text(str(fruitless["sentence"]), style="bold red"))
-    if parts := campaign.get("part_quantiles"):
-        shown = "  ".join(f"{part} {duration(value['mean'])}" for part, value in parts.items())
-        grid.add_row("time goes", shown)
+    if status.fruitless is not None:
+        grid.add_row("nothing comes of it", Text(status.fruitless.sentence, style="bold red"))
+    if (timing := status.timing) is not None:
+        grid.add_row("time goes", "  ".join(f"{part} {duration(each.mean)}" for part, each in timing.parts.items()))
     return grid
 
 
-def _histogram(histogram: Row | None) -> Table:
+def _histogram(histogram: Histogram | None) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_row(Text("staleness", style="dim"), "", "")
-    if not histogram or not sum(histogram["counts"]):
+    if histogram is None or not histogram.total:
         return table
-    total, most = sum(histogram["counts"]), max(histogram["counts"])
-    for label, count in zip(staleness_labels(), histogram["counts"], strict=False):
+    total, most = histogram.total, max(histogram.counts)
+    for label, count in zip(staleness_labels(), histogram.counts, strict=False):
         if count:
             table.add_row(Text(label, justify="right"), "█" * max(1, round(16 * count / most)), f"{count / total:.0%}")
     return table
@@ -208,10 +234,11 @@ def _workers(page: Row, counts: dict[str, int]) -> Table:
     return table
 
 
-def _events(events: list[Row]) -> Table:
+def _events(events: list[FeedLine]) -> Table:
     grid = Table.grid(padding=(0, 2))
-    for event in events:
-        fields = {k: v for k, v in event.items() if k not in ("n", "kind", "seconds") and v is not None}
-        told = Text(" ".join(f"{name}={value}" for name, value in fields.items()), overflow="ellipsis")
-        grid.add_row(Text(f"{event['seconds']:.0f} s", style="dim"), Text(event["kind"]), told)
+    for line in events:
+        fields = line.to_map()
+        told = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("kind", "seconds"))
+        when = Text(f"{line.seconds:.0f} s", style="dim")
+        grid.add_row(when, Text(line.kind or fields["kind"]), Text(told, overflow="ellipsis"))
     return grid

@@ -7,7 +7,6 @@ transaction under its fence (``lease.Writer.commit``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from fl_core.broker import keys as broker_keys
 from fl_core.broker import rows, scripts
@@ -24,6 +23,7 @@ from fl_core.broker.scripts import Script
 from fl_core.broker.task_rows import OpenRow, Owner, is_attempt
 from fl_core.errors import BrokerRefused, BrokerUnfit
 from fl_core.wire.log_entry import event_mac, order
+from fl_core.wire.status import Status
 
 # Redis' script engine takes a command of some thousand words.
 _WORDS = 2000
@@ -173,8 +173,8 @@ class CampaignBroker:
         """Append an event to the log, authenticated."""
         return [["XADD", self.keys.log, "*", "e", header, "m", event_mac(secret, header)]]
 
-    def status(self) -> dict[str, Any]:
-        """What monitors are shown; empty if nothing was written, or it is not a status."""
+    def status(self) -> Status:
+        """What monitors are shown; without a state if nothing was written, or it is not a status."""
         with broker_errors("reading the status"):
             packed = self._client.getrange(self.keys.status, 0, rows.MAX_STRING_BYTES)
         return read_status(packed)

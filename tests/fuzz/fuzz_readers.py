@@ -22,6 +22,8 @@ from fl_core.broker.doorbell.message import ring_commands
 from fl_core.broker.doorbell.rewriting import rewrite
 from fl_core.broker.overview.status import read_status
 from fl_core.errors import RejectedUpdate
+from fl_core.wire.feed_lines import WorkerLine, feed_line
+from fl_core.wire.mapped import BadMap
 from fl_core.wire.messages import Beat, TaskCall
 from tests.fuzz.fuzz_admission import VALUES
 
@@ -37,14 +39,16 @@ BEAT = Beat(
 )  # fmt: skip
 # The doorbell itself is the last word of the command that pushes it.
 BELL = next(words[-1] for words in ring_commands([CALL], 1) if b"body" in bytes(words[-1]))
-GENUINE = (CALL.to_bytes(), BEAT.to_bytes(), BELL, b"5-10", b"1|2|3", b"12")
+LINE = msgpack.packb(WorkerLine(seconds=1.0, worker="pi", event="joined").to_map())
+GENUINE = (CALL.to_bytes(), BEAT.to_bytes(), BELL, LINE, b"5-10", b"1|2|3", b"12")
 
 
 def _readers() -> dict[str, Callable[[bytes], Any]]:
     return {
         "text": rows.text, "name": rows.name, "number": rows.number, "position": rows.position, "plain": rows.plain,
         "parts": lambda raw: [part.hex() for part in rows.parts(raw, 3)],
-        "status": read_status,
+        "status": lambda raw: read_status(raw).to_row("a"),
+        "feed line": lambda raw: feed_line(rows.plain(raw)).to_map(),
         "beat": lambda raw: Beat.from_bytes(raw).worker,
         "task call": lambda raw: TaskCall.from_bytes(raw).task_id,
         "doorbell": lambda raw: len(rewrite(raw, "default")),
@@ -97,7 +101,7 @@ def fuzz(seconds: float, seed: int) -> dict[str, int]:
         for name, reader in read.items():
             try:
                 json.dumps(reader(message), allow_nan=False)
-            except (rows.BadRow, RejectedUpdate):
+            except (rows.BadRow, BadMap, RejectedUpdate):
                 continue
             given[name] += 1
     return given

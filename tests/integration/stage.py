@@ -17,7 +17,6 @@ from coordinator.campaign.identity import Identity
 from coordinator.launch.assemble import coordinating
 from coordinator.loop.coordinator import Coordinator
 from coordinator.storage.run_folder import RunFolder
-from coordinator.telemetry.status import Progress
 from fl_core.broker import keys
 from fl_core.broker.connection import connect
 from fl_core.broker.overview.roster import Roster
@@ -27,6 +26,7 @@ from fl_core.spec import parse_spec
 from fl_core.vectors.layout import Layout
 from fl_core.wire.digest import digest
 from fl_core.wire.messages import Beat, ModelUpdate, TaskCall, holding_name
+from fl_core.wire.status import Status
 from tests.integration.lab import until
 
 WORKER = "played"
@@ -115,7 +115,7 @@ class Stage:
         self.client = redis.Redis.from_url(url)
         self.url = url
         self.error: BaseException | None = None
-        self.progress: Progress | None = None
+        self.progress: Status | None = None
         self.identity: Identity
         self.coordinator: Coordinator
         defaults: dict[str, Any] = {
@@ -150,7 +150,7 @@ class Stage:
     def _named(self, identity: Identity, layout: Layout, resumed: bool) -> None:
         self.identity = identity
 
-    def _told(self, progress: Progress) -> None:
+    def _told(self, progress: Status) -> None:
         self.progress = progress
 
     @property
@@ -159,11 +159,11 @@ class Stage:
 
     @property
     def merged(self) -> int:
-        return 0 if self.progress is None else int(self.progress.summary["merged"])
+        return 0 if self.progress is None else self.progress.merged
 
     @property
     def issued(self) -> int:
-        return 0 if self.progress is None else int(self.progress.summary["issued"])
+        return 0 if self.progress is None else self.progress.issued
 
     def assert_alive(self, seconds: float = 20) -> None:
         """It merges, and none of the tasks that are out now stays: no slot is dead."""

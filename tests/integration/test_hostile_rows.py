@@ -40,6 +40,7 @@ from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerError, FedtideError
 from fl_core.spec import CampaignSpec
 from fl_core.wire.messages import Beat, ModelUpdate, TrainTask
+from fl_core.wire.status import Status
 from tests.integration.lab import SPEC, until
 from tests.integration.test_monitor import STATUS
 
@@ -257,7 +258,7 @@ def test_a_key_of_very_many_rows_is_not_read(url: str) -> None:
     client.hset(KEYS.owners, TASK, b"x" * (rows.MAX_KEY_BYTES + 2**20))
     assert CampaignBroker(client, CAMPAIGN).owners([TASK]) == {}
     client.set(KEYS.status, b"x" * (rows.MAX_KEY_BYTES + 2**20))
-    assert Registry(client).status(CAMPAIGN) == {"writer": None}
+    assert Registry(client).status(CAMPAIGN) == Status()
 
 
 def test_invented_queues_do_not_push_out_those_that_are_served(url: str) -> None:
@@ -314,7 +315,7 @@ def test_a_coordinator_lives_on_and_takes_its_keys_back(
     def is_well() -> bool:
         assert not ended, ended
         status = Registry(client).status(begun[0])
-        fresh = status.get("written_ms", 0) > time.time() * 1000 - 1500
+        fresh = (status.written_ms or 0) > time.time() * 1000 - 1500
         return bool(fresh and client.hlen(mine.open_tasks) >= 4 and client.hget(mine.head, "version"))
 
     until(is_well)

@@ -246,7 +246,7 @@ def test_answers_that_can_never_be_read_end_the_task(url: str, tmp_path: Path) -
     client, queue = connect(url), keys.train_queue("default")
     for _ in range(2):
         _answer_unreadably(client, stage, until(lambda: client.rpop(queue)))
-    until(lambda: stage.progress and stage.progress.summary["expired"] == 1)
+    until(lambda: stage.progress and stage.progress.expired == 1)
     assert answer(TaskBroker(client, WORKER), call_of(until(lambda: client.rpop(queue))))
     until(lambda: stage.issued > 2)
     stage.stop()

@@ -40,7 +40,7 @@ STATUS = {
     "wall_seconds": 3.0, "updates_per_second": 1.0, "staleness": {"mean": 0.0, "p50": 0, "p95": 0, "max": 0},
     "final_accuracy": 0.5, "best_accuracy": 0.5, "final_loss": 1.0, "best_loss": 1.0, "bytes_up": 1, "bytes_down": 1,
     "merged_by_worker": {f"w{n}": 1 for n in range(500)}, "queues": ["default"], "written_ms": 1,
-    "staleness_histogram": staleness_histogram([(0, 4)]).to_map(), "timing": Timing().export(),
+    "staleness_histogram": staleness_histogram([(0, 4)]).to_map(), "timing": Timing().export().to_map(),
 }  # fmt: skip
 
 

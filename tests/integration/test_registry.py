@@ -20,6 +20,7 @@ from fl_core.broker.task_rows import OpenRow
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import CampaignError
 from fl_core.wire.messages import TrainTask
+from fl_core.wire.status import Status
 
 TASK = TrainTask(
     campaign="digits-1",
@@ -39,7 +40,7 @@ TASK = TrainTask(
 def _campaigns(client: redis.Redis, *names: str) -> Registry:
     for created, name in enumerate(names):
         client.zadd(keys.CAMPAIGNS, {name: created})
-        client.set(CampaignKeys(name).status, msgpack.packb({"state": "running", "created": created}))
+        client.set(CampaignKeys(name).status, msgpack.packb({"state": "running", "versions": created}))
     return Registry(client)
 
 
@@ -50,8 +51,8 @@ def test_campaigns_are_listed_newest_first(client: redis.Redis) -> None:
     """Each with what its coordinator last said of it, and one that has said nothing yet with an empty status."""
     registry = _campaigns(client, "old", "middle", "new")
     client.delete(CampaignKeys("middle").status)
-    found = [(name, status.get("state"), status.get("created")) for name, status in registry.campaigns()]
-    assert found == [("new", "running", 2), ("middle", None, None), ("old", "running", 0)]
+    found = [(name, status.state, status.versions) for name, status in registry.campaigns()]
+    assert found == [("new", "running", 2), ("middle", "", 0), ("old", "running", 0)]
     client.flushall()
     assert registry.campaigns() == []
 
@@ -89,17 +90,17 @@ def test_a_status_says_whether_somebody_coordinates(client: redis.Redis) -> None
     """The holder of the lease stands beside what was last written; a campaign that nobody knows has neither."""
     registry = _campaigns(client, "digits-1")
     status = registry.status("digits-1")
-    assert (status["state"], status["created"], status["writer"]) == ("running", 0, None)
+    assert (status.state, status.versions, status.writer) == ("running", 0, None)
     client.set(CampaignKeys("digits-1").writer, "host:abcd")
-    assert registry.status("digits-1")["writer"] == "host:abcd"
-    assert registry.status("nobody") == {"writer": None}
+    assert registry.status("digits-1").writer == "host:abcd"
+    assert registry.status("nobody") == Status()
 
 
 def test_a_status_of_another_form_is_empty(client: redis.Redis) -> None:
     """What is no map is not shown as one."""
     registry = _campaigns(client, "digits-1")
     client.set(CampaignKeys("digits-1").status, msgpack.packb([1, 2]))
-    assert registry.campaigns() == [("digits-1", {"writer": None})]
+    assert registry.campaigns() == [("digits-1", Status())]
 
 
 def test_requests_wait_in_order(client: redis.Redis) -> None:

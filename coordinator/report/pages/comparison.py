@@ -102,6 +102,6 @@ def compare_rows(folders: Sequence[Path], by: Compared = BY_THE_FIRST) -> list[d
     runs = [read_run(folder) for folder in folders]
     by.name(runs)
     return [
-        {"folder": str(run.folder), "fairness": round(jain(run.contributions), 4), **reached, **run.summary}
+        {"folder": str(run.folder), "fairness": round(jain(run.contributions), 4), **reached, **run.written}
         for run, reached in zip(runs, by.values(runs), strict=True)
     ]

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from coordinator.report.finished_run import FinishedRun, jain, read_run
 from coordinator.report.pages import svg
@@ -20,6 +19,7 @@ from coordinator.report.series import Fault, Series
 from fl_core.program.redaction import redact
 from fl_core.program.whole_file import whole_file
 from fl_core.wire.history import PhaseLine, ReissueLine, RejectionLine, RollbackLine
+from fl_core.wire.status import Summary
 
 MAX_WORKER_ROWS = 200
 
@@ -40,9 +40,9 @@ def write_report(folder: Path) -> Path:
 
 def _sections(run: FinishedRun) -> Iterable[str]:
     summary = run.summary
-    reason = f" ({summary['stop_reason']})" if summary.get("stop_reason") else ""
+    reason = f" ({summary.stop_reason})" if summary.stop_reason else ""
     yield f"<h1>{escape(run.name)}</h1>"
-    yield f"<p class=quiet>{escape(summary['state'] + reason)}, {escape(summary['strategy'])}</p>"
+    yield f"<p class=quiet>{escape(summary.state + reason)}, {escape(summary.strategy)}</p>"
     yield facts([run])
     yield "<h2>Scores</h2>"
     if run.series.evaluations:
@@ -53,15 +53,15 @@ def _sections(run: FinishedRun) -> Iterable[str]:
     yield "<h2>Staleness</h2>" + staleness_charts(run)
     yield "<h2>Updates merged per second</h2>" + speed_chart([run])
     yield "<h2>Workers</h2>" + _workers(run)
-    if scores := summary.get("device_scores"):
-        yield "<h2>What the devices score</h2>" + _device_scores(scores, summary["device_means"])
+    if summary.device_scores and summary.device_means:
+        yield "<h2>What the devices score</h2>" + _device_scores(summary.device_scores, summary.device_means)
     yield "<h2>Ledger</h2>" + _ledger(summary)
     yield "<h2>Faults seen</h2>" + _faults(run.series)
     yield f"<h2>Spec</h2><pre>{escape(redact(run.spec))}</pre>"
 
 
 def _workers(run: FinishedRun) -> str:
-    series, merged = run.series, run.summary["merged_by_worker"]
+    series, merged = run.series, run.summary.merged_by_worker
     total = sum(merged.values()) or 1
     staleness: Counter[str] = Counter()
     weight: defaultdict[str, float] = defaultdict(float)
@@ -102,17 +102,17 @@ def _device_scores(scores: Mapping[str, Mapping[str, float]], means: Mapping[str
     return table(["worker", *(name.replace("_", " ") for name in means)], [row("mean of all", means), *rows])
 
 
-def _ledger(summary: Mapping[str, Any]) -> str:
-    parts = [(name, float(summary[name])) for name in ("merged", "expired", "cancelled", "out")]
-    parts.insert(1, ("rejected", float(sum(summary["rejected"].values()))))
-    hole = summary["issued"] - sum(count for _, count in parts)
-    verdict = f"<p class=bad>{hole:g} tasks are missing.</p>" if hole else "<p>It adds up.</p>"
-    words = " + ".join(f"{name} {count:.0f}" for name, count in parts)
-    reasons = "".join(f"<li>{escape(reason)}: {count}</li>" for reason, count in summary["rejected"].items())
-    extra = "".join(f"<li>{escape(reason)}: {count}</li>" for reason, count in summary["surplus"].items())
+def _ledger(summary: Summary) -> str:
+    ended = {"merged": summary.merged, "rejected": summary.num_rejected, "expired": summary.expired}
+    parts = [*ended.items(), ("cancelled", summary.cancelled), ("out", summary.out)]
+    hole = summary.missing
+    verdict = f"<p class=bad>{hole} tasks are missing.</p>" if hole else "<p>It adds up.</p>"
+    words = " + ".join(f"{name} {count}" for name, count in parts)
+    reasons = "".join(f"<li>{escape(reason)}: {count}</li>" for reason, count in summary.rejected.items())
+    extra = "".join(f"<li>{escape(reason)}: {count}</li>" for reason, count in summary.surplus.items())
     return (
         svg.stacked_bar(parts, label="ledger")
-        + f"<p>issued {summary['issued']} {'≠' if hole else '='} {words}</p>{verdict}"
+        + f"<p>issued {summary.issued} {'≠' if hole else '='} {words}</p>{verdict}"
         + (f"<p>Rejected:</p><ul>{reasons}</ul>" if reasons else "")
         + (f"<p>Updates that answered no open task:</p><ul>{extra}</ul>" if extra else "")
     )

@@ -133,7 +133,7 @@ def find_leftovers(
         if writer is not None:
             continue
         why = "ended" if incarnation == ENDED.encode() else "no coordinator"
-        state = str(CampaignBroker(client, campaign).status().get("state", ""))
+        state = CampaignBroker(client, campaign).status().state
         leftovers[campaign] = Leftover(campaign, why, state, keys={"": [key for key, _ in held]})
     for place in sorted(others):
         with contextlib.suppress(BrokerError):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from fl_core.broker import keys, rows
 from fl_core.broker.connection import Client, broker_errors
@@ -16,7 +15,8 @@ from fl_core.broker.scripts import RECENT_WAITS_CHARACTERS, WAIT_BOUNDS_MS
 from fl_core.errors import BrokerUnfit, CampaignError, RejectedUpdate
 from fl_core.program.plain_text import shown
 from fl_core.wire.messages import TaskCall, TrainOrder
-from fl_core.wire.states import ACCEPTING, OVER, Request
+from fl_core.wire.states import ACCEPTING, Request
+from fl_core.wire.status import Status
 
 MAX_CAMPAIGNS = 1000
 # Any other queue is invented, and reporting on it costs every watcher.
@@ -65,8 +65,8 @@ class Registry:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def campaigns(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """All campaigns, the newest first, each with its status (empty if it has none).
+    def campaigns(self) -> list[tuple[str, Status]]:
+        """All campaigns, the newest first, each with its status (without a state if it has none).
 
         Raises:
             BrokerUnavailable: unknown.
@@ -82,7 +82,7 @@ class Registry:
             found = self._client.zrevrange(keys.CAMPAIGNS, 0, limit - 1)
         return rows.good(keys.CAMPAIGNS, found, rows.name)
 
-    def statuses(self, campaigns: list[str]) -> dict[str, Mapping[str, Any]]:
+    def statuses(self, campaigns: list[str]) -> dict[str, Status]:
         """Some campaigns' statuses, each with its ``writer``, in one round trip."""
         if not campaigns:
             return {}
@@ -91,13 +91,13 @@ class Registry:
                 pipeline.getrange(keys.CampaignKeys(name).status, 0, rows.MAX_STRING_BYTES)
                 pipeline.getrange(keys.CampaignKeys(name).writer, 0, 400)
             answers = pipeline.execute(raise_on_error=False)
-        found: dict[str, Mapping[str, Any]] = {}
+        found: dict[str, Status] = {}
         for name, packed, writer in zip(campaigns, answers[::2], answers[1::2], strict=True):
             for answer in (packed, writer):
                 if isinstance(answer, Exception):
                     self._skip(name, answer)
-            status = read_status(packed) if isinstance(packed, bytes) else {}
-            found[name] = {**status, "writer": _token(writer)}
+            status = read_status(packed) if isinstance(packed, bytes) else Status()
+            found[name] = replace(status, writer=_token(writer))
         return found
 
     @staticmethod
@@ -146,14 +146,14 @@ class Registry:
             raise CampaignError(
                 f"there is no campaign {wanted!r}; the newest is {names[0]!r}, `fedtide campaigns` lists all."
             )
-        active = [name for name in matching if self.status(name).get("state") not in OVER]
+        active = [name for name in matching if not self.status(name).is_over]
         if len(matching) > 1 and len(active) == 1:
             return active[0]
         if len(matching) == 1:
             return matching[0]
         raise CampaignError(f"{wanted!r} means {len(matching)} campaigns ({', '.join(matching[:5])}); write more.")
 
-    def status(self, campaign: str) -> Mapping[str, Any]:
+    def status(self, campaign: str) -> Status:
         """What the campaign's coordinator last said of it, and ``writer``: who holds its lease, if anybody."""
         return self.statuses([campaign])[campaign]
 
@@ -265,5 +265,5 @@ def _age_seconds(message: object, now_ms: float) -> float:
     return max(0.0, now_ms - published_ms) / 1000 if published_ms > 0 else 0.0
 
 
-def _runs_on(status: Mapping[str, Any], queues: set[str]) -> bool:
-    return status.get("state") in ACCEPTING and bool(queues & set(status.get("queues", ())))
+def _runs_on(status: Status, queues: set[str]) -> bool:
+    return status.state in ACCEPTING and not queues.isdisjoint(status.queues or ())

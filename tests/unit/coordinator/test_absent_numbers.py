@@ -28,7 +28,7 @@ from coordinator.storage.history import History, read_history
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.strict_json import strict_json
 from coordinator.telemetry.feed import Feed
-from coordinator.telemetry.status import Progress, StatusBoard
+from coordinator.telemetry.status import StatusBoard
 from coordinator.telemetry.timing import Timing
 from coordinator.terminal.progress import Display
 from coordinator.terminal.tables import print_campaigns, print_status
@@ -39,6 +39,7 @@ from fl_core.broker.overview.status import read_status
 from fl_core.clock import MACHINE
 from fl_core.spec import StopMetric
 from fl_core.wire.feed_lines import feed_line
+from fl_core.wire.status import Status, Summary
 
 NAN, INF = math.nan, math.inf
 NAMES = ("auc", "workers")  # the second is a word that lines of the log have too
@@ -105,9 +106,9 @@ def _shown(*parts: Any) -> str:
     return console.export_text()
 
 
-def _status(campaign: Any) -> tuple[dict[str, Any], Progress]:
+def _status(campaign: Any) -> tuple[Status, Status]:
     """What the broker holds, read back, and what ``fedtide run`` shows."""
-    seen: list[Progress] = []
+    seen: list[Status] = []
     clock: Any = _Clock()
     board = StatusBoard("digits-1", campaign.spec, campaign.state, campaign.layout, Timing(), clock, seen.append)
     return read_status(board.write(1.0)), seen[0]
@@ -152,7 +153,7 @@ def test_files_pages_and_pictures(bench: Callable[..., Any], course: list[Any], 
     write_comparison([tmp_path, tmp_path], tmp_path / "both.html", Compared(target=0.7))
     _clean((tmp_path / "both.html").read_text())
     _strictly(strict_json(compare_rows([tmp_path], Compared(target=0.7))))
-    assert draw_curves(run.history, run.curves, "a campaign", lower_is_better(summary))
+    assert draw_curves(run.history, run.curves, "a campaign", lower_is_better(Summary.from_map(summary)))
     target, later = StopMetric(name="auc", at_least=0.7), [scores[1] for scores in course[1:] if scores is not None]
     drawn = draw_comparison({"a": run.history}, tmp_path / "c.png", "one", target)
     assert drawn == any(value is not None and math.isfinite(value) for value in later)  # version 0 is at second 0
@@ -168,7 +169,7 @@ def test_status_monitor_and_terminal(
     track = _track(campaign)
     assert len(track.evaluations) == sum(scores is not None for scores in course)
     observer = Observer(connect("redis://127.0.0.1:1/0"))
-    observer.snapshot = seen = Snapshot(seen_at=time.time(), campaigns={"digits-1": status, "silent": {}})
+    observer.snapshot = seen = Snapshot(seen_at=time.time(), campaigns={"digits-1": status, "silent": Status()})
     monkeypatch.setattr(observer, "follow", lambda name: None)
     monkeypatch.setattr(observer, "track", lambda name: track)
 
@@ -176,15 +177,15 @@ def test_status_monitor_and_terminal(
     told = json.dumps([now, views.overview(observer, seen), track.series()], allow_nan=False)
     assert '"goal": {"share"' in told
     row = gather(observer, "digits-1")
-    json.dumps(row, allow_nan=False)
+    json.dumps(row.to_map(), allow_nan=False)
     _clean(_shown(picture(row, 200)))
 
     display = Display(campaign.spec, Path("run"))
     display.show_progress(progress)  # piped: a line in the log
     _clean(_shown(display._render(progress)))
-    display.show_summary(progress.summary)
-    print_status({"campaign": "digits-1", **status})
-    print_campaigns([{"campaign": "digits-1", **status}, {"campaign": "silent"}])
+    display.show_summary(progress.to_map())
+    print_status("digits-1", status)
+    print_campaigns([("digits-1", status), ("silent", Status())])
     printed = capsys.readouterr()
     _clean(printed.out + printed.err)
 
@@ -205,5 +206,5 @@ def test_prometheus(bench: Callable[..., Any], course: list[Any]) -> None:
     for name, value in zip(NAMES, newest[1:], strict=True):
         is_there = value is not None and math.isfinite(value)
         assert (f'fedtide_campaign_metric{{campaign="digits-1",metric="{name}"}}' in text) == is_there
-    for family in families({**status, "campaign": "digits-1"}):
+    for family in families(status):
         assert all(math.isfinite(sample.value) for sample in family.samples)

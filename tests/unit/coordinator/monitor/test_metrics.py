@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,27 @@ from coordinator.telemetry.timing import WORK, Timing  # noqa: E402
 from fl_core.broker.connection import connect  # noqa: E402
 from fl_core.broker.overview.registry import QueueState  # noqa: E402
 from fl_core.broker.server.health import Lengths, Vitals  # noqa: E402
+from fl_core.wire.status import Status  # noqa: E402
 
 DEPLOY = Path(__file__).parents[4] / "deploy"
 
 
-def _status(**changes: Any) -> dict[str, Any]:
+def _status(**changes: Any) -> Status:
     timing = Timing()
     timing.add_update(
         {"train": 0.2, "queue": 5.0}, life_seconds=6.0, log_seconds=0.1, merge_seconds=0.001, num_bytes=4096
     )
     timing.add_publish(0.004)
     timing.add_evaluation(0.5)
-    return {
+    told = {
         "campaign": "a", "state": "running", "versions": 3, "issued": 12, "merged": 6, "rejected": {"too_stale": 2},
         "expired": 1,
         "cancelled": 0, "out": 3, "reissued": 1, "surplus": {"duplicate": 1}, "bytes_up": 10, "bytes_down": 20,
         "claimed": 2, "concurrency": 4, "buffered": 1, "buffer_size": 2, "checkpoint_age_seconds": 3.0,
-        "live_workers": 2, "final_accuracy": 0.5, "final_loss": 1.0, "writer": "host:1:ab", "written_ms": 999_000,
-        "staleness_histogram": staleness_histogram([(0, 4), (6, 2)]).to_map(), "timing": timing.export(), **changes,
+        "live_workers": 2, "final_accuracy": 0.5, "final_loss": 1.0, "written_ms": 999_000,
+        "staleness_histogram": staleness_histogram([(0, 4), (6, 2)]).to_map(), "timing": timing.export().to_map(),
     }  # fmt: skip
+    return replace(Status.from_map({**told, **changes}), writer="host:1:ab")
 
 
 def _exported(**changes: Any) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -52,7 +55,7 @@ def _exported(**changes: Any) -> dict[str, list[tuple[dict[str, str], float]]]:
         sequence=1,
         seen_at=1000.0,
         vitals=Vitals("9", 5, 700, 1000, 3),
-        campaigns={"a": _status(**changes), "silent": {}},
+        campaigns={"a": _status(**changes), "silent": Status()},
         lengths={"a": Lengths(7, 2)},
         queues=[QueueState("gpu", 2, 1.5, 10, 8)],
     )

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.telemetry.timing import MAX_SECONDS, PARTS, Timing
-from fl_core.wire.histogram import SECONDS
+from fl_core.wire.histogram import SECONDS, histograms
+from fl_core.wire.status import TimingStatus
 
 
 def test_parts_add_up_to_the_life_of_the_update() -> None:
@@ -18,7 +19,7 @@ def test_parts_add_up_to_the_life_of_the_update() -> None:
     timing = Timing()
     reported = {"queue": 1.0, "fetch": 0.2, "train": 3.0, "encode": 0.1}
     timing.add_update(reported, life_seconds=4.8, log_seconds=0.05, merge_seconds=0.01)
-    sums = timing.export()["sums"]
+    sums = {part: each.sum for part, each in timing.export().parts.items()}
     assert sums == pytest.approx(reported | {"send": 0.5, "log": 0.05, "merge": 0.01})
 
 
@@ -28,8 +29,8 @@ def test_a_worker_cannot_spoil_the_sums(reported: dict[str, float]) -> None:
     timing = Timing()
     timing.add_update(reported, life_seconds=1.0, log_seconds=-1.0, merge_seconds=0.0)
     exported = timing.export()
-    assert all(0.0 <= value <= MAX_SECONDS and math.isfinite(value) for value in exported["sums"].values())
-    assert all(sum(counts) == 1 for counts in exported["counts"].values())
+    assert all(0.0 <= each.sum <= MAX_SECONDS and math.isfinite(each.sum) for each in exported.parts.values())
+    assert all(each.total == 1 for each in exported.parts.values())
 
 
 def test_counts_survive_a_new_coordinator_and_stay_small() -> None:
@@ -41,8 +42,13 @@ def test_counts_survive_a_new_coordinator_and_stay_small() -> None:
     timing.add_evaluation(1.5)
     timing.add_checkpoint(0.7)
     other.restore(timing.export())
-    other.restore({"bounds": [1, 2], "sums": {}})
+    foreign = histograms(PARTS, (1.0, 2.0))
+    other.restore(TimingStatus(9, histograms(("a",), SECONDS), foreign, foreign))
+    other.restore(None)
     assert other.export() == timing.export()
-    assert other.export()["counts"]["train"] == [1] * len(SECONDS) + [0]
-    assert other.export()["work"]["sums"] == {"publish": 0.25, "evaluate": 1.5, "checkpoint": 0.7}
-    assert len(msgpack.packb(timing.export())) < 1500
+    assert other.export().parts["train"].counts == [1] * len(SECONDS) + [0]
+    work = other.export().work
+    assert {name: each.sum for name, each in work.items()} == {"publish": 0.25, "evaluate": 1.5, "checkpoint": 0.7}
+    assert len(msgpack.packb(timing.export().to_map())) < 1500
+    timing.restore(TimingStatus(9, foreign, foreign, foreign))
+    assert timing.export().parts == other.export().parts, "of histograms of another form nothing is taken"

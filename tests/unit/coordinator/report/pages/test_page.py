@@ -66,7 +66,8 @@ def test_report_shows_a_hole_in_the_ledger(tmp_path: Path) -> None:
 
 def test_runs_are_laid_side_by_side(tmp_path: Path) -> None:
     """A column per run, also when two runs have one name; JSON for scripts has the fairness of contributions."""
-    folders = [_run(tmp_path / "one"), _run(tmp_path / "two", merged_by_worker={"a": 2, "b": 2})]
+    one = _run(tmp_path / "one", merged_by_worker={"a": 3, "b": 1})
+    folders = [one, _run(tmp_path / "two", merged_by_worker={"a": 2, "b": 2})]
     write_comparison(folders, tmp_path / "both.html")
     page = (tmp_path / "both.html").read_text()
     assert "digits-1 (one)" in page
