@@ -38,7 +38,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.mark.timeout(180)
-def test_a_killed_worker_is_seen_lost_and_its_task_re_issued(lab: Any, browser: Any) -> None:
+def test_a_killed_worker_is_seen_silent_and_its_task_re_issued(lab: Any, browser: Any) -> None:
     """Without a reload, within ten seconds of the kill; and nothing on the page asks another host for anything."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -65,8 +65,8 @@ def test_a_killed_worker_is_seen_lost_and_its_task_re_issued(lab: Any, browser: 
     page.evaluate("window.notReloaded = true")
 
     os.killpg(dies.process.pid, signal.SIGKILL)
-    page.wait_for_selector("tr[data-worker=dies] .pill.bad:text('lost')", timeout=10_000)
-    page.wait_for_selector("#feed li[data-kind=worker]:has-text('dies is lost')", timeout=10_000)
+    page.wait_for_selector("tr[data-worker=dies] .pill.bad:text('silent')", timeout=10_000)
+    page.wait_for_selector("#feed li[data-kind=worker]:has-text('dies fell silent')", timeout=10_000)
     page.wait_for_selector("#feed li[data-kind=reissue]", timeout=10_000)
     assert page.evaluate("window.notReloaded")
     assert "adds up" in page.inner_text("#ledger")

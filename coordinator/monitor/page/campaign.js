@@ -116,7 +116,7 @@ export class Campaign {
       if (now.state === "running" && still > 60 && still > 0.2 * now.wall_seconds) findings.push([`nothing was merged for ${clock(still)}`, "bad"]);
       if (!now.live_workers) findings.push(["no worker serves its queues", "bad"]);
       const lost = this.events.filter((event) => event.kind === "worker" && event.event === "lost" && event.seconds > now.wall_seconds - 120).map((event) => event.worker);
-      if (lost.length) findings.push([`lost in the last two minutes: ${[...new Set(lost)].slice(0, 5).join(", ")}`, "warn"]);
+      if (lost.length) findings.push([`silent in the last two minutes: ${[...new Set(lost)].slice(0, 5).join(", ")}`, "warn"]);
       const backed = message.queues.filter((queue) => now.queues?.includes(queue.queue) && queue.depth && (queue.oldest_seconds > 30 || !queue.workers));
       if (backed.length) findings.push([`queue backed up: ${backed.map((queue) => `${queue.queue} (${queue.workers ? span(queue.oldest_seconds) : "no worker"})`).join(", ")}`, "warn"]);
       if (now.checkpoint_age_seconds > 300) findings.push([`the newest checkpoint is ${clock(now.checkpoint_age_seconds)} old`, "warn"]);

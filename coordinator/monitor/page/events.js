@@ -14,7 +14,7 @@ const LED = {
 export function describe(event) {
   const say = (text, kind) => h("li", { "data-kind": event.kind }, h("time", {}, clock(event.seconds)), h("span", { class: `dot ${kind}` }), h("span", {}, text));
   switch (event.kind) {
-    case "worker": return say(`worker ${event.worker} ${event.event === "lost" ? "is lost: it fell silent" : event.event}`, { joined: "good", lost: "bad", left: "info" }[event.event]);
+    case "worker": return say(`worker ${event.worker} ${event.event === "lost" ? "fell silent" : event.event}`, { joined: "good", lost: "bad", left: "info" }[event.event]);
     case "reissue": return say(`task ${event.task} re-issued (attempt ${event.attempt}): ${WHY[event.reason] ?? event.reason}${event.detail ? `. ${event.worker} says: ${event.detail}` : ""}`, "warn");
     case "rejections": return say(`refused: ${Object.entries(event.reasons).map(([reason, n]) => `${n} ${reason}`).join(", ")}${Object.keys(event.workers).filter(Boolean).length ? `, from ${Object.keys(event.workers).filter(Boolean).slice(0, 3).join(", ")}` : ""}`, "bad");
     case "phase": return say(event.state === "running" ? "resumed" : event.state, "info");

@@ -28,7 +28,7 @@ export class Overview {
     const backed = message.queues.filter((queue) => queue.depth && (queue.oldest_seconds > 30 || !queue.workers));
     const silent = message.workers.silent ?? 0, alive = sum(Object.values(message.workers)) - silent;
     const findings = [[`${running.length} of ${rows.length} campaigns running`, "good"], [`${alive} worker${alive === 1 ? "" : "s"} alive`, alive ? "good" : "warn"]];
-    if (silent) findings.push([`${silent} lost`, "warn"]);
+    if (silent) findings.push([`${silent} silent`, "warn"]);
     findings.push(backed.length ? [`backed up: ${backed.map((queue) => queue.queue).join(", ")}`, "warn"] : ["no queue backed up", "good"]);
     if (leaderless.length) findings.push([`without a coordinator: ${leaderless.map((row) => row.campaign).join(", ")}`, "bad"]);
     showHealth(this.sentence, findings);

@@ -78,7 +78,7 @@ export class Workers {
     }
   }
   update(message) {
-    this.card.small.textContent = Object.entries(message.workers).map(([state, n]) => `${n} ${state === "silent" ? "lost" : state}`).join(", ") || "none has registered";
+    this.card.small.textContent = Object.entries(message.workers).map(([state, n]) => `${n} ${state}`).join(", ") || "none has registered";
     if (this.ticks++ % 2 === 0) this.refresh();
   }
   async refresh() {
@@ -97,9 +97,8 @@ export class Workers {
     if (!answer.rows.length) this.body.replaceChildren(h("tr", {}, h("td", { colspan: 9 }, h("p", { class: "empty" }, "No worker here: start one with fedtide-worker --broker URL --data MODULE:CALLABLE"))));
   }
   row(row) {
-    const state = row.state === "silent" ? "lost" : row.state;
     const task = row.holding ? row.holding.split("/")[1].replace(/-[0-9a-f]+#/, " attempt ") : "–";
-    const common = [cell(row.worker), cell(h("span", { title: row.trouble ?? "" }, pill(state, WORKER_CLASS[row.state]), row.trouble ? h("span", { class: "quiet" }, ` fails: ${row.trouble}`) : ""), "text"), cell(task, "text optional"), cell(row.seen === null ? "–" : span(row.seen))];
+    const common = [cell(row.worker), cell(h("span", { title: row.trouble ?? "" }, pill(row.state, WORKER_CLASS[row.state]), row.trouble ? h("span", { class: "quiet" }, ` fails: ${row.trouble}`) : ""), "text"), cell(task, "text optional"), cell(row.seen === null ? "–" : span(row.seen))];
     if (!this.campaign) return h("tr", { "data-worker": row.worker }, ...common, cell(row.done), cell(row.failed), cell(row.bytes_up === undefined ? "–" : bytes(row.bytes_up), "optional"), cell(row.host, "text optional"));
     return h("tr", { "data-worker": row.worker }, ...common, cell(row.updates), cell(spark([...row.sparks, ...Array(Math.max(0, 24 - row.sparks.length)).fill(null)], css("--green")), "optional"),
       cell(row.staleness === null ? "–" : row.staleness.toFixed(1)), cell(span(row.train)), cell(row.rejected || "–"));
