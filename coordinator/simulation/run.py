@@ -31,7 +31,6 @@ from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.kept_log import Fetch, KeptLog
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.spool import Spool
-from coordinator.telemetry.status import Progress
 from fl_core.aggregation import build_strategy
 from fl_core.broker import keys
 from fl_core.broker.campaign import CampaignBroker
@@ -44,6 +43,7 @@ from fl_core.spec import CampaignSpec, to_toml
 from fl_core.trial.parts import verify_parts
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.module_tensors import tensors_beside
+from fl_core.wire.status import Status
 
 # Nobody watches, no doorbell gets lost and no worker dies: what is looked for once a second in a deployment is looked
 # for more rarely. An idle turn waits until something is due.
@@ -66,7 +66,7 @@ def run_simulation(
     folder: RunFolder,
     *,
     recording: Recording | None = None,
-    on_progress: Callable[[Progress], None] = lambda now: None,
+    on_progress: Callable[[Status], None] = lambda now: None,
 ) -> dict[str, Any]:
     """Run a campaign to its end in virtual time.
 
@@ -137,7 +137,7 @@ def _coordinator(
     identity: Identity,
     client: MemoryClient,
     folder: RunFolder,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[Status], None],
 ) -> Coordinator:
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
     layout = Layout.of(model, spec.model.buffers)
