@@ -78,7 +78,7 @@ def simulate(
     with threads_kept(), occupied(read, folder, None, resume=False, auto_resume=False):
         summary = run_simulation(
             read, devices, folder, recording=recording,
-            on_progress=lambda now: on_progress(now.status) if on_progress is not None else None,
+            on_progress=lambda now: on_progress(now.to_map()) if on_progress is not None else None,
         )  # fmt: skip
         if out is not None:
             leave_pictures(folder, summary, title=summary["campaign"])
