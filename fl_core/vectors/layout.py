@@ -16,7 +16,7 @@ rounded.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -27,8 +27,8 @@ import numpy as np
 
 from fl_core.errors import LayoutError
 from fl_core.vectors import FloatArray, Parameters
-from fl_core.vectors.buffers import ROLES, BufferRole, buffer_roles, changed_shape_remedy, is_variance
-from fl_core.vectors.module_tensors import carried_tensors, spec_of, verify_same_model
+from fl_core.vectors.buffers import ROLES, BufferRole, buffer_roles, is_variance
+from fl_core.vectors.module_tensors import carried_tensors, copy_in, copy_out, spec_of, verify_same_model
 from fl_core.vectors.shared_memory import verify_own_memory
 from fl_core.vectors.tensor_spec import TensorSpec, spec_from_row
 
@@ -183,13 +183,9 @@ class Layout:
         Raises:
             LayoutError: the module lacks a tensor, or has it in another shape.
         """
-        import torch
-
         values = np.empty(self.num_elements, np.float32) if out is None else out
         self._verify_size(values)
-        with torch.no_grad():
-            for part, tensor in self._pairs(values, module):
-                torch.from_numpy(part).copy_(tensor)
+        copy_out(module, self.tensors, self._parts(values))
         return Parameters(values)
 
     def load_into(self, module: torch.nn.Module, parameters: Parameters) -> None:
@@ -198,17 +194,8 @@ class Layout:
         Raises:
             LayoutError: the vector has another size, or the module lacks a tensor or has it in another shape.
         """
-        import torch
-
         self._verify_size(parameters.values)
-        with torch.no_grad():
-            for part, tensor in self._pairs(parameters.values, module):
-                if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64):
-                    # By way of numpy, because torch warns about memory that it may not write to, which is what a
-                    # decoded payload is.
-                    np.copyto(tensor.detach().numpy(), part)
-                else:
-                    tensor.copy_(torch.from_numpy(part if part.flags.writeable else part.copy()))
+        copy_in(module, self.tensors, self._parts(parameters.values))
 
     def to_named(self, parameters: Parameters) -> dict[str, FloatArray]:
         """Each tensor's part of the vector by name, in its own shape, float32: views, nothing is copied.
@@ -228,14 +215,8 @@ class Layout:
         Raises:
             LayoutError: the module lacks a tensor, or has it in another shape.
         """
-        import torch
-
         values = np.empty(self.num_state, np.float32)
-        with torch.no_grad():
-            for spec, where, tensor in self._tensors_of(module):
-                if spec.role in ("mean", "latest"):
-                    part = values[where.start - self.num_parameters : where.stop - self.num_parameters]
-                    torch.from_numpy(part.reshape(spec.shape)).copy_(tensor)
+        copy_out(module, self.tensors, self._parts(values, self.num_parameters))
         return values
 
     def weights_of(self, module: torch.nn.Module, out: FloatArray | None = None) -> FloatArray:
@@ -247,13 +228,8 @@ class Layout:
         Raises:
             LayoutError: the module lacks a tensor, or has it in another shape.
         """
-        import torch
-
         values = np.empty(self.num_parameters, np.float32) if out is None else out
-        with torch.no_grad():
-            for spec, where, tensor in self._tensors_of(module):
-                if spec.trainable:
-                    torch.from_numpy(values[where].reshape(spec.shape)).copy_(tensor)
+        copy_out(module, self.tensors, self._parts(values))
         return values
 
     def to_map(self) -> dict[str, Any]:
@@ -278,24 +254,19 @@ class Layout:
             raise LayoutError(f"The layout's 'tensors' is a {type(rows).__name__}; it must be a list.")
         return cls(tuple(spec_from_row(number, row) for number, row in enumerate(rows)))
 
-    def _pairs(self, values: FloatArray, module: torch.nn.Module) -> Iterator[tuple[FloatArray, torch.Tensor]]:
-        for spec, where, tensor in self._tensors_of(module):
-            yield values[where].reshape(spec.shape), tensor
+    def _parts(self, values: FloatArray, first: int = 0) -> list[FloatArray | None]:
+        """Each tensor's part of some elements, in its own shape; None for a tensor that lies outside of them.
 
-    def _tensors_of(self, module: torch.nn.Module) -> list[tuple[TensorSpec, slice, torch.Tensor]]:
-        tensors = dict(carried_tensors(module))
-        found = []
-        for spec, where in zip(self.tensors, self.slices, strict=True):
-            tensor = tensors.get(spec.name)
-            if tensor is None:
-                raise LayoutError(f"The model has no tensor {spec}; build it with the campaign's factory.")
-            if tuple(tensor.shape) != spec.shape:
-                remedy = "" if spec.trainable else changed_shape_remedy(spec.name)
-                raise LayoutError(
-                    f"The model's tensor {spec.name!r} has shape {list(tensor.shape)}; the layout wants {spec}{remedy}."
-                )
-            found.append((spec, where, tensor))
-        return found
+        Args:
+            values: contiguous elements of the vector.
+            first: where they begin in it.
+        """
+        return [
+            values[where.start - first : where.stop - first].reshape(spec.shape)
+            if first <= where.start and where.stop <= first + len(values)
+            else None
+            for spec, where in zip(self.tensors, self.slices, strict=True)
+        ]
 
     def _verify_size(self, values: FloatArray) -> None:
         if values.shape != (self.num_elements,):

@@ -1,14 +1,15 @@
-"""Which tensors of a module a layout carries, and that they are the ones that are trained."""
+"""The tensors of a module that a layout carries: which they are, and how they are copied out of it and into it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fl_core.errors import LayoutError
-from fl_core.vectors.buffers import BufferRole
+from fl_core.vectors.buffers import BufferRole, changed_shape_remedy
 from fl_core.vectors.tensor_spec import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
@@ -88,6 +89,59 @@ def spec_of(name: str, tensor: torch.Tensor, roles: Mapping[str, BufferRole]) ->
         return TensorSpec(name, tuple(tensor.shape), dtype)
     role = roles.get(name, "constant")
     return TensorSpec(name, tuple(tensor.shape), dtype, "constant" if role == "local" else role)
+
+
+def copy_out(
+    module: torch.nn.Module, specs: Sequence[TensorSpec], parts: Sequence[npt.NDArray[np.float32] | None]
+) -> None:
+    """Copy a module's tensors, from whatever device they are on, into float32 arrays of the same shapes.
+
+    Args:
+        parts: one for each of ``specs``; None leaves that tensor out.
+
+    Raises:
+        LayoutError: the module lacks a tensor, or has it in another shape.
+    """
+    import torch
+
+    with torch.no_grad():
+        for tensor, part in zip(_tensors_of(module, specs), parts, strict=True):
+            if part is not None:
+                torch.from_numpy(part).copy_(tensor)
+
+
+def copy_in(
+    module: torch.nn.Module, specs: Sequence[TensorSpec], parts: Sequence[npt.NDArray[np.float32] | None]
+) -> None:
+    """Overwrite a module's tensors in place; arguments and errors are those of ``copy_out``."""
+    import torch
+
+    with torch.no_grad():
+        for tensor, part in zip(_tensors_of(module, specs), parts, strict=True):
+            if part is None:
+                continue
+            if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64):
+                # By way of numpy, because torch warns about memory that it may not write to, which is what a decoded
+                # payload is.
+                np.copyto(tensor.detach().numpy(), part)
+            else:
+                tensor.copy_(torch.from_numpy(part if part.flags.writeable else part.copy()))
+
+
+def _tensors_of(module: torch.nn.Module, specs: Sequence[TensorSpec]) -> list[torch.Tensor]:
+    tensors = dict(carried_tensors(module))
+    found = []
+    for spec in specs:
+        tensor = tensors.get(spec.name)
+        if tensor is None:
+            raise LayoutError(f"The model has no tensor {spec}; build it with the campaign's factory.")
+        if tuple(tensor.shape) != spec.shape:
+            remedy = "" if spec.trainable else changed_shape_remedy(spec.name)
+            raise LayoutError(
+                f"The model's tensor {spec.name!r} has shape {list(tensor.shape)}; the layout wants {spec}{remedy}."
+            )
+        found.append(tensor)
+    return found
 
 
 def tensors_beside(carried: Collection[str], module: torch.nn.Module) -> dict[str, str | npt.NDArray[Any]]:
