@@ -6,6 +6,7 @@ import ast
 import contextlib
 import doctest
 import io
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import redis
 import fedtide
 from fl_core.broker.server.embedded import EmbeddedServer
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
-from tests.docs.stand_ins import launch_without_processes, leave_a_run, put_up_a_campaign
+from tests.docs.stand_ins import put_up_a_campaign, run_without_processes
 
 INSIDE = {"fl_core", "coordinator", "workers"}
 WITH_CODE = [page for page in PAGES if any(blocks(page, "python"))]
@@ -24,18 +25,32 @@ WITH_CODE = [page for page in PAGES if any(blocks(page, "python"))]
 RUNS = {"attention-20261121-101500": "attention", "moons-20261121-101500": "own_code"}
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a short run of each example that pages open a run of, without its pictures."""
+    folder, run, kept = tmp_path_factory.mktemp("runs"), run_without_processes(), []
+    with pytest.MonkeyPatch.context() as patch:
+        for name, example in RUNS.items():
+            path = ROOT / "examples" / example
+            patch.syspath_prepend(path)
+            spec = tomllib.loads((path / "campaign.toml").read_text(encoding="utf-8"))
+            spec["evaluation"].pop("show", None)
+            kept.append(run(spec, fleet=path / "fleet.toml"))
+            (folder / name).symlink_to(kept[-1].folder)
+        yield folder
+
+
 @pytest.fixture
 def reader(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker_server: EmbeddedServer, client: redis.Redis
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker_server: EmbeddedServer, client: redis.Redis
 ) -> dict[str, Any]:
     """A namespace, in a folder with the examples and runs of them, beside a broker with one campaign."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "runs").symlink_to(runs)
     monkeypatch.syspath_prepend(ROOT / "examples/own_code")
-    for folder, example in RUNS.items():
-        leave_a_run(tmp_path / "runs" / folder, fedtide.load_spec(ROOT / "examples" / example / "campaign.toml"))
     connect = fedtide.connect
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fedtide, "run", launch_without_processes(tmp_path))
+    monkeypatch.setattr(fedtide, "run", run_without_processes())
     monkeypatch.setattr(fedtide, "connect", lambda broker: connect(broker_server.url))
     monkeypatch.setattr("fedtide.operate.time.sleep", put_up_a_campaign(client, "digits-1"))
     return {"__name__": "page"}
