@@ -55,8 +55,9 @@ def run(
         BrokerError: the broker does not answer, or refuses.
     """
     from coordinator.launch.leavings import finish
+    from coordinator.launch.options import Callbacks, LaunchOptions, RunOptions
     from coordinator.launch.resume import new_run, occupied
-    from coordinator.launch.run import RunOptions, run_campaign
+    from coordinator.launch.run import run_campaign
     from coordinator.storage.run_folder import RunFolder
     from fedtide.runs import Run, open_run
     from fl_core.factory import add_working_directory
@@ -75,10 +76,11 @@ def run(
             return open_run(folder.path)
         summary = run_campaign(
             read,
-            RunOptions(broker, workers, folder, going_on, blobs=blobs, allow_eviction=allow_eviction),
-            on_broker=lambda url: None,
-            on_launch=on_launch or (lambda campaign, num_parameters, resumed: None),
-            on_progress=lambda now: on_progress(now.to_map()) if on_progress is not None else None,
+            RunOptions(broker, workers, folder, LaunchOptions(going_on, blobs, allow_eviction=allow_eviction)),
+            Callbacks(
+                on_launch=on_launch or (lambda campaign, num_parameters, resumed: None),
+                on_progress=lambda now: on_progress(now.to_map()) if on_progress is not None else None,
+            ),
         )
         return Run(folder.path, summary, finish(read, folder, summary))
 

@@ -165,8 +165,9 @@ def run(
         need("--metrics-port", "prometheus_client")
     from coordinator.launch.fleet import load_fleet, verify_queues
     from coordinator.launch.leavings import finish
+    from coordinator.launch.options import Callbacks, LaunchOptions, RunOptions
     from coordinator.launch.resume import new_run, newest_run, occupied
-    from coordinator.launch.run import RunOptions, run_campaign
+    from coordinator.launch.run import run_campaign
     from coordinator.storage.run_folder import RunFolder
     from coordinator.terminal.progress import Display
     from fl_core.program.logs import configure_logs
@@ -194,17 +195,11 @@ def run(
                     broker,
                     fleet,
                     folder,
-                    going_on,
+                    LaunchOptions(going_on, blobs, traces, allow_eviction, trial_seconds),
                     port,
-                    metrics=None if metrics_port is None else (metrics_host, metrics_port),
-                    traces=traces,
-                    blobs=blobs,
-                    allow_eviction=allow_eviction,
-                    trial_seconds=trial_seconds,
+                    None if metrics_port is None else (metrics_host, metrics_port),
                 ),
-                on_broker=display.show_broker,
-                on_launch=display.show_launch,
-                on_progress=display.show_progress,
+                Callbacks(display.show_broker, display.show_launch, display.show_progress),
             )
         shown = finish(spec, folder, summary)
     if as_json:

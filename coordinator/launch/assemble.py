@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,8 +18,10 @@ from coordinator.campaign.identity import Identity
 from coordinator.campaign.state import CampaignState
 from coordinator.launch.lives import Life, choose_life, incarnations_before, look_elsewhere
 from coordinator.launch.memory_need import memory_need
+from coordinator.launch.options import Callbacks, LaunchOptions
 from coordinator.launch.trial import LONGER, check_disk, refuse_faults, try_campaign, try_spec
 from coordinator.launch.wiring import Files, Saved, Watchers, wire
+from coordinator.loop.coordinator import Coordinator
 from coordinator.loop.evaluation.evaluator import Evaluator
 from coordinator.loop.lease.keeper import LEASE_SECONDS
 from coordinator.loop.lease.standby import take_lease
@@ -43,9 +44,10 @@ from fl_core.broker.overview.strangers import drop_strangers
 from fl_core.broker.server.capacity import EVICTION
 from fl_core.broker.server.fitness import BLOBS_REACHABLE, check_blobs, check_broker
 from fl_core.broker.url import public_url
+from fl_core.clock import MACHINE, Clock
 from fl_core.errors import CampaignError, SpecError
 from fl_core.models.build import build_model
-from fl_core.program.outside import TRIAL_SECONDS, try_outside
+from fl_core.program.outside import try_outside
 from fl_core.program.redaction import redact
 from fl_core.program.tracing import Tracer
 from fl_core.spec import CampaignSpec, parse_spec, to_toml
@@ -55,18 +57,17 @@ from fl_core.trial.parts import verify_parts
 from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.module_tensors import tensors_beside
-from fl_core.wire.status import Status
 
 log = structlog.get_logger()
 
 
-def new_identity(spec: CampaignSpec) -> Identity:
+def new_identity(spec: CampaignSpec, machine: Clock = MACHINE) -> Identity:
     """Draw a campaign's id, secret and incarnation."""
     return Identity(
         f"{spec.campaign.name}-{secrets.token_hex(3)}",
         secrets.token_bytes(32),
         secrets.token_hex(8),
-        time.time_ns() // 10**6,
+        machine.wall_ms(),
     )
 
 
@@ -75,30 +76,22 @@ def coordinating(
     spec: CampaignSpec,
     url: str,
     folder: RunFolder,
+    options: LaunchOptions,
+    callbacks: Callbacks,
     *,
-    resume: bool,
-    blobs_place: str = "",
-    traces: bool = False,
-    allow_eviction: bool = False,
-    trial_seconds: float = TRIAL_SECONDS,
-    on_identity: Callable[[Identity, Layout, bool], None],
-    on_progress: Callable[[Status], None],
     look_after: Callable[[], None] = lambda: None,
-) -> Any:
+    machine: Clock = MACHINE,
+) -> Iterator[Coordinator]:
     """A coordinator that is ready to run, and its processes ended afterwards.
 
     Args:
         spec: of a new campaign; a resumed one has its own, from the checkpoint.
         url: the broker.
         folder: the run's.
-        resume: go on from the newest checkpoint in the folder.
-        blobs_place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
-        traces: tell OpenTelemetry the spans of each task.
-        allow_eviction: take a server that evicts keys when it is full.
-        trial_seconds: how long a new campaign may be tried before it is launched; 0 launches it untried.
-        on_identity: called with identity, layout, and whether it is resumed, before anything is published.
-        on_progress: called a few times a second with its progress.
+        options: how it is launched.
+        callbacks: who is told.
         look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
+        machine: this machine's clock.
 
     Raises:
         SpecError: model, data, strategy or broker do not fit.
@@ -108,12 +101,12 @@ def coordinating(
     # One thread: elementwise sums come out the same on every machine, and workers on this machine keep their cores.
     torch.set_num_threads(1)
     store = CheckpointStore(spec.checkpoint.url or str(folder.checkpoint))
-    seen = store.peek() if resume else None
-    if resume and seen is None:
+    seen = store.peek() if options.resume else None
+    if options.resume and seen is None:
         raise CampaignError(f"there is no checkpoint in {folder.path}; launch the campaign without --resume.")
     if seen is not None:
         spec = parse_spec(seen["spec"], source="the checkpoint's spec")
-    life = Life(new_identity(spec) if seen is None else Identity(*seen["identity"]))
+    life = Life(new_identity(spec, machine) if seen is None else Identity(*seen["identity"]))
     campaign = life.identity.campaign
     last_commit = LastCommit(folder.last_commit)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
@@ -121,18 +114,18 @@ def coordinating(
     initial, beside = layout.flatten(model), tensors_beside(layout.names, model)
     traced: Traces | None = None
     # Forked before this process starts a thread or opens a connection.
-    trial = None if resume or not trial_seconds else try_campaign
+    trial = None if options.resume or not options.trial_seconds else try_campaign
     evaluator = None
     if spec.evaluation.data:
-        evaluator = Evaluator(campaign, url, spec, model, layout, blobs_place, trial)
+        evaluator = Evaluator(campaign, url, spec, model, layout, options.blobs, trial, machine)
     elif trial is not None:
-        refuse_faults(try_outside(partial(try_spec, spec), trial_seconds, LONGER))
+        refuse_faults(try_outside(partial(try_spec, spec), options.trial_seconds, LONGER))
     try:
         client = connect(url)
-        _check_fit(client, spec, layout, blobs_place, allow_eviction)
+        _check_fit(client, spec, layout, options.blobs, options.allow_eviction)
         if evaluator is not None and trial is not None:
-            refuse_faults(evaluator.try_first(trial_seconds, LONGER))
-        if not resume and trial is None:
+            refuse_faults(evaluator.try_first(options.trial_seconds, LONGER))
+        if not options.resume and trial is None:
             log.info("nothing was tried before the launch, as --trial-seconds 0 says")
         broker = CampaignBroker(client, campaign)
         if seen is not None:
@@ -140,7 +133,7 @@ def coordinating(
         writer = Writer(client, broker.keys, holder=this_process(), lease_seconds=LEASE_SECONDS)
         if strange := drop_strangers(client, broker.keys, spec.dispatch.queues):
             log.warning("somebody else has written over keys of fedtide's; they are dropped", keys=strange)
-        take_lease(writer, store)
+        take_lease(writer, store, machine)
         folder.lock.take_over(public_url(url))
         # Not before: the lease's holder until now may have gone on.
         loaded = None if seen is None else store.load()
@@ -164,7 +157,7 @@ def coordinating(
         del model, initial  # the strategy has its own; this frame lives as long as the campaign
 
         spool = Spool(folder.path / "spool")
-        payloads = Payloads(client, broker, spool, blobs_place)
+        payloads = Payloads(client, broker, spool, options.blobs)
         fetch: Fetch = payloads.fetch
         kept_log: KeptLog | None = None
         if spec.checkpoint.keep_log:
@@ -189,17 +182,17 @@ def coordinating(
             if life.position:
                 state.position = life.position
             del tensors, loaded  # the state has its own; this frame lives as long as the campaign
-        if traces:
+        if options.traces:
             traced = Traces(Tracer("fedtide-coordinator"), identity.campaign, identity.secret)
-        on_identity(identity, layout, seen is not None)
+        callbacks.on_launch(identity.campaign, layout.num_parameters, seen is not None)
         folder.write_spec(to_toml(without_credentials(spec)))
         coordinator = wire(
-            Context(identity, spec, layout, client, broker, CampaignClock(broker)),
+            Context(identity, spec, layout, client, broker, CampaignClock(broker, machine)),
             state, payloads, writer, evaluator,
             Files(folder, store, kept_log, last_commit, beside),
-            Watchers(on_progress, look_after, traced),
+            Watchers(callbacks.on_progress, look_after, traced),
             saved,
-            blobs_place=blobs_place,
+            blobs_place=options.blobs,
         )  # fmt: skip
         if seen is None or (life.replaces and not life.secret_before):
             coordinator.save_first()

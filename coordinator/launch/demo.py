@@ -21,10 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from coordinator.launch.examples import example
-from coordinator.launch.fleet import Fleet, load_fleet
+from coordinator.launch.fleet import load_fleet
 from coordinator.launch.leavings import leave_pictures
+from coordinator.launch.options import Callbacks, LaunchOptions
 from coordinator.launch.patience import Patience
-from coordinator.launch.run import lead, local_fleet, open_broker
+from coordinator.launch.run import lead
+from coordinator.launch.surroundings import Surroundings, local_fleet, open_broker
 from coordinator.report.curves import draw_comparison
 from coordinator.storage.run_folder import RunFolder
 from coordinator.telemetry.units import number
@@ -76,14 +78,15 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
         open_broker(None, out / "broker", PREFERRED_PORT, watches) as (public, url),
         local_fleet(workers, url, out / "workers") as fleet,
     ):
+        around = Surroundings(url, fleet, watches)
         console.print(
             f"broker  [bold]{public_url(public)}[/]   (other terminals: export FEDTIDE_BROKER={public})", soft_wrap=True
         )
         with _saying(console, f"starting {len(names)} workers; each loads torch at its first task") as say:
             _wait_until_idle(url, Patience(fleet, "start", say), names)
-            _warm_up(spec, url, RunFolder(out / "warm-up"), fleet, watches, names, say)
+            _warm_up(spec, RunFolder(out / "warm-up"), around, names, say)
             _wait_until_idle(url, Patience(fleet, "be free", say), names)
-        results = {"asynchronous": _campaign(spec, url, out / "asynchronous", fleet, watches, quiet)}
+        results = {"asynchronous": _campaign(spec, out / "asynchronous", around, quiet)}
         _show_asynchronous(console, results["asynchronous"], out / "asynchronous", folder)
         if synchronous:
             console.print(
@@ -92,9 +95,8 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
             )
             with _saying(console, "waiting until all workers are free") as say:
                 _wait_until_idle(url, Patience(fleet, "be free", say), names)
-            results["synchronous"] = _campaign(
-                synchronous_spec(spec, cohort=len(names)), url, out / "synchronous", fleet, watches, quiet
-            )
+            slow = synchronous_spec(spec, cohort=len(names))
+            results["synchronous"] = _campaign(slow, out / "synchronous", around, quiet)
     return _compare(console, results, out, spec.stop.accuracy or 0.9)
 
 
@@ -118,16 +120,14 @@ def warm_up_spec(spec: CampaignSpec, *, num_workers: int) -> CampaignSpec:
 
 def _warm_up(
     spec: CampaignSpec,
-    url: str,
     folder: RunFolder,
-    fleet: Fleet,
-    watches: list[EmbeddedWatch],
+    around: Surroundings,
     names: list[str],
     say: Callable[[str], None],
 ) -> None:
     """Have every worker do a task. The broker serves first who has waited longest, so each gets one."""
-    registry = Registry(connect(url))
-    patience = Patience(fleet, "load torch and do a task", say)
+    registry = Registry(connect(around.url))
+    patience = Patience(around.fleet, "load torch and do a task", say)
     asked = False
     say("loading torch here as well")
 
@@ -139,15 +139,8 @@ def _warm_up(
             asked = True
             registry.request(progress.campaign, "stop")
 
-    summary = lead(
-        warm_up_spec(spec, num_workers=len(names)),
-        url,
-        folder,
-        fleet,
-        on_launch=lambda *_: None,
-        on_progress=look,
-        watches=watches,
-    )
+    spec = warm_up_spec(spec, num_workers=len(names))
+    summary = lead(spec, folder, around, LaunchOptions(), Callbacks(on_progress=look))
     _end_if_interrupted(summary)
 
 
@@ -186,20 +179,16 @@ def _saying(console: Console, text: str) -> Iterator[Callable[[str], None]]:
         yield status.update if console.is_terminal else say
 
 
-def _campaign(
-    spec: CampaignSpec, url: str, path: Path, fleet: Fleet, watches: list[EmbeddedWatch], quiet: bool
-) -> Summary:
+def _campaign(spec: CampaignSpec, path: Path, around: Surroundings, quiet: bool) -> Summary:
     folder = RunFolder(path)
     if quiet:
-        summary = lead(spec, url, folder, fleet, on_launch=lambda *_: None, on_progress=lambda _: None, watches=watches)
+        summary = lead(spec, folder, around, LaunchOptions(), Callbacks())
     else:
         display = Display(spec, path)
         configure_logs("info", stream=display.log_stream)
         with display:
-            summary = lead(
-                spec, url, folder, fleet, on_launch=display.show_launch, on_progress=display.show_progress,
-                watches=watches,
-            )  # fmt: skip
+            told = Callbacks(on_launch=display.show_launch, on_progress=display.show_progress)
+            summary = lead(spec, folder, around, LaunchOptions(), told)
     leave_pictures(folder, summary, title=_title(spec, summary))
     _end_if_interrupted(summary)
     return summary

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from coordinator.campaign.course import Phase
+from coordinator.campaign.identity import Identity
 from coordinator.campaign.state import CampaignState
 from coordinator.campaign.summary import Summary
 from coordinator.loop.finishing import Finishing
@@ -60,6 +61,11 @@ class Coordinator:
         self._look_after = look_after
         self._write_results = write_results
         self._next_survey = 0.0
+
+    @property
+    def identity(self) -> Identity:
+        """What names the campaign."""
+        return self._ctx.identity
 
     def save_first(self) -> None:
         """Write the first checkpoint before anything is published: from then on the campaign can be resumed.

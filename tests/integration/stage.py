@@ -15,6 +15,7 @@ import redis
 
 from coordinator.campaign.identity import Identity
 from coordinator.launch.assemble import coordinating
+from coordinator.launch.options import Callbacks, LaunchOptions
 from coordinator.loop.coordinator import Coordinator
 from coordinator.storage.run_folder import RunFolder
 from fl_core.broker import keys
@@ -23,7 +24,6 @@ from fl_core.broker.overview.roster import Roster
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerUnavailable, MissingBlob
 from fl_core.spec import parse_spec
-from fl_core.vectors.layout import Layout
 from fl_core.wire.digest import digest
 from fl_core.wire.messages import Beat, ModelUpdate, TaskCall, holding_name
 from fl_core.wire.status import Status
@@ -136,19 +136,17 @@ class Stage:
 
     def _run(self) -> None:
         try:
-            with coordinating(  # untried: beside this thread a trial would be a new interpreter
-                self._spec, self.url, self._folder, resume=self._resume, trial_seconds=0.0, on_identity=self._named,
-                on_progress=self._told,
-            ) as coordinator:  # fmt: skip
+            # Untried: beside this thread a trial would be a new interpreter.
+            options = LaunchOptions(resume=self._resume, trial_seconds=0.0)
+            told = Callbacks(on_progress=self._told)
+            with coordinating(self._spec, self.url, self._folder, options, told) as coordinator:
+                self.identity = coordinator.identity
                 self.coordinator = coordinator
                 self._ready.set()
                 coordinator.run()
         except BaseException as error:
             self.error = error
             self._ready.set()
-
-    def _named(self, identity: Identity, layout: Layout, resumed: bool) -> None:
-        self.identity = identity
 
     def _told(self, progress: Status) -> None:
         self.progress = progress

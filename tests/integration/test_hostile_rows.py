@@ -18,7 +18,9 @@ pytest.importorskip("starlette", reason="the extra `monitor` is not installed")
 
 import coordinator.monitor.queues
 from coordinator.cli import fedtide
+from coordinator.launch.options import Callbacks, LaunchOptions
 from coordinator.launch.run import lead
+from coordinator.launch.surroundings import Surroundings
 from coordinator.monitor import views
 from coordinator.monitor.metrics import exposition
 from coordinator.monitor.observer import Observer
@@ -298,10 +300,8 @@ def test_a_coordinator_lives_on_and_takes_its_keys_back(
     def coordinate() -> None:
         try:
             fleet: Any = type("NoFleet", (), {"check": lambda self: None})()
-            lead(
-                spec, url, RunFolder(tmp_path / "run"), fleet,
-                on_launch=lambda campaign, *_: begun.append(campaign), on_progress=lambda _: None,
-            )  # fmt: skip
+            told = Callbacks(on_launch=lambda campaign, *_: begun.append(campaign))
+            lead(spec, RunFolder(tmp_path / "run"), Surroundings(url, fleet), LaunchOptions(), told)
             ended.append("stopped")
         except BaseException as error:
             ended.append(error)
