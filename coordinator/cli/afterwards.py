@@ -42,6 +42,8 @@ def replay(folder: Path, as_json: bool) -> None:
                 f"The log was not kept (checkpoint.keep_log), so nothing was merged again. The last checkpoint says "
                 f"{counted}: {said}."
             )
+        if "why" in result:
+            click.echo(result["why"])
     if not result["equal"]:
         sys.exit(1)
 

@@ -15,7 +15,7 @@ import torch
 from coordinator.campaign.admission import Admission
 from coordinator.campaign.course import Phase
 from coordinator.campaign.identity import Identity
-from coordinator.campaign.state import CampaignState
+from coordinator.campaign.state import CampaignState, rules_of
 from coordinator.launch.lives import Life, choose_life, incarnations_before, look_elsewhere
 from coordinator.launch.memory_need import memory_need
 from coordinator.launch.options import Callbacks, LaunchOptions
@@ -171,6 +171,7 @@ def coordinating(
             "replaces": life.replaces,
             "epochs_before": lives_before,
             "server": broker.server_run(),
+            "rules": rules_of(None if loaded is None else loaded[1]),
         }
         saved = Saved(reads_life_before=bool(life.secret_before), about=about)
         if loaded is not None:

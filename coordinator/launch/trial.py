@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from coordinator.launch.expected_staleness import judge_staleness
 from coordinator.telemetry.units import number
 from fl_core.aggregation import Contribution, Strategy, build_strategy
 from fl_core.codecs import codec
@@ -87,6 +88,7 @@ def try_campaign(spec: CampaignSpec, model: nn.Module, layout: Layout) -> Genera
     initial = layout.flatten(model)
     yield describe_model(spec.model.factory, model, layout)
     yield from judge_state(model)
+    yield from judge_staleness(spec)
     yield from _try_strategy(spec, layout, initial)
     if spec.evaluation.show is not None:
         yield from _look_at_show(spec, model)

@@ -14,7 +14,7 @@ import torch
 
 from coordinator.campaign.admission import Admission
 from coordinator.campaign.identity import Identity
-from coordinator.campaign.state import CampaignState
+from coordinator.campaign.state import RULES, CampaignState
 from coordinator.campaign.summary import summarise
 from coordinator.report.agreement import compare_folder
 from coordinator.storage.checkpoint import CheckpointStore
@@ -38,7 +38,8 @@ def replay_run(path: Path) -> dict[str, Any]:
 
     Returns:
         ``entries``, ``versions``, ``merged``, whether the ``model``, the ``history`` and the ``counts`` are equal, and
-        ``equal`` for all three; ``log_kept`` is False where the log was not kept and nothing was applied again.
+        ``equal`` for all three; ``log_kept`` is False where the log was not kept and nothing was applied again. ``why``
+        is a sentence where it is not equal and another release's rules may be the reason.
 
     Raises:
         CampaignError: there is no checkpoint, or not all of a kept log is there.
@@ -92,7 +93,14 @@ def replay_run(path: Path) -> dict[str, Any]:
     written = list(read_history(folder.history))[: len(history)]
     counts = [summarise(identity.campaign, spec, one, layout) for one in (saved, again)]
     same = {"model": bool(same_model), "history": written == history, "counts": counts[0] == counts[1]}
-    return _result(identity, again, same, log_kept=True)
+    result = _result(identity, again, same, log_kept=True)
+    older = [rules for rules in meta.get("rules", [1]) if rules != RULES]
+    if not result["equal"] and older:
+        result["why"] = (
+            f"The log was written by another release of fedtide, whose rules or defaults (number {older[0]}) are not "
+            f"this one's (number {RULES}); replay it with that release."
+        )
+    return result
 
 
 def _checkpoints(folder: RunFolder) -> str:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from coordinator.campaign.state import RULES, rules_of
 from coordinator.campaign.summary import summarise
 from coordinator.cli import fedtide
 from coordinator.report.replay import replay_run
 from coordinator.storage.checkpoint import CheckpointStore
+from coordinator.storage.kept_log import KeptLog
 from coordinator.storage.run_folder import RunFolder
 from fl_core.models.build import build_model
 from fl_core.vectors.layout import Layout
@@ -138,3 +140,35 @@ def test_checkpoints_elsewhere_are_found_by_the_spec(run: Path) -> None:
     (run / "checkpoint").rename(elsewhere)
     (run / "spec.toml").write_text(f'[model]\nfactory = "torch.nn:Linear"\n[checkpoint]\nurl = "{elsewhere}"\n')
     assert replay_run(run)["equal"]
+
+
+@pytest.mark.parametrize("rules", [None, [1], [1, RULES], [RULES]])
+def test_a_log_of_other_rules_says_so(bench: Callable[..., Any], tmp_path: Path, rules: list[int] | None) -> None:
+    """A kept log that another release has applied may come to something else: that is one sentence, not a riddle."""
+    campaign = bench(model=LINEAR, aggregation={"buffer_size": 2}, checkpoint={"keep_log": True}).open(4)
+    campaign.apply(*(campaign.update(number) for number in (1, 2)))
+    folder, spec = RunFolder(tmp_path / "run"), campaign.spec
+    folder.history.write_text("".join(json.dumps(line) + "\n" for line in campaign.history))
+    kept = KeptLog(folder.kept_log, (), 1, b"s" * 32)
+    for entry in campaign.entries:
+        kept.note(entry)
+    kept.sync()
+    campaign.state.strategy.parameters.values[0] += 1  # what the other release came to
+    tensors, meta = campaign.state.export()
+    about = {} if rules is None else {"rules": rules}
+    CheckpointStore(str(folder.checkpoint)).save(1, tensors, {
+        "state": meta, "identity": ["digits-1", b"s" * 32, "epoch", 0],
+        "spec": spec.model_dump(mode="json"), "history_bytes": 0, "kept_log": kept.parts, **about,
+    })  # fmt: skip
+    kept.close()
+    told = CliRunner().invoke(fedtide, ["replay", str(folder.path)])
+    assert told.exit_code == 1
+    assert "NOT the same" in told.output
+    assert ("written by another release of fedtide" in told.output) == (rules != [RULES])
+
+
+def test_rules_add_up_over_resumes() -> None:
+    """A campaign that this release resumes has entries of both; one from before had no number."""
+    assert rules_of(None) == [RULES]
+    assert rules_of({"rules": [RULES]}) == [RULES]
+    assert rules_of({}) == [1, RULES]
