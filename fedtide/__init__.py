@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from fl_core.training.methods.soft_labels import Distillation
     from fl_core.vectors import Delta, FloatArray, Parameters, SoftLabels
     from fl_core.vectors.layout import Layout
-    from fl_core.vectors.parts import Parts
+    from fl_core.vectors.model_parts import Parts
 
 # Imported when first asked for: `import fedtide` itself loads neither torch nor redis.
 _HOMES = {
@@ -129,7 +129,7 @@ _HOMES = {
     "fl_core.training.methods.soft_labels": ("Distillation",),
     "fl_core.vectors": ("Delta", "FloatArray", "Parameters", "SoftLabels"),
     "fl_core.vectors.layout": ("Layout",),
-    "fl_core.vectors.parts": ("Parts",),
+    "fl_core.vectors.model_parts": ("Parts",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

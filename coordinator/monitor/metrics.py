@@ -53,13 +53,13 @@ def _of_broker(seen: Snapshot, *, up: bool) -> Iterator[Metric]:
     yield GaugeMetricFamily("fedtide_broker_up", "1 if the broker answered the last look, just now.", float(up))
     age = max(0.0, time.time() - seen.seen_at)
     yield GaugeMetricFamily("fedtide_monitor_age_seconds", "Age of what is shown here.", age)
-    if seen.vitals is None:
+    if seen.health is None:
         return
-    yield GaugeMetricFamily("fedtide_broker_memory_bytes", "Memory that the broker uses.", seen.vitals.memory_bytes)
+    yield GaugeMetricFamily("fedtide_broker_memory_bytes", "Memory that the broker uses.", seen.health.memory_bytes)
     yield GaugeMetricFamily(
-        "fedtide_broker_max_memory_bytes", "The broker's limit, 0 for none.", seen.vitals.max_memory_bytes
+        "fedtide_broker_max_memory_bytes", "The broker's limit, 0 for none.", seen.health.max_memory_bytes
     )
-    yield GaugeMetricFamily("fedtide_broker_clients", "Connections to the broker.", seen.vitals.clients)
+    yield GaugeMetricFamily("fedtide_broker_clients", "Connections to the broker.", seen.health.clients)
 
 
 def _of_queues(seen: Snapshot) -> Iterator[Metric]:

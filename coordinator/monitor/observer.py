@@ -20,7 +20,7 @@ from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview import feed
 from fl_core.broker.overview.registry import QueueState, Registry
 from fl_core.broker.overview.roster import Presence, Roster
-from fl_core.broker.server.health import Lengths, Vitals, read_lengths, read_vitals
+from fl_core.broker.server.health import Health, Lengths, read_health, read_lengths
 from fl_core.errors import BrokerError
 from fl_core.program.plain_text import shown
 from fl_core.wire.status import Status
@@ -84,7 +84,7 @@ class Snapshot:
     sequence: int = 0
     seen_at: float = 0.0
     error: str = ""
-    vitals: Vitals | None = None
+    health: Health | None = None
     campaigns: dict[str, Status] = field(default_factory=dict)
     lengths: dict[str, Lengths] = field(default_factory=dict)
     queues: list[QueueState] = field(default_factory=list)
@@ -197,7 +197,7 @@ class Observer:
         self.snapshot = Snapshot(
             sequence=self.snapshot.sequence + 1,
             seen_at=now,
-            vitals=read_vitals(self._client),
+            health=read_health(self._client),
             campaigns=campaigns,
             lengths=lengths,
             queues=queues,

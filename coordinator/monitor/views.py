@@ -48,9 +48,9 @@ def overview(observer: Observer, seen: Snapshot) -> Row:
 
 
 def _broker(seen: Snapshot) -> Row | None:
-    if seen.vitals is None:
+    if seen.health is None:
         return None
-    return {name: getattr(seen.vitals, name) for name in seen.vitals.__slots__}
+    return {name: getattr(seen.health, name) for name in seen.health.__slots__}
 
 
 def worker_counts(workers: list[Presence]) -> dict[str, int]:

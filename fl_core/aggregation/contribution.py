@@ -22,7 +22,7 @@ class Contribution:
         staleness: τ in versions, read before the merge raises the version.
         worker: the name of the worker that sent it.
         metrics: what the device measured, all finite: ``loss``, its mean training loss, and whatever its method adds.
-        part: which part of the model ``values`` is, from 1 (``fl_core.vectors.parts``); 0 is the whole.
+        part: which part of the model ``values`` is, from 1 (``fl_core.vectors.model_parts``); 0 is the whole.
         state: the values of the buffers that devices send; None where a model has none.
 
     Raises:

@@ -22,7 +22,7 @@ from fl_core.training.methods.partial import parts_of
 from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.arithmetic import add_scaled
 from fl_core.vectors.layout import Layout
-from fl_core.vectors.parts import Parts
+from fl_core.vectors.model_parts import Parts
 
 
 class PartialBuffer(Strategy):

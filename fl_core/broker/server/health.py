@@ -10,7 +10,7 @@ from fl_core.program.plain_text import shown
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class Health:
     """The server's own word.
 
     Attributes:
@@ -34,7 +34,7 @@ class Lengths:
     parked: int
 
 
-def read_vitals(client: Client) -> Vitals:
+def read_health(client: Client) -> Health:
     """Ask the server how it is.
 
     Raises:
@@ -42,7 +42,7 @@ def read_vitals(client: Client) -> Vitals:
     """
     with broker_errors("asking the broker how it is"):
         info = client.info("everything")
-    return Vitals(
+    return Health(
         version=shown(info.get("valkey_version") or info.get("redis_version", ""), 40),
         uptime_seconds=_count(info.get("uptime_in_seconds")),
         memory_bytes=_count(info.get("used_memory")),

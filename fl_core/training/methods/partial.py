@@ -22,7 +22,7 @@ from fl_core.training.forward import apply
 from fl_core.training.losses import Loss
 from fl_core.training.method import DeviceTask, Method, Outcome, read_method_args
 from fl_core.vectors.layout import Layout
-from fl_core.vectors.parts import Parts
+from fl_core.vectors.model_parts import Parts
 
 Group = tuple[str, ...]
 

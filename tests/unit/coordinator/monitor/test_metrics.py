@@ -25,7 +25,7 @@ from coordinator.telemetry.staleness_histogram import staleness_histogram  # noq
 from coordinator.telemetry.timing import WORK, Timing  # noqa: E402
 from fl_core.broker.connection import connect  # noqa: E402
 from fl_core.broker.overview.registry import QueueState  # noqa: E402
-from fl_core.broker.server.health import Lengths, Vitals  # noqa: E402
+from fl_core.broker.server.health import Health, Lengths  # noqa: E402
 from fl_core.wire.status import Status  # noqa: E402
 
 DEPLOY = Path(__file__).parents[4] / "deploy"
@@ -54,7 +54,7 @@ def _exported(**changes: Any) -> dict[str, list[tuple[dict[str, str], float]]]:
     observer.snapshot = Snapshot(
         sequence=1,
         seen_at=1000.0,
-        vitals=Vitals("9", 5, 700, 1000, 3),
+        health=Health("9", 5, 700, 1000, 3),
         campaigns={"a": _status(**changes), "silent": Status()},
         lengths={"a": Lengths(7, 2)},
         queues=[QueueState("gpu", 2, 1.5, 10, 8)],

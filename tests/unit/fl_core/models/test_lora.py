@@ -10,7 +10,7 @@ from torch import nn
 from fl_core.errors import SpecError
 from fl_core.models import lora
 from fl_core.vectors.layout import Layout
-from fl_core.vectors.parts import Parts
+from fl_core.vectors.model_parts import Parts
 
 MLP = {"inputs": 5, "hidden": [4], "classes": 3}
 

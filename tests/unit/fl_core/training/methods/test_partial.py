@@ -18,7 +18,7 @@ from fl_core.spec import TrainingSection
 from fl_core.training.method import build_method
 from fl_core.vectors import FloatArray
 from fl_core.vectors.layout import Layout
-from fl_core.vectors.parts import Parts
+from fl_core.vectors.model_parts import Parts
 
 GENERATOR = torch.Generator().manual_seed(0)
 DATA = TensorDataset(torch.randn(24, 4, generator=GENERATOR), torch.arange(24) % 3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fl_core.errors import SpecError
 from fl_core.vectors.layout import Layout
-from fl_core.vectors.parts import Parts
+from fl_core.vectors.model_parts import Parts
 from fl_core.vectors.tensor_spec import TensorSpec
 
 LAYOUT = Layout(
