@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fl_core.wire.messages import Beat
+from workers import beats, chore
 from workers import daemon as module
 from workers.daemon import Daemon
 from workers.pulse import Vitals
@@ -18,6 +19,9 @@ from workers.settings import WorkerSettings
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     """One that looks often, and whose broker is not asked."""
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(chore, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(beats, "NEWS_SECONDS", 0.01)
+    monkeypatch.setattr(beats, "BEAT_SECONDS", 0.01)
     made = Daemon(WorkerSettings(broker="redis://127.0.0.1:1/0", data="a:b", name="pi", state_dir=tmp_path))
     monkeypatch.setattr(made._consumer, "stop", lambda: None)
     return made
@@ -36,11 +40,11 @@ def test_a_beat_that_fails_once_is_followed_by_others(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, raised: BaseException
 ) -> None:
     """Whatever it was: the thread lives on, and the worker does not end."""
-    beats, again = [], threading.Event()
+    sent, again = [], threading.Event()
 
-    def beat(sent: Beat) -> None:
-        beats.append(sent)
-        if len(beats) == 1:
+    def beat(one: Beat) -> None:
+        sent.append(one)
+        if len(sent) == 1:
             raise raised
         again.set()
 
