@@ -115,8 +115,9 @@ def test_half_open_connection_of_a_worker_is_noticed(lab: Lab) -> None:
             return int(lab.ask("status", "trial").get("merged_by_worker", {}).get("far", 0))
 
         until(lambda: merged_by_far() > 0)
-        proxy.freeze(12.0)
+        proxy.freeze(60.0)
         until(lambda: any(line["kind"] == "reissue" for line in lab.history()), seconds=30)
+        proxy.freeze(0.0)
         before = merged_by_far()
         until(lambda: merged_by_far() > before + 1, seconds=60)
         assert far.process.poll() is None
