@@ -33,7 +33,7 @@ from fl_core.wire.log_entry import order
 log = structlog.get_logger()
 
 LOOK_SECONDS = 3.0
-MAX_EPOCHS = 100
+MAX_LIVES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def incarnations_before(meta: Mapping[str, Any], life: Life) -> list[str]:
     before = [str(incarnation) for incarnation in meta.get("epochs_before", ())]
     if life.identity.incarnation != meta["identity"][2]:
         before.append(meta["identity"][2])
-    return before[-MAX_EPOCHS:]
+    return before[-MAX_LIVES:]
 
 
 def lost_merges(history: Path, num_bytes: int) -> tuple[int, int]:

@@ -40,7 +40,7 @@ from coordinator.storage.run_folder import Beside, RunFolder
 from coordinator.storage.saver import Saver
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.spans import Traces
-from coordinator.telemetry.status import StatusBoard
+from coordinator.telemetry.status import StatusWriter
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.lease import Writer
 from fl_core.broker.overview.roster import Roster
@@ -125,12 +125,12 @@ def wire(
     behind, writer.commits = writer.commits < saved.commits, max(writer.commits, saved.commits)
     spec, layout, machine = ctx.spec, ctx.layout, ctx.machine
     timing, feed = Timing(), Feed(ctx.keys)
-    board = StatusBoard(ctx.identity.campaign, spec, state, layout, timing, ctx.clock, watchers.on_progress)
+    status = StatusWriter(ctx.identity.campaign, spec, state, layout, timing, ctx.clock, watchers.on_progress)
     journal = Journal(History(files.folder.history, saved.history_bytes), files.kept_log)
     saver = Saver(files.store, writer, timing.add_checkpoint, machine)
     checkpoints = Checkpoints(ctx, state, journal, saver, writer, saved.about or {})
     transaction = Transaction(ctx, writer, watchers.traces, files.last_commit)
-    monitors = Monitors(ctx, state, board, feed, timing, writer, transaction)
+    monitors = Monitors(ctx, state, status, feed, timing, writer, transaction)
     strategy = state.strategy
     orders = Orders(ctx, strategy.sends, constants_digest(strategy.parameters.values[layout.constants]))
     publisher = Publisher(ctx.client, ctx.keys, layout, timing, blobs_place, codec_name=spec.codec.down, clock=machine)

@@ -11,7 +11,7 @@ from coordinator.outgoing.context import Context
 from coordinator.outgoing.lookout import Fleet
 from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.feed import Feed
-from coordinator.telemetry.status import StatusBoard
+from coordinator.telemetry.status import StatusWriter
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.lease import Writer
 from fl_core.broker.log import START
@@ -29,7 +29,7 @@ class Monitors:
 
     Args:
         ctx, state: the campaign's.
-        board, feed, timing: what they are told.
+        status, feed, timing: what is written for them.
         writer: the lease: who tells it.
         transaction: where it goes.
     """
@@ -38,7 +38,7 @@ class Monitors:
         self,
         ctx: Context,
         state: CampaignState,
-        board: StatusBoard,
+        status: StatusWriter,
         feed: Feed,
         timing: Timing,
         writer: Writer,
@@ -46,7 +46,7 @@ class Monitors:
     ) -> None:
         self._ctx = ctx
         self._state = state
-        self._board = board
+        self._status = status
         self._feed = feed
         self._timing = timing
         self._writer = writer
@@ -73,7 +73,7 @@ class Monitors:
 
     def summarise(self) -> Summary:
         """The whole summary as of now."""
-        return self._board.summarise()
+        return self._status.summarise()
 
     def tell_who_leads(self) -> None:
         """This coordinator has launched, resumed or taken over the campaign."""
@@ -94,20 +94,20 @@ class Monitors:
         Args:
             named: it can be said who has come and who has left: nobody's beat is old for another reason.
         """
-        self._board.live_workers = fleet.num_live
+        self._status.live_workers = fleet.num_live
         timeline = self._state.timeline
         if named and timeline.opened_ms and fleet.present is not None:
             self._feed.note_workers(fleet.present, timeline.seconds(self._ctx.clock.now_ms()))
 
     def note_claimed(self, count: int) -> None:
         """So many open tasks are in a worker's hands."""
-        self._board.claimed = count
+        self._status.claimed = count
 
     def applied(self, entry: LogEntry, effects: Effects) -> None:
         """The lines of the history, and the rate of merges."""
         if effects.history:
             self._feed.add(entry.position, effects.history)
-        self._board.note_merges(effects.merges)
+        self._status.note_merges(effects.merges)
 
     def applied_first(self, effects: Effects, seconds: float, now_ms: int) -> None:
         """Where the time of an update has gone."""
@@ -139,11 +139,11 @@ class Monitors:
     def tell_of_failure(self, error: FedtideError, checkpoint_age_seconds: float) -> None:
         """Otherwise they show what was true before, for good. Whatever comes in between: the error itself is told."""
         with contextlib.suppress(Exception):
-            status = self._board.write(checkpoint_age_seconds, failure=str(error))
+            status = self._status.write(checkpoint_age_seconds, failure=str(error))
             self._writer.commit(self._ctx.identity.incarnation, self._ctx.broker.status_commands(status))
 
     def _write_status(self, checkpoint_age_seconds: float) -> None:
-        self._transaction.add(self._ctx.broker.status_commands(self._board.write(checkpoint_age_seconds)))
+        self._transaction.add(self._ctx.broker.status_commands(self._status.write(checkpoint_age_seconds)))
 
     def _write_feed(self, *, flush: bool = False) -> None:
         timeline = self._state.timeline

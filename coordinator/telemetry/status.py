@@ -26,7 +26,7 @@ RATE_SECONDS = 5.0
 RANKING_SHARE = 1 / 200
 
 
-class StatusBoard:
+class StatusWriter:
     """Looks at the state and says how it stands; it decides nothing.
 
     Args:

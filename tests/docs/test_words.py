@@ -21,12 +21,17 @@ CODE = sorted(file for name in ("fedtide", "fl_core", "coordinator", "workers") 
 SENSES = {
     "client": r"(?:\ball|\beach|\bevery|\bper|slow|fast|stale|federated|number of) clients?\b(?! drift)",
     "round": r"(?:\beach|\bevery|\bper|\bnext|\blast|training|communication|number of|\d+) rounds?\b(?! trip)",
+    "epoch": r"(?:campaign|broker|server|life)'?s? epochs?\b|\bepochs? of (?:a|the) (?:campaign|broker|server|life)",
+    "account": r"\b(?:task|worker) accounts?\b",
     "session": r"(?:training|federated) sessions?\b",
     "experiment": r"(?:an|each|this|federated|our) experiments?\b",
     "node": r"(?:\ball|\beach|\bevery|\bper|slow|fast|worker|edge|number of|\d+) nodes?\b",
 }
 # The same in names: what speaks to a server is a client.
-NAME_SENSES = {"client": r" (?:num|all|slow|fast|per|each) clients? | clients? (?:ids?|updates?|states?|data|models?) "}
+NAME_SENSES = {
+    "client": r" (?:num|all|slow|fast|per|each) clients? | clients? (?:ids?|updates?|states?|data|models?) ",
+    "epoch": r" (?:max|last|next|campaign|broker|server|life|new) epochs? ",
+}
 # Names that are not ours, and whose they are.
 NAMES = {
     "round": "Python's function",

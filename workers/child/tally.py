@@ -53,13 +53,13 @@ class Tally:
         return Histogram(SECONDS, [int(count) for count in row[:-1]], row[-1])
 
 
-class Account:
-    """The child's: counts each task that ended, and tells its spans.
+class TaskRecorder:
+    """The child's: counts each task that ended, and exports its spans.
 
     Args:
         tally: where to count.
         worker: this worker's name.
-        traces: tell spans; see ``fl_core/program/tracing.py``.
+        traces: export spans; see ``fl_core/program/tracing.py``.
 
     Raises:
         SpecError: traces are wanted, and the extra ``otel`` is missing or its settings are wrong.

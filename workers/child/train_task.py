@@ -31,7 +31,7 @@ from workers.breaker import Breakers
 from workers.child.delivering import Delivering
 from workers.child.fetching import Fetching
 from workers.child.own_device import OwnDevice, reusable
-from workers.child.tally import Account
+from workers.child.tally import TaskRecorder
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
@@ -78,7 +78,7 @@ class Trainer:
         )
         self._fetching = Fetching(self._broker)
         self._delivering = Delivering(self._broker, settings.state_dir, on_late=lambda: self._show(state="delivering"))
-        self.account = Account(pulse.tally, settings.name, traces=settings.traces)
+        self.recorder = TaskRecorder(pulse.tally, settings.name, traces=settings.traces)
         self._next_word = 0.0
         self._in_user_code, self._limit = False, 0.0
         self._vitals = replace(
@@ -99,7 +99,7 @@ class Trainer:
     def close(self) -> None:
         """The process ends in peace."""
         self._models.close()
-        self.account.close()
+        self.recorder.close()
 
     def execute(self, order: bytes) -> None:
         """Do one task, whatever comes of it: an update, a report, or nothing when nobody wants it any more."""
@@ -121,7 +121,7 @@ class Trainer:
                     self._train_and_deliver(task)
             except TrainingStopped:
                 log.info("task was cancelled")
-                self.account.ended(task, "cancelled")
+                self.recorder.ended(task, "cancelled")
             except (Exception, _Overdue, SystemExit, KeyboardInterrupt) as error:
                 self._fail(task, error, time.monotonic() - started)
             finally:
@@ -149,7 +149,7 @@ class Trainer:
         task = claim.task
         if claim.head is None or task is None:
             log.debug("doorbell is void", verdict=claim.verdict)
-            self.account.ended(call, "void")
+            self.recorder.ended(call, "void")
             return
         began = time.perf_counter()
         with self._in_time(task):
@@ -163,7 +163,7 @@ class Trainer:
         fetching += fetched - started
         if claim.head is None or model.base is None:
             log.debug("the task ended meanwhile", verdict=claim.verdict)
-            self.account.ended(task, "void")
+            self.recorder.ended(task, "void")
             return
         version = claim.head.version
         log.debug("training", version=version, queue_seconds=round(claim.queue_seconds, 3))
@@ -185,7 +185,7 @@ class Trainer:
         wanted = self._delivering.deliver(update, done.payload)
         model.spare = reusable(done.outcome, model)
         parts = {**update.seconds, "deliver": time.perf_counter() - ready}
-        self.account.ended(task, "delivered" if wanted else "unwanted", parts)
+        self.recorder.ended(task, "delivered" if wanted else "unwanted", parts)
         if self._breakers.worked(task.campaign):
             self._passing.tell_worked(task.campaign)
         self._vitals = replace(
@@ -210,7 +210,7 @@ class Trainer:
         text = redact(text)
         log.error("training failed", reason=why, **({"traceback": text} if text else {}))
         self._breakers.failed(task.campaign, seconds, why[:200])
-        self.account.ended(task, "failed", error=why[:200])
+        self.recorder.ended(task, "failed", error=why[:200])
         self._vitals = replace(self._vitals, num_failed=self._vitals.num_failed + 1)
         report = TaskReport(
             campaign=task.campaign,

@@ -28,7 +28,7 @@ from coordinator.storage.history import History, read_history
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.strict_json import strict_json
 from coordinator.telemetry.feed import Feed
-from coordinator.telemetry.status import StatusBoard
+from coordinator.telemetry.status import StatusWriter
 from coordinator.telemetry.timing import Timing
 from coordinator.terminal.progress import Display
 from coordinator.terminal.tables import print_campaigns, print_status
@@ -110,8 +110,8 @@ def _status(campaign: Any) -> tuple[Status, Status]:
     """What the broker holds, read back, and what ``fedtide run`` shows."""
     seen: list[Status] = []
     clock: Any = _Clock()
-    board = StatusBoard("digits-1", campaign.spec, campaign.state, campaign.layout, Timing(), clock, seen.append)
-    return read_status(board.write(1.0)), seen[0]
+    status = StatusWriter("digits-1", campaign.spec, campaign.state, campaign.layout, Timing(), clock, seen.append)
+    return read_status(status.write(1.0)), seen[0]
 
 
 def _track(campaign: Any) -> Track:

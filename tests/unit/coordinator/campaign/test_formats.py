@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 
 from coordinator.storage.strict_json import strict_json
-from coordinator.telemetry.status import StatusBoard
+from coordinator.telemetry.status import StatusWriter
 from coordinator.telemetry.timing import Timing
 from fl_core.clock import MACHINE
 from fl_core.spec import CampaignSpec
@@ -79,9 +79,9 @@ def status_of(campaign: Any) -> bytes:
     }
     spec = CampaignSpec.model_validate({**campaign.spec.model_dump(), "dispatch": {"queues": ["default", "gpu"]}})
     clock: Any = _Clock()
-    board = StatusBoard("digits-1", spec, campaign.state, campaign.layout, timing, clock, lambda _: None)
-    board.live_workers, board.claimed = 3, 2
-    return board.write(1.5)
+    status = StatusWriter("digits-1", spec, campaign.state, campaign.layout, timing, clock, lambda _: None)
+    status.live_workers, status.claimed = 3, 2
+    return status.write(1.5)
 
 
 def test_history_is_written_as_it_was(bench: Callable[..., Any]) -> None:

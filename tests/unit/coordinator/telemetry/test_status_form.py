@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from coordinator.telemetry.status import StatusBoard
+from coordinator.telemetry.status import StatusWriter
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.overview.status import read_status
 from fl_core.clock import MACHINE
@@ -33,8 +33,8 @@ def _status(bench: Callable[..., Any]) -> dict[str, Any]:
     made.state.contributions.device_scores = {"w": {"personal_accuracy": 0.5}}
     spec = CampaignSpec.model_validate({**made.spec.model_dump(), "stop": {"updates": 50}})
     clock: Any = _Clock()
-    board = StatusBoard("digits-1", spec, made.state, made.layout, timing, clock, lambda _: None)
-    found: dict[str, Any] = msgpack.unpackb(board.write(1.5))
+    status = StatusWriter("digits-1", spec, made.state, made.layout, timing, clock, lambda _: None)
+    found: dict[str, Any] = msgpack.unpackb(status.write(1.5))
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fl_core.wire.histogram import SECONDS
 from fl_core.wire.messages import TrainTask
-from workers.child.tally import OUTCOMES, PARTS, Account, Tally
+from workers.child.tally import OUTCOMES, PARTS, Tally, TaskRecorder
 
 TASK = TrainTask(
     campaign="digits-1", task_id="1-abc", attempt=1, queue="gpu", timeout_seconds=60.0, model_factory="a:b",
@@ -21,11 +21,11 @@ def test_a_dead_child_s_counts_stay() -> None:
     tally = Tally()
     for _ in range(2):
         if not (pid := os.fork()):
-            account = Account(tally, "w", traces=False)
-            account.ended(
+            recorder = TaskRecorder(tally, "w", traces=False)
+            recorder.ended(
                 TASK, "delivered", {"queue": 9.0, "fetch": 0.002, "train": 2.0, "encode": 0.0, "deliver": 500.0}
             )
-            account.ended(TASK, "void")
+            recorder.ended(TASK, "void")
             os._exit(0)
         os.waitpid(pid, 0)
     assert tally.outcomes() == {**dict.fromkeys(OUTCOMES, 0), "delivered": 2, "void": 2}
@@ -47,7 +47,7 @@ def test_the_parent_answers_prometheus() -> None:
 
     pulse = Pulse()
     pulse.write(Vitals(pid=1, state="training", bytes_up=7, device="cpu"))
-    Account(pulse.tally, "w", traces=False).ended(TASK, "unwanted", {"train": 0.02})
+    TaskRecorder(pulse.tally, "w", traces=False).ended(TASK, "unwanted", {"train": 0.02})
     page = client.generate_latest(WorkerMetrics("w-1", pulse, pulse.tally).registry()).decode()
     for line in (
         'fedtide_worker_info{device="cpu",worker="w-1"} 1.0',
