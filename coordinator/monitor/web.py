@@ -19,11 +19,7 @@ A GET never changes anything. Text that comes from devices is sent as JSON alone
 
 from __future__ import annotations
 
-import asyncio
 import hmac
-import json
-from collections.abc import AsyncIterator
-from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
@@ -33,34 +29,17 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from coordinator.monitor import views
+from coordinator.monitor import live, views
+from coordinator.monitor.answers import integer, json_answer, not_found, page_file, small_json
 from coordinator.monitor.guard import RequestGuard
 from coordinator.monitor.metrics import exposition
 from coordinator.monitor.observer import Observer
 from coordinator.monitor.quarantine import list_parked
 from coordinator.monitor.settings import check_settings, is_loopback
-from coordinator.monitor.track import Track
-from coordinator.storage.strict_json import strict_json
 from fl_core.broker.connection import connect
 from fl_core.broker.overview.registry import Registry
 from fl_core.errors import BrokerError, CampaignError
 from fl_core.wire.states import STEERING, TAKEN_IN
-
-FILES = {
-    "index.html": "text/html; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
-SCRIPTS = ("app", "campaign", "charts", "events", "overview", "pieces", "tables", "text")
-FILES |= {f"{name}.js": "text/javascript; charset=utf-8" for name in SCRIPTS}
-
-
-TICK_SECONDS = 0.2
-
-
-# A line now and then, also while nothing changes, tells proxies and browsers that the connection is alive.
-KEEPALIVE_SECONDS = 15.0
-
 
 MAX_PARKED_SHOWN = 30
 
@@ -130,11 +109,11 @@ class _Server:
 
     async def index(self, request: Request) -> Response:
         """The page."""
-        return _file("index.html")
+        return page_file("index.html")
 
     async def static(self, request: Request) -> Response:
         """One of its files."""
-        return _file(request.path_params["name"])
+        return page_file(request.path_params["name"])
 
     # -- data ------------------------------------------------------------------------------------------------------
 
@@ -148,22 +127,22 @@ class _Server:
 
     async def overview(self, request: Request) -> Response:
         """Everything at a glance."""
-        return _json(self._overview_now())
+        return json_answer(self._overview_now())
 
     async def campaign(self, request: Request) -> Response:
         """One campaign, now and before."""
         campaign = request.path_params["campaign"]
         seen = self._observer.snapshot
         if campaign not in seen.campaigns:
-            return _not_found(campaign)
+            return not_found(campaign)
         try:
             await run_in_threadpool(self._observer.follow, campaign)
         except BrokerError as error:
-            return _json({"error": str(error)}, status_code=503)
+            return json_answer({"error": str(error)}, status_code=503)
         with self._observer.lock:
             track = self._observer.track(campaign)
             series = {} if track is None else track.series()
-        return _json({**views.campaign_now(seen, campaign), "series": series})
+        return json_answer({**views.campaign_now(seen, campaign), "series": series})
 
     async def workers(self, request: Request) -> Response:
         """One page of workers."""
@@ -174,23 +153,23 @@ class _Server:
                 seen,
                 self._observer.track(campaign),
                 queues=seen.campaigns[campaign].queues if campaign in seen.campaigns else None,
-                page=_integer(query.get("page"), 0),
-                size=_integer(query.get("size"), 25),
+                page=integer(query.get("page"), 0),
+                size=integer(query.get("size"), 25),
                 sort=query.get("sort", "worker"),
                 search=query.get("search", ""),
             )
-        return _json(page)
+        return json_answer(page)
 
     async def rejected(self, request: Request) -> Response:
         """The newest rejected updates of a campaign."""
         campaign = request.path_params["campaign"]
         if campaign not in self._observer.snapshot.campaigns:
-            return _not_found(campaign)
+            return not_found(campaign)
         try:
             rows = await run_in_threadpool(list_parked, self._client, campaign, MAX_PARKED_SHOWN)
         except BrokerError as error:
-            return _json({"error": str(error)}, status_code=503)
-        return _json({"rows": rows})
+            return json_answer({"error": str(error)}, status_code=503)
+        return json_answer({"rows": rows})
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
@@ -207,123 +186,35 @@ class _Server:
         """Server-sent events for one page."""
         campaign = request.query_params.get("campaign", "")
         if campaign and campaign not in self._observer.snapshot.campaigns:
-            return _not_found(campaign)
+            return not_found(campaign)
         return StreamingResponse(
-            self._events(request, campaign), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+            live.events(request, self._observer, self._overview_now, campaign),
+            media_type="text/event-stream",
+            headers={"X-Accel-Buffering": "no"},
         )
-
-    async def _events(self, request: Request, campaign: str) -> AsyncIterator[bytes]:
-        sent, quiet, news = (-1, False), 0.0, _News()
-        while not await request.is_disconnected():
-            seen, trouble = self._observer.snapshot, bool(self._observer.trouble())
-            if (seen.sequence, trouble) == sent:
-                await asyncio.sleep(TICK_SECONDS)
-                quiet += TICK_SECONDS
-                if quiet >= KEEPALIVE_SECONDS:
-                    quiet = 0.0
-                    yield b": still here\n\n"
-                continue
-            message = dict(self._overview_now())
-            if campaign:
-                try:
-                    await run_in_threadpool(self._observer.follow, campaign)
-                except BrokerError as error:
-                    message["error"] = str(error)
-                message["campaign"] = views.campaign_now(seen, campaign)
-                with self._observer.lock:
-                    track = self._observer.track(campaign)
-                    message["news"] = None if track is None else news.since_last(track)
-            first, sent, quiet = sent[0] < 0, (seen.sequence, trouble), 0.0
-            if first:
-                message["queue_series"] = views.queue_series(self._observer)
-            yield _event("hello" if first else "now", message)
 
     # -- control ---------------------------------------------------------------------------------------------------
 
     async def control(self, request: Request) -> Response:
         """Pause, resume or stop a campaign."""
         if self._control is None:
-            return _json({"error": "this monitor only shows; start it with --control TOKEN."}, status_code=403)
+            return json_answer({"error": "this monitor only shows; start it with --control TOKEN."}, status_code=403)
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._control.encode()):
-            return _json({"error": "the token is not the one of --control."}, status_code=401)
+            return json_answer({"error": "the token is not the one of --control."}, status_code=401)
         campaign = request.path_params["campaign"]
         status = self._observer.snapshot.campaigns.get(campaign)
         if status is None:
-            return _not_found(campaign)
-        body = await _small_json(request)
+            return not_found(campaign)
+        body = await small_json(request)
         wanted = body.get("request") if isinstance(body, dict) else None
         if wanted not in STEERING:
-            return _json({"error": f"request must be one of {', '.join(STEERING)}."}, status_code=400)
+            return json_answer({"error": f"request must be one of {', '.join(STEERING)}."}, status_code=400)
         if status.state not in TAKEN_IN[wanted]:
             sentence = f"campaign {campaign} is {status.state or 'unknown'}; {wanted} does not apply."
-            return _json({"error": sentence}, status_code=409)
+            return json_answer({"error": sentence}, status_code=409)
         try:
             await run_in_threadpool(Registry(self._client).request, campaign, wanted)
         except (BrokerError, CampaignError) as error:
-            return _json({"error": str(error)}, status_code=503)
-        return _json({"campaign": campaign, "request": wanted}, status_code=202)
-
-
-class _News:
-    """Remembers what one page has been sent of a track, so that it is sent only the rest."""
-
-    def __init__(self) -> None:
-        self._generation = -1
-        self._evaluations = self._intervals = self._event = 0
-
-    def since_last(self, track: Track) -> dict[str, Any]:
-        """New points. ``whole``: replace everything; otherwise replace from the index on (the last may have grown)."""
-        series = track.series()
-        whole = track.generation != self._generation
-        first_evaluation = 0 if whole else self._evaluations
-        first_interval = 0 if whole else max(0, self._intervals - 1)
-        events = [event for event in series["events"] if whole or event["n"] > self._event]
-        self._generation = track.generation
-        self._evaluations, self._intervals = len(track.evaluations), len(track.intervals)
-        self._event = series["events"][-1]["n"] if series["events"] else 0
-        return {
-            "whole": whole,
-            "bounds": series["bounds"],
-            "first_evaluation": first_evaluation,
-            "evaluations": series["evaluations"][first_evaluation:],
-            "first_interval": first_interval,
-            "intervals": series["intervals"][first_interval:],
-            "events": events,
-        }
-
-
-def _json(value: Any, status_code: int = 200) -> Response:
-    return Response(strict_json(value), status_code=status_code, media_type="application/json")
-
-
-def _event(name: str, value: Any) -> bytes:
-    return f"event: {name}\ndata: {strict_json(value)}\n\n".encode()
-
-
-def _file(name: str) -> Response:
-    if name not in FILES:
-        return Response("There is no such file.", status_code=404, media_type="text/plain")
-    data = (resources.files("coordinator.monitor") / "page" / name).read_bytes()
-    return Response(data, media_type=FILES[name], headers={"Cache-Control": "no-cache"})
-
-
-def _not_found(campaign: str) -> Response:
-    return _json({"error": f"there is no campaign {campaign!r}."}, status_code=404)
-
-
-def _integer(text: str | None, default: int) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 8 else default
-
-
-async def _small_json(request: Request, limit: int = 1000) -> Any:
-    """The body, if it is JSON and short."""
-    data = b""
-    async for part in request.stream():
-        data += part
-        if len(data) > limit:
-            return None
-    try:
-        return json.loads(data)
-    except ValueError:
-        return None
+            return json_answer({"error": str(error)}, status_code=503)
+        return json_answer({"campaign": campaign, "request": wanted}, status_code=202)

@@ -22,7 +22,8 @@ pytest.importorskip("starlette", reason="the extra `monitor` is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `monitor` is not installed")
 
 from coordinator.monitor.observer import Observer  # noqa: E402
-from coordinator.monitor.web import FILES, build_app, check_settings  # noqa: E402
+from coordinator.monitor.answers import FILES  # noqa: E402
+from coordinator.monitor.web import build_app, check_settings  # noqa: E402
 from coordinator.telemetry.staleness_histogram import staleness_histogram  # noqa: E402
 from coordinator.telemetry.timing import Timing  # noqa: E402
 from coordinator.terminal.top import choose, gather, picture  # noqa: E402

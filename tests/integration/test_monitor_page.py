@@ -119,8 +119,12 @@ def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
     assert "auc ↑, best 0.75" in page.inner_text(".tiles")  # the newest is absent, and that is a dash
     assert "50 %\nof rmse at most 1.5" in page.inner_text(".tiles")
     assert "auc ↑" in page.inner_text("#scores h2 small")
-    page.select_option("#scores select", "rmse")
+    assert "3, best 3" in page.inner_text("#scores .thumbnail[data-metric=rmse]")  # every other metric, in small
+    page.click("#scores .thumbnail[data-metric=rmse] button")
     assert "rmse ↓" in page.inner_text("#scores h2 small")
+    assert "–, best 0.75" in page.inner_text("#scores .thumbnail[data-metric=auc]")
+    page.select_option("#scores select", "auc")
+    page.select_option("#scores select", "rmse")
     assert "target rmse 1.5" in (page.text_content("#scores svg") or "")
     told = page.text_content("main") or ""
     assert not any(word in told for word in ("NaN", "null", "undefined", "None"))

@@ -3,6 +3,7 @@
 import { clock, h, HeatMap, LineChart, short } from "./charts.js";
 import { describe } from "./events.js";
 import { $, allIsWell, card, cell, css, pill, showHealth, statePill, table, tile } from "./pieces.js";
+import { Scores } from "./scores.js";
 import { Queues, Workers } from "./tables.js";
 import { percent, scoreLabel, scoreText, span, sum } from "./text.js";
 
@@ -15,9 +16,6 @@ const LEDGER = [
   ["merged", "--green"], ["rejected", "--red"], ["expired", "--orange"], ["cancelled", "--grey"], ["out", "--blue"],
 ];
 
-/** A line of a chart's legend. */
-const legend = (colour, text) => h("span", {}, h("span", { class: "swatch", css: { background: css(colour) } }), text);
-
 export class Campaign {
   constructor(name) {
     this.name = name;
@@ -25,23 +23,15 @@ export class Campaign {
     this.intervals = [];
     this.events = [];
     this.bounds = [];
-    this.byTime = true;
     this.state = h("span");
     this.leader = h("span", { class: "quiet" });
     this.controls = h("span", { class: "controls" });
     this.health = h("div", { class: "health" });
     this.tiles = h("div", { class: "tiles" });
-    const holders = ["score", "rate", "stale"].map(() => h("div"));
-    const axis = h("span", { class: "tabs" }, [true, false].map((time) => h("button", { type: "button", "aria-pressed": String(time === this.byTime),
-      onclick: () => { this.byTime = time; for (const each of axis.children) each.setAttribute("aria-pressed", String(each === axis.children[time ? 0 : 1])); this.drawScores(); } },
-      time ? "over time" : "over merged updates")));
-    this.shown = null; // the metric beside the loss; null for the first
-    this.choice = h("select", { "aria-label": "Metric", hidden: true, onchange: () => { this.shown = this.choice.value; this.drawScores(); } });
-    this.scoreCard = card("Scores", "", "twothirds", holders[0]);
-    this.scoreCard.heading.append(h("span", { class: "tools" }, this.choice, axis));
-    this.scoreCard.element.id = "scores";
-    this.staleCard = card("Staleness over time", "how many versions behind merged updates were", "half", holders[2]);
-    this.rateCard = card("Merge rate", "updates merged per second", "half", holders[1]);
+    const holders = ["rate", "stale"].map(() => h("div"));
+    this.scores = new Scores();
+    this.staleCard = card("Staleness over time", "how many versions behind merged updates were", "half", holders[1]);
+    this.rateCard = card("Merge rate", "updates merged per second", "half", holders[0]);
     this.ledgerBody = h("div");
     this.ledgerCard = card("Ledger", "every task issued ends as exactly one of these", "half", this.ledgerBody);
     this.ledgerCard.element.id = "ledger";
@@ -57,11 +47,10 @@ export class Campaign {
     this.workers = new Workers(name);
     $("main").replaceChildren(
       h("div", { class: "head" }, h("h1", {}, name), this.state, this.leader, h("span", { class: "grow" }), this.controls),
-      this.health, this.tiles, this.scoreCard.element, this.feedCard.element, this.staleCard.element, this.rateCard.element,
+      this.health, this.tiles, this.scores.element, this.feedCard.element, this.staleCard.element, this.rateCard.element,
       this.ledgerCard.element, this.partsCard.element, this.queues.element, this.rejectedCard.element, this.workers.element);
-    this.scores = new LineChart(holders[0], { label: "Metric and loss of evaluated versions", height: 290 });
-    this.rates = new LineChart(holders[1], { label: "Updates merged per second" });
-    this.stale = new HeatMap(holders[2], { label: "Staleness over time" });
+    this.rates = new LineChart(holders[0], { label: "Updates merged per second" });
+    this.stale = new HeatMap(holders[1], { label: "Staleness over time" });
     $("crumbs").textContent = `› ${name}`;
     document.title = `${name} · fedtide`;
   }
@@ -84,7 +73,7 @@ export class Campaign {
     this.showControls(message.control ? now.requests : []);
     this.showHealth(now, message, over);
     this.showTiles(now, over);
-    this.drawScores();
+    this.scores.draw(this.evaluations, now);
     this.drawRates(now);
     this.drawStaleness();
     this.showLedger(now);
@@ -145,23 +134,6 @@ export class Campaign {
       tiles.push(tile(percent(goal.share, 0), `of ${goal.text}${left}`, goal.share));
     } else tiles.push(tile(clock(now.wall_seconds), over ? "from launch to end" : "since launch"));
     this.tiles.replaceChildren(...tiles);
-  }
-
-  /** One metric on the left, the loss on the right; a select where there are several metrics. */
-  drawScores() {
-    const found = (this.now?.scores ?? []).filter((score) => score.name !== "loss"), names = found.map((score) => score.name);
-    const chosen = found.find((score) => score.name === this.shown) ?? found[0], name = chosen?.name ?? "";
-    if (names.join() !== [...this.choice.options].map((option) => option.value).join()) {
-      this.choice.replaceChildren(...found.map((score) => h("option", { value: score.name }, scoreLabel(score))));
-    }
-    this.choice.hidden = names.length < 2;
-    this.choice.value = name;
-    const rows = this.evaluations.map((e) => [this.byTime ? e[0] : e[2], e[5][name] ?? null, e[3]]);
-    const bound = (metric) => this.now?.targets?.find((target) => target.metric === metric)?.bound;
-    this.scores.draw(rows, { time: this.byTime, names: [name.replaceAll("_", " "), "loss"], colours: [css("--blue"), css("--orange")],
-      formats: [(v) => scoreText(name, v), short], axes: [(v) => scoreText(name, v, 0), short], targets: [bound(name), bound("loss")], nothing: "not evaluated yet" });
-    const loss = this.evaluations.some((e) => e[3] !== null) ? legend("--orange", "loss ↓") : null;
-    this.scoreCard.small.replaceChildren(...[chosen ? legend("--blue", scoreLabel(chosen)) : null, " \u2002", loss].filter(Boolean));
   }
 
   /** Updates per second in at most about 120 columns. */

@@ -152,7 +152,7 @@ export class LineChart extends Frame {
   /** rows: [x, first | null, second | null]; options: xFormat, time, names, colours, formats, targets, area, nothing. */
   draw(rows, options) {
     this.last = [rows, options];
-    const { time = true, names, colours, formats = [short, short], axes = formats, area = false } = options;
+    const { time = true, names, colours, formats = [short, short], axes = formats, area = false, count: yCount = 5 } = options;
     if (rows.filter((row) => row[1] !== null || row[2] !== null).length < 2) return this.nothing(options.nothing ?? "nothing yet");
     const xMax = Math.max(options.xMax ?? 0, rows.at(-1)[0]);
     const has = [1, 2].map((k) => rows.some((row) => row[k] !== null && row[k] !== undefined));
@@ -168,7 +168,7 @@ export class LineChart extends Frame {
     const xFormat = time ? clock : short;
     const count = Math.max(2, Math.min(6, Math.floor(this.width / 110)));
     const xTicks = time ? timeTicks(xMax, count) : ticks(0, xMax, count);
-    const parts = this.axes(xMax, xFormat, xTicks, ticks(low, high, 5), axes[first - 1]);
+    const parts = this.axes(xMax, xFormat, xTicks, ticks(low, high, yCount), axes[first - 1]);
     const line = (k, y) => {
       // A number that is absent is a gap; one that stands between two of them is a dot.
       const pieces = [[]];

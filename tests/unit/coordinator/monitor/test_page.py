@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tinycss2
 
-from coordinator.monitor.web import FILES
+from coordinator.monitor.answers import FILES
 
 PAGE = Path(__file__).parents[4] / "coordinator/monitor/page"
 STYLE = (PAGE / "style.css").read_text(encoding="utf-8")
