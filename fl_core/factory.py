@@ -111,7 +111,7 @@ def resolve(path: str, key: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        remedy = hidden(error) or "install it on this machine"
+        remedy = hidden(error.name or "") or "install it on this machine"
         raise SpecError(f"{key} = {path!r}: {error}; {remedy}.") from error
     except SpecError as error:  # a class that has another form than its base class
         raise SpecError(f"{key} = {path!r}: {error}") from error
@@ -128,7 +128,8 @@ def resolve(path: str, key: str) -> Callable[..., Any]:
         )
     if not callable(target):
         names = ", ".join(n for n in vars(module) if not n.startswith("_") and callable(getattr(module, n)))
-        raise SpecError(f"{key} = {path!r}: {module_name} has no callable {name!r}; it has {names or 'none'}.")
+        why = hidden(module_name) or f"it has {names or 'none'}"
+        raise SpecError(f"{key} = {path!r}: {module_name} has no callable {name!r}; {why}.")
     resolved: Callable[..., Any] = target
     return resolved
 

@@ -59,20 +59,21 @@ def verify_named(path: str, key: str) -> None:
     raise SpecError(f"{said}; mend the name.")
 
 
-def hidden(error: ImportError) -> str:
-    """What explains a failed import, where it is a namesake; otherwise nothing.
+def hidden(module: str) -> str:
+    """What explains that a module, or something in it, is not found: a namesake of it. Otherwise nothing.
 
     Returns:
         The end of a sentence, such as ``"'data' is /usr/lib/data.py here, which hides yours at /home/me/data; rename
         yours"``.
     """
-    name = (error.name or "").partition(".")[0]
+    name = module.partition(".")[0]
     taken = sys.modules.get(name)
     if taken is None:
         return ""
     here = _place(getattr(taken, "__file__", None), getattr(taken, "__path__", ()))
-    theirs = _elsewhere(error.name or "", here)
-    return f"{name!r} is {here} here, which hides yours at {theirs}; rename yours" if theirs else ""
+    theirs = _elsewhere(module, here)
+    where = f"{here} here" if here else "built into Python"
+    return f"{name!r} is {where}, which hides yours at {theirs}; rename yours" if theirs else ""
 
 
 def _hides_ours(entry: str) -> bool:
@@ -95,7 +96,7 @@ def _elsewhere(module: str, here: str) -> str:
         if spec is None:
             continue
         place = _place(spec.origin, spec.submodule_search_locations or ())
-        if Path(here).exists() and Path(place).samefile(here):
+        if here and Path(here).exists() and Path(place).samefile(here):
             continue
         if _is_module(Path(place, *inner)) or (not inner and spec.origin is not None):
             return place

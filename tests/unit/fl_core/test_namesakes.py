@@ -74,6 +74,11 @@ def test_any_installed_package_may_hide_one(beside: Path) -> None:
     theirs = _package(beside, "tomli_w", data="def load(): ...")
     with pytest.raises(SpecError, match=rf"'tomli_w' is \S+ here, which hides yours at {theirs}; rename yours\."):
         resolve("tomli_w.data:load", "data")
+    for name, where in (("queue", r"\S+queue\.py here"), ("time", "built into Python")):
+        (beside / f"{name}.py").write_text("def load(): ...")
+        why = rf"no callable 'load'; '{name}' is {where}, which hides yours at {beside}/{name}"
+        with pytest.raises(SpecError, match=why):
+            resolve(f"{name}:load", "data")
 
 
 def test_what_is_nowhere_has_to_be_installed() -> None:
