@@ -21,8 +21,8 @@ from rich.console import Console
 pytest.importorskip("starlette", reason="the extra `monitor` is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `monitor` is not installed")
 
-from coordinator.monitor.observer import Observer  # noqa: E402
 from coordinator.monitor.answers import FILES  # noqa: E402
+from coordinator.monitor.observer import Observer  # noqa: E402
 from coordinator.monitor.web import build_app, check_settings  # noqa: E402
 from coordinator.telemetry.staleness_histogram import staleness_histogram  # noqa: E402
 from coordinator.telemetry.timing import Timing  # noqa: E402
