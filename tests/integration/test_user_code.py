@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import re
-import signal
 from pathlib import Path
 
-from tests.integration.lab import Lab, assert_identity, until
+from tests.integration.lab import Lab, assert_identity
 from tests.integration.test_bad_input import assert_one_sentence
-
-STRATEGY = """
-import numpy as np
-from fedtide import Merge, Strategy
-
-class Adds(Strategy):
-    def offer(self, contribution):
-        self.parameters.values[:] += contribution.delta.values  # half of what a merge does, and then:
-        if self.version == 5: {verse}
-        self.version += 1
-        return Merge(self.version, 1, (contribution.staleness,), (1.0,))
-"""
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 
-def test_the_skeleton_of_a_strategy_runs_to_its_end_and_resumes(lab: Lab) -> None:
-    """As CONTRIBUTING has it: a campaign is interrupted in the middle of a buffer, goes on and ends with an odd number
-    of updates, so that the last one is flushed; its log proves the same model."""
+METRIC = """
+from pathlib import Path
+
+class Odd:
+    def update(self, output, target):
+        merges = Path("run/history.jsonl")
+        if {broken} and merges.exists() and merges.read_text().count('"merge"') > 6: raise OverflowError("odd")
+
+    def compute(self): return 0.5
+"""
+
+
+def test_a_strategy_from_the_skeleton_is_mended_resumed_and_ends(lab: Lab) -> None:
+    """As CONTRIBUTING has it, with a fault in it, and then beside a metric of the user's own that raises.
+
+    Exit code 2 with the part, the entry point, the error and the line; then the same campaign goes on and ends with an
+    odd number of updates, of which the last is flushed. What its log proves is the same model: the half-done merge has
+    left no trace.
+    """
     (skeleton,) = re.findall(r"```python\n(import numpy.*?)```", CONTRIBUTING.read_text(), re.DOTALL)
-    (lab.folder / "users_skeleton.py").write_text(skeleton)
-    aggregation = {"strategy": "users_skeleton:MyStrategy", "args": {"rate": 0.5}}
-    spec = lab.spec(aggregation=aggregation, checkpoint={"keep_log": True}, stop={"updates": 11})
-    lab.worker("one", delay=0.05)
+    code, metric = lab.folder / "users_skeleton.py", lab.folder / "users_metric.py"
+    adds, breaks = "self.sum += contribution.delta.values", "if self.version == 5: contribution.worker / 2"
+    code.write_text(skeleton.replace(adds, f"{adds}\n        {breaks}"))
+    metric.write_text(METRIC.format(broken=True))
+    spec = lab.spec(
+        aggregation={"strategy": "users_skeleton:MyStrategy", "args": {"rate": 0.5}},
+        checkpoint={"keep_log": True},
+        evaluation={"data": "fl_core.data:digits", "data_args": {"split": "test"}, "metrics": ["users_metric:Odd"]},
+        stop={"updates": 31},
+    )
+    lab.worker("one", delay=0.02)
     first = lab.run(spec)
-    until(lambda: (lab.folder / "run/history.jsonl").exists() and len(lab.history()) >= 3)
-    first.send(signal.SIGTERM)
-    first.wait(60)
-    assert lab.ask("status", "trial")["state"] == "interrupted", first.output
-    again = lab.run(spec, "--resume", name="again")
-    assert again.wait(60) == 0, again.output
+    assert first.wait(60) == 2
+    line = code.read_text().split("\n").index(f"        {breaks}") + 1
+    words = ("users_skeleton:MyStrategy", "offer(contribution) raised TypeError", f"users_skeleton.py, line {line}")
+    assert_one_sentence(first.output, *words, "--resume")
+    assert "in offer" in first.output, "the log has the calls"
+    told = lab.ask("status", "trial")
+    assert told["state"] == "failed"
+    assert "offer(contribution) raised TypeError" in told["stop_reason"]
+    code.write_text(skeleton)
+    second = lab.run(spec, "--resume", name="second")
+    assert second.wait(60) == 2
+    assert_one_sentence(second.output, "users_metric:Odd", "OverflowError: odd", "users_metric.py, line 7", "--resume")
+    metric.write_text(METRIC.format(broken=False))
+    third = lab.run(spec, "--resume", name="third")
+    assert third.wait(60) == 0, third.output
     summary = lab.summary()
     assert_identity(summary)
-    assert (summary["state"], summary["merged"]) == ("finished", 11)
+    assert (summary["state"], summary["merged"], summary["metrics"]["Odd"]["final"]) == ("finished", 31, 0.5)
     replay = lab.program("coordinator", "replay", "run", name="replay")
     assert replay.wait(60) == 0, replay.output
 
@@ -60,31 +79,6 @@ class Fading:
 
 def show(model, summary, folder): raise LookupError("no prompt")
 """
-
-
-def test_a_strategy_that_raises_is_mended_and_resumed(lab: Lab) -> None:
-    """Exit code 2 with the strategy, the entry point, the error and the line; then the same campaign goes on, and what
-    its log proves is what an independent sum of it gives: the half-done merge has left no trace."""
-    code = lab.folder / "users_strategy.py"
-    code.write_text(STRATEGY.format(verse="contribution.worker / 2"))
-    spec = lab.spec(aggregation={"strategy": "users_strategy:Adds"}, checkpoint={"keep_log": True})
-    lab.worker("one")
-    first = lab.run(spec)
-    assert first.wait(60) == 2
-    words = ("users_strategy:Adds", "offer(contribution) raised TypeError", "users_strategy.py, line 8", "--resume")
-    assert_one_sentence(first.output, *words)
-    assert "in offer" in first.output, "the log has the calls"
-    told = lab.ask("status", "trial")
-    assert told["state"] == "failed"
-    assert "offer(contribution) raised TypeError" in told["stop_reason"]
-    code.write_text(STRATEGY.format(verse="pass"))
-    again = lab.run(spec, "--resume", name="again")
-    assert again.wait(60) == 0, again.output
-    summary = lab.summary()
-    assert_identity(summary)
-    assert (summary["state"], summary["merged"], summary["versions"]) == ("finished", 20, 20)
-    replay = lab.program("coordinator", "replay", "run", name="replay")
-    assert replay.wait(60) == 0, replay.output
 
 
 def test_an_end_that_raises_still_ends(lab: Lab) -> None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from fl_core.aggregation import Strategy, build_strategy
 from fl_core.codecs.half import Bf16
 from fl_core.codecs.model_payload import decode_version, encode_version
+from fl_core.errors import SpecError, UserCodeError
 from fl_core.spec import CampaignSpec, GuardSection
 from fl_core.vectors import FloatArray, Parameters, read_all
 from fl_core.vectors.layout import Layout
@@ -123,7 +124,10 @@ class Guard:
 
     def strategy(self, spec: CampaignSpec, layout: Layout, parameters: Parameters) -> Strategy:
         """The spec's strategy at the rate that is left after the rollbacks so far."""
-        strategy = build_strategy(spec, layout, parameters)
+        try:
+            strategy = build_strategy(spec, layout, parameters)
+        except SpecError as error:  # the launch built the same: only a user's own code can raise now
+            raise UserCodeError(f"{str(error).rstrip('.')}; mend it and go on with --resume.") from error
         if self.num_rollbacks:
             strategy.slow(self._settings.rate_factor**self.num_rollbacks)
         return strategy

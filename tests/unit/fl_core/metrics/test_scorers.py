@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from fl_core.errors import SpecError
+from fl_core.errors import SpecError, UserCodeError
 from fl_core.metrics.evaluation import evaluate
 from fl_core.metrics.names import METRICS
 from fl_core.metrics.scorers import Scorers
@@ -250,6 +250,19 @@ def test_a_metric_of_ones_own_is_an_import_path(users: ModuleType) -> None:
     assert reckon([own, "mae", kept], output, target, "mse", cuts=[1]) == {
         "largest": 0.5, "mae": 0.25, "MeanAbsoluteError": 0.25,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ["update", "compute"])
+def test_a_metric_of_ones_own_that_raises_is_one_sentence(users: ModuleType, call: str) -> None:
+    """With its import path and what was called: the campaign ends, and goes on once it is mended."""
+
+    def raises(self: Any, *given: Any) -> Any:
+        raise OverflowError("too large")
+
+    broken = {"update": lambda self, output, target: None, "compute": lambda self: 1.0, call: raises}
+    users.Broken = type("Broken", (), broken)  # type: ignore[attr-defined]
+    with pytest.raises(UserCodeError, match=rf"'users_metrics:Broken': {call}\(.*\) raised OverflowError: too large"):
+        reckon(["users_metrics:Broken"], np.array([1.0, 2.0]), np.array([1.0, 2.0]), "mse", cuts=[1])
 
 
 @pytest.mark.parametrize(
