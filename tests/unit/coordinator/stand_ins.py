@@ -11,6 +11,7 @@ from coordinator.outgoing.cadence import Cadence
 from coordinator.outgoing.context import Context
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
+from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.clock import Clock
 from fl_core.spec import parse_spec
@@ -53,6 +54,7 @@ class FakeBroker:
 
     def __init__(self, machine: Clock) -> None:
         self._machine = machine
+        self.keys = CampaignKeys(IDENTITY.campaign)
 
     def clock_ms(self) -> float:
         return self._machine.monotonic() * 1000

@@ -8,9 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from coordinator.outgoing.claims import Claims
 from fl_core.broker.clock import CampaignClock
-from fl_core.broker.task_rows import Owner
 
 HOUR_MS = 3_600_000
 
@@ -127,29 +125,3 @@ def test_times_in_the_log_are_corrected_by_an_event(bench: Callable[..., Any]) -
     tensors, meta = state.export()
     restored.restore(tensors, msgpack.unpackb(msgpack.packb(meta), strict_map_key=False))
     assert restored.timeline.clock_shift_ms == -HOUR_MS
-
-
-# -- claims --------------------------------------------------------------------------------------------------------
-
-
-def _age(claims: Claims, world: World, owner: Owner) -> float:
-    claims.begin_look()
-    age = claims.age_seconds(1, owner, round(world.server))
-    claims.end_look()
-    return age
-
-
-@pytest.mark.parametrize("jump", [HOUR_MS, -HOUR_MS])
-def test_a_claim_s_age_does_not_jump(world: World, jump: int) -> None:
-    """Seen once, it ages by this machine's clock; one that is new cannot be older than the last look."""
-    claims = Claims(world)  # type: ignore[arg-type]
-    owner = Owner(1, round(world.server) - 3000, False, "w")
-    assert _age(claims, world, owner) == 3.0  # as the stamp says: nobody has looked before
-    world.server += jump
-    world.pass_(1000)
-    assert _age(claims, world, owner) == 4.0
-    world.pass_(1000)
-    again = Owner(2, round(world.server) - jump - 500, False, "w")  # stamped before the jump, seen after it
-    assert 0.0 <= _age(claims, world, again) <= 1.0
-    world.pass_(1000)
-    assert 1.0 <= _age(claims, world, again) <= 2.0
