@@ -87,7 +87,6 @@ def test_keys_that_somebody_has_written_over_are_taken_back(
     """And what they held is restored like any other loss; where there are none, it is another fault, and raised."""
     monkeypatch.setattr(outages_module, "drop_strangers", lambda client, keys, queues: strange)
     outages, _, _ = _outages()
-    outages._ctx.broker.keys = None  # type: ignore[assignment]
     if not strange:
         with pytest.raises(BrokerUnfit):
             outages.through(Away(BrokerUnfit("WRONGTYPE")))
