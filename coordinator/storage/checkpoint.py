@@ -13,20 +13,18 @@ of a save writes under its old fence, which its successor's checkpoints outrank.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import msgpack
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from coordinator.storage.checkpoint_files import LocalFiles, RemoteFiles
 from coordinator.storage.tensor_file import Arrays, read_tensor_file, tensor_file_parts
 from fl_core.aggregation.whole_model import CONSTANTS
 from fl_core.errors import CampaignError, SpecError
@@ -67,7 +65,7 @@ class CheckpointStore:
                 f"checkpoint.url = {url!r} is as a run's folder keeps it, without its password; give it whole in "
                 "FEDTIDE_CHECKPOINT_URL or with --checkpoint-url."
             )
-        self._files: _LocalFiles | _RemoteFiles = _RemoteFiles(url) if "://" in url else _LocalFiles(Path(url))
+        self._files: LocalFiles | RemoteFiles = RemoteFiles(url) if "://" in url else LocalFiles(Path(url))
         self._url = url
         self._damaged: set[tuple[int, int]] = set()
         self.damaged: tuple[str, ...] = ()
@@ -217,94 +215,3 @@ def _digest(tensors: Arrays, meta: bytes) -> str:
         state.update(f"{name} {array.dtype.str} {array.shape}".encode())
         state.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
     return state.hexdigest()
-
-
-def _write(file: BinaryIO, parts: Sequence[bytes | memoryview]) -> None:
-    try:
-        file.writelines(parts)
-        file.flush()
-    except BaseException:
-        with contextlib.suppress(OSError):
-            file.close()
-        raise
-
-
-class _LocalFiles:
-    """A local folder: new file, fsync, rename, fsync of the folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def names(self) -> list[str]:
-        return [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
-
-    def read(self, name: str) -> bytes:
-        return (self._folder / name).read_bytes()
-
-    def open(self, name: str) -> BinaryIO:
-        return (self._folder / name).open("rb")
-
-    def stage(self, name: str, parts: Sequence[bytes | memoryview]) -> BinaryIO:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f".{name}.partial"
-        # The state holds the campaign's secret: nobody else on this machine may read it.
-        file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-        try:
-            _write(file, parts)
-        except OSError:
-            partial.unlink(missing_ok=True)  # what fits of it on a full disk is missed there by everybody
-            raise
-        return file
-
-    def keep(self, name: str, file: BinaryIO) -> None:
-        with file:
-            os.fsync(file.fileno())
-        (self._folder / f".{name}.partial").replace(self._folder / name)
-        handle = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-    def remove(self, name: str) -> None:
-        (self._folder / name).unlink(missing_ok=True)
-
-
-class _RemoteFiles:
-    """A folder behind fsspec, whose file systems make a file visible when it is closed."""
-
-    def __init__(self, url: str) -> None:
-        import fsspec
-
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise CampaignError(f"checkpoints cannot go to {url!r}: {error}.") from error
-
-    def names(self) -> list[str]:
-        if not self._fs.isdir(self._root):
-            return []
-        return [str(path).rpartition("/")[2] for path in self._fs.ls(self._root, detail=False)]
-
-    def read(self, name: str) -> bytes:
-        data: bytes = self._fs.cat_file(f"{self._root}/{name}")
-        return data
-
-    def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, self._fs.open(f"{self._root}/{name}", "rb"))
-
-    def stage(self, name: str, parts: Sequence[bytes | memoryview]) -> BinaryIO:
-        # Far away is slow; what has to happen between two merges happens here.
-        file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - closed by keep
-        _write(file, parts)
-        return file
-
-    def keep(self, name: str, file: BinaryIO) -> None:
-        self._fs.makedirs(self._root, exist_ok=True)
-        with file, self._fs.open(f"{self._root}/{name}", "wb") as there:
-            file.seek(0)
-            shutil.copyfileobj(file, there, 2**20)
-
-    def remove(self, name: str) -> None:
-        if self._fs.exists(f"{self._root}/{name}"):
-            self._fs.rm_file(f"{self._root}/{name}")
