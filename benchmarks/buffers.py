@@ -3,7 +3,7 @@
     python benchmarks/buffers.py --into docs/models.md
     python benchmarks/buffers.py --only resnet --seeds 1
 
-Campaigns run in virtual time (``simulation.py``). Three models: one of torchvision's residual blocks, whose batch
+Campaigns run in virtual time (``trials.py``). Three models: one of torchvision's residual blocks, whose batch
 normalisation is replaced by group normalisation as control; a perceptron with spectral normalisation, with plain layers
 as control; a causal language model with its mask of -inf as a buffer, with a mask made anew in each pass as control.
 """
@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from methods import Row, Table, fleet, held_out, measure, render, replace_table, spec
-from simulation import CPU, Device, Result, simulate
+from methods import DIGITS, IMAGES, Row, Table, fleet, held_out, measure, render, replace_table, spec
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from trials import Result, trial
 
+from fedtide import SimulatedDevice as Device
 from fl_core.data import digits, play
 from fl_core.metrics.evaluation import evaluate
 from fl_core.models.build import build_model
@@ -108,6 +109,7 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"factory": "buffers:CausalModel", "args": {"mask_is_buffer": False}},
     ),
 }
+PLAY = {"data": "fl_core.data:play", "data_args": {"split": "test", "num_speakers": 8, "length": 32}}
 COLUMNS = {
     "resnet": ("BatchNorm", "GroupNorm"),
     "spectral": ("spectral norm", "plain layers"),
@@ -158,8 +160,8 @@ def one_machine(kind: str, updates: int) -> Callable[[int], Row]:
                 data = play(split="train", num_speakers=8, length=32)
             steps = updates * TRAINING[kind]["local_steps"] // 4
             settings = spec(seed, model=model, training={**TRAINING[kind], "local_steps": steps}).training
-            train_locally(module, data, settings, seed=seed, device=CPU)
-            scores = evaluate(module, test_of(kind), settings.loss, 1024, CPU)
+            train_locally(module, data, settings, seed=seed, device=torch.device("cpu"))
+            scores = evaluate(module, test_of(kind), settings, 1024, torch.device("cpu"))
             found[name] = float(np.exp(scores.loss)) if kind == "causal" else float(scores.accuracy or 0.0)
         return {**found, "rollbacks": 0.0, "mean staleness": 0.0}
 
@@ -174,12 +176,14 @@ def campaign(kind: str, updates: int, count: int, strategy: str, **keys: Any) ->
         if strategy in ("fedasync", "asyncfeded"):
             rates = {}
         found = [
-            simulate(
+            trial(
                 spec(
-                    seed, model=model, training=TRAINING[kind], dispatch={"concurrency": count},
-                    aggregation={"strategy": strategy, **keys}, evaluation={"every_versions": 20}, **rates,
+                    seed, model=model, training=TRAINING[kind], aggregation={"strategy": strategy, **keys},
+                    evaluation={**(PLAY if kind == "causal" else IMAGES if kind == "resnet" else DIGITS),
+                                "every_versions": 20},
+                    **rates,
                 ),
-                devices_of(kind, seed, count), test_of(kind), updates=updates,
+                devices_of(kind, seed, count), updates=updates,
             )
             for model in MODELS[kind]
         ]  # fmt: skip

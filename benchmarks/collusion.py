@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from fl_core.vectors import FloatArray
+from fl_core.vectors import FloatArray, Sends
 
 Plot: TypeAlias = Literal["alie", "inner_product"]
 
@@ -29,11 +30,16 @@ class Collusion:
         self._plot = plot
         self._last: dict[str, FloatArray] = {}
 
-    def note(self, device: str, delta: FloatArray) -> None:
-        """An honest device has sent this."""
-        self._last[device] = delta.copy()
+    def listener(self, device: str) -> Callable[[FloatArray, Sends, FloatArray], FloatArray]:
+        """What an honest device sends, with its enemies listening."""
 
-    def forge(self, own: FloatArray) -> FloatArray:
+        def listen(values: FloatArray, sends: Sends, base: FloatArray) -> FloatArray:
+            self._last[device] = values.copy()
+            return values
+
+        return listen
+
+    def forge(self, own: FloatArray, sends: Sends, base: FloatArray) -> FloatArray:
         """What a hostile device sends; its own honest delta before any other is known."""
         if not self._last:
             return own

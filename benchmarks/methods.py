@@ -4,7 +4,7 @@
     python benchmarks/methods.py --only byzantine pace
     python benchmarks/methods.py --into docs/methods.md --plot docs/images/importance.png
 
-Campaigns run in virtual time (``simulation.py``) on scikit-learn's handwritten digits, Dirichlet-skewed over devices.
+Campaigns run in virtual time (``trials.py``) on scikit-learn's handwritten digits, Dirichlet-skewed over devices.
 One JSON line per seed and row goes to standard output, tables to standard error and into the page, each between its
 markers: ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
 """
@@ -24,19 +24,23 @@ from typing import Any
 import numpy as np
 import torch
 from collusion import Collusion
-from simulation import Device, Result, simulate
 from torch.utils.data import Subset, TensorDataset
+from trials import Result, trial
 
+from fedtide import SimulatedDevice as Device
 from fl_core.data import breast_cancer, digits, play
 from fl_core.models import cnn, mlp
 from fl_core.models.build import build_model
 from fl_core.spec import CampaignSpec, parse_spec
 from fl_core.training.forward import apply
+from workers.child.attacks import corrupt
 
 Row = dict[str, float]
 Spec = dict[str, dict[str, Any]]
 
 MLP = {"factory": "fl_core.models:mlp", "args": {"inputs": 64, "hidden": [64], "classes": 10}}
+DIGITS = {"data": "fl_core.data:digits", "data_args": {"split": "test"}}
+IMAGES = {"data": "fl_core.data:digits", "data_args": {"split": "test", "as_images": True}}
 NUM_DEVICES = 10
 HOSTILE_SPEED = 16
 
@@ -86,7 +90,7 @@ def spec(seed: int, **sections: dict[str, Any]) -> CampaignSpec:
         "model": MLP,
         "training": {"learning_rate": 0.1, "batch_size": 16},
         "aggregation": {"buffer_size": 5, "max_staleness": None},
-        "dispatch": {"concurrency": NUM_DEVICES},
+        "evaluation": DIGITS,
     }
     for name, keys in sections.items():
         document[name] = {**document.get(name, {}), **keys}
@@ -104,7 +108,7 @@ def plain(result: Result) -> Row:
 
 def campaign(updates: int = 400, **sections: dict[str, Any]) -> Callable[[int], Row]:
     """A row: one campaign on the common fleet."""
-    return lambda seed: plain(simulate(spec(seed, **sections), fleet(seed), held_out(), updates=updates))
+    return lambda seed: plain(trial(spec(seed, **sections), fleet(seed), updates=updates))
 
 
 def aggregation(name: str, **keys: Any) -> dict[str, Any]:
@@ -139,7 +143,7 @@ def pace_table() -> Table:
     def row(**training: Any) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
             devices = fleet(seed, spread=40.0, seconds_per_example=0.0005)
-            done = simulate(spec(seed, training=training), devices, held_out(), seconds=60.0)
+            done = trial(spec(seed, training=training), devices, seconds=60.0)
             return {
                 "seconds to 0.85": done.seconds_to(0.85),
                 "seconds to 0.90": done.seconds_to(0.90),
@@ -166,7 +170,7 @@ def personal_table() -> Table:
     def row(updates: int = 300, **training: Any) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
             devices = fleet(seed, alpha=0.1)
-            done = simulate(spec(seed, training=training), devices, held_out(), updates=updates)
+            done = trial(spec(seed, training=training), devices, updates=updates)
             own = [scores["personal_accuracy"] for scores in done.device_scores.values()]
             shared = [scores["global_accuracy"] for scores in done.device_scores.values()]
             return {
@@ -207,8 +211,9 @@ def hospital_table() -> Table:
             devices = [Device(f"hospital-{i}", breast_cancer("train", i, 8, "dirichlet", 0.2, seed)) for i in range(8)]
             document = {"factory": "fl_core.models:mlp", "args": {"inputs": 30, "hidden": [16], "classes": 2}}
             made = spec(seed, model=document, training={"batch_size": 8, "learning_rate": 0.02, **training},
-                        aggregation={"buffer_size": 4})  # fmt: skip
-            done = simulate(made, devices, breast_cancer("test"), updates=80)
+                        aggregation={"buffer_size": 4},
+                        evaluation={"data": "fl_core.data:breast_cancer", "data_args": {"split": "test"}})  # fmt: skip
+            done = trial(made, devices, updates=80)
             scores = done.device_scores.values()
             return {
                 "global model, on the device": float(np.mean([s["global_accuracy"] for s in scores])),
@@ -232,9 +237,9 @@ def distillation_table() -> Table:
     def weights(hidden: int, codec: str) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
             model = {"factory": "fl_core.models:mlp", "args": {"inputs": 64, "hidden": [hidden], "classes": 10}}
-            made = spec(seed, model=model, codec={"name": codec})
+            made = spec(seed, model=model, codec={"name": codec}, evaluation=IMAGES)
             devices = fleet(seed, alpha=0.5, split="private", as_images=True)
-            done = simulate(made, devices, held_out(True), updates=400)
+            done = trial(made, devices, updates=400)
             return {"accuracy": done.accuracy, "bytes per update": done.bytes_per_update}
 
         return figures
@@ -246,7 +251,8 @@ def distillation_table() -> Table:
                     "num_classes": 10, "local_steps_public": 20, "student_epochs": 5,
                     "student_learning_rate": 0.005}  # fmt: skip
             made = spec(seed, model=model, codec={"name": "fp16"}, aggregation={"strategy": "distillation"},
-                        training={"method": "distillation", "method_args": args, "local_epochs": 2})  # fmt: skip
+                        training={"method": "distillation", "method_args": args, "local_epochs": 2},
+                        evaluation=IMAGES)  # fmt: skip
             devices = fleet(seed, alpha=0.5, split="private", as_images=True)
             if unlike:
                 for index, device in enumerate(devices):
@@ -254,7 +260,7 @@ def distillation_table() -> Table:
                         device.own_model = lambda: cnn(1, 8, 8)
                     elif index % 3 == 1:
                         device.own_model = lambda: mlp(64, [256])
-            done = simulate(made, devices, held_out(True), updates=400)
+            done = trial(made, devices, updates=400)
             return {"accuracy": done.accuracy, "bytes per update": done.bytes_per_update}
 
         return figures
@@ -276,7 +282,7 @@ def distillation_table() -> Table:
 def partial_table() -> Table:
     def row(**sections: dict[str, Any]) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
-            done = simulate(spec(seed, **sections), fleet(seed), held_out(), updates=400)
+            done = trial(spec(seed, **sections), fleet(seed), updates=400)
             return {"accuracy": done.accuracy, "bytes per update": done.bytes_per_update}
 
         return figures
@@ -311,7 +317,7 @@ KINDS = ("magnitude", "gradient", "fisher", "attention")
 def importance_table() -> Table:
     def row(**codec: Any) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
-            done = simulate(spec(seed, codec=codec), fleet(seed), held_out(), updates=400)
+            done = trial(spec(seed, codec=codec), fleet(seed), updates=400)
             return {"accuracy": done.accuracy, "bytes per update": done.bytes_per_update}
 
         return figures
@@ -328,18 +334,21 @@ def importance_table() -> Table:
 
 
 def down_table() -> Table:
+    wide = {"factory": MLP["factory"], "args": {"inputs": 64, "hidden": [1024], "classes": 10}}
+
     def row(down: str, **aggregation: Any) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
-            made = spec(seed, codec={"down": down}, aggregation=aggregation)
-            done = simulate(made, fleet(seed), held_out(), updates=400)
-            return {**plain(done), "bytes down per task": done.bytes_down / done.num_tasks}
+            made = spec(seed, model=wide, codec={"down": down}, aggregation=aggregation)
+            done = trial(made, fleet(seed), updates=400)
+            return {**plain(done), "bytes down per task": done.bytes_down_per_update}
 
         return figures
 
     mixing = {"strategy": "fedasync", "mixing": 0.6}
     return Table(
         "The way down",
-        "How versions reach devices; the model has 4 810 parameters; 400 updates.",
+        "How versions reach devices; the model has 76 810 parameters, as patches are only made of what "
+        "does not come with the answer to a claim (256 KiB); 400 updates.",
         {
             "FedBuff, fp32": row("fp32"),
             "FedBuff, bf16": row("bf16"),
@@ -385,7 +394,7 @@ def fairness_table() -> Table:
             devices = _slow_classes(seed)
             merging = {"strategy": strategy, "buffer_size": buffer_size, "staleness": "constant", "args": args}
             made = spec(seed, aggregation=merging, server_optimizer={"learning_rate": rate})
-            done = simulate(made, devices, held_out(), updates=800)
+            done = trial(made, devices, updates=800)
             share = sum(done.merged_by[device.name] for device in devices[8:]) / max(1, sum(done.merged_by.values()))
             return {
                 "accuracy": done.accuracy,
@@ -415,17 +424,15 @@ def _slow_classes(seed: int) -> list[Device]:
     rng = np.random.default_rng(seed)
     common = np.flatnonzero(labels < 8)
     shards = np.array_split(rng.permutation(common), 8)
-    devices = [Device(f"fast-{i}", Subset(whole, shard.tolist()), 0.0, 0.1) for i, shard in enumerate(shards)]
+    devices = [Device(f"fast-{i}", Subset(whole, shard.tolist()), 0.1) for i, shard in enumerate(shards)]
     for label in (8, 9):
         members = np.flatnonzero(labels == label)
-        devices.append(Device(f"slow-{label}", Subset(whole, members.tolist()), 0.0, 0.8))
+        devices.append(Device(f"slow-{label}", Subset(whole, members.tolist()), 0.8))
     return devices
 
 
 def _accuracy_on(result: Result, classes: tuple[int, ...]) -> float:
     x, y = held_out().tensors
-    if result.model is None:
-        return 0.0
     chosen = torch.isin(y, torch.tensor(classes))
     with torch.inference_mode():
         predicted = apply(result.model.eval(), x[chosen]).argmax(dim=1)
@@ -436,7 +443,7 @@ def guard_table() -> Table:
     def row(**guard: Any) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
             made = spec(seed, guard=guard, server_optimizer={"learning_rate": 12.0})
-            done = simulate(made, fleet(seed), held_out(), updates=400)
+            done = trial(made, fleet(seed), updates=400)
             return {"accuracy": done.accuracy, "rollbacks": float(done.num_rollbacks)}
 
         return figures
@@ -456,30 +463,23 @@ def byzantine_table() -> Table:
             found: Row = {}
             for attack in attacks:
                 devices = fleet(seed, alpha=1.0, spread=4.0)
-                for device in devices[:2]:
-                    if attack == "label_flip":
-                        x, y = device.dataset.tensors  # type: ignore[attr-defined]
-                        device.dataset = TensorDataset(x, 9 - y)
-                    elif attack in ("sign_flip", "scale"):
-                        device.attack = attack  # type: ignore[assignment]
-                    elif attack == "fast sign_flip":
-                        device.attack, device.overhead_seconds = "sign_flip", device.overhead_seconds / HOSTILE_SPEED
-                    device.hostile = attack != "none"
-                if attack in ("alie", "inner_product"):
-                    plot = Collusion(attack)  # type: ignore[arg-type]
-                    for device in devices:
-                        device.collusion = plot
+                plot = Collusion(attack) if attack in ("alie", "inner_product") else None  # type: ignore[arg-type]
+                for index, device in enumerate(devices):
+                    if plot is not None:
+                        device.alter = plot.forge if index < 2 else plot.listener(device.name)
+                    elif index < 2 and attack != "none":
+                        _turn_hostile(device, attack)
                 made = spec(
                     seed, aggregation={"strategy": strategy, "buffer_size": 7, "args": args}, guard={"enabled": False},
                     server_optimizer={"learning_rate": 1.0}, training={"local_epochs": 2},
                 )  # fmt: skip
-                done = simulate(made, devices, held_out(), updates=1500)
+                done = trial(made, devices, updates=1500)
                 found[attack] = 0.0 if np.isnan(done.accuracy) else done.accuracy
             return found
 
         return figures
 
-    rules = {
+    rules: dict[str, dict[str, Any]] = {
         "coordinate-wise median": {"rule": "median", "num_byzantine": 2},
         "trimmed mean": {"rule": "trimmed_mean", "num_byzantine": 2},
         "Krum": {"rule": "krum", "num_byzantine": 2},
@@ -496,6 +496,17 @@ def byzantine_table() -> Table:
     )
 
 
+def _turn_hostile(device: Device, attack: str) -> None:
+    if attack == "label_flip":
+        x, y = device.dataset.tensors  # type: ignore[union-attr]
+        device.dataset = TensorDataset(x, 9 - y)
+        return
+    if attack == "fast sign_flip":
+        device.overhead_seconds /= HOSTILE_SPEED
+    kind: Any = attack.removeprefix("fast ")
+    device.alter = lambda values, sends, base: corrupt(values, sends, base, kind)
+
+
 # -- models ------------------------------------------------------------------------------------------------------------
 
 
@@ -503,7 +514,7 @@ def models_table() -> Table:
     def row(model: dict[str, Any], rate: float) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
             made = spec(seed, model=model, training={"learning_rate": rate, "local_epochs": 2, "batch_size": 32})
-            done = simulate(made, fleet(seed), held_out(), updates=600)
+            done = trial(made, fleet(seed), updates=600)
             size = sum(p.numel() for p in build_model(model["factory"], model["args"], 0).parameters())
             return {"accuracy": done.accuracy, "updates to 0.85": done.updates_to(0.85), "parameters": float(size)}
 
@@ -519,18 +530,24 @@ def models_table() -> Table:
     )
 
 
+def quarter_of_the_play() -> Subset[Any]:
+    """Held-out contexts of all speakers, every fourth."""
+    test = play(split="test", num_speakers=6, length=32)
+    return Subset(test, range(0, len(test), 4))
+
+
 def language_table() -> Table:
     def row(**args: Any) -> Callable[[int], Row]:
         def figures(seed: int) -> Row:
             model = {"factory": "fl_core.models:language_model",
                      "args": {"vocabulary": 97, "feed_forward": 128, **args}}  # fmt: skip
             training = {"optimizer": "adam", "learning_rate": 0.004, "local_steps": 25, "batch_size": 32}
-            made = spec(seed, model=model, training=training, aggregation={"buffer_size": 3})
+            made = spec(seed, model=model, training=training, aggregation={"buffer_size": 3},
+                        evaluation={"data": "methods:quarter_of_the_play"})  # fmt: skip
             speakers = [
                 Device(f"speaker-{i}", play(split="train", index=i, num_speakers=6, length=32)) for i in range(6)
             ]
-            test = play(split="test", num_speakers=6, length=32)
-            done = simulate(made, speakers, Subset(test, range(0, len(test), 4)), updates=60)
+            done = trial(made, speakers, updates=60)
             return {"perplexity": float(np.exp(done.curve[-1][3]))}
 
         return figures
@@ -557,7 +574,7 @@ def buffers_table() -> Table:
                     seed, model=model, aggregation=keys, training={"learning_rate": 0.05, "batch_size": 32}, **rates
                 )
                 devices = fleet(seed, alpha=alpha, num_devices=num_devices, spread=20.0)
-                found[name] = simulate(made, devices, held_out(), updates=updates)
+                found[name] = trial(made, devices, updates=updates)
             return {
                 "BatchNorm": found["BatchNorm"].accuracy,
                 "rollbacks": float(found["BatchNorm"].num_rollbacks),
