@@ -543,7 +543,7 @@ def language_table() -> Table:
                      "args": {"vocabulary": 97, "feed_forward": 128, **args}}  # fmt: skip
             training = {"optimizer": "adam", "learning_rate": 0.004, "local_steps": 25, "batch_size": 32}
             made = spec(seed, model=model, training=training, aggregation={"buffer_size": 3},
-                        evaluation={"data": "methods:quarter_of_the_play"})  # fmt: skip
+                        evaluation={"data": "methods:quarter_of_the_play", "data_args": {}})  # fmt: skip
             speakers = [
                 Device(f"speaker-{i}", play(split="train", index=i, num_speakers=6, length=32)) for i in range(6)
             ]
