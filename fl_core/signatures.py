@@ -32,7 +32,7 @@ def verify_class(cls: type, base: type, methods: Iterable[str]) -> None:
             continue
         own, expected = getattr(cls, name), getattr(base, name)
         shown = f"{name}{_without_self(inspect.signature(expected))}"
-        see = f"it is {shown}; see {base.__module__}.{base.__name__}"
+        see = f"it is {shown}; see fedtide.{base.__name__}"
         if not callable(own):
             raise SpecError(f"{cls.__name__}.{name} is {own!r:.80} and no method; {see}.")
         if inspect.isfunction(inspect.getattr_static(cls, name)):
@@ -61,7 +61,7 @@ def verify_inherits(key: str, path: str, cls: type, base: type) -> None:
     for name in sorted(getattr(cls, "__abstractmethods__", ())):
         member = getattr(cls, name)
         shown = name if isinstance(member, property) else f"{name}{_without_self(inspect.signature(member))}"
-        see = f"see {base.__module__}.{base.__name__}"
+        see = f"see fedtide.{base.__name__}"
         raise SpecError(f"{key} = {path!r}: {cls.__name__} lacks the method {shown}; {see}.")
 
 

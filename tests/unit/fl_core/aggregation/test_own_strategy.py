@@ -119,7 +119,7 @@ def test_a_method_of_another_form_is_refused_with_its_class(members: dict[str, A
     with pytest.raises(SpecError) as caught:
         type("Mine", (Pairs,), members)
     assert said in str(caught.value)
-    assert "fl_core.aggregation.strategy.Strategy" in str(caught.value)
+    assert "see fedtide.Strategy" in str(caught.value)
 
 
 def test_a_method_that_says_the_same_in_other_words_is_fine() -> None:

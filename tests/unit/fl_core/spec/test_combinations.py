@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+import fedtide
 from fedtide.testing import one_task
 from fl_core import codecs
 from fl_core.aggregation import Contribution, build_strategy
@@ -44,6 +45,7 @@ from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TaskCall, TrainTask
 
 PAGE = Path(__file__).parents[4] / "docs/methods.md"
+SPEC_PAGE = PAGE.with_name("spec.md")
 GENERATOR = torch.Generator().manual_seed(0)
 PRIVATE = TensorDataset(torch.randn(24, 4, generator=GENERATOR), torch.arange(24) % 3)
 PUBLIC = TensorDataset(torch.randn(6, 4, generator=GENERATOR), torch.zeros(6, dtype=torch.int64))
@@ -225,6 +227,22 @@ def test_what_the_table_knows_is_what_the_classes_say() -> None:
     assert get_args(ServerOptimizerSection.model_fields["name"].annotation) == tuple(SERVER_OPTIMIZERS)
     for name, path in {**STALENESS, **SERVER_OPTIMIZERS}.items():
         assert resolve(path, name).__doc__
+
+
+@pytest.mark.parametrize(
+    ("key", "names"), [("aggregation.strategy", STRATEGIES), ("training.method", METHODS), ("codec.name", CODECS)]
+)
+def test_the_spec_s_page_lists_each_name(key: str, names: dict[str, str]) -> None:
+    """Those that there are, and no other."""
+    (row,) = (line for line in SPEC_PAGE.read_text().splitlines() if line.startswith(f"| `{key}`"))
+    assert set(re.findall(r"`(\w+)`", row.split(" | ")[1])) == set(names)
+
+
+def test_each_built_in_part_is_at_the_front_door() -> None:
+    """What a spec names, a script builds from ``fedtide``."""
+    for table in (STRATEGIES, METHODS, CODECS, STALENESS, SERVER_OPTIMIZERS):
+        for name, path in table.items():
+            assert getattr(fedtide, path.partition(":")[2]) is resolve(path, name)
 
 
 def test_the_page_has_the_table() -> None:
