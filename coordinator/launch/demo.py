@@ -22,9 +22,9 @@ from rich.table import Table
 
 from coordinator.launch.examples import example
 from coordinator.launch.fleet import load_fleet
+from coordinator.launch.fleet_wait import FleetWait
 from coordinator.launch.leavings import leave_pictures
 from coordinator.launch.options import Callbacks, LaunchOptions
-from coordinator.launch.patience import Patience
 from coordinator.launch.run import lead
 from coordinator.launch.surroundings import Surroundings, local_fleet, open_broker
 from coordinator.report.curves import draw_comparison
@@ -83,9 +83,9 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
             f"broker  [bold]{public_url(public)}[/]   (other terminals: export FEDTIDE_BROKER={public})", soft_wrap=True
         )
         with _saying(console, f"starting {len(names)} workers; each loads torch at its first task") as say:
-            _wait_until_idle(url, Patience(fleet, "start", say), names)
+            _wait_until_idle(url, FleetWait(fleet, "start", say), names)
             _warm_up(spec, RunFolder(out / "warm-up"), around, names, say)
-            _wait_until_idle(url, Patience(fleet, "be free", say), names)
+            _wait_until_idle(url, FleetWait(fleet, "be free", say), names)
         results = {"asynchronous": _campaign(spec, out / "asynchronous", around, quiet)}
         _show_asynchronous(console, results["asynchronous"], out / "asynchronous", folder)
         if synchronous:
@@ -94,7 +94,7 @@ def run_demo(out: Path, *, synchronous: bool, quiet: bool) -> dict[str, Any]:
                 "This takes about two minutes; Ctrl-C leaves it out.\n"
             )
             with _saying(console, "waiting until all workers are free") as say:
-                _wait_until_idle(url, Patience(fleet, "be free", say), names)
+                _wait_until_idle(url, FleetWait(fleet, "be free", say), names)
             slow = synchronous_spec(spec, cohort=len(names))
             results["synchronous"] = _campaign(slow, out / "synchronous", around, quiet)
     return _compare(console, results, out, spec.stop.accuracy or 0.9)
@@ -127,14 +127,14 @@ def _warm_up(
 ) -> None:
     """Have every worker do a task. The broker serves first who has waited longest, so each gets one."""
     registry = Registry(connect(around.url))
-    patience = Patience(around.fleet, "load torch and do a task", say)
+    wait = FleetWait(around.fleet, "load torch and do a task", say)
     asked = False
     say("loading torch here as well")
 
     def look(progress: Any) -> None:
         nonlocal asked
         cold = set(names) - progress.merged_by_worker.keys()
-        patience.look(cold, progress.claimed)
+        wait.look(cold, progress.claimed)
         if not cold and not asked:
             asked = True
             registry.request(progress.campaign, "stop")
@@ -144,7 +144,7 @@ def _warm_up(
     _end_if_interrupted(summary)
 
 
-def _wait_until_idle(url: str, patience: Patience, names: list[str]) -> None:
+def _wait_until_idle(url: str, wait: FleetWait, names: list[str]) -> None:
     """Until every worker has nothing in hand (a campaign's end wakes no sleeper)."""
     roster, started = Roster(connect(url)), time.monotonic()
     busy = set(names)
@@ -160,7 +160,7 @@ def _wait_until_idle(url: str, patience: Patience, names: list[str]) -> None:
             and one.is_alive
             and (one.silent_seconds < waited or waited > NEWS_SECONDS)
         }
-        patience.look(busy, tuple(sorted(one.beat.worker for one in seen)))
+        wait.look(busy, tuple(sorted(one.beat.worker for one in seen)))
         time.sleep(0.05)
 
 

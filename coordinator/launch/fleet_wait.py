@@ -9,10 +9,10 @@ from coordinator.launch.fleet import Fleet
 from fl_core.errors import CampaignError
 
 # A machine that compiles something else beside it may take a minute to load torch in two workers. Nothing takes this.
-PATIENCE_SECONDS = 300.0
+LONGEST_SECONDS = 300.0
 
 
-class Patience:
+class FleetWait:
     """Ends a wait in which nothing moves any more, and says what is waited for.
 
     Args:
@@ -22,7 +22,7 @@ class Patience:
         seconds: how long nothing may change.
     """
 
-    def __init__(self, fleet: Fleet, doing: str, say: Callable[[str], None], seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, fleet: Fleet, doing: str, say: Callable[[str], None], seconds: float = LONGEST_SECONDS) -> None:
         self._fleet = fleet
         self._doing = doing
         self._say = say
