@@ -44,12 +44,11 @@ def _sections(run: FinishedRun) -> Iterable[str]:
     yield f"<h1>{escape(run.name)}</h1>"
     yield f"<p class=quiet>{escape(summary.state + reason)}, {escape(summary.strategy)}</p>"
     yield facts([run])
-    yield "<h2>Scores</h2>"
     if run.series.evaluations:
-        yield score_charts([run], "seconds")
-        yield score_charts([run], "merged")
+        yield "<h2>Scores over time</h2>" + score_charts([run], "seconds")
+        yield "<h2>Scores over merged updates</h2>" + score_charts([run], "merged")
     else:
-        yield "<p>It was not evaluated.</p>"
+        yield "<h2>Scores</h2><p>It was not evaluated.</p>"
     yield "<h2>Staleness</h2>" + staleness_charts(run)
     yield "<h2>Updates merged per second</h2>" + speed_chart([run])
     yield "<h2>Workers</h2>" + _workers(run)

@@ -11,7 +11,7 @@ from coordinator.report.curve import Curve, pieces
 from coordinator.report.palette import COLOURS
 
 WIDTH, HEIGHT = 720, 240
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 12, 28
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 12, 32
 MAX_POINTS = 400
 MAX_DOTS = 3000
 
@@ -151,7 +151,7 @@ def _axes(
         x = LEFT + value / x_max * (right - LEFT)
         parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{axis_number(value)}</text>')
     parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}" class="axis"/>')
-    parts.append(f'<text x="{right}" y="{HEIGHT - 1}" text-anchor="end">{escape(x_label)}</text>')
+    parts.append(f'<text x="{right}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>')
     parts.append(f'<text x="12" y="{(TOP + bottom) / 2}" text-anchor="middle" '
                  f'transform="rotate(-90 12 {(TOP + bottom) / 2})">{escape(y_label)}</text>')  # fmt: skip
     return "".join(parts)
