@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
-from coordinator.campaign.contributions import MAX_SCORED_DEVICES
 from coordinator.campaign.course import Phase
 
 NUM_ELEMENTS = 64
@@ -64,17 +62,6 @@ def test_a_due_merge_counts_for_the_end(bench: Callable[..., Any]) -> None:
     assert (campaign.state.phase, campaign.state.stop_reason) == (Phase.FINISHED, "versions")
 
 
-def test_the_waiting_begins_with_the_first_of_the_buffer(bench: Callable[..., Any]) -> None:
-    """Its time is the entry's, by the broker's clock; later ones do not put it off, a merge begins it anew."""
-    campaign = bench(**FOUR).open(9)
-    campaign.apply(campaign.update(1))
-    first = campaign.milliseconds
-    campaign.apply(campaign.update(2), campaign.update(3))
-    assert campaign.state.merging.waits_since_ms == first
-    campaign.apply(campaign.update(4), campaign.update(5))
-    assert campaign.state.merging.waits_since_ms == campaign.milliseconds
-
-
 def test_plateaus_are_counted(bench: Callable[..., Any]) -> None:
     """Three evaluations in a row without a new best loss are one; a new best begins the count anew; NaN is no best."""
     campaign = bench(
@@ -85,24 +72,3 @@ def test_plateaus_are_counted(bench: Callable[..., Any]) -> None:
         _evaluate(campaign, loss)
         counts.append(campaign.state.evaluations.num_plateaus)
     assert counts == [0, 0, 0, 0, 0, 0, 1, 1, 1, 2]
-
-
-def test_devices_speak_of_themselves(bench: Callable[..., Any]) -> None:
-    """The newest scores of each device are kept, and nothing else of what it reports."""
-    campaign = bench(**FOUR).open(6)
-    campaign.apply(campaign.update(1, worker="a", metrics={"personal_accuracy": 0.5, "loss": 2.0, "own": 1.0}))
-    campaign.apply(campaign.update(2, worker="b", metrics={"loss": 2.0}))
-    campaign.apply(campaign.update(3, worker="a", metrics={"personal_accuracy": 0.7, "global_loss": 1.0}))
-    assert campaign.state.contributions.device_scores == {"a": {"personal_accuracy": 0.7, "global_loss": 1.0}}
-    campaign.apply(campaign.update(4, worker="a"), campaign.update(1, worker="a", metrics={"personal_loss": 9.0}))
-    assert campaign.state.contributions.device_scores["a"]["personal_accuracy"] == 0.7, "a duplicate says nothing"
-
-
-def test_devices_are_kept_in_bounds(bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crowd of names does not grow the state beyond its bound; those that are known go on."""
-    monkeypatch.setattr("coordinator.campaign.contributions.MAX_SCORED_DEVICES", 2)
-    assert MAX_SCORED_DEVICES >= 1000
-    campaign = bench(**FOUR).open(9)
-    for number, worker in enumerate("abcab", start=1):
-        campaign.apply(campaign.update(number, worker=worker, metrics={"personal_loss": float(number)}))
-    assert campaign.state.contributions.device_scores == {"a": {"personal_loss": 4.0}, "b": {"personal_loss": 5.0}}

@@ -1,34 +1,33 @@
-"""Times in the log, and what corrects them."""
+"""Campaign time follows from positions and from what events have corrected, and never lies in the future."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import msgpack
-
-HOUR_MS = 3_600_000
+from coordinator.campaign.timeline import Timeline
+from fl_core.wire.log_entry import LogEntry
 
 
-def test_times_in_the_log_are_corrected_by_an_event(bench: Callable[..., Any]) -> None:
-    """The clock goes an hour forward: seconds go on, nothing lies in the future, and a replay comes to the same."""
-    campaign = bench(aggregation={"buffer_size": 2}).open(3)
-    campaign.milliseconds += HOUR_MS
-    campaign.apply(campaign.update(1))  # before anybody has noticed
-    campaign.apply(campaign.issued(1))
-    campaign.apply(campaign.event("clock", {"shift_ms": -HOUR_MS}))
-    now = campaign.entries[-1].milliseconds - HOUR_MS
-    state = campaign.state
-    assert max(task.issued_ms for task in state.ledger.open.values()) == now
-    assert state.merging.waits_since_ms == now
-    campaign.apply(campaign.update(2))
-    assert campaign.history[-1]["kind"] == "merge"
-    assert campaign.history[-1]["seconds"] == 2.5
-    again = campaign.new_state()
-    for entry in campaign.entries:
-        again.apply(entry)
-    assert campaign.fingerprint(again) == campaign.fingerprint()
-    restored = campaign.new_state()
-    tensors, meta = state.export()
-    restored.restore(tensors, msgpack.unpackb(msgpack.packb(meta), strict_map_key=False))
-    assert restored.timeline.clock_shift_ms == -HOUR_MS
+def _entry(milliseconds: int) -> LogEntry:
+    return LogEntry(f"{milliseconds}-0", "e", b"", b"")
+
+
+def test_seconds_count_from_the_opening() -> None:
+    """To the millisecond; nothing was before it."""
+    timeline = Timeline(opened_ms=10_000)
+    assert [timeline.seconds(moment) for moment in (9_000, 10_000, 11_234)] == [0.0, 0.0, 1.234]
+
+
+def test_a_correction_moves_what_comes_and_what_was_opened_too_late() -> None:
+    """The clock was an hour ahead when the campaign was opened: that is now, and not in an hour."""
+    timeline = Timeline(opened_ms=3_600_500)
+    assert timeline.correct(-3_600_000, _entry(3_601_000)) == 1000
+    assert (timeline.opened_ms, timeline.moment(_entry(3_602_000))) == (1000, 2000)
+
+
+def test_an_earlier_release_s_state_has_no_shift() -> None:
+    """Its times were the positions themselves."""
+    timeline = Timeline(1, 2)
+    timeline.restore({"opened_ms": 5})
+    assert timeline == Timeline(5, 0)
+    again = Timeline()
+    again.restore(Timeline(5, -7).export())
+    assert again == Timeline(5, -7)
