@@ -74,7 +74,7 @@ class Outages:
             return result
 
     def _wait_out(self, outage: Outage, error: BrokerUnavailable) -> None:
-        if outage.is_worth_a_word():
+        if outage.is_worth_a_word(error):
             self._log.warning("waiting for the broker", reason=str(error), seconds=round(outage.seconds))
         if self._ctx.machine.wait(outage.next_pause(), self._interrupted):
             raise CampaignError(f"interrupted while the broker was away; go on with --resume. {error}") from error

@@ -23,6 +23,8 @@ DEVICE_LAST_PAUSE_SECONDS = 5.0
 DEVICE_QUIET_SECONDS = 10.0
 FIRST_WORD_SECONDS = 10.0
 LAST_WORD_SECONDS = 60.0
+MAX_REASONS = 8
+"""So many different ones of an outage are said when they are new."""
 
 T = TypeVar("T")
 
@@ -47,7 +49,8 @@ class Outage:
         self._kind: type[BrokerUnavailable] | None = None
         self._pauses = Backoff(FIRST_PAUSE_SECONDS, last_pause_seconds, 1.5)
         self._words = Backoff(FIRST_WORD_SECONDS, LAST_WORD_SECONDS)
-        self._next_word = self._since + quiet_seconds
+        self._loud_from = self._next_word = self._since + quiet_seconds
+        self._reasons: set[str] = set()
 
     @property
     def seconds(self) -> float:
@@ -73,11 +76,19 @@ class Outage:
         """Seconds until the next attempt; they grow."""
         return self._pauses.next()
 
-    def is_worth_a_word(self) -> bool:
-        """True at first and then less and less often, at least once a minute: an outage is not logged each time."""
-        if self._clock.monotonic() < self._next_word:
+    def is_worth_a_word(self, error: Exception) -> bool:
+        """True at first and then less and less often, at least once a minute: an outage is not logged each time.
+
+        A reason that is new is said at once: a server that was away, and now refuses, is waited for in vain.
+        """
+        now = self._clock.monotonic()
+        reason = str(error).partition(" (")[0]  # what follows are the server's own words
+        news = reason not in self._reasons and len(self._reasons) < MAX_REASONS
+        if now < self._loud_from or (now < self._next_word and not news):
             return False
-        self._next_word = self._clock.monotonic() + self._words.next()
+        self._reasons.add(reason)
+        if now >= self._next_word:
+            self._next_word = now + self._words.next()
         return True
 
 
@@ -108,6 +119,6 @@ def patiently(
             return action()
         except waited_for as error:
             outage = outage or begin()
-            if outage.is_worth_a_word():
+            if outage.is_worth_a_word(error):
                 log.warning("waiting for the broker", reason=str(error), seconds=round(outage.seconds))
             clock.wait(outage.next_pause())

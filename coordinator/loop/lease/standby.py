@@ -132,7 +132,7 @@ def take_lease(writer: Writer, store: CheckpointStore, clock: Clock = MACHINE) -
                 log.info("standby: another coordinator runs this campaign", holder=holder)
                 told = True
         except BrokerUnavailable as error:
-            if outage.is_worth_a_word():
+            if outage.is_worth_a_word(error):
                 log.warning("standby waits for the broker", reason=str(error))
         clock.wait(LOOK_SECONDS)
     if watch.kept and watch.last_holder:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fl_core.broker.patience import DEVICE_QUIET_SECONDS, Outage, device_outage, patiently
+from fl_core.broker.patience import DEVICE_QUIET_SECONDS, MAX_REASONS, Outage, device_outage, patiently
 from fl_core.clock import Clock
 from fl_core.errors import BrokerRefused, BrokerUnavailable, BrokerUnfit, MissingBlob
 
@@ -29,7 +29,7 @@ def _words(outage: Outage, clock: _Hand, seconds: float) -> list[float]:
     """When something was said."""
     said, began = [], clock.now
     while clock.now < began + seconds:
-        if outage.is_worth_a_word():
+        if outage.is_worth_a_word(BrokerUnavailable("no answer")):
             said.append(round(clock.now - began))
         clock.wait(0.5)
     return said
@@ -41,6 +41,18 @@ def test_an_outage_is_told_at_once_and_then_less_and_less_often() -> None:
     assert _words(Outage(clock), clock, 300) == [0, 10, 30, 70, 130, 190, 250]
     outage = Outage(clock, quiet_seconds=10.0)
     assert _words(outage, clock, 25) == [10, 20]
+
+
+def test_a_new_reason_is_told_at_once() -> None:
+    """And each of them once out of turn, however often they change places and whatever the server adds to them."""
+    clock = _Hand()
+    outage, told = Outage(clock), []
+    for reason in ("no answer", "read-only (line 60)", "read-only (line 53)", "no answer", "no right"):
+        clock.wait(1.0)
+        told.append(outage.is_worth_a_word(BrokerUnavailable(reason)))
+    assert told == [True, True, False, False, True]
+    assert sum(outage.is_worth_a_word(BrokerUnavailable(f"{n}")) for n in range(100)) == MAX_REASONS - 3
+    assert not Outage(clock, quiet_seconds=10.0).is_worth_a_word(BrokerUnavailable("no answer"))
 
 
 def test_pauses_grow_to_a_bound() -> None:
@@ -85,4 +97,4 @@ def test_what_needs_the_broker_is_done_as_often_as_it_takes() -> None:
 def test_a_device_says_nothing_of_a_moment() -> None:
     """Every worker of a fleet would, at each restart of the broker."""
     assert DEVICE_QUIET_SECONDS > 0
-    assert not device_outage().is_worth_a_word()
+    assert not device_outage().is_worth_a_word(BrokerUnavailable("no answer"))
