@@ -35,10 +35,10 @@ def contributions(strategy: Strategy, count: int = 10, seed: int = 1) -> list[Co
     [16, 8, 2]
     """
     generator = np.random.default_rng(seed)
-    parts = [part for part in range(1, 100) if strategy.update_elements(part) is not None]
+    parts = [part for part in range(100) if strategy.update_elements(part) is not None]
     made = []
     for number in range(count):
-        part = parts[number % len(parts)] if parts else 0
+        part = parts[number % len(parts)]
         size = strategy.update_elements(part) or 0
         values = generator.normal(size=size).astype(np.float32)
         if strategy.sends == "soft_labels":
@@ -76,7 +76,7 @@ def same_bits(
     """Save a strategy's state after some updates, restore it into another one that was used before, and go on.
 
     The state goes the way that a checkpoint takes: arrays are copied, plain values pass through msgpack. The restored
-    one has to make the same merges as one that was never stopped, and to come to the same bits.
+    one has to make the same merges as one that was never stopped, and to come to the same state, bit by bit.
 
     Args:
         strategy: one at version 0, which is copied for each trial; or what makes one, always the same.
@@ -101,7 +101,7 @@ def same_bits(
     other = contributions(straight, 5, seed=7)
     expected = replay(straight, given)
     assert replay(again, given) == expected, f"{name}: the same updates made other merges a second time"
-    assert _bits(again) == _bits(straight), f"{name}: the same updates came to other bits a second time"
+    assert _state(again) == _state(straight), f"{name}: the same updates came to other bits a second time"
     for pause in pauses or range(len(given) + 1):
         first, resumed = make(), make()
         merges = replay(first, given[:pause], flush=False)
@@ -117,12 +117,13 @@ def same_bits(
         _same(f"{where}: its buffer_count", resumed.buffer_count, first.buffer_count)
         merges += replay(resumed, given[pause:], first=pause)
         _same(f"{where}: the merges", merges, expected)
-        assert _bits(resumed) == _bits(straight), f"{where}: its parameters have other bits at the end"
+        assert _state(resumed) == _state(straight), f"{where}: its state has other bits at the end"
 
 
 def _same(what: str, found: Any, expected: Any) -> None:
     assert found == expected, f"{what}: {found!r:.300}, and {expected!r:.300} without a stop"
 
 
-def _bits(strategy: Strategy) -> bytes:
-    return strategy.parameters.values.tobytes()
+def _state(strategy: Strategy) -> tuple[bytes, dict[str, bytes], dict[str, Any]]:
+    tensors, meta = strategy.export_state()
+    return strategy.parameters.values.tobytes(), {name: array.tobytes() for name, array in tensors.items()}, meta

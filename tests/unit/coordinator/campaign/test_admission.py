@@ -212,9 +212,7 @@ def test_what_parameters_are_measured_from_outlives_a_checkpoint(bench: Callable
     campaign = bench(**sections).open(5)
     for number in (1, 2, 3):
         campaign.apply(campaign.update(number, values=LONG * 0.5 * number))  # each goes 4 on, to a norm of 12
-    tensors, meta = campaign.state.export()
-    resumed = campaign.new_state()
-    resumed.restore({name: np.array(array) for name, array in tensors.items()}, meta)
+    resumed = campaign.resumed()
     far = campaign.update(4, values=LONG * 0.4, base_version=0)  # 3.2 from where it began, 8.8 from the present model
     for state in (campaign.state, resumed):
         admitted = campaign.admission.admit(far, state.ledger, state.strategy, state.guard)

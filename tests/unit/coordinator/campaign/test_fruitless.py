@@ -134,8 +134,7 @@ def test_a_campaign_that_only_fails_is_ended_with_advice(
     for entry in campaign.entries:
         again.apply(entry)
     assert campaign.fingerprint(again) == campaign.fingerprint()
-    restored = campaign.new_state()
-    restored.restore(*campaign.state.export())
+    restored = campaign.resumed()
     assert _summary(campaign) == summarise("digits-1", campaign.spec, restored, campaign.layout)
 
 
@@ -212,8 +211,7 @@ def test_a_device_that_failed_and_left_holds_no_task(bench: Callable[..., Any], 
         campaign.apply(campaign.issued(1))
         campaign.apply(campaign.update(campaign.state.ledger.issued, values=NAN, worker="failing"))
     assert campaign.state.phase == Phase.RUNNING
-    restored = campaign.new_state()
-    restored.restore(*campaign.state.export())
+    restored = campaign.resumed()
     assert restored.fruitless.export() == campaign.state.fruitless.export()
     campaign.apply(campaign.update(times + 1, worker="healthy"))
     assert campaign.state.fruitless.failures == 0

@@ -94,9 +94,9 @@ class DrawsFromNowhere(Pairs):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (ForgetsItsSum, "ForgetsItsSum, saved and restored after 1 of 10 updates: its parameters have other bits at"),
+        (ForgetsItsSum, "ForgetsItsSum, saved and restored after 1 of 10 updates: its state has other bits at"),
         (ForgetsWhoWaits, "ForgetsWhoWaits, saved and restored after 1 of 10 updates: its buffer_count: 0, and 1"),
-        (KeepsTheArrays, "KeepsTheArrays, saved and restored after 1 of 10 updates: its parameters have other bits"),
+        (KeepsTheArrays, "KeepsTheArrays, saved and restored after 1 of 10 updates: its state has other bits"),
         (DrawsFromNowhere, "DrawsFromNowhere: the same updates came to other bits a second time"),
     ],
 )
