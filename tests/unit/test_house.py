@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import pytest
+
+from tests.sizes import LONG_FILE, files
 
 ROOT = Path(__file__).parents[2]
 MAX_FILES = 16
@@ -42,3 +45,11 @@ def test_a_room_says_what_it_is_for(room: Path) -> None:
     text = (room / "__init__.py").read_text(encoding="utf-8")
     assert text.startswith('"""')
     assert len(list(room.glob("*.py"))) <= MAX_FILES
+
+
+def test_files_stay_short() -> None:
+    """The median, and the few that are longer than a file of one idea should be; `python -m tests.sizes` names them."""
+    lengths = files()
+    long = {path: lines for path, lines in lengths.items() if lines > LONG_FILE}
+    assert median(lengths.values()) < 150
+    assert len(long) <= 5, long
