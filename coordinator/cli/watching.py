@@ -39,8 +39,7 @@ def queues(broker: str, as_json: bool, watch: float | None) -> None:
     from coordinator.monitor.queues import look_at_queues
     from coordinator.terminal.tables import print_queues
 
-    registry = registry_at(broker)
-    _watching(lambda: look_at_queues(registry, broker), print_json if as_json else print_queues, watch)
+    _watching(lambda: look_at_queues(broker), print_json if as_json else print_queues, watch)
 
 
 @fedtide.command()

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from coordinator.monitor.observer import Observer, Snapshot
 from coordinator.monitor.views import worker_counts
-from fl_core.broker.overview.registry import WAIT_BOUNDS_SECONDS
+from fl_core.broker.overview.queues import WAIT_BOUNDS_SECONDS
 from fl_core.wire.histogram import Histogram
 from fl_core.wire.states import SILENT, STATES, WORKER_STATES
 from fl_core.wire.status import Status

@@ -18,7 +18,8 @@ from coordinator.monitor.track import Track
 from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview import feed
-from fl_core.broker.overview.registry import QueueState, Registry
+from fl_core.broker.overview.queues import Queues, QueueState
+from fl_core.broker.overview.registry import Registry
 from fl_core.broker.overview.roster import Presence, Roster
 from fl_core.broker.server.health import Health, Lengths, read_health, read_lengths
 from fl_core.errors import BrokerError
@@ -102,7 +103,7 @@ class Observer:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._registry = Registry(client)
+        self._registry, self._waiting = Registry(client), Queues(client)
         self._roster = Roster(client)
         self._lock = threading.RLock()
         self._followed: dict[str, _Followed] = {}
@@ -183,7 +184,7 @@ class Observer:
         active = [name for name, status in campaigns.items() if not status.is_over]
         workers, seen_at = self._look_at_workers(now)
         known = {queue for status in campaigns.values() for queue in status.queues or ()}
-        queues = self._registry.queues(known | {queue for worker in workers for queue in worker.beat.queues})
+        queues = self._waiting.read(known | {queue for worker in workers for queue in worker.beat.queues})
         with self._lock:
             names = {queue.name for queue in queues}
             for gone in self._queues.keys() - names:

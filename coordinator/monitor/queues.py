@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from fl_core.broker.connection import connect
-from fl_core.broker.overview.registry import Registry
+from fl_core.broker.overview.queues import Queues
 from fl_core.broker.overview.roster import Roster
 
 SAMPLE_SECONDS = 1.0
@@ -40,16 +40,17 @@ def look_at_workers(broker: str) -> list[dict[str, Any]]:
     ]
 
 
-def look_at_queues(registry: Registry, broker: str) -> list[dict[str, Any]]:
+def look_at_queues(broker: str) -> list[dict[str, Any]]:
     """One row per queue; rates are measured over one second, waits are those of the last hundred or more claims.
 
     Raises:
         BrokerUnavailable: nothing is known.
     """
-    first, started = {queue.name: queue for queue in registry.queues()}, time.monotonic()
+    client = connect(broker, timeout_seconds=5)
+    first, started = {queue.name: queue for queue in Queues(client).read()}, time.monotonic()
     time.sleep(SAMPLE_SECONDS)
-    second, seconds = registry.queues(), time.monotonic() - started
-    live = Roster(connect(broker, timeout_seconds=5)).count_live([queue.name for queue in second])
+    second, seconds = Queues(client).read(), time.monotonic() - started
+    live = Roster(client).count_live([queue.name for queue in second])
     busy: dict[str, int] = {}
     for row in look_at_workers(broker):
         for queue in row["queues"] if row["alive"] else ():

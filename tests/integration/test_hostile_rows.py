@@ -34,7 +34,8 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.doorbell.removal import remove_doorbells
 from fl_core.broker.line.reply_bound import BoundedParser, ReplyTooLong
-from fl_core.broker.overview.registry import MAX_QUEUES, Registry
+from fl_core.broker.overview.queues import MAX_QUEUES, Queues
+from fl_core.broker.overview.registry import Registry
 from fl_core.broker.overview.roster import Roster
 from fl_core.broker.overview.strangers import drop_strangers
 from fl_core.broker.server.embedded import EmbeddedServer
@@ -182,7 +183,7 @@ def _coordinate(url: str) -> None:
         lambda: Roster(client).lookup(["w0"]), lambda: Roster(client).present(),
         lambda: Roster(client).count_live(["default"]), lambda: list(Roster(client).serving("default", max_workers=9)),
         Roster(client).forget_silent, lambda: remove_doorbells(client, CAMPAIGN, ["default"], 10),
-        lambda: Registry(client).queues(["default"]),
+        lambda: Queues(client).read(["default"]),
     ]  # fmt: skip
     for read in reads:
         try:
@@ -255,7 +256,7 @@ def test_a_key_of_very_many_rows_is_not_read(url: str) -> None:
         1,
         keys.QUEUE_COUNTS,
     )
-    found = {queue.name: queue.published for queue in Registry(client).queues(["default"])}
+    found = {queue.name: queue.published for queue in Queues(client).read(["default"])}
     assert found == {"default": 3}
     client.hset(KEYS.owners, TASK, b"x" * (rows.MAX_KEY_BYTES + 2**20))
     assert CampaignBroker(client, CAMPAIGN).owners([TASK]) == {}

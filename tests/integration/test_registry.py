@@ -14,7 +14,8 @@ from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.doorbell.message import ring_commands
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.overview.registry import WAIT_BOUNDS_SECONDS, QueueState, Registry
+from fl_core.broker.overview.queues import WAIT_BOUNDS_SECONDS, Queues, QueueState
+from fl_core.broker.overview.registry import Registry
 from fl_core.broker.scripts import RECENT_WAITS_CHARACTERS
 from fl_core.broker.task_rows import OpenRow
 from fl_core.broker.tasks import TaskBroker
@@ -129,7 +130,7 @@ def test_queues_show_depth_age_and_counts(client: redis.Redis) -> None:
         for command in ring_commands(calls, now_ms - age_ms):
             client.execute_command(*command)
     client.hset(keys.QUEUE_COUNTS, mapping={"gpu:claimed": 2, "cpu:published": 1})
-    cpu, gpu = Registry(client).queues()
+    cpu, gpu = Queues(client).read()
     assert cpu == QueueState(name="cpu", depth=0, oldest_seconds=0.0, published=1, claimed=0)
     assert (gpu.name, gpu.depth, gpu.published, gpu.claimed) == ("gpu", 3, 3, 2)
     assert 7.0 <= gpu.oldest_seconds < 12.0
@@ -151,7 +152,7 @@ def test_waits_are_counted_per_queue(client: redis.Redis) -> None:
         for command in broker.open_commands(rows):
             client.execute_command(*command)
         assert tasks.claim(task, "").verdict == "ok"
-    cpu, gpu = Registry(client).queues()
+    cpu, gpu = Queues(client).read()
     assert cpu.wait_quantile(0.95) == cpu.recent_waits[0] >= 20.0
     assert gpu.claimed == sum(gpu.wait_counts) == 299
     assert gpu.wait_counts[WAIT_BOUNDS_SECONDS.index(30.0)] == 149
@@ -164,7 +165,7 @@ def test_waits_are_counted_per_queue(client: redis.Redis) -> None:
 def test_rubbish_in_the_counts_is_none(client: redis.Redis) -> None:
     """Workers write there: what is no number counts as nothing."""
     client.hset(keys.QUEUE_COUNTS, mapping={"gpu:published": "x", "gpu:recent": b"\xff,7,-1", "gpu:waited_ms": "1e9"})
-    (gpu,) = Registry(client).queues()
+    (gpu,) = Queues(client).read()
     assert (gpu.published, gpu.recent_waits, gpu.wait_seconds) == (0, (0.0, 0.007, 0.0), 0.0)
 
 
@@ -176,7 +177,7 @@ def test_a_message_that_is_not_ours_has_no_age(client: redis.Redis, message: byt
     """Whatever stands in a queue, looking at it does not fail."""
     client.hset(keys.QUEUE_COUNTS, "gpu:published", 1)
     client.lpush(keys.train_queue("gpu"), message)
-    (gpu,) = Registry(client).queues()
+    (gpu,) = Queues(client).read()
     assert (gpu.depth, gpu.oldest_seconds) == (1, 0.0)
 
 
@@ -184,7 +185,7 @@ def test_a_message_from_a_clock_ahead_of_ours_is_new(client: redis.Redis) -> Non
     """An age is never negative."""
     client.hset(keys.QUEUE_COUNTS, "gpu:published", 1)
     client.lpush(keys.train_queue("gpu"), json.dumps({"headers": {"published_ms": 9e15}}))
-    assert Registry(client).queues()[0].oldest_seconds == 0.0
+    assert Queues(client).read()[0].oldest_seconds == 0.0
 
 
 def test_looking_changes_nothing(client: redis.Redis) -> None:
@@ -193,7 +194,7 @@ def test_looking_changes_nothing(client: redis.Redis) -> None:
     client.hset(keys.QUEUE_COUNTS, "gpu:published", 1)
     client.lpush(keys.train_queue("gpu"), b"{}")
     before = {key: client.dump(key) for key in client.keys("*")}
-    registry.campaigns(), registry.find("latest"), registry.status("digits-1"), registry.queues()
+    registry.campaigns(), registry.find("latest"), registry.status("digits-1"), Queues(client).read()
     assert {key: client.dump(key) for key in client.keys("*")} == before
 
 
@@ -204,7 +205,7 @@ def test_a_message_that_is_too_long_is_not_fetched(client: redis.Redis) -> None:
     for command in ring_commands([dataclasses.replace(TASK, task_id=f"{n}-abc").call for n in range(300)], 1_000):
         client.execute_command(*command)
     before = client.info("stats")["total_net_output_bytes"]
-    cpu, gpu = Registry(client).queues()
+    cpu, gpu = Queues(client).read()
     assert client.info("stats")["total_net_output_bytes"] - before < 1_000_000
     assert (cpu.depth, cpu.oldest_seconds) == (1, 0.0)
     assert gpu.depth == 300

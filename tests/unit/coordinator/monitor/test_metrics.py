@@ -24,7 +24,7 @@ from coordinator.telemetry.metrics import CoordinatorMetrics  # noqa: E402
 from coordinator.telemetry.staleness_histogram import staleness_histogram  # noqa: E402
 from coordinator.telemetry.timing import WORK, Timing  # noqa: E402
 from fl_core.broker.connection import connect  # noqa: E402
-from fl_core.broker.overview.registry import QueueState  # noqa: E402
+from fl_core.broker.overview.queues import QueueState  # noqa: E402
 from fl_core.broker.server.health import Health, Lengths  # noqa: E402
 from fl_core.wire.status import Status  # noqa: E402
 
