@@ -1,7 +1,9 @@
 """Arrivals as they were: the updates of a campaign that kept its log come again, in their order and at their times.
 
 Each is trained again, by the same device and from the same base version, so the campaign ends in the same model bit for
-bit: shown by a test with a campaign that real workers have served.
+bit, as far as the updates decide its course. When scores came, tasks were lost and versions were published is not
+played again: rollbacks and plateaus come when the simulation evaluates, and patches (``codec.down = "int8"``) are
+others.
 """
 
 from __future__ import annotations

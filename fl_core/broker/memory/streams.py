@@ -29,8 +29,11 @@ class StreamCommands:
             at = 2 if words[1] in (b"~", b"=") else 1
             most = int(words[at])
             at += 1
-        stream = self._keys.made(key, Stream)
+        found = self._keys.stream(key)
+        stream = Stream() if found is None else found
         position = stream.add(words[at], self._keys.now_ms, list(words[at + 1 :]))
+        if found is None:  # not before: a refused entry leaves no stream behind
+            self._keys.put(key, stream)
         if most is not None:
             stream.keep_newest(most)
         return position
@@ -55,11 +58,12 @@ class StreamCommands:
         return self._some(key, low, high, options, newest=True)
 
     def _some(self, key: bytes, low: bytes, high: bytes, options: Sequence[bytes], *, newest: bool) -> list[list[Any]]:
+        first, last = _low(low), _high(high)
         stream = self._keys.stream(key)
         if stream is None:
             return []
         count = int(options[1]) if options else None
-        return [list(entry) for entry in stream.between(_low(low), _high(high), count, newest=newest)]
+        return [list(entry) for entry in stream.between(first, last, count, newest=newest)]
 
     def do_xread(self, *words: bytes) -> list[list[Any]] | None:
         at, options = 0, {}
@@ -106,4 +110,6 @@ def _high(word: bytes) -> Position:
     if word == b"+":
         return LAST
     position = read_position(word.lstrip(b"("), sequence=LAST[1])
+    if word.startswith(b"(") and position == FIRST:
+        raise redis.ResponseError("invalid end ID for the interval")
     return (position[0], position[1] - 1) if word.startswith(b"(") else position
