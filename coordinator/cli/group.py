@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fl_core.program.command_line import Discreet, FedtideCommand, config_file
-
-if TYPE_CHECKING:
-    pass
 
 BROKER_HELP = "The Redis that coordinator and workers share: redis://[USER:PASSWORD@]HOST:PORT/0."
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from coordinator.cli.group import blobs_option, broker_option, fedtide, json_option, print_json, registry_at
+from fl_core.clock import MACHINE
 from fl_core.errors import CampaignError, SpecError
 from fl_core.wire.states import TAKEN_IN, Request
 
@@ -110,10 +110,10 @@ def _steer(request: Request, past: str) -> Callable[..., None]:
 
 
 def _await_change(registry: Any, name: str, state: str, seconds: float = 4.0) -> str:
-    deadline = time.monotonic() + seconds
+    deadline = MACHINE.monotonic() + seconds
     now = state
-    while now == state and time.monotonic() < deadline:
-        time.sleep(0.1)
+    while now == state and MACHINE.monotonic() < deadline:
+        MACHINE.wait(0.1)
         now = registry.status(name).state or state
     return str(now)
 

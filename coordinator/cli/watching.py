@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from coordinator.cli.group import broker_option, fedtide, json_option, print_json, registry_at
+from fl_core.clock import MACHINE
 from fl_core.program.streams import outlive_readers
 
 
@@ -20,7 +20,7 @@ def _watching(look: Callable[[], Any], show: Callable[[Any], None], watch: float
         while True:
             click.clear()
             show(look())
-            time.sleep(watch)
+            MACHINE.wait(watch)
     except KeyboardInterrupt:
         return None
 

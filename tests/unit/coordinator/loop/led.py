@@ -44,6 +44,8 @@ class Led:
     Args:
         folder: the run's.
         evaluator: scores versions; None for no evaluation.
+        cadence: how often what is done; None for the usual.
+        server: the broker; None for one of its own.
         sections: the spec's, by name.
 
     Attributes:
@@ -52,13 +54,21 @@ class Led:
         told: the last status that monitors were to see.
     """
 
-    def __init__(self, folder: Path, *, evaluator: Any = None, cadence: Cadence | None = None, **sections: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        evaluator: Any = None,
+        cadence: Cadence | None = None,
+        server: MemoryServer | None = None,
+        **sections: Any,
+    ) -> None:
         defaults: dict[str, Any] = {
             "model": {"factory": "a:b"}, "stop": {"updates": 20}, "dispatch": {"concurrency": 4},
             "aggregation": {"buffer_size": 2},
         }  # fmt: skip
         self.spec = parse_spec({**defaults, **sections})
-        self.server = MemoryServer()
+        self.server = server or MemoryServer()
         self.client = MemoryClient(self.server)
         self.device = TaskBroker(self.client, WORKER)
         self.folder = RunFolder(folder)
