@@ -68,10 +68,14 @@ class News:
         whole = track.generation != self._generation
         first_evaluation = 0 if whole else self._evaluations
         first_interval = 0 if whole else max(0, self._intervals - 1)
-        events = [event for event in series["events"] if whole or event["n"] > self._event]
+        events = [
+            row
+            for row, (number, _) in zip(series["events"], track.events, strict=True)
+            if whole or number > self._event
+        ]
         self._generation = track.generation
         self._evaluations, self._intervals = len(track.evaluations), len(track.intervals)
-        self._event = series["events"][-1]["n"] if series["events"] else 0
+        self._event = track.num_events
         return {
             "whole": whole,
             "bounds": series["bounds"],

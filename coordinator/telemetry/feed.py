@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
 
 from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, staleness_histogram
 from fl_core.broker.keys import CampaignKeys
@@ -145,7 +145,7 @@ class Feed:
         interval = MIN_INTERVAL_SECONDS if self._urgent else max(MIN_INTERVAL_SECONDS, seconds * INTERVAL_SHARE)
         if not flush and 0 <= seconds - self._last_seconds < interval:
             return []
-        lines = [_fitted(line.to_map()) for line in self._folded()]
+        lines = [_fitted(line) for line in self._folded()]
         # Training is reported when its update arrives, and written with the merge that comes later.
         waiting = {} if self._num_merges else self._merged_by
         self._last_seconds = seconds
@@ -178,14 +178,17 @@ class Feed:
         return sorted(lines, key=lambda line: line.seconds)
 
 
-def _fitted(line: dict[str, Any]) -> dict[str, Any]:
+def _fitted(line: FeedLine) -> feed.Line:
     """A folded line that fits into an entry: the last names go (of merges, those of the least busy), and if that is not
-    enough, each staleness is given as its bucket's bound. The counts beside them stay whole."""
-    names = dict(line.get("workers", {}))
-    while feed.line_bytes(line) > feed.MAX_LINE_BYTES and names:
-        names = dict(list(names.items())[: len(names) * 7 // 8])
-        line = {**line, "workers": names}
-    if feed.line_bytes(line) > feed.MAX_LINE_BYTES and "staleness" in line:
+    enough, each staleness is told as its bucket's bound. The counts beside them stay whole."""
+    while isinstance(line, MergesLine | RejectionsLine) and line.workers and not _fits(line):
+        line = replace(line, workers=dict(list(line.workers.items())[: len(line.workers) * 7 // 8]))  # type: ignore[arg-type]
+    if isinstance(line, MergesLine) and not _fits(line):
         bounds = [*STALENESS_BOUNDS, STALENESS_BOUNDS[-1] + 1]
-        line = {**line, "staleness": list(zip(bounds, staleness_histogram(line["staleness"]).counts, strict=True))}
-    return line
+        pairs = zip(bounds, staleness_histogram(line.staleness).counts, strict=True)
+        line = replace(line, staleness=tuple(pairs))
+    return line.to_map()
+
+
+def _fits(line: FeedLine) -> bool:
+    return feed.line_bytes(line.to_map()) <= feed.MAX_LINE_BYTES
