@@ -201,6 +201,7 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
     layout, sends = model.layout, cast(Sends, task.sends)  # checked when the task was read
     model.local.restore(model.module)
     layout.load_into(model.module, base)
+    held = _as_held(layout, model.module, base)
     rate = model.settings.learning_rate * task.learning_rate_factor * version_factor(model.settings, version)
     settings = model.settings.model_copy(update={"learning_rate": rate})
     memory = Draft(device.memory)
@@ -208,7 +209,7 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
         DeviceTask(
             model=model.module,
             layout=layout,
-            base=base,
+            base=held,
             version=version,
             sends=sends,
             dataset=device.dataset,
@@ -224,6 +225,9 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
             emulate_example_seconds=device.emulate_example_seconds,
         )
     )
+    if held is not base and sends == "parameters" and not outcome.part:
+        rounded_off = base.values[layout.trainable] - held.values[layout.trainable]
+        outcome = replace(outcome, values=outcome.values + rounded_off)
     if not memory.keep(outcome.values):
         log.warning("what this task came to is not finite; the device remembers nothing of it")
     if sends != "soft_labels":
@@ -239,6 +243,17 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
     if device.alter is not None:
         outcome = replace(outcome, values=device.alter(outcome.values, sends, base.values[layout.trainable]))
     return outcome
+
+
+def _as_held(layout: Layout, module: torch.nn.Module, base: Parameters) -> Parameters:
+    """The base as the module holds it, from which its changes count.
+
+    Weights in half precision round the version that they load. If that counted as a change, each device would pull the
+    model back onto their grid, and moves smaller than its steps would never add up.
+    """
+    if not any(spec.trainable and spec.dtype in ("float16", "bfloat16") for spec in layout.tensors):
+        return base
+    return layout.flatten(module)
 
 
 def encode(

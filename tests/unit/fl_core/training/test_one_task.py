@@ -15,9 +15,10 @@ from fl_core.codecs import ErrorFeedback, codec
 from fl_core.errors import LayoutError
 from fl_core.spec import TrainingSection
 from fl_core.training.local import LocalTraining
-from fl_core.training.method import DeviceTask, Outcome
+from fl_core.training.method import DeviceTask, Outcome, build_method
 from fl_core.training.one_task import Device, DeviceModel, Done, do_task, encode
 from fl_core.vectors import FloatArray, Parameters, Sends, read_all
+from fl_core.vectors.layout import Layout
 from tests.unit.workers.tasks import LAYOUT, MODULE, TASK
 
 BASE = Parameters(np.zeros(LAYOUT.num_elements, np.float32))
@@ -120,6 +121,28 @@ def test_the_same_task_is_the_same_bits_and_another_one_is_not() -> None:
     assert bytes(_trained().payload) == first
     assert bytes(_trained(name="laptop").payload) != first
     assert bytes(_trained(task_id="2-abc").payload) != first
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("sends", ["delta", "parameters"])
+def test_rounding_by_half_precision_is_no_change(dtype: torch.dtype, sends: str) -> None:
+    """A device that changes nothing sends nothing, or the base as it is, whatever its weights can hold."""
+
+    class InDtype(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 2).to(dtype)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x.to(dtype)).float()  # type: ignore[no-any-return]
+
+    module, settings = InDtype(), TrainingSection(learning_rate=1e-30, local_steps=1)
+    layout = Layout.of(module)
+    base = Parameters(np.random.default_rng(0).normal(size=layout.num_elements).astype(np.float32))
+    model = DeviceModel(module, layout, settings, build_method(settings))
+    values = do_task(replace(TASK, sends=sends), model, base, 3, _device()).outcome.values
+    expected = base.values if sends == "parameters" else np.zeros_like(base.values)
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=0)
 
 
 def test_each_part_has_a_residual_of_its_own() -> None:
