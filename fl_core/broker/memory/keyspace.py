@@ -33,7 +33,8 @@ class SortedSet(dict[bytes, float]):
         return sorted(self.items(), key=lambda item: (item[1], item[0]), reverse=reverse)
 
 
-_TYPES = {bytes: b"string", dict: b"hash", deque: b"list", set: b"set", SortedSet: b"zset", Stream: b"stream"}
+# A sorted set is a dictionary, too, and comes first.
+_TYPES = {bytes: b"string", SortedSet: b"zset", dict: b"hash", deque: b"list", set: b"set", Stream: b"stream"}
 
 
 def as_bytes(word: Word) -> bytes:
@@ -157,7 +158,9 @@ class Keyspace:
 
     def type_of(self, key: bytes) -> bytes:
         """What TYPE answers."""
-        return _TYPES[type(self._values[key])] if self.exists(key) else b"none"
+        if not self.exists(key):
+            return b"none"
+        return next(name for kind, name in _TYPES.items() if isinstance(self._values[key], kind))
 
     def matching(self, pattern: bytes) -> Iterator[bytes]:
         """The keys that match, by Redis' rules."""

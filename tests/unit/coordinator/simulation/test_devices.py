@@ -1,0 +1,53 @@
+"""Simulated devices' signs of life: nothing is written for them, and whoever looks finds them alive."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from coordinator.simulation.clock import VirtualClock
+from coordinator.simulation.devices import Register, Seen, SimulatedDevice
+from fl_core.broker import keys
+from fl_core.broker.memory.client import MemoryClient, MemoryServer
+from fl_core.broker.overview.roster import Roster
+from fl_core.errors import SpecError
+
+DAY_MS = 24 * 3600 * 1000
+
+
+def test_a_fleet_is_alive_at_any_time_and_costs_nothing() -> None:
+    """Counted and named by the roster as a fleet that beats; who holds a task was heard of just now."""
+    server = MemoryServer()
+    client, roster = MemoryClient(server), Roster(MemoryClient(server))
+    server.keyspace.put(keys.live("gpu").encode(), Register(["b", "a"], server.keyspace))
+    server.keyspace.put(keys.SEEN.encode(), Seen(server.keyspace))
+    for _ in range(2):
+        assert roster.count_live(["gpu", "cpu"]) == {"gpu": 2, "cpu": 0}
+        assert roster.serving("gpu", max_workers=9) == {"a": True, "b": True}
+        client.hset(keys.HOLDING, "a", "digits-1/1-abc#1")
+        assert roster.lookup(["a", "b"]) == {"a": (0.0, "digits-1/1-abc#1"), "b": (float("inf"), "")}
+        client.hdel(keys.HOLDING, "a")
+        roster.forget_silent()
+        server.keyspace.now_ms += DAY_MS
+    assert client.type(keys.live("gpu")) == b"zset"
+
+
+def test_data_is_loaded_by_the_name_that_a_spec_would_give() -> None:
+    """At the device's first task; what cannot be loaded is told with the device's name."""
+    device = SimulatedDevice("pi", "fl_core.data:digits", data_args={"shard": 1, "num_shards": 9})
+    assert len(device.load()) > 100  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"'pi'.*fl_core\.data:nothing"):
+        SimulatedDevice("pi", "fl_core.data:nothing").load()
+
+
+def test_the_clock_is_the_server_s() -> None:
+    """Waiting moves it at once, unless what is waited for has come."""
+    server = MemoryServer()
+    clock, come = VirtualClock(server.keyspace), threading.Event()
+    began = clock.monotonic()
+    assert not clock.wait(90.0, come)
+    assert (clock.monotonic() - began, clock.wall_ms()) == (90.0, int(server.keyspace.now_ms))
+    come.set()
+    assert clock.wait(90.0, come)
+    assert clock.monotonic() - began == 90.0
