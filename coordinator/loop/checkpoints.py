@@ -102,9 +102,9 @@ class Checkpoints:
         if self._saver.is_due(limits.every_merges, limits.every_seconds, self._log_bytes, self._state.ledger.merged):
             self.save()
 
-    def hurry(self) -> None:
+    def save_soon(self) -> None:
         """Make the next one due at once."""
-        self._saver.hurry()
+        self._saver.save_soon()
 
     @property
     def are_stuck(self) -> bool:

@@ -142,7 +142,7 @@ class Coordinator:
                 self._publish()
                 parts.decisions.evaluate_pinned(effects.pinned, parts.supply.head)
         parts.stalls.caught_up |= parts.intake.is_end(entries)
-        parts.payloads.settle(parts.transaction)
+        parts.payloads.reissue_lost(parts.transaction)
         for position, fields in requests:
             parts.decisions.take_request(position, fields)
 

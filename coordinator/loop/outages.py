@@ -80,7 +80,7 @@ class Outages:
             raise CampaignError(f"interrupted while the broker was away; go on with --resume. {error}") from error
         self._look_after()
         # A restarted server may have lost its last moments, which were applied here: cover them with a checkpoint.
-        self._checkpoints.hurry()
+        self._checkpoints.save_soon()
         # Everybody's beat is old now; workers need time to come back before silence means anything.
         self._surveyor.wait_for_beats()
 

@@ -143,7 +143,7 @@ class Recovery:
             transaction.append(Opened(spec=self._ctx.spec.digest(), layout=self._ctx.layout.digest))
         elif state.phase == Phase.INTERRUPTED:
             transaction.append(Resumed(control=""))
-        parts.payloads.settle(transaction)
+        parts.payloads.reissue_lost(transaction)
         parts.supply.begin()
         attempts = {self._ctx.identity.task_id(task.number): task.attempt for task in state.ledger.open.values()}
         stale = [

@@ -146,7 +146,7 @@ class Payloads:
         """An open task was answered with a payload that is lost."""
         self._to_record[payload.blob] = payload
 
-    def settle(self, transaction: Transaction) -> None:
+    def reissue_lost(self, transaction: Transaction) -> None:
         """Have the tasks whose payload was lost issued again."""
         if not self._to_record:
             return

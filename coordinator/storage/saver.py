@@ -100,7 +100,7 @@ class Saver:
         if blob is not None:
             self._blobs.append((position, blob))
 
-    def hurry(self) -> None:
+    def save_soon(self) -> None:
         """Make the next checkpoint due at once."""
         self._hurry = True
 

@@ -83,7 +83,7 @@ def test_one_is_written_when_it_is_due(bench: Callable[..., Any], tmp_path: Path
     assert not is_written(), "nothing is new"
     world.apply(3)
     assert is_written()
-    world.checkpoints.hurry()
+    world.checkpoints.save_soon()
     assert is_written()
 
 

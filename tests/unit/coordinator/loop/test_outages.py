@@ -50,7 +50,7 @@ def test_an_action_is_repeated_until_the_broker_is_back() -> None:
     assert outages.through(Away(*[BrokerUnavailable("away")] * 5)) == "done"
     assert clock.waits == sorted(clock.waits)
     assert len(clock.waits) == 5
-    assert noting.told == ["hurry", "wait_for_beats"] * 5 + ["note_server"]
+    assert noting.told == ["save_soon", "wait_for_beats"] * 5 + ["note_server"]
 
 
 def test_what_the_broker_does_not_take_part_in_costs_nothing() -> None:
