@@ -22,6 +22,7 @@ SENSES = {
     "client": r"(?:\ball|\beach|\bevery|\bper|slow|fast|stale|federated|number of) clients?\b(?! drift)",
     "round": r"(?:\beach|\bevery|\bper|\bnext|\blast|training|communication|number of|\d+) rounds?\b(?! trip)",
     "epoch": r"(?:campaign|broker|server|life)'?s? epochs?\b|\bepochs? of (?:a|the) (?:campaign|broker|server|life)",
+    "consequence": r"``Consequences?``",
     "account": r"\b(?:task|worker) accounts?\b",
     "session": r"(?:training|federated) sessions?\b",
     "experiment": r"(?:an|each|this|federated|our) experiments?\b",
