@@ -18,6 +18,7 @@ from fl_core.broker.overview.feed import read_feed
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerUnavailable
+from fl_core.wire.feed_lines import MergesLine
 from fl_core.wire.log_entry import LogEntry
 from tests.integration.lab import assert_identity, until
 from tests.integration.stage import WORKER, Device, Snapshot, Stage, answer, call_of
@@ -289,4 +290,4 @@ def test_what_is_applied_again_is_not_told_again(url: str, device: Device, tmp_p
     stage.assert_alive()
     merged = stage.stop()["merged"]
     lines = [line for entry in read_feed(stage.client, stage.keys, "0-0", 10_000)[0] for line in entry.lines]
-    assert sum(line["updates"] for line in lines if line["kind"] == "merges") == merged
+    assert sum(line.updates for line in lines if isinstance(line, MergesLine)) == merged
