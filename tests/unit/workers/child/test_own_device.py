@@ -69,6 +69,16 @@ def test_a_task_finds_what_is_this_device_s_own(tmp_path: Path) -> None:
     assert (second.own_model, second.alter) == (None, None)
 
 
+def test_its_speed_is_measured_from_task_to_task(tmp_path: Path) -> None:
+    """One profile for all campaigns, which it tells apart."""
+    own, training = (
+        OwnDevice(WorkerSettings(broker="", data="fl_core.data:digits", state_dir=tmp_path)),
+        TrainingSection(),
+    )
+    model = CachedModel(MODULE, LAYOUT, training, LocalSGD(training))
+    assert own.for_task(TASK, model, lambda: False).speed is own.for_task(TASK, model, lambda: False).speed
+
+
 @pytest.mark.parametrize(("attack", "sent"), [("sign_flip", -1.0), ("scale", 100.0), ("", 1.0)])
 def test_a_device_that_plays_another_one(tmp_path: Path, attack: str, sent: float) -> None:
     """A hostile one changes what is sent; one that is merely slow does not."""
