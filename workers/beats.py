@@ -66,7 +66,7 @@ class Beats:
         return self._outage is not None
 
     def note_listening(self) -> None:
-        """The worker takes tasks, from now on or again: whoever counts workers may have forgotten it."""
+        """The worker takes tasks, from now on or again; those who count workers may have forgotten it."""
         self._next = 0.0
         self._listens.set()
 
@@ -79,9 +79,9 @@ class Beats:
         return wanted
 
     def look(self) -> None:
-        """Beat if that is due. A broker that is away is told once and waited for; one that refuses, not for long."""
+        """Beat if that is due. A broker that is away is logged once and waited for; one that refuses, not for long."""
         vitals, now = self._pulse.read(), time.monotonic()
-        # A new task, or none, is told sooner than the next beat: people watch, and losses are found by it.
+        # A new task, or none, is reported before the next beat: people watch, and lost work is found by it.
         news = self._news(vitals)
         if self._listens.is_set():
             self._listens.clear()

@@ -1,4 +1,4 @@
-"""Where a campaign is in its life, and what ends it: a limit that is reached, a target, an operator, or failure."""
+"""A campaign's course: its phase, and what ends it: a limit that is reached, a target, an operator, or failure."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def coordinating(
         url: the broker.
         folder: the run's.
         options: how it is launched.
-        callbacks: who is told.
+        callbacks: called on the way.
         look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
         machine: this machine's clock.
 

@@ -1,4 +1,4 @@
-"""Where the examples lie: beside the packages in a checkout, inside this package in a wheel."""
+"""The examples' folder: beside the packages in a checkout, inside this package in a wheel."""
 
 from __future__ import annotations
 

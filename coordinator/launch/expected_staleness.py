@@ -1,4 +1,4 @@
-"""How stale updates will be, as far as the spec says, and which of its settings do not go with that.
+"""The staleness to expect from a spec, and its settings that do not go with that.
 
 With C tasks out at a time on as many devices of equal speed, and K updates to a version, an update is about
 τ = C / K - 1 versions old when it is merged.

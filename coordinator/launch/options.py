@@ -1,4 +1,4 @@
-"""How a campaign is to be run, as one value that the command, ``fedtide.run`` and a resume share; and who is told."""
+"""Options of a run, as one value that the command, ``fedtide.run`` and a resume share; and its callbacks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _nothing(*_: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """Who is told how it goes.
+    """Callbacks on the way.
 
     Attributes:
         on_broker: the broker's URL, before anything else happens.

@@ -28,7 +28,7 @@ def run_campaign(spec: CampaignSpec, options: RunOptions, callbacks: Callbacks) 
     Args:
         spec: the campaign's.
         options: how.
-        callbacks: who is told.
+        callbacks: called on the way.
 
     Returns:
         The summary, as in ``summary.json``.
@@ -52,7 +52,7 @@ def run_campaign(spec: CampaignSpec, options: RunOptions, callbacks: Callbacks) 
 
 
 def _measured(metrics: Served | None, callbacks: Callbacks) -> Callbacks:
-    """The same, where Prometheus is told as well."""
+    """The same, with metrics for Prometheus."""
     if metrics is None:
         return callbacks
 
@@ -81,7 +81,7 @@ def lead(
         folder: where its files go.
         around: broker and fleet.
         options: how.
-        callbacks: who is told.
+        callbacks: called on the way.
 
     Returns:
         The summary, as in ``summary.json``. Its state is ``interrupted`` after Ctrl-C.

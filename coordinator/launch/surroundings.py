@@ -1,4 +1,4 @@
-"""What a campaign needs around it on this machine: a broker, a second server for versions, a fleet, and metrics."""
+"""A campaign's surroundings on this machine: a broker, a second server for versions, a fleet, and metrics."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def surrounded(spec: CampaignSpec, options: RunOptions, on_broker: Callable[[str
     """All of it, ended with the block.
 
     Args:
-        on_broker: told the broker's URL, for everybody, before the fleet is started.
+        on_broker: called with the broker's URL before the fleet is started.
     """
     folder, watches = options.folder, list[EmbeddedWatch]()
     with (

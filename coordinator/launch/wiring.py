@@ -73,7 +73,7 @@ class Files:
         folder: the run's.
         store: of its checkpoints.
         kept_log: where all that is applied is written down; None for nowhere.
-        last_commit: told of each commit before it is sent.
+        last_commit: notes each commit before it is sent.
         beside: what the layout leaves out of the model (``Layout.beside``).
     """
 
@@ -86,12 +86,12 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Watchers:
-    """Who is told how it goes, beside the monitors at the broker.
+    """Those who follow the campaign's progress, beside the monitors at the broker.
 
     Attributes:
         on_progress: called a few times a second.
         look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
-        traces: where the tasks' spans are told; None for nowhere.
+        traces: where the tasks' spans go; None for nowhere.
     """
 
     on_progress: Callable[[Status], None]

@@ -1,4 +1,4 @@
-"""The log's entries, taken in one after the other: read, applied, and told to everybody whom they concern."""
+"""The log's entries, taken in one after the other: read, applied, and passed to the listeners."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Intake:
         ctx, state: the campaign's.
         payloads: reads ahead what the next entries will ask for.
         outages: entries whose payload cannot be read wait for the broker.
-        listeners: told of each entry that was applied, in this order.
-        timers: told of each that was applied for the first time.
+        listeners: passed each entry that was applied, in this order.
+        timers: passed each that was applied for the first time.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Who is told of each entry of the log that was applied: one verb, and a class for each who listens.
+"""Listeners to the log: each applied entry is passed to all of them by one verb.
 
 Beside those here there are ``Checkpoints``, which cover the entry, and ``Monitors``, which show it.
 """

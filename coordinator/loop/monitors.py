@@ -62,7 +62,7 @@ class Monitors:
         self._timing.restore(self._ctx.broker.status().timing)
 
     def resume_feed(self) -> None:
-        """Learn what an earlier coordinator has told.
+        """Learn what an earlier coordinator has written.
 
         Raises:
             BrokerUnavailable: learn it later.
@@ -137,7 +137,7 @@ class Monitors:
         self._write_status(checkpoint_age_seconds)
 
     def tell_of_failure(self, error: FedtideError, checkpoint_age_seconds: float) -> None:
-        """Otherwise they show what was true before, for good. Whatever comes in between: the error itself is told."""
+        """Otherwise they show what was true before, for good. The error itself is reported in any case."""
         with contextlib.suppress(Exception):
             status = self._status.write(checkpoint_age_seconds, failure=str(error))
             self._writer.commit(self._ctx.identity.incarnation, self._ctx.broker.status_commands(status))

@@ -32,7 +32,7 @@ class Parts:
         outages: waiting for the broker.
         payloads: of large updates.
         checkpoints, journal: what is written on disk.
-        monitors: what watchers are told.
+        monitors: writes for watchers.
     """
 
     transaction: Transaction

@@ -1,4 +1,4 @@
-"""Who may ask the monitor for what."""
+"""Access to the monitor: which requests are answered, and to whom."""
 
 from __future__ import annotations
 

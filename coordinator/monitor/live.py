@@ -1,4 +1,4 @@
-"""What an open page is sent while it is open: all series at first, and then about once a second what has changed."""
+"""The stream to an open page: all series at first, and then about once a second what has changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def events(
     """Server-sent events until the page is closed.
 
     Args:
-        overview: what every page is told; made once per look of the observer.
+        overview: what every page is sent; made once per look of the observer.
         campaign: the one that the page is about; empty for none.
     """
     sent, quiet, news = (-1, False), 0.0, News()

@@ -1,4 +1,4 @@
-"""Where the monitor may listen, and with which rights."""
+"""The monitor's addresses and rights."""
 
 from __future__ import annotations
 

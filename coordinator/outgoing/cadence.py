@@ -1,4 +1,4 @@
-"""How often the coordinator does what, and how long it waits: one value, so that a test or a simulation can set it."""
+"""The coordinator's intervals and waits: one value, so that a test or a simulation can set it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How old claims are, by this machine's clock: the server's, which stamped them, may have been set since."""
+"""The age of claims by this machine's clock: the server's, which stamped them, may have been set since."""
 
 from __future__ import annotations
 

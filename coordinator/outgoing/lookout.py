@@ -1,4 +1,4 @@
-"""What the broker's server knows of open tasks and of the fleet, read at one look: what decisions are made from."""
+"""The broker's knowledge of open tasks and of the fleet, read at one look: decisions are made from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Fleet:
 
     Attributes:
         served: the queues that have a live one.
-        num_live: how many live; of a large fleet that serves several queues, as of the last time they were told apart.
+        num_live: how many live; of a large fleet that serves several queues, as last counted by name.
         present: each by name, and whether it is alive; None where there are too many to name.
     """
 

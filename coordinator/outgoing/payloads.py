@@ -1,4 +1,4 @@
-"""Where the payloads of large updates are found, and what happens when one is lost with the server that had it.
+"""The payloads of large updates: where they are found, and what happens when one is lost with its server.
 
 Payloads travel through the server for blobs where there is one, else through the broker. The former may forget: then
 the entry of the log counts for nothing, and its task is issued again. That finding is written down at the broker

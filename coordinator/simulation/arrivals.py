@@ -1,4 +1,4 @@
-"""What comes from devices, and when: the part of a simulation that moves its clock.
+"""Arrivals from devices: the part of a simulation that moves its clock.
 
 While the coordinator waits for something to read, ``advance`` lets time pass: up to the next arrival, or up to the
 moment until which it waits. One arrival at a time, so that each is answered before the next.
@@ -24,7 +24,7 @@ MAX_IDLE_WAITS = 10_000
 
 
 class Arrivals(Protocol):
-    """Whoever plays the devices."""
+    """The side that plays the devices."""
 
     def advance(self, until_ms: float) -> None:
         """Let time pass until something arrives, or at most until then."""

@@ -1,4 +1,4 @@
-"""What a simulated device is, and the signs of life that it would give."""
+"""Simulated devices, and the signs of life that they would give."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def run_simulation(
         devices: the fleet.
         folder: the run's, which holds nothing yet.
         recording: let these updates arrive, and as they did; None lets the devices' speeds decide.
-        on_progress: told now and then how it goes.
+        on_progress: called now and then with its progress.
 
     Returns:
         The summary, as in ``summary.json``.

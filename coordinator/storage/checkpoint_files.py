@@ -1,4 +1,4 @@
-"""Where checkpoints lie: a local folder, or one behind fsspec. A file is staged first, and gets its name at the end."""
+"""Places of checkpoints: a local folder, or one behind fsspec. A file is staged first, and gets its name at the end."""
 
 from __future__ import annotations
 

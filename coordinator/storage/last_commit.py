@@ -1,4 +1,4 @@
-"""How many commits a campaign has had, in a file beside the run: what the broker has to know of at a resume.
+"""The number of a campaign's commits, in a file beside the run: so many the broker has to know at a resume.
 
 It is written before each commit and not synced, so that it survives a killed program and costs microseconds. After a
 power cut of this machine it may be older than the truth: it names the kernel's boot, and one from another boot counts

@@ -180,7 +180,7 @@ class Feed:
 
 def _fitted(line: FeedLine) -> feed.Line:
     """A folded line that fits into an entry: the last names go (of merges, those of the least busy), and if that is not
-    enough, each staleness is told as its bucket's bound. The counts beside them stay whole."""
+    enough, each staleness is given as its bucket's bound. The counts beside them stay whole."""
     while isinstance(line, MergesLine | RejectionsLine) and line.workers and not _fits(line):
         line = replace(line, workers=dict(list(line.workers.items())[: len(line.workers) * 7 // 8]))  # type: ignore[arg-type]
     if isinstance(line, MergesLine) and not _fits(line):

@@ -1,4 +1,4 @@
-"""How far a campaign is from the conditions under ``[stop]``: one sentence for terminals and for the monitor's page."""
+"""A campaign's distance from the conditions under ``[stop]``: one sentence for terminals and the monitor's page."""
 
 from __future__ import annotations
 

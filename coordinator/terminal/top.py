@@ -45,7 +45,7 @@ class Glance:
     """What one screen shows.
 
     Attributes:
-        overview: queues, workers in numbers, and more; as the page is told (``coordinator/monitor/views.py``).
+        overview: queues, workers in numbers, and more; as the page gets it (``coordinator/monitor/views.py``).
         campaign: its id; empty for none.
         status: how it is.
         scores: the main score's numbers so far.

@@ -1,4 +1,4 @@
-"""What of data, model, loss, method and codec can be tried before a campaign depends on it.
+"""Attempts at data, model, loss, method and codec before a campaign depends on them.
 
 Each function yields what it does and what it finds (``fl_core/trial/findings.py``), and raises what it cannot go on
 after. The coordinator tries held-out data (``coordinator/launch/trial.py``), a device its own

@@ -1,6 +1,6 @@
 """Records of which every field has a default: what is missing in a map, or of another form, is as good as nothing.
 
-Whoever watches reads such records from a broker to which others write, and from files of earlier releases: one bad
+Watchers read such records from a broker to which others write, and from files of earlier releases: one bad
 field costs that field, and what comes out can be counted on.
 """
 

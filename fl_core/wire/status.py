@@ -1,4 +1,4 @@
-"""What a campaign has come to: its summary, and while it runs its status.
+"""A campaign's outcome: its summary, and its status while it runs.
 
 ``summary.json`` in a run's folder is the map of a ``Summary``. The coordinator writes the map of a ``Status`` to the
 broker about twice a second (msgpack, a few kilobytes), for everybody who watches. The attributes are the maps' keys,
@@ -317,7 +317,7 @@ class Status(Summary):
         targets: those that are scores.
         staleness_histogram: of merged updates.
         timing: where the time goes.
-        writer: who holds the campaign's lease; told by the broker, and no part of what is written.
+        writer: who holds the campaign's lease; added from the broker when it is read, and not written.
     """
 
     live_workers: int = known(when(_is_count), 0)

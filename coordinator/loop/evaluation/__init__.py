@@ -1,1 +1,1 @@
-"""Evaluations: what the loop asks of whoever scores versions, and the process that does it beside the merging."""
+"""Evaluations: the interface by which the loop has versions scored, and the process that does it beside the merging."""

@@ -81,7 +81,7 @@ def serve(
 def _try(
     connection: Connection, trial: Callable[[], Generator[Step, None, Dataset[Any] | None]]
 ) -> Dataset[Any] | None:
-    """The held-out data; None where something went wrong, which was told."""
+    """The held-out data; None where something went wrong, which was reported."""
     held: list[Dataset[Any] | None] = []
 
     def steps() -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""How one version is scored: read from the broker as a worker would read it, and evaluated on the held-out data."""
+"""Scoring one version: it is read from the broker as a worker would read it, and evaluated on the held-out data."""
 
 from __future__ import annotations
 

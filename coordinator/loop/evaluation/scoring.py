@@ -1,4 +1,4 @@
-"""Who scores versions for the loop: a process of its own (``evaluator.py``), or in a simulation the program itself."""
+"""Scoring for the loop: by a separate process (``evaluator.py``), or in a simulation the program itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Evaluation:
 
 
 class Scoring(Protocol):
-    """What the loop asks of whoever scores versions."""
+    """What the loop asks of an evaluator."""
 
     @property
     def busy(self) -> bool:

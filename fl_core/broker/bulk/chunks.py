@@ -1,4 +1,4 @@
-"""How a blob is cut into values of the server's."""
+"""Chunks: a blob is cut into values of the server."""
 
 from __future__ import annotations
 

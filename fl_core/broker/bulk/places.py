@@ -1,4 +1,4 @@
-"""Where bulk bytes lie: on the broker, or on a second server for bytes that can be made again.
+"""The places of bulk bytes: on the broker, or on a second server for bytes that can be made again.
 
 A *place* is what the broker tells workers of that second server: ``HOST:PORT``, or ``:PORT`` where it has the broker's
 host. It holds no secret. A program reaches the other server in the same way as the broker: same scheme, user,

@@ -59,7 +59,7 @@ def fill(sock: Any, view: memoryview, transfer: Transfer | None = None, outflow:
     """Read into a view until it is full.
 
     Args:
-        transfer: told how far it is.
+        transfer: called with how far it is.
         outflow: what was sent; while it still leaves, the bytes are waited for.
 
     Raises:

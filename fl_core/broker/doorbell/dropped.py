@@ -1,4 +1,4 @@
-"""Messages that are no doorbells: counted, and told without filling a disk."""
+"""Messages that are no doorbells: counted, and logged without filling a disk."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import structlog
 
 log = structlog.get_logger()
 
-# The first ones are told each, later ones together: a flood does not fill a disk.
+# The first ones are logged one by one, later ones together: a flood does not fill a disk.
 _TOLD_EACH = 8
 _TOLD_SECONDS = 10.0
 
 
 class Dropped:
-    """What was dropped in this process, and when that was last told."""
+    """What was dropped in this process, and when that was last logged."""
 
     def __init__(self) -> None:
         self._count = 0
         self._told = 0.0
 
     def add(self, queue: str, why: str) -> None:
-        """One more, from this queue; it may be told."""
+        """One more, from this queue; it may be logged."""
         self._count += 1
         now = time.monotonic()
         if self._count > _TOLD_EACH and now - self._told < _TOLD_SECONDS:

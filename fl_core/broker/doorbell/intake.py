@@ -1,4 +1,4 @@
-"""What a worker takes from its queues: calls alone, and on whose connection it waits for them.
+"""A worker's intake from its queues: calls alone, and the connection on which it waits for them.
 
 Each message is read before Celery sees it, and a new one is made of its call (``rewriting.py``). What holds none is
 dropped and counted, and never goes back.

@@ -1,6 +1,6 @@
 """A message of a queue, read as hostile: the bytes of one ``TaskCall``, and a message for Celery that is made of them.
 
-Whoever can write to a queue can put anything there, and Celery believes its messages: one that is no JSON ends a
+Anyone who can write to a queue can put anything there, and Celery believes its messages: one that is no JSON ends a
 worker, and one that is may name another serializer, a time in 2099, or tasks to publish afterwards.
 """
 

@@ -1,4 +1,4 @@
-"""Who is alive: workers' beats, as workers write them and as coordinators and monitors read them."""
+"""The register of live workers: beats, as workers write them and as coordinators and monitors read them."""
 
 from __future__ import annotations
 

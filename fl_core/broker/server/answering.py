@@ -1,4 +1,4 @@
-"""Whether a server answers, how soon, and by which clock: findings for ``fitness.py``."""
+"""A server's answers, their delay and its clock: findings for ``fitness.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the broker itself is: memory, clients, and how long a campaign's streams are. Read-only, a fixed cost."""
+"""The broker's own health: memory, clients, and the lengths of a campaign's streams. Read-only, a fixed cost."""
 
 from __future__ import annotations
 
