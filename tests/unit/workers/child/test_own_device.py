@@ -71,11 +71,8 @@ def test_a_task_finds_what_is_this_device_s_own(tmp_path: Path) -> None:
 
 def test_its_speed_is_measured_from_task_to_task(tmp_path: Path) -> None:
     """One profile for all campaigns, which it tells apart."""
-    own, training = (
-        OwnDevice(WorkerSettings(broker="", data="fl_core.data:digits", state_dir=tmp_path)),
-        TrainingSection(),
-    )
-    model = CachedModel(MODULE, LAYOUT, training, LocalSGD(training))
+    own = OwnDevice(WorkerSettings(broker="", data="fl_core.data:digits", name="pi", state_dir=tmp_path))
+    model = CachedModel(MODULE, LAYOUT, TrainingSection(), LocalSGD())
     assert own.for_task(TASK, model, lambda: False).speed is own.for_task(TASK, model, lambda: False).speed
 
 
