@@ -8,7 +8,7 @@ What an event says is in ``fl_core/wire/events.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from coordinator.campaign.admission import Admission
@@ -47,22 +47,6 @@ from fl_core.wire.events import (
 )  # fmt: skip
 from fl_core.wire.log_entry import LogEntry, is_authentic, order
 from fl_core.wire.messages import TaskReport
-
-RULES = 2
-"""Raised with every change of a rule or a default by which the same log comes to another state.
-
-2: going back leaves buffers as they were; ``asyncfeded`` keeps as many versions as tasks are out; a campaign whose few
-devices all fail ends sooner.
-"""
-
-
-def rules_of(before: Mapping[str, Any] | None) -> list[int]:
-    """By which rules a campaign's entries were or will be applied, which its checkpoints say.
-
-    Args:
-        before: what the checkpoint says that it goes on from.
-    """
-    return sorted({RULES} if before is None else {RULES, *before.get("rules", [1])})
 
 
 class CampaignState:

@@ -15,7 +15,8 @@ import torch
 from coordinator.campaign.admission import Admission
 from coordinator.campaign.course import Phase
 from coordinator.campaign.identity import Identity
-from coordinator.campaign.state import CampaignState, rules_of
+from coordinator.campaign.rules import rules_of
+from coordinator.campaign.state import CampaignState
 from coordinator.launch.lives import Life, choose_life, incarnations_before, look_elsewhere
 from coordinator.launch.memory_need import memory_need
 from coordinator.launch.options import Callbacks, LaunchOptions
@@ -187,13 +188,13 @@ def coordinating(
             traced = Traces(Tracer("fedtide-coordinator"), identity.campaign, identity.secret)
         callbacks.on_launch(identity.campaign, layout.num_parameters, seen is not None)
         folder.write_spec(to_toml(without_credentials(spec)))
+        clock = CampaignClock(broker, machine)
+        ctx = Context(identity, spec, layout, client, broker, clock, writer, blobs=options.blobs)
         coordinator = wire(
-            Context(identity, spec, layout, client, broker, CampaignClock(broker, machine)),
-            state, payloads, writer, evaluator,
+            ctx, state, payloads, evaluator,
             Files(folder, store, kept_log, last_commit, beside),
             Watchers(callbacks.on_progress, look_after, traced),
             saved,
-            blobs_place=options.blobs,
         )  # fmt: skip
         if seen is None or (life.replaces and not life.secret_before):
             coordinator.save_first()

@@ -42,7 +42,6 @@ from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.spans import Traces
 from coordinator.telemetry.status import StatusWriter
 from coordinator.telemetry.timing import Timing
-from fl_core.broker.lease import Writer
 from fl_core.broker.overview.roster import Roster
 from fl_core.vectors.agreement import constants_digest
 from fl_core.wire.status import Status
@@ -103,37 +102,33 @@ def wire(
     ctx: Context,
     state: CampaignState,
     payloads: Payloads,
-    writer: Writer,
     evaluator: Scoring | None,
     files: Files,
     watchers: Watchers,
     saved: Saved,
-    *,
-    blobs_place: str = "",
 ) -> Coordinator:
     """A coordinator that is ready to run.
 
     Args:
         ctx, state, payloads: the campaign's.
-        writer: the lease, already held.
         evaluator: scores versions; None when the spec names no evaluation data.
-        blobs_place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
 
     Raises:
         CampaignError: the history cannot be written.
     """
+    writer = ctx.writer
     behind, writer.commits = writer.commits < saved.commits, max(writer.commits, saved.commits)
     spec, layout, machine = ctx.spec, ctx.layout, ctx.machine
     timing, feed = Timing(), Feed(ctx.keys)
     status = StatusWriter(ctx.identity.campaign, spec, state, layout, timing, ctx.clock, watchers.on_progress)
     journal = Journal(History(files.folder.history, saved.history_bytes), files.kept_log)
     saver = Saver(files.store, writer, timing.add_checkpoint, machine)
-    checkpoints = Checkpoints(ctx, state, journal, saver, writer, saved.about or {})
-    transaction = Transaction(ctx, writer, watchers.traces, files.last_commit)
-    monitors = Monitors(ctx, state, status, feed, timing, writer, transaction)
+    checkpoints = Checkpoints(ctx, state, journal, saver, saved.about or {})
+    transaction = Transaction(ctx, watchers.traces, files.last_commit)
+    monitors = Monitors(ctx, state, status, feed, timing, transaction)
     strategy = state.strategy
     orders = Orders(ctx, strategy.sends, constants_digest(strategy.parameters.values[layout.constants]))
-    publisher = Publisher(ctx.client, ctx.keys, layout, timing, blobs_place, codec_name=spec.codec.down, clock=machine)
+    publisher = Publisher(ctx.client, ctx.keys, layout, timing, ctx.blobs, codec_name=spec.codec.down, clock=machine)
     dispatcher = Dispatcher(spec.dispatch, ctx.identity, machine)
     stalls = Stalls(ctx, state.position)
     lookout = Lookout(ctx, Roster(ctx.client))
@@ -157,7 +152,7 @@ def wire(
         monitors=monitors,
     )
     recovery = Recovery(
-        ctx, state, parts, writer, files.store.highest_fence,
+        ctx, state, parts, files.store.highest_fence,
         behind=behind, reads_life_before=saved.reads_life_before,
     )  # fmt: skip
     return Coordinator(
@@ -165,8 +160,7 @@ def wire(
         state,
         parts,
         recovery,
-        Finishing(ctx, state, parts, recovery, writer, evaluator),
-        writer=writer,
+        Finishing(ctx, state, parts, recovery, evaluator),
         look_after=watchers.look_after,
         write_results=partial(write_results, files.folder, ctx.identity, state, layout, files.beside),
     )

@@ -16,7 +16,6 @@ from coordinator.outgoing.stalls import Stalls
 from coordinator.outgoing.transaction import Transaction
 from coordinator.storage.journal import Journal
 from coordinator.storage.saver import Saver, max_log_bytes
-from fl_core.broker.lease import Writer
 from fl_core.broker.log import scan
 from fl_core.errors import BrokerUnavailable, CampaignError
 from fl_core.program.crash_points import crash_point
@@ -29,7 +28,6 @@ class Checkpoints:
     Args:
         ctx, state, journal: the campaign's.
         saver: makes them durable.
-        writer: the lease; they say how many commits it has sent.
         about: what else each of them tells a resume (``coordinator/launch/lives.py``).
     """
 
@@ -39,14 +37,12 @@ class Checkpoints:
         state: CampaignState,
         journal: Journal,
         saver: Saver,
-        writer: Writer,
         about: Mapping[str, Any],
     ) -> None:
         self._ctx = ctx
         self._state = state
         self._journal = journal
         self._saver = saver
-        self._writer = writer
         self._about = dict(about)
         self._log_bytes = max_log_bytes(ctx.spec.checkpoint, ctx.layout)
         self._covered_noted = False
@@ -62,7 +58,7 @@ class Checkpoints:
             "identity": [identity.campaign, identity.secret, identity.incarnation, identity.created_ms],
             "spec": self._ctx.spec.model_dump(mode="json"),
             "layout": self._ctx.layout.to_map(),
-            "commits": self._writer.commits,
+            "commits": self._ctx.writer.commits,
             **self._about,
             **self._journal.export(),
         }

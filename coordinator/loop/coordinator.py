@@ -25,7 +25,6 @@ from coordinator.loop.lease.keeper import LeaseKeeper
 from coordinator.loop.parts import Parts
 from coordinator.loop.recovery import Recovery
 from coordinator.outgoing.context import Context
-from fl_core.broker.lease import Writer
 from fl_core.errors import FedtideError, FencedOut
 from fl_core.program.crash_points import crash_point
 
@@ -35,7 +34,6 @@ class Coordinator:
 
     Args:
         ctx, state, parts, recovery, finishing: the campaign's.
-        writer: the lease, already held.
         look_after: called about once a second, and while the broker is away; what it raises ends the campaign.
         write_results: writes what the campaign came to into the run's folder.
     """
@@ -48,7 +46,6 @@ class Coordinator:
         recovery: Recovery,
         finishing: Finishing,
         *,
-        writer: Writer,
         look_after: Callable[[], None],
         write_results: Callable[[Summary], None],
     ) -> None:
@@ -57,7 +54,6 @@ class Coordinator:
         self._parts = parts
         self._recovery = recovery
         self._finishing = finishing
-        self._writer = writer
         self._look_after = look_after
         self._write_results = write_results
         self._next_survey = 0.0
@@ -87,7 +83,7 @@ class Coordinator:
             CampaignError: the evaluation cannot work, or a checkpoint cannot be written.
         """
         parts, outages = self._parts, self._parts.outages
-        keeper = LeaseKeeper(self._writer)
+        keeper = LeaseKeeper(self._ctx.writer)
         keeper.start()
         try:
             outages.through(self._recovery.begin)

@@ -13,7 +13,6 @@ from coordinator.loop.parts import Parts
 from coordinator.loop.recovery import Recovery
 from coordinator.outgoing.context import Context
 from fl_core.broker.doorbell.removal import remove_doorbells
-from fl_core.broker.lease import Writer
 from fl_core.broker.overview import feed, leftovers
 from fl_core.program.crash_points import crash_point
 
@@ -25,7 +24,6 @@ class Finishing:
 
     Args:
         ctx, state, parts, recovery: the campaign's.
-        writer: the lease, released at the very end.
         evaluator: None when the spec names no evaluation data.
     """
 
@@ -35,14 +33,12 @@ class Finishing:
         state: CampaignState,
         parts: Parts,
         recovery: Recovery,
-        writer: Writer,
         evaluator: Scoring | None,
     ) -> None:
         self._ctx = ctx
         self._state = state
         self._parts = parts
         self._recovery = recovery
-        self._writer = writer
         self._evaluator = evaluator
         self._left_out: list[str] = []
 
@@ -118,4 +114,4 @@ class Finishing:
         crash_point("before_end_commit")
         self._recovery.commit()
         crash_point("before_release")
-        self._writer.release()
+        ctx.writer.release()

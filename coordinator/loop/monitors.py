@@ -13,7 +13,6 @@ from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.status import StatusWriter
 from coordinator.telemetry.timing import Timing
-from fl_core.broker.lease import Writer
 from fl_core.broker.log import START
 from fl_core.broker.overview import feed as feed_rows
 from fl_core.errors import FedtideError
@@ -30,7 +29,6 @@ class Monitors:
     Args:
         ctx, state: the campaign's.
         status, feed, timing: what is written for them.
-        writer: the lease: who tells it.
         transaction: where it goes.
     """
 
@@ -41,7 +39,6 @@ class Monitors:
         status: StatusWriter,
         feed: Feed,
         timing: Timing,
-        writer: Writer,
         transaction: Transaction,
     ) -> None:
         self._ctx = ctx
@@ -49,7 +46,6 @@ class Monitors:
         self._status = status
         self._feed = feed
         self._timing = timing
-        self._writer = writer
         self._transaction = transaction
         self._next_status = 0.0
 
@@ -77,7 +73,7 @@ class Monitors:
 
     def tell_who_leads(self) -> None:
         """This coordinator has launched, resumed or taken over the campaign."""
-        timeline, writer = self._state.timeline, self._writer
+        timeline, writer = self._state.timeline, self._ctx.writer
         seconds = timeline.seconds(self._ctx.clock.now_ms()) if timeline.opened_ms else 0.0
         event = "took_over" if writer.predecessor else "resumed" if self._state.sequence else "launched"
         led_before = writer.predecessor or None
@@ -140,7 +136,7 @@ class Monitors:
         """Otherwise they show what was true before, for good. The error itself is reported in any case."""
         with contextlib.suppress(Exception):
             status = self._status.write(checkpoint_age_seconds, failure=str(error))
-            self._writer.commit(self._ctx.identity.incarnation, self._ctx.broker.status_commands(status))
+            self._ctx.writer.commit(self._ctx.identity.incarnation, self._ctx.broker.status_commands(status))
 
     def _write_status(self, checkpoint_age_seconds: float) -> None:
         self._transaction.add(self._ctx.broker.status_commands(self._status.write(checkpoint_age_seconds)))
@@ -149,5 +145,5 @@ class Monitors:
         timeline = self._state.timeline
         if timeline.opened_ms:
             seconds = timeline.seconds(self._ctx.clock.now_ms())
-            commands = self._feed.commands(self._writer.fence, self._state.position, seconds, flush=flush)
+            commands = self._feed.commands(self._ctx.writer.fence, self._state.position, seconds, flush=flush)
             self._transaction.add(commands)

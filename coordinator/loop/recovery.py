@@ -11,7 +11,7 @@ from coordinator.campaign.state import CampaignState
 from coordinator.loop.lease.standby import retake_lease
 from coordinator.loop.parts import Parts
 from coordinator.outgoing.context import Context
-from fl_core.broker.lease import FORGOTTEN, OLDER, LostData, Writer
+from fl_core.broker.lease import FORGOTTEN, OLDER, LostData
 from fl_core.broker.patience import Outage
 from fl_core.errors import CampaignError
 from fl_core.program.redaction import redact
@@ -27,7 +27,6 @@ class Recovery:
 
     Args:
         ctx, state, parts: the campaign's.
-        writer: the lease, held.
         highest_fence: in the checkpoints.
         behind: the server knows of fewer commits than the checkpoint.
         reads_life_before: the state is still that of the life before, and the rest of that one's log is to be read.
@@ -38,7 +37,6 @@ class Recovery:
         ctx: Context,
         state: CampaignState,
         parts: Parts,
-        writer: Writer,
         highest_fence: Callable[[], int],
         *,
         behind: bool,
@@ -47,7 +45,6 @@ class Recovery:
         self._ctx = ctx
         self._state = state
         self._parts = parts
-        self._writer = writer
         self._highest_fence = highest_fence
         self._behind = behind
         self._reads_life_before = reads_life_before
@@ -193,7 +190,7 @@ class Recovery:
     def _write_again(self, loss: LostData) -> None:
         """From memory, which is ahead of any checkpoint."""
         state, parts = self._state, self._parts
-        retake_lease(self._writer, self._highest_fence(), parts.decisions.interrupted, self._ctx.machine)
+        retake_lease(self._ctx.writer, self._highest_fence(), parts.decisions.interrupted, self._ctx.machine)
         if not state.accepts:  # only what is left of the end has to be written
             self._register(loss)
             parts.supply.publish_exactly()

@@ -10,6 +10,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
 from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.lease import Writer
 from fl_core.clock import Clock
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
@@ -24,7 +25,9 @@ class Context:
         client: the broker's data connection, used by the coordinator's thread alone.
         broker: the campaign there.
         clock: campaign time.
+        writer: the lease, by which this coordinator alone may write there.
         cadence: how often what is done.
+        blobs: the place of the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
     """
 
     identity: Identity
@@ -33,7 +36,9 @@ class Context:
     client: Client
     broker: CampaignBroker
     clock: CampaignClock
+    writer: Writer
     cadence: Cadence = field(default_factory=Cadence)
+    blobs: str = ""
 
     @property
     def keys(self) -> CampaignKeys:

@@ -10,7 +10,7 @@ from coordinator.outgoing.context import Context
 from coordinator.storage.last_commit import LastCommit
 from coordinator.telemetry.spans import Traces
 from fl_core.broker.doorbell.message import ring_commands
-from fl_core.broker.lease import Command, LostData, Unanswered, Writer
+from fl_core.broker.lease import Command, LostData, Unanswered
 from fl_core.broker.task_rows import OpenRow
 from fl_core.errors import BrokerUnavailable
 from fl_core.program.crash_points import crash_point
@@ -29,7 +29,6 @@ class Transaction:
 
     Args:
         ctx: the campaign.
-        writer: the lease.
         traces: where the tasks' spans go; None for nowhere.
         last_commit: notes each commit before it is sent; None for none.
 
@@ -41,12 +40,11 @@ class Transaction:
     def __init__(
         self,
         ctx: Context,
-        writer: Writer,
         traces: Traces | None = None,
         last_commit: LastCommit | None = None,
     ) -> None:
         self._broker = ctx.broker
-        self._writer = writer
+        self._writer = ctx.writer
         self._identity = ctx.identity
         self._clock = ctx.clock
         self._traces = traces

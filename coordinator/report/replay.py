@@ -14,7 +14,8 @@ import torch
 
 from coordinator.campaign.admission import Admission
 from coordinator.campaign.identity import Identity
-from coordinator.campaign.state import RULES, CampaignState
+from coordinator.campaign.rules import RULES
+from coordinator.campaign.state import CampaignState
 from coordinator.campaign.summary import summarise
 from coordinator.report.agreement import compare_folder
 from coordinator.storage.checkpoint import CheckpointStore

@@ -160,8 +160,8 @@ def _coordinator(
     folder.write_spec(to_toml(without_credentials(spec)))
     clock = CampaignClock(broker, VirtualClock(client.server.keyspace))
     coordinator = wire(
-        Context(identity, spec, layout, client, broker, clock, CADENCE),
-        state, payloads, writer, evaluator,
+        Context(identity, spec, layout, client, broker, clock, writer, CADENCE),
+        state, payloads, evaluator,
         Files(folder, store, kept_log, None, beside), Watchers(on_progress), Saved(),
     )  # fmt: skip
     coordinator.save_first()

@@ -61,15 +61,21 @@ class FakeBroker:
 
 
 def context(
-    client: Any = None, *, machine: Clock | None = None, cadence: Cadence | None = None, **sections: Any
+    client: Any = None,
+    *,
+    machine: Clock | None = None,
+    cadence: Cadence | None = None,
+    writer: Recorder | None = None,
+    **sections: Any,
 ) -> Context:
     """A campaign on a server, or with a broker that is only good for its clock."""
     machine = machine or FakeClock()
     broker: Any = FakeBroker(machine) if client is None else CampaignBroker(client, IDENTITY.campaign)
     clock = CampaignClock(FakeBroker(machine), machine)  # type: ignore[arg-type]
     clock.begin(0, 0)
+    lease: Any = writer or Recorder(client)
     spec = parse_spec({"model": {"factory": "a:b"}, **sections})
-    return Context(IDENTITY, spec, LAYOUT, client, broker, clock, cadence or Cadence())
+    return Context(IDENTITY, spec, LAYOUT, client, broker, clock, lease, cadence or Cadence())
 
 
 class Recorder:

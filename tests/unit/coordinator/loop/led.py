@@ -88,9 +88,9 @@ class Led:
         admission = Admission(IDENTITY.campaign, self.spec, LAYOUT, IDENTITY.secret, payloads.fetch)
         state = CampaignState(IDENTITY.campaign, self.spec, IDENTITY.secret, strategy, admission, LAYOUT)
         clock = CampaignClock(self.broker, VirtualClock(self.server.keyspace))
-        ctx = Context(IDENTITY, self.spec, LAYOUT, self.client, self.broker, clock, cadence)
+        ctx = Context(IDENTITY, self.spec, LAYOUT, self.client, self.broker, clock, self.writer, cadence)
         files = Files(self.folder, CheckpointStore(str(self.folder.checkpoint)), None, None, {})
-        coordinator = wire(ctx, state, payloads, self.writer, evaluator, files, Watchers(self.told.append), Saved())
+        coordinator = wire(ctx, state, payloads, evaluator, files, Watchers(self.told.append), Saved())
         coordinator.save_first()
         return state, coordinator
 

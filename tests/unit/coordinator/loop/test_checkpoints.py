@@ -25,15 +25,14 @@ class World:
     def __init__(self, bench: Callable[..., Any], folder: Path, **sections: Any) -> None:
         self.campaign = bench(**sections).open(8)
         self.clock = FakeClock()
-        self.ctx = context(machine=self.clock, cadence=Cadence(full_disk_seconds=10.0), **sections)
+        writer = Recorder()
+        writer.commits = 7
+        cadence = Cadence(full_disk_seconds=10.0)
+        self.ctx = context(machine=self.clock, cadence=cadence, writer=writer, **sections)
         self.store = CheckpointStore(str(folder / "checkpoint"))
         self.journal = Journal(History(folder / "history.jsonl"), None)
-        writer: Any = Recorder()
-        writer.commits = 7
-        self.saver = Saver(self.store, writer, lambda seconds: None, self.clock)
-        self.checkpoints = Checkpoints(
-            self.ctx, self.campaign.state, self.journal, self.saver, writer, {"replaces": "x"}
-        )
+        self.saver = Saver(self.store, self.ctx.writer, lambda seconds: None, self.clock)
+        self.checkpoints = Checkpoints(self.ctx, self.campaign.state, self.journal, self.saver, {"replaces": "x"})
 
     def apply(self, *numbers: int) -> None:
         for number in numbers:

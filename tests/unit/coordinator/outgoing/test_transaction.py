@@ -26,7 +26,7 @@ def writer(client: redis.Redis) -> Recorder:
 
 @pytest.fixture
 def transaction(client: redis.Redis, writer: Recorder) -> Transaction:
-    return Transaction(context(client, machine=MACHINE), writer)  # type: ignore[arg-type]
+    return Transaction(context(client, machine=MACHINE, writer=writer))
 
 
 def _count(commit: list[Any], name: str) -> int:

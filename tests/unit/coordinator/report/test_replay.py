@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from coordinator.campaign.state import RULES, rules_of
+from coordinator.campaign.rules import RULES, rules_of
 from coordinator.campaign.summary import summarise
 from coordinator.cli import fedtide
 from coordinator.report.replay import replay_run
