@@ -10,7 +10,6 @@ import redis
 from coordinator.monitor import queues
 from coordinator.monitor.queues import look_at_queues, look_at_workers
 from fl_core.broker import keys
-from fl_core.broker.overview.registry import Registry
 from fl_core.broker.overview.roster import Roster
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.wire.messages import Beat
@@ -42,7 +41,7 @@ def test_rates_and_tasks_in_hand(
 
     monkeypatch.setattr(queues.time, "sleep", work)
     monkeypatch.setattr(queues.time, "monotonic", lambda: now[0])
-    (row,) = look_at_queues(Registry(client), broker_server.url)
+    (row,) = look_at_queues(broker_server.url)
     assert (row["queue"], row["arrivals_per_second"], row["departures_per_second"]) == ("gpu", 3.0, 1.0)
     assert row["in_flight"] == 1
     rows: dict[str, dict[str, Any]] = {each["worker"]: each for each in look_at_workers(broker_server.url)}
