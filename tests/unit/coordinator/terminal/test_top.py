@@ -15,7 +15,7 @@ from coordinator.monitor.track import Track
 from coordinator.telemetry.staleness_histogram import staleness_histogram
 from coordinator.terminal.top import choose, gather, picture
 from fl_core.broker.connection import connect
-from fl_core.broker.overview.registry import QueueState
+from fl_core.broker.overview.queues import QueueState
 from fl_core.wire.feed_lines import CoordinatorLine, WorkerLine
 from fl_core.wire.history import EvaluationLine
 from fl_core.wire.status import MetricScores, Status
