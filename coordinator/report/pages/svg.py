@@ -12,6 +12,8 @@ from coordinator.report.palette import COLOURS
 
 WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 12, 32
+# A range below this is none: steps within it are no numbers any more.
+SMALLEST = 1e-200
 MAX_POINTS = 400
 MAX_DOTS = 3000
 
@@ -44,7 +46,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     >>> ticks(0.0, 1.0)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
-    span = (high - low) or 1.0
+    span = high - low if high - low > SMALLEST else 1.0
     power = 10.0 ** math.floor(math.log10(span / count))
     step = next(f * power for f in (1, 2, 5, 10) if f * power >= span / count * 0.999)
     first = math.ceil(low / step - 1e-9)

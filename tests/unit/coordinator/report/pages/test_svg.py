@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coordinator.report.pages import svg
@@ -14,6 +14,7 @@ from coordinator.report.pages import svg
 EVIL = '"><script>'
 
 
+@example([(5e-324, 0.0)], False)
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.none() | st.floats(-1e6, 1e6)), max_size=30), st.booleans())
 def test_a_chart_is_well_formed_and_keeps_inside(points: list[tuple[float, float | None]], dots: bool) -> None:
     """Whatever the numbers, gaps and single points are: coordinates are numbers within the drawing."""
