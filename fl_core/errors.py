@@ -7,6 +7,7 @@
     │   ├── LayoutError      the model built here has other tensors than the campaign's
     │   └── DataError        the device's data is missing, empty or of the wrong form
     ├── UserCodeError        the author of code that the spec names: mend it, go on with --resume (exit code 2)
+    ├── UntrustedError       the authority of a federation, or somebody who poses as a part of it
     ├── RejectedUpdate       the sender of one update: counted by ``reason``, parked, never retried
     ├── BrokerError          the broker's operator
     │   ├── BrokerUnavailable    nobody: it is away; retried with back-off, the log says since when
@@ -44,6 +45,10 @@ class DataError(SpecError):
 
 class UserCodeError(FedtideError):
     """Code that the spec names (a strategy, a codec, a loss, ...) raised, or gave what cannot be used."""
+
+
+class UntrustedError(FedtideError):
+    """A certificate, a signature or a list is not what an authority or its holder made."""
 
 
 class Reason(StrEnum):
