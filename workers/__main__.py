@@ -15,10 +15,12 @@ def main() -> None:
     del sys.path[0]
     search_ours_first()
     from fl_core.program.streams import outlive_readers, prepare_streams
-    from workers.cli import worker
+    from workers.cli import enroll, worker
 
     prepare_streams()
     outlive_readers()
+    if sys.argv[1:2] == ["enroll"]:
+        sys.exit(enroll.main(sys.argv[2:], prog_name="fedtide-worker enroll", standalone_mode=True))
     sys.exit(worker.main(standalone_mode=True))
 
 

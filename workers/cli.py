@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,7 @@ from fl_core.errors import SpecError
 from fl_core.program.command_line import EXIT_BAD_INPUT, FedtideCommand, config_file
 
 _KEYS = (
-    "broker", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir", "cache_bytes",
+    "broker", "identity", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir", "cache_bytes",
     "grace_seconds", "load_seconds", "model", "model_args", "emulate_delay_seconds", "emulate_example_seconds",
     "emulate_attack", "celery_events", "metrics_host", "metrics_port", "traces", "log_level",
 )  # fmt: skip
@@ -38,7 +40,54 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
         return parsed
 
 
-@click.command(cls=FedtideCommand, context_settings={"auto_envvar_prefix": "FEDTIDE", "show_default": True})
+@click.command("enroll", cls=FedtideCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("token", metavar="[TOKEN]", required=False)
+@click.option("--identity", type=click.Path(path_type=Path), required=True, envvar="FEDTIDE_IDENTITY", help="Where the identity will stand.")
+@click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=600.0, show_default=True, help="How long to wait to be let in, in seconds.")
+@click.option("--renew", is_flag=True, help="Another certificate for a device that has one; without a token.")
+def enroll(token: str | None, identity: Path, wait_seconds: float, renew: bool) -> None:
+    """Make this device's key, and ask for its certificate with the TOKEN that `fedtide device add` has printed.
+
+    TOKEN may be the name of a file that holds it, or - for standard input.
+    """
+    from fl_core.program.extras import need
+
+    need("fedtide-worker enroll", "cryptography")
+    from workers import enrolment
+
+    if renew:
+        if token is not None:
+            raise SpecError("--renew goes by the certificate that is there; leave the token out.")
+        made = enrolment.renew(identity, wait_seconds, click.echo)
+    else:
+        from fl_core.identity.token import Token
+
+        made = enrolment.enroll(Token.from_text(_token_text(token)), identity, wait_seconds, click.echo)
+    days = (made.certificate.not_after_ms / 1000 - time.time()) / 86400
+    click.echo(
+        f"{made.name} is enrolled, for {days:.0f} days; start it with "
+        f"`fedtide-worker --identity {identity} --data MODULE:CALLABLE`."
+    )
+
+
+def _token_text(given: str | None) -> str:
+    """The token itself, from the command line, a file or a pipe; the command line is for all to see."""
+    if given == "-" or given is None:
+        if given is None and sys.stdin.isatty():
+            given = click.prompt("Token", hide_input=True)
+            return str(given)
+        return sys.stdin.read(1 << 16)
+    path = Path(given)
+    if len(given) < 256 and path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")[: 1 << 16]
+    return given
+
+
+@click.command(
+    cls=FedtideCommand,
+    context_settings={"auto_envvar_prefix": "FEDTIDE", "show_default": True},
+    epilog="`fedtide-worker enroll TOKEN` gives a device an identity of its own; see `fedtide-worker enroll --help`.",
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -48,9 +97,16 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
     help="TOML file with these settings; flags and environment come first.",
 )
 @click.option("--broker", metavar="URL", help="The Redis that coordinator and workers share.  [required]")
+@click.option(
+    "--identity",
+    type=click.Path(path_type=Path),
+    help="This device's identity: its name, its queues, where the broker is. `fedtide-worker enroll` makes it.",
+)
 @click.option("--data", metavar="MODULE:CALLABLE", required=True, help="Factory of this device's training data.")
 @click.option("--data-args", type=_JsonMap(), default="{}", help="The factory's keyword arguments.")
-@click.option("--queue", metavar="NAME", multiple=True, default=("default",), help="Device class to serve; repeatable.")
+@click.option(
+    "--queue", metavar="NAME", multiple=True, help="Device class to serve; repeatable.  [default: default, or the identity's]"
+)
 @click.option(
     "--allow",
     metavar="MODULE[:NAME]",
@@ -109,6 +165,8 @@ def worker(**options: Any) -> None:
 
     if options["spec"] is not None and not options["check"]:
         raise SpecError("--spec belongs to --check: a worker learns of campaigns from the broker.")
+    if options["identity"] is not None:
+        _take_identity(options)
     if options["broker"] is None and not options["check"]:
         raise click.MissingParameter(param_hint="'--broker'", param_type="option")
     add_working_directory(*([options["spec"].parent] if options["spec"] else []))
@@ -137,6 +195,30 @@ def worker(**options: Any) -> None:
     from workers.daemon import Daemon
 
     return Daemon(settings).run()
+
+
+def _take_identity(options: dict[str, Any]) -> None:
+    """Name, queues and the way to the servers are the identity's own.
+
+    Raises:
+        SpecError: another name or a queue that the certificate does not have.
+    """
+    from fl_core.program.extras import need
+
+    need("--identity", "cryptography")
+    from fl_core.identity.folder import read_identity
+
+    identity = read_identity(options["identity"])
+    allowed = identity.certificate.queues or ("default",)
+    if options["name"] not in (None, identity.name):
+        raise SpecError(f"--name {options['name']} is not {identity.name}, as the certificate says; leave it out.")
+    if wrong := [queue for queue in options["queue"] if queue not in allowed]:
+        raise SpecError(f"--queue {wrong[0]} is none that {identity.name} may serve ({', '.join(allowed)}).")
+    options["name"] = identity.name
+    options["queue"] = options["queue"] or allowed
+    options["broker"] = identity.url(options["broker"] or "")
+    if identity.blobs and identity.blobs not in options["blobs"]:
+        options["blobs"] = (*options["blobs"], identity.blobs)
 
 
 def _check(settings: Any, options: dict[str, Any]) -> None:
@@ -170,7 +252,8 @@ def _settings(options: dict[str, Any]) -> Any:
     from workers.settings import WorkerSettings
 
     name = options["name"] or default_name(os.getpid())
-    for key, value in (("name", name), *(("queue", queue) for queue in options["queue"])):
+    queues = tuple(dict.fromkeys(options["queue"])) or ("default",)
+    for key, value in (("name", name), *(("queue", queue) for queue in queues)):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
             raise SpecError(f"{key} = {value!r} is not a name; use letters, digits, '.', '_' and '-', at most 64.")
     AllowList(options["allow"])  # a wrong entry is reported now
@@ -181,7 +264,7 @@ def _settings(options: dict[str, Any]) -> Any:
         state_dir=options["state_dir"] or _state_home() / "fedtide" / name,
         data_args=options["data_args"],
         cache_bytes=options["cache_bytes"],
-        queues=tuple(dict.fromkeys(options["queue"])),
+        queues=queues,
         allow=tuple(dict.fromkeys(options["allow"])),
         blobs=tuple(check_place(place) for place in dict.fromkeys(options["blobs"])),
         threads=options["threads"],

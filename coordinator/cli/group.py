@@ -18,6 +18,16 @@ EXIT_WITHOUT_RESULT = 1
 DEFAULT_BROKER = "redis://127.0.0.1:6399/0"
 
 
+class SubGroup(Discreet, click.Group):
+    """A group of commands within the program's own."""
+
+    command_class = FedtideCommand
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what is missing for all of them ends in one sentence, too."""
+        return FedtideCommand.guarded(ctx, super().invoke)
+
+
 class _Group(Discreet, click.Group):
     command_class = FedtideCommand
 
@@ -62,7 +72,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 def fedtide(ctx: click.Context) -> None:
     """Asynchronous federated learning over a message queue: launch, steer and watch campaigns."""
     if ctx.default_map:  # one file serves all commands
-        ctx.default_map = {name: dict(ctx.default_map) for name in fedtide.commands}
+        shared = dict(ctx.default_map)
+        ctx.default_map = {
+            name: dict.fromkeys(command.commands, shared) if isinstance(command, click.Group) else shared
+            for name, command in fedtide.commands.items()
+        }
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,7 +24,6 @@ from fl_core.identity.keys import SIGNATURE_BYTES, Domain, is_signed, sign
 from fl_core.wire.record import Record, checked
 
 _HASH_BYTES = 32
-_PASSWORD_BYTES = 32
 
 
 def _is_short(value: object) -> bool:
@@ -57,11 +55,6 @@ class EnrolmentRequest(Record):
     proof: bytes = checked(_is_proof)
 
 
-def new_password() -> str:
-    """A password for the broker, 256 bits, in characters that a URL takes as they are."""
-    return secrets.token_urlsafe(_PASSWORD_BYTES)
-
-
 def password_hash(password: str) -> bytes:
     """As Redis keeps it: SHA-256. A drawn password needs no salt."""
     return hashlib.sha256(password.encode()).digest()
@@ -88,20 +81,36 @@ def ask(
     return EnrolmentRequest(signing_request=request, password_hash=hashed, proof=proof).to_bytes()
 
 
-def check_request(data: bytes, name: str, *, secret: bytes = b"", present_key: bytes = b"") -> tuple[bytes, bytes]:
-    """Judge what arrived in a device's name.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it was read: well-formed, and signed with the key that it is for.
 
-    Args:
-        data: the record.
-        name: of the device.
-        secret: of its token, where it was invited.
-        present_key: the public key of its certificate, where it has one.
+    Attributes:
+        public_key: the new one, 32 bytes.
+        password_hash: of the new password, 32 bytes.
+        body: what is authenticated.
+        proof: by whom.
+    """
 
-    Returns:
-        The new public key, 32 bytes, and the hash of the new password.
+    public_key: bytes
+    password_hash: bytes
+    body: bytes
+    proof: bytes
+
+    def has_secret(self, secret: bytes) -> bool:
+        """Whether whoever asks has the token."""
+        return hmac.compare_digest(hmac.digest(secret, self.body, "sha256"), self.proof)
+
+    def has_key(self, public_key: bytes) -> bool:
+        """Whether whoever asks has the key of that certificate."""
+        return is_signed(public_key, Domain.ENROLMENT, self.body, self.proof)
+
+
+def read_request(data: bytes, name: str) -> Asked:
+    """Read what arrived in a device's name; any bytes may have.
 
     Raises:
-        UntrustedError: it is no such request, or comes from somebody without the secret or the key.
+        UntrustedError: it is no such request, or one for another name.
     """
     try:
         request = EnrolmentRequest.from_bytes(data)
@@ -115,11 +124,7 @@ def check_request(data: bytes, name: str, *, secret: bytes = b"", present_key: b
     if common_name.value != name:
         raise UntrustedError(f"what asks in the name of {name} wants a certificate for another name.")
     body = _body(request.signing_request, request.password_hash)
-    by_secret = bool(secret) and hmac.compare_digest(hmac.digest(secret, body, "sha256"), request.proof)
-    by_key = bool(present_key) and is_signed(present_key, Domain.ENROLMENT, body, request.proof)
-    if not (by_secret or by_key):
-        raise UntrustedError(f"what asks in the name of {name} has neither its token nor its key.")
-    return key.public_bytes_raw(), request.password_hash
+    return Asked(key.public_bytes_raw(), request.password_hash, body, request.proof)
 
 
 def _body(request: bytes, hashed: bytes) -> bytes:

@@ -1,15 +1,19 @@
-"""The folder in which somebody keeps their identity: key, certificate, whom they trust, and how they reach the broker.
+"""The folder in which somebody keeps their identity.
 
-============================  ============================================================
-``key.pem``                   the private key, mode 0600; it never leaves this machine
-``certificate.pem``           what the authority says of it
-``authority.pem``             the authority's own certificate
-``access.toml``               broker, blobs and the broker's password, mode 0600
-============================  ============================================================
+==================  ====================================================================================================
+``identity.pem``    the private key, and what the authority says of it; mode 0600, and it never leaves this machine
+``authority.pem``   the authority's own certificate: whom to trust
+``access.toml``     where the broker is, and the server for blobs; no secret
+``next.pem``        while another certificate is asked for: the key that it will be for
+==================  ====================================================================================================
+
+Key and certificate are one file, so that one takes the place of the other in one step. The password at the broker is
+derived from the key (HKDF, RFC 5869): there is no second secret to keep, and a new key has a new one.
 """
 
 from __future__ import annotations
 
+import base64
 import time
 import tomllib
 from dataclasses import dataclass
@@ -20,15 +24,18 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 import tomli_w
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fl_core.errors import SpecError, UntrustedError
 from fl_core.identity.certificates import Certificate, read_certificate
-from fl_core.identity.keys import public_bytes, read_key, read_secret
+from fl_core.identity.keys import key_pem, make_key, parse_key, public_bytes, read_secret, write_secret
 from fl_core.program.redaction import hide
 from fl_core.program.whole_file import whole_file
 
-KEY, CERTIFICATE, AUTHORITY, ACCESS = "key.pem", "certificate.pem", "authority.pem", "access.toml"
+IDENTITY, AUTHORITY, ACCESS, NEXT = "identity.pem", "authority.pem", "access.toml", "next.pem"
+_END_OF_KEY = b"-----END PRIVATE KEY-----\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,6 @@ class Identity:
         authority: the authority's certificate, DER.
         broker: the Redis URL, without user and password; may be empty.
         blobs: the second server's place; may be empty.
-        password: at the broker.
     """
 
     folder: Path
@@ -51,36 +57,55 @@ class Identity:
     authority: bytes
     broker: str = ""
     blobs: str = ""
-    password: str = ""
 
     @property
     def name(self) -> str:
         """Of the user at the broker as well."""
         return self.certificate.name
 
-    def url(self, broker: str = "") -> str:
+    def url(self, broker: str = "", *, as_user: bool = True) -> str:
         """The broker's URL with user and password, and with key and certificate where it has TLS.
 
         Args:
-            broker: another address than the one that is kept.
+            broker: another address than the one that is kept; a user in it stays.
+            as_user: log in as this identity's user, where the address names none.
 
         Raises:
-            SpecError: neither is there.
+            SpecError: neither address is there.
         """
         address = broker or self.broker
         if not address:
             raise SpecError(f"{self.folder} says of no broker; give its address with --broker.")
-        parts = urlsplit(address)
-        if parts.username is not None or parts.password is not None or not self.password:
-            netloc = parts.netloc
-        else:
-            netloc = f"{quote(self.name, safe='')}:{quote(self.password, safe='')}@{parts.netloc}"
-        query = parts.query
-        if parts.scheme == "rediss" and "ssl_certfile" not in query:
-            files = {"ssl_certfile": CERTIFICATE, "ssl_keyfile": KEY, "ssl_ca_certs": AUTHORITY}
-            options = urlencode({key: str(self.folder / name) for key, name in files.items()})
-            query = f"{query}&{options}" if query else options
-        return urlunsplit(parts._replace(netloc=netloc, query=query))
+        return address_with(address, self.name if as_user else "", password_of(self.key), self.folder, with_key=True)
+
+
+def address_with(address: str, user: str, password: str, folder: Path, *, with_key: bool) -> str:
+    """A Redis URL with user and password, and for TLS with the files of an identity's folder.
+
+    Args:
+        address: a user in it stays, and so do options of TLS.
+        user: empty for none.
+        with_key: show the certificate; who has none yet only looks at the server's.
+    """
+    parts = urlsplit(address)
+    netloc, query = parts.netloc, parts.query
+    if user and parts.username is None and parts.password is None:
+        netloc = f"{quote(user, safe='')}:{quote(password, safe='')}@{netloc}"
+    if parts.scheme == "rediss" and "ssl_ca_certs" not in query:
+        files = {"ssl_ca_certs": AUTHORITY}
+        if with_key:
+            files |= {"ssl_certfile": IDENTITY, "ssl_keyfile": IDENTITY}
+        options = urlencode({key: str(folder / name) for key, name in files.items()})
+        query = f"{query}&{options}" if query else options
+    return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+
+def password_of(key: Ed25519PrivateKey) -> str:
+    """The password at the broker: 256 bits of the key's own, in characters that a URL takes as they are."""
+    derived = HKDF(SHA256(), 32, salt=None, info=b"fedtide/password/1").derive(key.private_bytes_raw())
+    password = base64.urlsafe_b64encode(derived).decode().rstrip("=")
+    hide(password)
+    return password
 
 
 def read_identity(folder: Path) -> Identity:
@@ -91,64 +116,99 @@ def read_identity(folder: Path) -> Identity:
         UntrustedError: the certificate is of another authority or for another key, or has expired.
     """
     folder = folder.absolute()
-    if not folder.is_dir():
-        raise SpecError(f"{folder} is no folder with an identity; `fedtide-worker enroll TOKEN` makes one on a device.")
-    key = read_key(folder / KEY)
-    authority = _read_pem(folder / AUTHORITY)
-    certificate = read_certificate(_read_pem(folder / CERTIFICATE), authority)
+    path = folder / IDENTITY
+    if not path.exists():
+        raise SpecError(f"{folder} holds no identity; `fedtide-worker enroll TOKEN --identity DIR` makes one on a device.")
+    content = read_secret(path, "identity")
+    pem = content.partition(_END_OF_KEY)[2]
+    if not pem.strip():
+        raise SpecError(f"{path} has no certificate yet; the command that made it, again, waits for it.")
+    key = parse_key(content, path)
+    authority = read_pem(folder / AUTHORITY)
+    certificate = read_certificate(_der(pem, path), authority)
     if certificate.public_key != public_bytes(key):
-        raise UntrustedError(f"{folder / CERTIFICATE} is for another key than {folder / KEY}; enrol this device again.")
+        raise UntrustedError(f"{path} holds a certificate for another key; enrol this device again.")
     if certificate.not_after_ms < time.time() * 1000:
         raise UntrustedError(
             f"the certificate of {certificate.name} has expired, by this machine's clock; ask for another one with "
             f"`fedtide device rotate {certificate.name}`, and look at the clock."
         )
-    access = _read_access(folder / ACCESS)
-    hide(access["password"])
-    return Identity(folder, key, certificate, authority, **access)
+    return Identity(folder, key, certificate, authority, **_read_access(folder / ACCESS))
 
 
-def write_certificate(folder: Path, certificate: bytes, authority: bytes) -> None:
-    """Keep what the authority said, DER.
+def key_of(folder: Path, name: str = IDENTITY) -> Ed25519PrivateKey:
+    """The key in a folder, made if there is none.
 
     Raises:
-        OSError: the disk is full or read-only.
+        SpecError: it cannot be made or read.
     """
-    for name, der in ((AUTHORITY, authority), (CERTIFICATE, certificate)):
-        with whole_file(folder / name, durable=True) as file:
-            file.write(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM))
+    path = folder / name
+    if not path.exists():
+        write_secret(path, key_pem(make_key()), "key")
+    return parse_key(read_secret(path, "key"), path)
 
 
-def write_access(folder: Path, *, broker: str, blobs: str, password: str) -> None:
-    """Keep how the broker is reached, for the owner alone.
+def complete(folder: Path, key: Ed25519PrivateKey, certificate: Certificate, name: str = IDENTITY) -> None:
+    """Put the certificate beside its key; ``identity.pem`` is the new one from then on, or still the one before.
 
     Raises:
-        OSError: the disk is full or read-only.
+        UntrustedError: it is for another key.
+        SpecError: the folder cannot be written.
     """
-    text = tomli_w.dumps({"broker": broker, "blobs": blobs, "password": password})
-    with whole_file(folder / ACCESS, durable=True) as file:
-        file_path = Path(file.name)
-        file_path.chmod(0o600)
-        file.write(text.encode())
-
-
-def _read_pem(path: Path) -> bytes:
+    if certificate.public_key != public_bytes(key):
+        raise UntrustedError(f"the certificate for {certificate.name} that came back is for another key than ours.")
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
+        with whole_file(folder / IDENTITY, durable=True) as file:
+            Path(file.name).chmod(0o600)
+            file.write(key_pem(key) + certificate.pem)
+        if name != IDENTITY:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise SpecError(f"{folder} cannot be written ({error.strerror}).") from None
+
+
+def write_surroundings(folder: Path, authority: bytes, *, broker: str, blobs: str) -> None:
+    """Keep whom to trust, and where the servers are.
+
+    Raises:
+        SpecError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with whole_file(folder / AUTHORITY, durable=True) as file:
+            file.write(x509.load_der_x509_certificate(authority).public_bytes(Encoding.PEM))
+        with whole_file(folder / ACCESS, durable=True) as file:
+            file.write(tomli_w.dumps({"broker": broker, "blobs": blobs}).encode())
+    except OSError as error:
+        raise SpecError(f"{folder} cannot be written ({error.strerror}).") from None
+
+
+def read_pem(path: Path) -> bytes:
+    """A certificate's file as DER.
+
+    Raises:
+        SpecError: it cannot be read, or is none.
+    """
+    try:
+        return _der(path.read_bytes(), path)
     except OSError as error:
         raise SpecError(f"certificate {path} cannot be read ({error.strerror}).") from None
+
+
+def _der(pem: bytes, path: Path) -> bytes:
+    try:
+        return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
     except ValueError:
-        raise SpecError(f"certificate {path} is no certificate in PEM.") from None
+        raise SpecError(f"{path} holds no certificate in PEM where one should be.") from None
 
 
 def _read_access(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {"broker": "", "blobs": "", "password": ""}
     try:
-        found: dict[str, Any] = tomllib.loads(read_secret(path, "access").decode())
+        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise SpecError(f"{path} is no TOML; write broker, blobs and password, each as text.") from None
-    access = {key: found.get(key, "") for key in ("broker", "blobs", "password")}
-    if found.keys() - access.keys() or not all(isinstance(value, str) for value in access.values()):
-        raise SpecError(f"{path} holds something else than broker, blobs and password, each as text.")
-    return access
+        raise SpecError(f"{path} is no TOML; write broker and blobs, each as text.") from None
+    if found.keys() - {"broker", "blobs"} or not all(isinstance(value, str) for value in found.values()):
+        raise SpecError(f"{path} holds something else than broker and blobs, each as text.")
+    return found

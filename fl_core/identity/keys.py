@@ -67,14 +67,9 @@ def is_signed(public_key: bytes, domain: Domain, data: bytes | memoryview, signa
     return True
 
 
-def write_key(path: Path, key: Ed25519PrivateKey) -> None:
-    """Keep a key in a new file that nobody but its owner reads (PKCS 8, PEM).
-
-    Raises:
-        SpecError: there is a file already, or it cannot be written.
-    """
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_secret(path, pem, "key")
+def key_pem(key: Ed25519PrivateKey) -> bytes:
+    """The key as files hold it (PKCS 8, PEM)."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def write_secret(path: Path, content: bytes, what: str) -> None:
@@ -112,19 +107,18 @@ def read_secret(path: Path, what: str) -> bytes:
     return content
 
 
-def read_key(path: Path) -> Ed25519PrivateKey:
-    """Read a key.
+def parse_key(pem: bytes, path: Path) -> Ed25519PrivateKey:
+    """The key that a file begins with.
 
     Raises:
-        SpecError: it is not there, others may read it, or it is no Ed25519 key.
+        SpecError: it is no Ed25519 key.
     """
-    pem = read_secret(path, "key")
     try:
         key = load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise SpecError(f"key {path} is no private key in PEM without a passphrase.") from None
+        raise SpecError(f"{path} holds no private key in PEM without a passphrase.") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise SpecError(f"key {path} is not an Ed25519 key; fedtide makes and reads no others.")
+        raise SpecError(f"the key in {path} is not an Ed25519 key; fedtide makes and reads no others.")
     return key
 
 

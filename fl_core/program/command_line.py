@@ -82,10 +82,15 @@ class FedtideCommand(Discreet):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        sys.excepthook = _show_bug
         _warn_of_password(ctx)
+        return self.guarded(ctx, super().invoke)
+
+    @staticmethod
+    def guarded(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
+        """Run what is behind a command line."""
+        sys.excepthook = _show_bug
         try:
-            return super().invoke(ctx)
+            return invoke(ctx)
         except click.ClickException as error:
             error.message = redact(error.message)  # type: ignore[misc]
             raise
