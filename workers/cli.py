@@ -19,8 +19,9 @@ from fl_core.errors import SpecError
 from fl_core.program.command_line import EXIT_BAD_INPUT, FedtideCommand, config_file
 
 _KEYS = (
-    "broker", "identity", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir", "cache_bytes",
-    "grace_seconds", "load_seconds", "model", "model_args", "emulate_delay_seconds", "emulate_example_seconds",
+    "broker", "identity", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir",
+    "cache_bytes", "grace_seconds", "load_seconds", "model", "model_args", "emulate_delay_seconds",
+    "emulate_example_seconds",
     "emulate_attack", "celery_events", "metrics_host", "metrics_port", "traces", "log_level",
 )  # fmt: skip
 
@@ -42,8 +43,21 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
 
 @click.command("enroll", cls=FedtideCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("token", metavar="[TOKEN]", required=False)
-@click.option("--identity", type=click.Path(path_type=Path), required=True, envvar="FEDTIDE_IDENTITY", help="Where the identity will stand.")
-@click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=600.0, show_default=True, help="How long to wait to be let in, in seconds.")
+@click.option(
+    "--identity",
+    type=click.Path(path_type=Path),
+    required=True,
+    envvar="FEDTIDE_IDENTITY",
+    help="Where the identity will stand.",
+)
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(0),
+    default=600.0,
+    show_default=True,
+    help="How long to wait to be let in, in seconds.",
+)
 @click.option("--renew", is_flag=True, help="Another certificate for a device that has one; without a token.")
 def enroll(token: str | None, identity: Path, wait_seconds: float, renew: bool) -> None:
     """Make this device's key, and ask for its certificate with the TOKEN that `fedtide device add` has printed.
@@ -105,7 +119,10 @@ def _token_text(given: str | None) -> str:
 @click.option("--data", metavar="MODULE:CALLABLE", required=True, help="Factory of this device's training data.")
 @click.option("--data-args", type=_JsonMap(), default="{}", help="The factory's keyword arguments.")
 @click.option(
-    "--queue", metavar="NAME", multiple=True, help="Device class to serve; repeatable.  [default: default, or the identity's]"
+    "--queue",
+    metavar="NAME",
+    multiple=True,
+    help="Device class to serve; repeatable.  [default: default, or the identity's]",
 )
 @click.option(
     "--allow",

@@ -87,9 +87,7 @@ def renew(folder: Path, wait_seconds: float, tell: Tell) -> Identity:
     address = present.broker
     if not address:
         raise SpecError(f"{folder} says of no broker to ask at; this identity is renewed where it was made.")
-    urls = [
-        address_with(address, present.name, password_of(one), folder, with_key=True) for one in (present.key, key)
-    ]
+    urls = [address_with(address, present.name, password_of(one), folder, with_key=True) for one in (present.key, key)]
     request = ask(present.name, key, password_of(key), present_key=present.key)
     complete(folder, key, _exchange(present.name, request, urls, present.authority, wait_seconds, tell), NEXT)
     return read_identity(folder)
@@ -126,8 +124,8 @@ def _exchange(
                     refusal = error
             if refusal is not None:
                 raise BrokerRefused(
-                    f"the broker does not let {name} in: the token was used, has expired or was replaced, or the device "
-                    f"was revoked ({refusal})"
+                    f"the broker does not let {name} in: the token was used, has expired or was replaced, or the "
+                    f"device was revoked ({refusal})"
                 )
             if time.monotonic() >= deadline:
                 raise SpecError(

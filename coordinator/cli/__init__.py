@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from coordinator.cli import afterwards, checking, enrolment, launching, steering, watching  # each adds its commands to the group
+from coordinator.cli import (
+    afterwards,
+    checking,
+    enrolment,
+    launching,
+    steering,
+    watching,
+)  # each adds its commands to the group
 from coordinator.cli.group import fedtide
 
 __all__ = ["afterwards", "checking", "enrolment", "fedtide", "launching", "steering", "watching"]

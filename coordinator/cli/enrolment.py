@@ -36,7 +36,11 @@ admin_option = click.option(
     help=BROKER_HELP + " Here with a user who may set users.",
 )
 days_option = click.option(
-    "--days", type=click.FloatRange(0, 36500, min_open=True), default=DAYS, show_default=True, help="How long certificates are good."
+    "--days",
+    type=click.FloatRange(0, 36500, min_open=True),
+    default=DAYS,
+    show_default=True,
+    help="How long certificates are good.",
 )
 
 
@@ -53,7 +57,9 @@ def authority() -> None:
     "--host", "hosts", metavar="NAME", multiple=True, default=("localhost", "127.0.0.1"), show_default=True,
     help="A name or an address of the broker, for its certificate; repeatable.",
 )  # fmt: skip
-@click.option("--reach", metavar="URL", default="", help="The broker as everybody reaches it, without user and password.")
+@click.option(
+    "--reach", metavar="URL", default="", help="The broker as everybody reaches it, without user and password."
+)
 @blobs_option
 @days_option
 def init(folder: Path, name: str, hosts: Sequence[str], reach: str, blobs: str, days: float) -> None:
@@ -112,9 +118,24 @@ def device() -> None:
 
 @device.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--queue", "queues", metavar="CLASS", multiple=True, default=("default",), help="A device class that they may serve; repeatable.  [default: default]")
-@click.option("--reach", metavar="URL", default="", help="The broker as the devices reach it.  [default: as in --broker]")
-@click.option("--hours", type=click.FloatRange(0, 24 * 365, min_open=True), default=24.0, show_default=True, help="How long the tokens are good.")
+@click.option(
+    "--queue",
+    "queues",
+    metavar="CLASS",
+    multiple=True,
+    default=("default",),
+    help="A device class that they may serve; repeatable.  [default: default]",
+)
+@click.option(
+    "--reach", metavar="URL", default="", help="The broker as the devices reach it.  [default: as in --broker]"
+)
+@click.option(
+    "--hours",
+    type=click.FloatRange(0, 24 * 365, min_open=True),
+    default=24.0,
+    show_default=True,
+    help="How long the tokens are good.",
+)
 @click.option("--into", type=click.Path(path_type=Path), help="Write NAME.token files there, instead of printing.")
 @days_option
 @admin_option
@@ -131,9 +152,7 @@ def add(
 
     opened, servers = _open(folder, broker, blobs)
     address = _without_user(reach or broker)
-    tokens = invite(
-        opened, servers, names, broker=address, blobs=blobs, queues=queues, days=days, hours=hours
-    )
+    tokens = invite(opened, servers, names, broker=address, blobs=blobs, queues=queues, days=days, hours=hours)
     if into is not None:
         for token in tokens:
             (into / f"{token.name}.token").unlink(missing_ok=True)
@@ -145,7 +164,8 @@ def add(
             click.echo(f"{token.name} {token.to_text()}")
     where = f", in {into}" if into is not None else ""
     click.echo(
-        f"{len(tokens)} invited{where}, for {hours:g} hours; let them in with `fedtide device accept --watch`.", err=True
+        f"{len(tokens)} invited{where}, for {hours:g} hours; let them in with `fedtide device accept --watch`.",
+        err=True,
     )
     return None
 
@@ -220,7 +240,13 @@ def revoke(names: tuple[str, ...], broker: str, blobs: str, folder: Path) -> Non
 
 @device.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--hours", type=click.FloatRange(0, 24 * 365, min_open=True), default=24.0, show_default=True, help="How long they may ask.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(0, 24 * 365, min_open=True),
+    default=24.0,
+    show_default=True,
+    help="How long they may ask.",
+)
 @authority_option
 def rotate(names: tuple[str, ...], hours: float, folder: Path) -> None:
     """Let devices have another certificate, for a new key; `fedtide-worker enroll --renew` asks for it there."""

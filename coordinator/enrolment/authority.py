@@ -53,7 +53,14 @@ class Authority:
         return Members(self.folder / "members")
 
     def issue(
-        self, name: str, role: Role, public_key: bytes, days: float, *, queues: Sequence[str] = (), hosts: Sequence[str] = ()
+        self,
+        name: str,
+        role: Role,
+        public_key: bytes,
+        days: float,
+        *,
+        queues: Sequence[str] = (),
+        hosts: Sequence[str] = (),
     ) -> Certificate:
         """Sign a certificate."""
         der = issue(

@@ -51,7 +51,7 @@ class Servers:
 
     def save(self) -> bool:
         """Keep the users over a restart; False where a server has no file for them."""
-        return all([save_users(client) for client in self.clients])
+        return all(save_users(client) for client in self.clients)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ def user_of(member: Member) -> User | None:
         granted = {
             Role.COORDINATOR: rules.coordinator, Role.OPERATOR: rules.operator, Role.MONITOR: rules.monitor
         }[member.role]()  # fmt: skip
-    return User(member.name, bytes.fromhex(member.password_hash), granted)
+    hashes = (member.password_hash, member.retiring_password_hash)
+    return User(member.name, tuple(bytes.fromhex(hashed) for hashed in hashes if hashed), granted)
 
 
 def sync_users(authority: Authority, servers: Servers) -> tuple[int, bool]:
@@ -132,15 +133,26 @@ def invite(
         password, secret = secrets.token_urlsafe(SECRET_BYTES), secrets.token_bytes(SECRET_BYTES)
         tokens.append(
             Token(
-                name=name, broker=broker, blobs=blobs, authority=authority.certificate, password=password,
-                secret=secret, expires_ms=expires,
-            )  # fmt: skip
+                name=name,
+                broker=broker,
+                blobs=blobs,
+                authority=authority.certificate,
+                password=password,
+                secret=secret,
+                expires_ms=expires,
+            )
         )
         members.append(
             Member(
-                name, Role.DEVICE, "invited", tuple(queues), days, password_hash(password).hex(), secret=secret.hex(),
+                name,
+                Role.DEVICE,
+                "invited",
+                tuple(queues),
+                days,
+                password_hash(password).hex(),
+                secret=secret.hex(),
                 token_expires_ms=expires,
-            )  # fmt: skip
+            )
         )
     mailbox.drop_requests(servers.broker, names)
     mailbox.drop_answers(servers.broker, names)
@@ -229,7 +241,8 @@ def retire(authority: Authority, servers: Servers) -> None:
     if due:
         authority.take_back(int(member.retiring, 16) for member in due)
         for member in due:
-            authority.members.change(member, retiring="", retires_ms=0)
+            authority.members.change(member, retiring="", retires_ms=0, retiring_password_hash="")
+        servers.set([user for one in due if (user := user_of(authority.members.get(one.name))) is not None])
         mailbox.publish_revocations(servers.broker, authority.revocation_list())
 
 
@@ -259,4 +272,5 @@ def _admit(authority: Authority, member: Member, request: bytes, now: int) -> Me
         public_key=asked.public_key.hex(), certificate=certificate.der.hex(), not_after_ms=certificate.not_after_ms,
         secret="", renewal_until_ms=0, retiring=member.serial,
         retires_ms=now + round(RETIRES_SECONDS * 1000) if member.serial else 0,
+        retiring_password_hash=member.password_hash if member.serial else "",
     )  # fmt: skip

@@ -34,7 +34,8 @@ class Member:
         token_expires_ms: the token is not taken after that.
         renewal_until_ms: until then another certificate is given for a request that is signed with the present key.
         retiring: serial, hex, of the certificate before, until it is revoked.
-        retires_ms: when that is due.
+        retires_ms: when that is due; until then the servers take the password before as well.
+        retiring_password_hash: of that password, hex.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Member:
     renewal_until_ms: int = 0
     retiring: str = ""
     retires_ms: int = 0
+    retiring_password_hash: str = ""
 
 
 class Members:

@@ -20,7 +20,9 @@ def print_members(rows: Iterable[Mapping[str, Any]]) -> None:
     for row in rows:
         ends = row["until_ms"]
         until = datetime.datetime.fromtimestamp(ends / 1000).strftime("%Y-%m-%d %H:%M") if ends else "–"
-        style = "dim" if row["state"] == "revoked" else "red" if ends < now else "yellow" if ends < now + _SOON_MS else ""
+        style = (
+            "dim" if row["state"] == "revoked" else "red" if ends < now else "yellow" if ends < now + _SOON_MS else ""
+        )
         table.add_row(
             row["name"], row["role"], row["state"], ",".join(row["queues"]) or "–", until, row["serial"][:16] or "–",
             style=style,

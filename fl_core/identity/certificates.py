@@ -1,8 +1,8 @@
 """Certificates: what an authority says of a key, as X.509, so that TLS and signatures go by the same words.
 
-The subject's common name is the owner's name and its organizational unit the role; the queues that a device may serve are
-URIs among the alternative names. A certificate of a device is good for clients only: whoever holds it cannot pose as a
-broker (extended key usage, RFC 5280).
+The subject's common name is the owner's name and its organizational unit the role; the queues that a device may serve
+are URIs among the alternative names. A certificate of a device is good for clients only: whoever holds it cannot pose as
+a broker (extended key usage, RFC 5280).
 """
 
 from __future__ import annotations

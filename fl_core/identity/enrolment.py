@@ -61,7 +61,12 @@ def password_hash(password: str) -> bytes:
 
 
 def ask(
-    name: str, key: Ed25519PrivateKey, password: str, *, secret: bytes = b"", present_key: Ed25519PrivateKey | None = None
+    name: str,
+    key: Ed25519PrivateKey,
+    password: str,
+    *,
+    secret: bytes = b"",
+    present_key: Ed25519PrivateKey | None = None,
 ) -> bytes:
     """The request of a device, with the secret of its token or with the key that it has.
 

@@ -118,7 +118,9 @@ def read_identity(folder: Path) -> Identity:
     folder = folder.absolute()
     path = folder / IDENTITY
     if not path.exists():
-        raise SpecError(f"{folder} holds no identity; `fedtide-worker enroll TOKEN --identity DIR` makes one on a device.")
+        raise SpecError(
+            f"{folder} holds no identity; `fedtide-worker enroll TOKEN --identity DIR` makes one on a device."
+        )
     content = read_secret(path, "identity")
     pem = content.partition(_END_OF_KEY)[2]
     if not pem.strip():

@@ -6,8 +6,8 @@ selectors protect what a flat list of keys could not: a device calls the script 
 the pointer.
 
 What these rules cannot prevent, since the commands that the work needs allow it: a device can take doorbells of its own
-classes, write a row over another one's in ``owners`` whose task it knows, trim the log with the command that adds to it,
-and fill the server's memory. ``docs/security.md`` says what is done about each.
+classes, write over the row of a task in ``owners`` if it knows the task's id, trim the log with the command that adds to
+it, and fill the server's memory. ``docs/security.md`` says what is done about each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ from fl_core.broker.keys import BEATS, HOLDING, PREFIX, QUEUE_COUNTS, SEEN, TRAI
 _C = PREFIX + "c:{*}:"
 REQUESTS, ANSWERS = PREFIX + "enrol:", PREFIX + "enrolled:"
 REVOCATIONS = PREFIX + "revocations"
-_EVERYBODY = ("+hello", "+ping", "+auth", "+select", "+client|setname", "+client|setinfo", "+multi", "+exec", "+discard")
+_EVERYBODY = (
+    "+hello",
+    "+ping",
+    "+auth",
+    "+select",
+    "+client|setname",
+    "+client|setinfo",
+    "+multi",
+    "+exec",
+    "+discard",
+)
 
 
 def invited(name: str) -> list[str]:
@@ -39,9 +49,7 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
     registers = [live(queue) for queue in queues]
     declared = _of_campaigns("out", "owners", "head", "pins", "patches", "order", "log", "epoch")
     own_blobs = [f"{_C}blob:*.{name}", f"{_C}blob:*.{name}:*", f"{_C}blob:*.{name}.*"]
-    readable = _of_campaigns(
-        "out", "owners", "head", "patches", "order", "epoch", "model:*", "patch:*", "constants:*"
-    )
+    readable = _of_campaigns("out", "owners", "head", "patches", "order", "epoch", "model:*", "patch:*", "constants:*")
     bindings = [f"{prefix}{name}" for prefix in ("_kombu.binding.", "_kombu.binding_permanent.") for name in lists]
     return [
         *_EVERYBODY,
@@ -77,7 +85,7 @@ def monitor() -> list[str]:
     """Reading alone."""
     return [
         *_EVERYBODY, f"%R~{PREFIX}*", f"%R~{TRAIN_QUEUE_PREFIX}*", "+@read", "-@dangerous", "+time", "+info",
-        "+config|get", "+xinfo", "+role", "+lastsave", _selector("evalsha evalsha_ro eval_ro", "", f"{PREFIX}*"), "+script|load",
+        "+config|get", "+xinfo", "+role", "+lastsave", "+script|load", _selector("evalsha evalsha_ro", "", f"{PREFIX}*"),
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from fl_core.broker.connection import Client, broker_errors
 from fl_core.errors import BrokerRefused, SpecError
 
 # Words that a server of an older version does not know, and can be without.
-_NEWER = ("client|setinfo", "waitaof", "evalsha_ro", "eval_ro")
+_NEWER = ("client|setinfo", "waitaof")
 _ADMINISTRATORS = ("default",)
 
 
@@ -21,12 +21,12 @@ class User:
 
     Attributes:
         name: as it logs in.
-        password_hash: SHA-256, 32 bytes.
+        password_hashes: of the passwords that it may give, SHA-256, 32 bytes each.
         rules: its rights (``rules.py``).
     """
 
     name: str
-    password_hash: bytes
+    password_hashes: tuple[bytes, ...]
     rules: Sequence[str]
 
 
@@ -47,11 +47,12 @@ def set_users(client: Client, users: Iterable[User]) -> None:
         pipeline = client.pipeline(transaction=False)
         for user in wanted:
             rules = [_without(rule, unknown) for rule in user.rules if rule.lstrip("+-") not in unknown]
-            words = ("reset", "on", f"#{user.password_hash.hex()}", "resetchannels", "-@all", *rules)
+            passwords = [f"#{hashed.hex()}" for hashed in user.password_hashes]
+            words = ("reset", "on", *passwords, "resetchannels", "-@all", *rules)
             pipeline.execute_command("ACL", "SETUSER", user.name, *words)
         try:
             pipeline.execute()
-        except redis.NoPermissionError as error:
+        except redis.exceptions.NoPermissionError as error:
             raise BrokerRefused(
                 "this user of the broker may not set users; give the address with a user who has +acl, such as default."
             ) from error
