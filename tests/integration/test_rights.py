@@ -20,6 +20,7 @@ from fl_core.broker.access import rules
 from fl_core.broker.access.users import User, remove_users, set_users
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.server.binary import bundled_binary
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.identity.enrolment import password_hash
 from tests.integration.lab import Lab, assert_identity, until
@@ -40,18 +41,25 @@ class Guarded:
     def __init__(self, lab: Lab, kind: str) -> None:
         self.lab = lab
         lab.server.stop()
-        binary = shutil.which("redis-server") if kind == "redis-server" else None
-        lab.server = EmbeddedServer(
-            lab.folder / "guarded", persistent=True, port=lab.server.port, binary=Path(binary) if binary else None
-        )
+        binary = bundled_binary() if kind == "bundled" else Path(str(shutil.which(kind)))
+        lab.server = EmbeddedServer(lab.folder / "guarded", persistent=True, port=lab.server.port, binary=binary)
         lab.server.start()
-        self.admin = connect(lab.server.url)
+        self.second = EmbeddedServer(lab.folder / "second", persistent=False, binary=binary)
+        self.second.start()
+        self.admins = [connect(server.url) for server in (lab.server, self.second)]
+        self.admin = self.admins[0]
         self.let_in()
 
     def let_in(self) -> None:
         """Also after a restart: the server has no file for its users."""
         hashed = password_hash(PASSWORD)
-        set_users(self.admin, [User(name, (hashed,), granted) for name, granted in _users().items()])
+        for admin in self.admins:
+            set_users(admin, [User(name, (hashed,), granted) for name, granted in _users().items()])
+
+    def close(self) -> None:
+        for admin in self.admins:
+            admin.close()
+        self.second.stop()
 
     def url(self, name: str) -> str:
         return self.lab.server.url.replace("redis://", f"redis://{name}:{PASSWORD}@")
@@ -62,34 +70,36 @@ class Guarded:
         return self.lab
 
     def refusals(self) -> list[Any]:
-        """What the server has refused so far, by user and object."""
-        return self.admin.execute_command("ACL", "LOG")  # type: ignore[no-any-return]
+        """What the servers have refused so far, by user and object."""
+        return [row for admin in self.admins for row in admin.execute_command("ACL", "LOG")]
 
 
 @pytest.fixture(params=KINDS)
 def guarded(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Guarded]:
     if request.param == "redis-server" and shutil.which("redis-server") is None:
         pytest.skip("no redis-server is on the PATH (Debian: apt-get install redis-server)")
-    yield Guarded(lab, request.param)
+    guarded = Guarded(lab, request.param)
+    yield guarded
+    guarded.close()
 
 
 def test_a_campaign_asks_for_nothing_that_its_users_may_not(guarded: Guarded) -> None:
-    """Large updates, patches, a failure, a stop and a restart of a worker, an operator, a monitor, an outage, the end."""
+    """Two servers, large updates, patches, a failure, a worker's stop and restart, operator, monitor, outage, end."""
     model = {"factory": "fl_core.models:mlp", "args": {"inputs": 64, "hidden": [1200], "classes": 10}}
     lab = guarded.as_user("chief")
-    spec = lab.spec(model=model, codec={"down": "int8"}, stop={"updates": 60}, dispatch={"concurrency": 6})
-    coordinator = lab.run(spec)
-    first = guarded.as_user("one").worker("one", shard=0, delay=0.1)
-    guarded.as_user("two").worker("two", shard=1, delay=0.1)
+    spec = lab.spec(model=model, codec={"down": "int8"}, stop={"updates": 100_000}, dispatch={"concurrency": 6})
+    blobs = ("--blobs", f":{guarded.second.port}")
+    coordinator = lab.run(spec, *blobs)
+    first = guarded.as_user("one").worker("one", *blobs, shard=0, delay=0.1)
+    guarded.as_user("two").worker("two", *blobs, shard=1, delay=0.1)
     until(lambda: len(guarded.as_user("eye").ask("workers")) == 2)
     failing = guarded.as_user("three").program(
         "workers", "--broker", guarded.url("three"), "--name", "three", "--threads", "1",
-        "--data", "fl_core.data:digits", "--data-args", json.dumps({"shard": 0, "num_shards": 4, "as_images": True}),
+        "--data", "fl_core.data:play", "--data-args", json.dumps({"index": 0, "num_speakers": 8, "length": 32}),
         "--state-dir", str(lab.folder / "state-three"), name="three",
     )  # fmt: skip
     (row,) = until(lambda: guarded.as_user("eye").ask("campaigns"))
-    until(lambda: (lab.history() or [{}])[-1].get("merged", 0) > 5 or any("merged" in line for line in lab.history()))
-    until(lambda: "task failed" in failing.output or "raised" in failing.output)
+    until(lambda: any('"three"' in json.dumps(line) for line in lab.history()))
     failing.kill()
     for command in ("pause", "resume"):
         guarded.as_user("boss").ask(command, row["campaign"])
@@ -102,7 +112,7 @@ def test_a_campaign_asks_for_nothing_that_its_users_may_not(guarded: Guarded) ->
     lab.server.start()
     guarded.let_in()
     guarded.admin.execute_command("ACL", "LOG", "RESET")
-    guarded.as_user("one").worker("one", shard=0).wait_for("worker is ready")
+    guarded.as_user("one").worker("one", *blobs, shard=0).wait_for("worker is ready")
     guarded.as_user("boss").ask("stop", row["campaign"])
     assert coordinator.wait() == 0, coordinator.output
     assert_identity(lab.summary())
@@ -126,7 +136,7 @@ def device(guarded: Guarded) -> Iterator[redis.Redis]:
     admin = guarded.admin
     admin.xadd(keys.log, {"u": b"private"})
     admin.hset(keys.head, mapping={"version": 1, "digest": "00", "place": ""})
-    admin.hset(keys.out, "task-1", "1|0|default")
+    admin.hset(keys.open_tasks, "task-1", "1|0|default")
     admin.hset(keys.owners, "task-1", "1|0|0|two")
     admin.set(keys.fence, "1|token")
     admin.set(keys.order, b"order")
@@ -145,7 +155,7 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
     "read others' updates by a reader's group": ("XREAD", "STREAMS", KEYS.log, "0"),
     "read others' payloads": ("GET", KEYS.blob("task-1.1.two") + ":0"),
     "read what was refused": ("XRANGE", KEYS.parked, "-", "+"),
-    "list open tasks": ("HGETALL", KEYS.out),
+    "list open tasks": ("HGETALL", KEYS.open_tasks),
     "list who has which task": ("HKEYS", KEYS.owners),
     "replace the pointer": ("HSET", KEYS.head, "digest", "ff"),
     "redirect devices": ("HSET", KEYS.head, "place", "evil.example:6379"),
@@ -158,7 +168,7 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
     "delete a queue": ("DEL", "fedtide.train.default"),
     "ring for others": ("LPUSH", "fedtide.train.default", b"doorbell"),
     "take from another class": ("BRPOP", "fedtide.train.gpu", "0.1"),
-    "close tasks": ("HDEL", KEYS.out, "task-1"),
+    "close tasks": ("HDEL", KEYS.open_tasks, "task-1"),
     "empty the server": ("FLUSHALL",),
     "watch everybody": ("MONITOR",),
     "read settings": ("CONFIG", "GET", "*"),

