@@ -18,6 +18,7 @@ from fl_core.identity.enrolment import ask, read_request
 from fl_core.identity.folder import (
     AUTHORITY,
     IDENTITY,
+    INVITATION,
     NEXT,
     Identity,
     address_with,
@@ -28,6 +29,7 @@ from fl_core.identity.folder import (
     read_pem,
     write_surroundings,
 )
+from fl_core.identity.keys import write_secret
 from fl_core.identity.token import Token
 
 POLL_SECONDS = 0.5
@@ -67,8 +69,10 @@ def enroll(token: Token, folder: Path, wait_seconds: float, tell: Tell) -> Ident
         raise SpecError(f"{folder} waits for an answer of another authority; remove it, or name another --identity.")
     write_surroundings(folder, token.authority, broker=token.broker, blobs=token.blobs)
     key = key_of(folder)
+    (folder / INVITATION).unlink(missing_ok=True)
+    write_secret(folder / INVITATION, token.pem, "token")
     passwords = (token.password, password_of(key))
-    urls = [address_with(token.broker, token.name, word, folder, with_key=False) for word in passwords]
+    urls = [address_with(token.broker, token.name, word, folder, INVITATION) for word in passwords]
     request = ask(token.name, key, passwords[1], secret=token.secret)
     complete(folder, key, _exchange(token.name, request, urls, token.authority, wait_seconds, tell))
     return read_identity(folder)
@@ -87,7 +91,7 @@ def renew(folder: Path, wait_seconds: float, tell: Tell) -> Identity:
     address = present.broker
     if not address:
         raise SpecError(f"{folder} says of no broker to ask at; this identity is renewed where it was made.")
-    urls = [address_with(address, present.name, password_of(one), folder, with_key=True) for one in (present.key, key)]
+    urls = [address_with(address, present.name, password_of(one), folder) for one in (present.key, key)]
     request = ask(present.name, key, password_of(key), present_key=present.key)
     complete(folder, key, _exchange(present.name, request, urls, present.authority, wait_seconds, tell), NEXT)
     return read_identity(folder)

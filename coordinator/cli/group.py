@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from fl_core.program.command_line import Discreet, FedtideCommand, config_file
+from fl_core.errors import FedtideError
+from fl_core.program.command_line import AS_IDENTITY, Discreet, FedtideCommand, config_file, fail
 
 BROKER_HELP = "The Redis that coordinator and workers share: redis://[USER:PASSWORD@]HOST:PORT/0."
 
@@ -32,8 +33,34 @@ class _Group(Discreet, click.Group):
     command_class = FedtideCommand
 
 
+def reach_as_identity(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The broker's address with the user and the certificate of ``--identity``, where there is one."""
+    folder: Path | None = ctx.find_root().obj
+    if folder is None:
+        return value
+    from fl_core.program.extras import need
+
+    source = ctx.get_parameter_source(param.name or "")
+    given = "" if source is click.core.ParameterSource.DEFAULT else value or ""
+    try:
+        need("--identity", "cryptography")
+        from fl_core.identity.folder import read_identity
+
+        url = read_identity(folder).url(given)
+    except FedtideError as error:
+        return fail(error)
+    ctx.meta[AS_IDENTITY] = True
+    return url
+
+
 broker_option = click.option(
-    "--broker", metavar="URL", envvar="FEDTIDE_BROKER", default=DEFAULT_BROKER, show_default=True, help=BROKER_HELP
+    "--broker",
+    metavar="URL",
+    envvar="FEDTIDE_BROKER",
+    default=DEFAULT_BROKER,
+    show_default=True,
+    callback=reach_as_identity,
+    help=BROKER_HELP,
 )
 
 
@@ -68,9 +95,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
     callback=config_file(("broker", "out", "log_level", "port")),
     help="TOML file with settings for all commands; flags and environment come first.",
 )
+@click.option(
+    "--identity",
+    type=click.Path(path_type=Path),
+    envvar="FEDTIDE_IDENTITY",
+    help="Who asks: a folder that `fedtide authority` has made, with the way to the broker.",
+)
 @click.pass_context
-def fedtide(ctx: click.Context) -> None:
+def fedtide(ctx: click.Context, identity: Path | None) -> None:
     """Asynchronous federated learning over a message queue: launch, steer and watch campaigns."""
+    ctx.obj = identity
     if ctx.default_map:  # one file serves all commands
         shared = dict(ctx.default_map)
         ctx.default_map = {

@@ -21,6 +21,7 @@ from coordinator.cli.group import (
     fedtide,
     json_option,
     print_json,
+    reach_as_identity,
     trial_option,
 )
 
@@ -80,7 +81,13 @@ def _own_code(spec: CampaignSpec) -> Iterator[tuple[str, str]]:
     multiple=True,
     help="Replace a key of the spec, such as stop.seconds=60; repeatable.",
 )
-@click.option("--broker", metavar="URL", envvar="FEDTIDE_BROKER", help=BROKER_HELP + "  [default: an embedded server]")
+@click.option(
+    "--broker",
+    metavar="URL",
+    envvar="FEDTIDE_BROKER",
+    callback=reach_as_identity,
+    help=BROKER_HELP + "  [default: an embedded server]",
+)
 @blobs_option
 @click.option(
     "--port",

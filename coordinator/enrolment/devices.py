@@ -14,6 +14,7 @@ from fl_core.broker.access.users import User, remove_users, save_users, set_user
 from fl_core.errors import SpecError, UntrustedError
 from fl_core.identity.certificates import Role, check_name
 from fl_core.identity.enrolment import password_hash, read_request
+from fl_core.identity.keys import key_pem, make_key, public_bytes
 from fl_core.identity.token import SECRET_BYTES, Token
 
 TOKEN_HOURS = 24.0
@@ -130,7 +131,8 @@ def invite(
     expires = now_ms() + round(hours * _HOUR_MS)
     tokens, members = [], []
     for name in dict.fromkeys(names):
-        password, secret = secrets.token_urlsafe(SECRET_BYTES), secrets.token_bytes(SECRET_BYTES)
+        password, secret, key = secrets.token_urlsafe(SECRET_BYTES), secrets.token_bytes(SECRET_BYTES), make_key()
+        guest = authority.issue(name, Role.INVITED, public_bytes(key), hours / 24)
         tokens.append(
             Token(
                 name=name,
@@ -138,6 +140,7 @@ def invite(
                 blobs=blobs,
                 authority=authority.certificate,
                 password=password,
+                pem=key_pem(key) + guest.pem,
                 secret=secret,
                 expires_ms=expires,
             )

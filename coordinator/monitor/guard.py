@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.monitor.settings import is_loopback
+from fl_core.program.host import is_loopback
 
 HEADERS = {
     "Content-Security-Policy": (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from fl_core.errors import SpecError
+from fl_core.program.host import is_loopback
 
 MIN_TOKEN_LENGTH = 16
 
@@ -24,15 +23,3 @@ def check_settings(host: str, control: str | None) -> None:
             f"--control has {len(control)} characters; on --host {host}, which others reach, it needs at least "
             f"{MIN_TOKEN_LENGTH}."
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

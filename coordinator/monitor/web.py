@@ -35,10 +35,11 @@ from coordinator.monitor.guard import RequestGuard
 from coordinator.monitor.metrics import exposition
 from coordinator.monitor.observer import Observer
 from coordinator.monitor.quarantine import list_parked
-from coordinator.monitor.settings import check_settings, is_loopback
+from coordinator.monitor.settings import check_settings
 from fl_core.broker.connection import connect
 from fl_core.broker.overview.registry import Registry
 from fl_core.errors import BrokerError, CampaignError
+from fl_core.program.host import is_loopback
 from fl_core.wire.states import STEERING, TAKEN_IN
 
 MAX_PARKED_SHOWN = 30

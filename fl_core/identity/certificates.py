@@ -1,8 +1,8 @@
 """Certificates: what an authority says of a key, as X.509, so that TLS and signatures go by the same words.
 
 The subject's common name is the owner's name and its organizational unit the role; the queues that a device may serve
-are URIs among the alternative names. A certificate of a device is good for clients only: whoever holds it cannot pose as
-a broker (extended key usage, RFC 5280).
+are URIs among the alternative names. A certificate of a device is good for clients only: whoever holds it cannot pose
+as a broker (extended key usage, RFC 5280).
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ _AUTHORITY_DAYS = 3650
 
 
 class Role(StrEnum):
-    """What somebody is to a federation."""
+    """What somebody is to a federation; who was invited only has a token's certificate, to ask for another one."""
 
     DEVICE = "device"
     COORDINATOR = "coordinator"
     OPERATOR = "operator"
     MONITOR = "monitor"
     SERVER = "server"
+    INVITED = "invited"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 ``authority.pem``   the authority's own certificate: whom to trust
 ``access.toml``     where the broker is, and the server for blobs; no secret
 ``next.pem``        while another certificate is asked for: the key that it will be for
+``invitation.pem``  while the first one is asked for: key and certificate of the token
 ==================  ====================================================================================================
 
 Key and certificate are one file, so that one takes the place of the other in one step. The password at the broker is
@@ -28,13 +29,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fl_core.broker.url import check_url, public_url
 from fl_core.errors import SpecError, UntrustedError
 from fl_core.identity.certificates import Certificate, read_certificate
 from fl_core.identity.keys import key_pem, make_key, parse_key, public_bytes, read_secret, write_secret
+from fl_core.program.host import is_loopback
 from fl_core.program.redaction import hide
 from fl_core.program.whole_file import whole_file
 
 IDENTITY, AUTHORITY, ACCESS, NEXT = "identity.pem", "authority.pem", "access.toml", "next.pem"
+INVITATION = "invitation.pem"
 _END_OF_KEY = b"-----END PRIVATE KEY-----\n"
 
 
@@ -76,25 +80,31 @@ class Identity:
         address = broker or self.broker
         if not address:
             raise SpecError(f"{self.folder} says of no broker; give its address with --broker.")
-        return address_with(address, self.name if as_user else "", password_of(self.key), self.folder, with_key=True)
+        return address_with(address, self.name if as_user else "", password_of(self.key), self.folder)
 
 
-def address_with(address: str, user: str, password: str, folder: Path, *, with_key: bool) -> str:
+def address_with(address: str, user: str, password: str, folder: Path, shown: str = IDENTITY) -> str:
     """A Redis URL with user and password, and for TLS with the files of an identity's folder.
 
     Args:
         address: a user in it stays, and so do options of TLS.
         user: empty for none.
-        with_key: show the certificate; who has none yet only looks at the server's.
+        shown: the file with the key and the certificate that the server is shown.
+
+    Raises:
+        SpecError: the password would travel in plain text to another machine.
     """
-    parts = urlsplit(address)
+    parts = urlsplit(check_url(address))
+    if (user or parts.password) and parts.scheme == "redis" and not is_loopback(parts.hostname or ""):
+        raise SpecError(
+            f"broker = {public_url(address)!r} has no TLS, so that others on the way could read the password and "
+            "all updates; write rediss:// and have the server use TLS (docs/security.md)."
+        )
     netloc, query = parts.netloc, parts.query
     if user and parts.username is None and parts.password is None:
         netloc = f"{quote(user, safe='')}:{quote(password, safe='')}@{netloc}"
     if parts.scheme == "rediss" and "ssl_ca_certs" not in query:
-        files = {"ssl_ca_certs": AUTHORITY}
-        if with_key:
-            files |= {"ssl_certfile": IDENTITY, "ssl_keyfile": IDENTITY}
+        files = {"ssl_ca_certs": AUTHORITY, "ssl_certfile": shown, "ssl_keyfile": shown}
         options = urlencode({key: str(folder / name) for key, name in files.items()})
         query = f"{query}&{options}" if query else options
     return urlunsplit(parts._replace(netloc=netloc, query=query))
@@ -163,8 +173,8 @@ def complete(folder: Path, key: Ed25519PrivateKey, certificate: Certificate, nam
         with whole_file(folder / IDENTITY, durable=True) as file:
             Path(file.name).chmod(0o600)
             file.write(key_pem(key) + certificate.pem)
-        if name != IDENTITY:
-            (folder / name).unlink(missing_ok=True)
+        for done in {name, INVITATION} - {IDENTITY}:
+            (folder / done).unlink(missing_ok=True)
     except OSError as error:
         raise SpecError(f"{folder} cannot be written ({error.strerror}).") from None
 

@@ -38,6 +38,7 @@ class Token(Record):
         blobs: the second server's place, or empty.
         authority: its certificate, DER: what the device will trust.
         password: of the broker's user for the enrolment; it may do nothing else and ends with it.
+        pem: key and certificate of an invited one, for a server that takes nobody without; as short-lived as the token.
         secret: shared with the authority alone; the request is authenticated with it (HMAC-SHA256).
         expires_ms: by the authority's clock, ms since 1970; the device's own may be wrong.
     """
@@ -49,6 +50,7 @@ class Token(Record):
     blobs: str = checked(is_text)
     authority: bytes = checked(_is_certificate)
     password: str = checked(is_text)
+    pem: bytes = checked(_is_certificate)
     secret: bytes = checked(_is_secret)
     expires_ms: int = checked(is_count)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -20,6 +20,8 @@ from fl_core.program.redaction import redact
 from fl_core.program.toml_file import read_toml
 
 EXIT_BAD_INPUT = 2
+# Where click keeps that the broker's password is an identity's, and nobody has typed it.
+AS_IDENTITY = "fedtide.as_identity"
 
 
 class Setting(click.ParamType[tuple[str, Any]]):
@@ -51,7 +53,7 @@ class Setting(click.ParamType[tuple[str, Any]]):
             return key, text
 
 
-def fail(error: FedtideError) -> None:
+def fail(error: FedtideError) -> NoReturn:
     """End the program with the error's sentence.
 
     Raises:
@@ -129,7 +131,7 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 def _warn_of_password(ctx: click.Context) -> None:
     """Everybody on a machine reads the command lines of all its programs."""
-    if ctx.command.name not in _LONG_LIVED:
+    if ctx.command.name not in _LONG_LIVED or ctx.meta.get(AS_IDENTITY):
         return
     for name, whose, variable in (
         ("broker", "the broker's", "FEDTIDE_BROKER"),

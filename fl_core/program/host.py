@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import platform
 import re
 
@@ -28,3 +29,15 @@ def default_name(pid: int) -> str:
         return (host or "worker") + end
     digest = hashlib.blake2b(host.encode(), digest_size=4).hexdigest()
     return f"{cleaned[: MAX_NAME - len(end) - 9] or 'worker'}-{digest}{end}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

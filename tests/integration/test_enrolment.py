@@ -1,4 +1,4 @@
-"""Devices come and go at a real server: invited, let in, renewed, sent away; and who is not one of them stays outside."""
+"""Devices come and go at a real server: invited, let in, renewed, sent away; and nobody else comes in."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def servers(client: redis.Redis) -> Iterator[Servers]:
 
 
 @pytest.fixture
-def invite(
-    authority: Authority, servers: Servers, broker_server: EmbeddedServer
-) -> Callable[..., Token]:
+def invite(authority: Authority, servers: Servers, broker_server: EmbeddedServer) -> Callable[..., Token]:
     def make(name: str = "dev-1", **more: float) -> Token:
         (token,) = devices.invite(
             authority, servers, [name], broker=broker_server.url, blobs="", queues=["phone"], days=10, **more

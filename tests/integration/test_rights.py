@@ -1,7 +1,7 @@
-"""Users with the rights of their work: a whole campaign asks for nothing more, and a hostile device gets nothing more.
+"""Users with the rights of their work: a whole campaign asks for nothing more, and a hostile device gets no more.
 
-On the server of the ``embedded`` extra, and on a ``redis-server`` where one is on the PATH: the two differ in what their
-ACL knows.
+On the server of the ``embedded`` extra, and on a ``redis-server`` where one is on the PATH: the two differ in what
+their ACL knows.
 """
 
 from __future__ import annotations
@@ -226,7 +226,12 @@ def test_a_monitor_reads_and_an_operator_asks(guarded: Guarded, device: redis.Re
                 with pytest.raises(refused):
                     client.xadd(KEYS.control, {"request": "pause"})
     with connect(guarded.url("chief")) as client:
-        for chief in (("ACL", "SETUSER", "friend", "on"), ("FLUSHALL",), ("CONFIG", "SET", "dir", "/"), ("GET", "other")):
+        for chief in (
+            ("ACL", "SETUSER", "friend", "on"),
+            ("FLUSHALL",),
+            ("CONFIG", "SET", "dir", "/"),
+            ("GET", "other"),
+        ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*chief)
 

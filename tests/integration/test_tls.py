@@ -1,55 +1,45 @@
-"""A campaign over TLS, with a certificate on each side: small and large payloads, and Celery's doorbells.
+"""A campaign over mutual TLS, from the authority to the last update: every program shows a certificate of its own.
 
-The server that the ``embedded`` extra brings has no TLS; these tests take the one on the PATH and are skipped where
-there is none that has it.
+The server that the ``embedded`` extra brings has no TLS; these tests take a ``redis-server`` or ``valkey-server`` that
+is on the PATH, and are skipped where there is none that has it (Debian: ``apt-get install redis-server``).
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fl_core.broker.bulk import blobs, chunks
+from coordinator.enrolment.authority import Authority, create_authority
+from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import connect
 from fl_core.errors import BrokerUnavailable
-from tests.integration.lab import Lab, assert_identity
+from fl_core.identity.certificates import Role
+from fl_core.identity.folder import Identity, read_identity
+from tests.integration.lab import Lab, Program, assert_identity, until
 
 SERVER = next((found for name in ("valkey-server", "redis-server") if (found := shutil.which(name))), None)
+ADMIN = "word-of-the-administrator"
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority of our own, and one certificate that server and clients share."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed (Debian: apt-get install openssl)")
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test authority")
-    openssl("req", *key, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=localhost")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    openssl("x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-days", "2", "-extfile", "names", "-out", "cert.pem")  # fmt: skip
-    return folder
-
-
-def _serve(certificates: Path, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+def _serve(identity: Path, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """A server that takes TLS with client certificates alone, and keeps its users in a file."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder.mkdir()
+    (folder / "users.acl").write_text(f"user default on >{ADMIN} ~* &* +@all\n")
     arguments = [str(SERVER), "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    arguments += ["--tls-cert-file", str(certificates / "cert.pem"), "--tls-key-file", str(certificates / "key.pem")]
-    arguments += ["--tls-ca-cert-file", str(certificates / "ca.pem"), "--tls-auth-clients", "yes", "--save", ""]
+    arguments += ["--tls-cert-file", str(identity / "identity.pem"), "--tls-key-file", str(identity / "identity.pem")]
+    arguments += ["--tls-ca-cert-file", str(identity / "authority.pem"), "--tls-auth-clients", "yes", "--save", ""]
+    arguments += ["--aclfile", str(folder / "users.acl")]
     process = subprocess.Popen(arguments, stdout=(folder / "log").open("wb"), stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and process.poll() is None:
@@ -62,45 +52,134 @@ def _serve(certificates: Path, folder: Path) -> tuple[subprocess.Popen[bytes], i
     pytest.skip(f"{SERVER} does not serve TLS: {(folder / 'log').read_text().splitlines()[-1:]}")
 
 
+class Federation:
+    """An authority, two servers with TLS, and the commands of whoever runs it."""
+
+    def __init__(self, lab: Lab, authority: Authority, port: int, blobs_port: int) -> None:
+        self.lab, self.authority = lab, authority
+        self.address, self.blobs = f"rediss://127.0.0.1:{port}/0", f":{blobs_port}"
+        self.admin = self.address.replace("rediss://", f"rediss://:{ADMIN}@")
+        self._number = 0
+
+    def identity(self, name: str) -> Identity:
+        return read_identity(self.authority.folder / "identities" / name)
+
+    def command(self, *words: str, program: str = "coordinator", code: int = 0) -> str:
+        """Run one and return what it printed."""
+        self._number += 1
+        more = ["--authority", str(self.authority.folder)] if words[0] in ("authority", "device") else []
+        if words[0] in ("authority", "device") and words[1] not in ("list", "rotate"):
+            more += ["--broker", self.admin, "--blobs", self.blobs]
+        run = self.lab.program(program, *words, *more, name=f"command-{self._number}")
+        assert run.wait() == code, run.output
+        return run.output
+
+    def start(self, program: str, *words: str, name: str) -> Program:
+        return self.lab.program(program, *words, name=name)
+
+    def enrol(self, *names: str) -> list[Path]:
+        """As a person does it: tokens, each device's command, and one answer to all."""
+        tokens = self.lab.folder / "tokens"
+        self.command("device", "add", *names, "--reach", self.address, "--into", str(tokens))
+        folders = [self.lab.folder / f"identity-{name}" for name in names]
+        asking = [
+            self.start(
+                "workers", "enroll", str(tokens / f"{name}.token"), "--identity", str(folder), name=f"ask-{name}"
+            )
+            for name, folder in zip(names, folders, strict=True)
+        ]
+        for program in asking:
+            program.wait_for("has asked for its certificate")
+        said = self.command("device", "accept")
+        assert all(f"{name}: enrolled" in said for name in names)
+        for program in asking:
+            assert program.wait() == 0, program.output
+        return folders
+
+    def worker(self, name: str, shard: int) -> Program:
+        words = ["--identity", str(self.lab.folder / f"identity-{name}"), "--data", "fl_core.data:digits"]
+        words += ["--data-args", json.dumps({"shard": shard, "num_shards": 4}), "--threads", "1"]
+        words += ["--state-dir", str(self.lab.folder / f"state-{name}"), "--emulate-delay-seconds", "0.1"]
+        return self.start("workers", *words, name=name)
+
+
 @pytest.fixture
-def ports(certificates: Path, tmp_path: Path) -> Iterator[tuple[int, int]]:
-    """Two servers that take TLS alone: the broker, and the one for blobs."""
+def federation(lab: Lab) -> Iterator[Federation]:
     if SERVER is None:
         pytest.skip("no redis-server or valkey-server with TLS is installed (Debian: apt-get install redis-server)")
-    broker, port = _serve(certificates, tmp_path / "tls-broker")
-    second, blobs_port = _serve(certificates, tmp_path / "tls-blobs")
-    yield port, blobs_port
+    authority = create_authority(lab.folder / "authority", "ours")
+    hosts = ("localhost", "127.0.0.1")
+    _, folder = authority.make_identity("server", Role.SERVER, 2, hosts=hosts)
+    broker, port = _serve(folder, lab.folder / "tls-broker")
+    second, blobs_port = _serve(folder, lab.folder / "tls-blobs")
+    for role in (Role.COORDINATOR, Role.OPERATOR, Role.MONITOR):
+        where: dict[str, Any] = {"broker": f"rediss://127.0.0.1:{port}/0", "blobs": f":{blobs_port}"}
+        authority.make_identity(role.value, role, 2, **where)
+    yield Federation(lab, authority, port, blobs_port)
     for process in (broker, second):
         process.terminate()
         process.wait()
 
 
-def _url(certificates: Path, port: int) -> str:
-    files = f"ssl_certfile={certificates}/cert.pem&ssl_keyfile={certificates}/key.pem"
-    return f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=required&ssl_ca_certs={certificates}/ca.pem&{files}"
-
-
-def test_chunks_go_through_tls_as_they_are(certificates: Path, ports: tuple[int, int]) -> None:
-    """The short way streams through the encrypted socket; who has no certificate is sent away."""
-    client = connect(_url(certificates, ports[0]))
-    payload = bytes(range(256)) * (3 * chunks.CHUNK_BYTES // 256 + 1)
-    blobs.put(client, "blob", payload)
-    assert bytes(blobs.get(client, "blob", len(payload))) == payload
-    stranger = connect(f"rediss://127.0.0.1:{ports[0]}/0?ssl_ca_certs={certificates}/ca.pem")
-    with pytest.raises(BrokerUnavailable, match="writing a blob: the broker does not answer"):
-        blobs.put(stranger, "blob", payload)
-
-
-def test_a_campaign_runs_over_tls(lab: Lab, certificates: Path, ports: tuple[int, int]) -> None:
-    """Doorbells, log, versions and large updates, all of them encrypted, on two servers."""
-    lab.url = _url(certificates, ports[0])
+def test_a_federation_from_the_first_key_to_the_last_update(federation: Federation) -> None:
+    """Enrolled by token, a campaign on two servers with large updates, a device that is sent away half-way."""
+    lab, boss = federation.lab, str(federation.authority.folder / "identities")
+    assert "3 users are set." in federation.command("authority", "users")
+    federation.enrol("one", "two")
     model = {"factory": "fl_core.models:mlp", "args": {"inputs": 64, "hidden": [1200], "classes": 10}}
-    coordinator = lab.run(lab.spec(model=model), "--blobs", f":{ports[1]}")
-    lab.worker("one", shard=0)
-    lab.worker("two", shard=1)
+    spec = lab.spec(model=model, stop={"updates": 100_000}, dispatch={"concurrency": 3, "lease_seconds": 3.0})
+    words = ["--identity", f"{boss}/coordinator", "run", str(spec), "--out", str(lab.folder / "run")]
+    coordinator = federation.start("coordinator", *words, "--blobs", federation.blobs, name="coordinator")
+    first, second = federation.worker("one", 0), federation.worker("two", 1)
+
+    def asked(*words: str, who: str = "monitor") -> Any:
+        return json.loads(federation.command("--identity", f"{boss}/{who}", *words, "--json"))
+
+    until(lambda: any(line.get("worker") == "one" or "one" in json.dumps(line) for line in lab.history()))
+    assert {row["worker"] for row in asked("workers")} == {"one", "two"}
+    federation.command("device", "revoke", "one")
+    first.wait_for("the broker refuses this worker", seconds=20)
+    lines = len(lab.history())
+    until(lambda: len(lab.history()) > lines + 2)
+    asked("stop", asked("campaigns")[0]["campaign"], who="operator")
     assert coordinator.wait() == 0, coordinator.output
-    summary = lab.summary()
-    assert_identity(summary)
-    assert (summary["merged"], summary["rejected"]) == (20, {})
-    there = connect(_url(certificates, ports[1])).info("commandstats")
-    assert there["cmdstat_set"]["calls"] >= 20
+    assert_identity(lab.summary())
+    assert second.process.poll() is None
+    with connect(federation.identity("coordinator").url(federation.address.replace("/0", "/0"))) as client:
+        assert client.ping()
+    there = connect(f"rediss://:{ADMIN}@127.0.0.1{federation.blobs}/0?" + _files(federation.identity("operator")))
+    assert there.info("commandstats")["cmdstat_set"]["calls"] >= 5
+    states = {row["name"]: row["state"] for row in json.loads(federation.command("device", "list", "--json"))}
+    assert (states["one"], states["two"]) == ("revoked", "enrolled")
+
+
+def _files(identity: Identity) -> str:
+    return identity.url("rediss://127.0.0.1:1/0").partition("?")[2]
+
+
+def test_nobody_comes_in_without_a_certificate_of_the_authority(federation: Federation, tmp_path: Path) -> None:
+    """None at all, another authority's; and a device's own certificate makes no server that others would believe."""
+    url = federation.identity("coordinator").url()
+    federation.command("authority", "users")
+    payload = bytes(range(256)) * (3 * blobs.CHUNK_BYTES // 256 + 1)
+    key = "fedtide:c:{a}:blob:b"
+    with connect(url) as client:
+        blobs.put(client, key, payload)
+        assert bytes(blobs.get(client, key, len(payload))) == payload
+    stranger = create_authority(tmp_path / "strangers", "ours")
+    stranger.make_identity("coordinator", Role.COORDINATOR, 2)
+    theirs = _files(read_identity(stranger.folder / "identities" / "coordinator"))
+    ours = f"ssl_ca_certs={federation.authority.folder}/authority.pem"
+    mixed = f"{ours}&{theirs.partition('&')[2]}"
+    for options in (ours, theirs, mixed):
+        with pytest.raises(BrokerUnavailable, match="writing a blob: the broker does not answer"):
+            blobs.put(connect(f"{url.partition('?')[0]}?{options}"), key, payload)
+
+    (folder,) = federation.enrol("one")
+    fake, port = _serve(folder, tmp_path / "fake")
+    try:
+        with pytest.raises(BrokerUnavailable, match="writing a blob: the broker does not answer"):
+            blobs.put(connect(federation.identity("coordinator").url(f"rediss://127.0.0.1:{port}/0")), key, payload)
+    finally:
+        fake.terminate()
+        fake.wait()

@@ -5,9 +5,9 @@ script wants read and write on the keys that it declares, while the commands ins
 selectors protect what a flat list of keys could not: a device calls the script that reads the pointer, and cannot write
 the pointer.
 
-What these rules cannot prevent, since the commands that the work needs allow it: a device can take doorbells of its own
-classes, write over the row of a task in ``owners`` if it knows the task's id, trim the log with the command that adds to
-it, and fill the server's memory. ``docs/security.md`` says what is done about each.
+What these rules cannot prevent, since the commands that the work needs allow it: a device can take doorbells of its
+own classes, write over the row of a task in ``owners`` if it knows the task's id, trim the log with the command that
+adds to it, and fill the server's memory. ``docs/security.md`` says what is done about each.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def monitor() -> list[str]:
     """Reading alone."""
     return [
         *_EVERYBODY, f"%R~{PREFIX}*", f"%R~{TRAIN_QUEUE_PREFIX}*", "+@read", "-@dangerous", "+time", "+info",
-        "+config|get", "+xinfo", "+role", "+lastsave", "+script|load", _selector("evalsha evalsha_ro", "", f"{PREFIX}*"),
+        "+config|get", "+xinfo", "+role", "+lastsave", "+script|load", _selector("evalsha", "", f"{PREFIX}*"),
     ]  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def save_users(client: Client) -> bool:
         BrokerRefused, BrokerUnavailable: as above.
     """
     with broker_errors("saving users of the broker"):
-        if not client.config_get("aclfile").get(b"aclfile"):
+        if not any(client.config_get("aclfile").values()):
             return False
         client.execute_command("ACL", "SAVE")
     return True

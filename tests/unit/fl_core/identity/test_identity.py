@@ -33,7 +33,14 @@ DEVICE_KEY = make_key()
 
 def certificate_of(name: str = "dev-1", role: Role = Role.DEVICE, days: float = 10.0, **more: object) -> bytes:
     return issue(
-        KEY, AUTHORITY, name=name, role=role, public_key=public_bytes(DEVICE_KEY), now=NOW, days=days, **more  # type: ignore[arg-type]
+        KEY,
+        AUTHORITY,
+        name=name,
+        role=role,
+        public_key=public_bytes(DEVICE_KEY),
+        now=NOW,
+        days=days,
+        **more,  # type: ignore[arg-type]
     )
 
 
@@ -102,7 +109,7 @@ def test_revocations_are_numbered_and_signed() -> None:
 def test_a_token_survives_its_journey_or_says_that_it_did_not() -> None:
     """Line breaks do no harm; a part of it, or another word, is refused in one sentence."""
     token = Token(
-        name="dev-1", broker="rediss://broker:6380/0", blobs="", authority=AUTHORITY, password="once",
+        name="dev-1", broker="rediss://broker:6380/0", blobs="", authority=AUTHORITY, password="once", pem=b"pem",
         secret=bytes(SECRET_BYTES), expires_ms=1,
     )  # fmt: skip
     text = token.to_text()
@@ -143,8 +150,11 @@ def test_an_identity_reaches_the_broker_as_its_user(tmp_path: Path) -> None:
     url = identity.url()
     assert url.startswith(f"rediss://dev-1:{password_of(identity.key)}@broker:6380/0?ssl_ca_certs=")
     assert "ssl_certfile" in url and "ssl_keyfile" in url
-    assert identity.url("redis://admin:word@host/0", as_user=False) == "redis://admin:word@host/0"
-    assert identity.url("redis://host:1/0") == f"redis://dev-1:{password_of(identity.key)}@host:1/0"
+    assert identity.url("redis://admin:word@localhost/0", as_user=False) == "redis://admin:word@localhost/0"
+    assert identity.url("redis://127.0.0.1:1/0") == f"redis://dev-1:{password_of(identity.key)}@127.0.0.1:1/0"
+    for plain in ("redis://broker/0", "redis://admin:word@broker/0"):
+        with pytest.raises(SpecError, match="has no TLS"):
+            identity.url(plain)
     assert stat.S_IMODE((tmp_path / "id" / "identity.pem").stat().st_mode) == 0o600
 
 
