@@ -105,7 +105,8 @@ def address_with(address: str, user: str, password: str, folder: Path, shown: st
         netloc = f"{quote(user, safe='')}:{quote(password, safe='')}@{netloc}"
     if parts.scheme == "rediss" and "ssl_ca_certs" not in query:
         files = {"ssl_ca_certs": AUTHORITY, "ssl_certfile": shown, "ssl_keyfile": shown}
-        options = urlencode({key: str(folder / name) for key, name in files.items()})
+        # Celery's connection takes any certificate where this is not said.
+        options = urlencode({"ssl_cert_reqs": "required"} | {key: str(folder / name) for key, name in files.items()})
         query = f"{query}&{options}" if query else options
     return urlunsplit(parts._replace(netloc=netloc, query=query))
 

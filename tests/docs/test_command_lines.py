@@ -15,9 +15,11 @@ import redis
 from click.testing import CliRunner
 
 from coordinator.cli import fedtide
+from coordinator.enrolment.authority import create_authority
 from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.identity.certificates import Role
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
-from workers.cli import worker
+from workers.cli import enroll, worker
 
 # Programs of others: that they take these words was tried by hand, and there is no parser of theirs to ask.
 FOREIGN = {"docker", "redis-server", "tensorboard", "pip", "rm"}
@@ -42,13 +44,15 @@ def _lines(block: Block) -> Iterator[list[str]]:
             yield words
 
 
-def _parse(command: click.Command, words: list[str]) -> None:
+def _parse(command: click.Command, words: list[str], parent: click.Context | None = None) -> None:
     """What click does before it calls the command: options, their types, and files that have to be there."""
-    with command.make_context(command.name, words) as context:
+    with command.make_context(command.name, words, parent=parent) as context:
         if isinstance(command, click.Group):
+            if parent is None:
+                context.obj = context.params.get("identity")
             _, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
             assert inner is not None
-            inner.make_context(inner.name, rest, parent=context).close()
+            _parse(inner, rest, context)
 
 
 def _verify(words: list[str]) -> None:
@@ -58,7 +62,8 @@ def _verify(words: list[str]) -> None:
     if program == "fedtide":
         _parse(fedtide, rest)
     elif program == "fedtide-worker":
-        _parse(worker, rest)
+        enrols = rest[:1] == ["enroll"]
+        _parse(enroll if enrols else worker, rest[enrols:])
     elif program == "make":
         assert set(targets) >= {word for word in rest if not ASSIGNMENT.fullmatch(word)}
     elif program in ("python", ".venv/bin/python"):
@@ -83,6 +88,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("examples", "deploy", "tests", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
+    authority = create_authority(tmp_path / "authority", "ours")
+    for role in (Role.COORDINATOR, Role.OPERATOR, Role.MONITOR):
+        authority.make_identity(role.value, role, 1, broker="rediss://broker.example.org:6380/0")
     for name in ("BROKER", "CONFIG", "BLOBS"):
         monkeypatch.delenv(f"FEDTIDE_{name}", raising=False)
     return tmp_path
