@@ -105,6 +105,9 @@ def test_each_command_line_is_taken(block: Block, checkout: Path, monkeypatch: p
         if words[0] == "cd":
             monkeypatch.chdir(words[1])
             continue
+        if words[0] == "export":
+            for assignment in words[1:]:
+                monkeypatch.setenv(*assignment.split("=", 1))
         for word in words:
             if word.startswith("runs/"):
                 Path(word).mkdir(parents=True, exist_ok=True)

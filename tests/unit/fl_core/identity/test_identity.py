@@ -152,7 +152,9 @@ def test_an_identity_reaches_the_broker_as_its_user(tmp_path: Path) -> None:
         f"rediss://dev-1:{password_of(identity.key)}@broker:6380/0?ssl_cert_reqs=required&ssl_ca_certs="
     )
     assert "ssl_certfile" in url and "ssl_keyfile" in url
-    assert identity.url("redis://admin:hunting-owl@localhost/0", as_user=False) == "redis://admin:hunting-owl@localhost/0"
+    assert (
+        identity.url("redis://admin:hunting-owl@localhost/0", as_user=False) == "redis://admin:hunting-owl@localhost/0"
+    )
     assert identity.url("redis://127.0.0.1:1/0") == f"redis://dev-1:{password_of(identity.key)}@127.0.0.1:1/0"
     for plain in ("redis://broker/0", "redis://admin:hunting-owl@broker/0"):
         with pytest.raises(SpecError, match="has no TLS"):

