@@ -40,8 +40,8 @@ $(INSTALLED): pyproject.toml requirements/dev.txt requirements/torch.txt
 lock: | $(INSTALLED)
 	$(LOCK) requirements/dev.txt pyproject.toml --extra dev --group build
 	$(LOCK) requirements/image.txt pyproject.toml --constraint requirements/dev.txt \
-		--extra coordinator --extra examples --extra monitor
-	$(LOCK) requirements/device.txt pyproject.toml --constraint requirements/dev.txt
+		--extra coordinator --extra examples --extra monitor --extra security
+	$(LOCK) requirements/device.txt pyproject.toml --constraint requirements/dev.txt --extra security
 	$(LOCK) requirements/build.txt --group build --constraint requirements/dev.txt
 
 demo: install

@@ -19,8 +19,8 @@ PROJECT: dict[str, Any] = DOCUMENT["project"]
 # The file of requirements/, and whether it has the package's own dependencies, its extras and groups.
 LOCKS = {
     "dev": (True, ["dev"], ["build"]),
-    "image": (True, ["coordinator", "examples", "monitor"], []),
-    "device": (True, [], []),
+    "image": (True, ["coordinator", "examples", "monitor", "security"], []),
+    "device": (True, ["security"], []),
     "build": (False, [], ["build"]),
 }
 
