@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from coordinator.storage.history import read_history
+from fl_core.broker import scripts
+from fl_core.broker.keys import train_queue
+from fl_core.broker.scripts import Script
 from fl_core.wire.history import MergeLine
-from tests.unit.coordinator.loop.led import Led
+from tests.unit.coordinator.loop.led import WORKER, Led
 
 
 def _merged_tasks(led: Led) -> list[int]:
@@ -64,3 +68,51 @@ def test_a_server_that_went_back_in_time_is_brought_forward(tmp_path: Path) -> N
     assert led.run()["merged"] == 40
     tasks = _merged_tasks(led)
     assert len(tasks) == len(set(tasks)) == 40
+
+
+# -- answers and messages that lead nowhere ------------------------------------------------------------------------
+
+
+def _answer_unreadably(led: Led, task: Any) -> None:
+    """As a worker of another release would: the task is marked as answered, and the entry ends nothing."""
+    names = led.broker.keys
+    deliver = Script(led.client, scripts.DELIVER)
+    deliver(
+        keys=[names.log, names.owners, names.open_tasks, names.pins, names.incarnation],
+        args=[task.task_id, task.attempt, WORKER, b"of another release", b""],
+    )
+
+
+def test_an_answer_that_cannot_be_read_is_no_answer(tmp_path: Path) -> None:
+    """The task is issued again, but not for ever: after ``dispatch.max_attempts`` it has expired."""
+    led = Led(tmp_path, dispatch={"concurrency": 1, "max_attempts": 2}, stop={"updates": 4})
+
+    def answer(task: Any, head: Any) -> None:
+        if task.task_id.startswith("1-") or (task.task_id.startswith("2-") and task.attempt == 1):
+            _answer_unreadably(led, task)
+        else:
+            led.deliver(task, head)
+
+    led.answer = answer
+    summary = led.run()
+    assert (summary["merged"], summary["expired"], summary["reissued"]) == (4, 1, 2)
+    assert summary["surplus"] == {"malformed": 3}
+
+
+def test_messages_that_somebody_swallows_are_rung_for_and_named(tmp_path: Path) -> None:
+    """Something takes a campaign's messages and claims nothing: its tasks go out again, and once somebody is told."""
+    led = Led(tmp_path)
+    led.answer = None
+
+    def between(waits: int) -> None:
+        if waits < 400:
+            led.client.delete(train_queue("default"))
+        elif waits == 400:
+            led.answer = led.deliver
+
+    led.between = between
+    with structlog.testing.capture_logs() as told:
+        assert led.run()["merged"] == 20
+    said = [row["event"] for row in told]
+    assert said.count("tasks are rung for again and again, and nobody claims them") == 1
+    assert said.count("ringing again") > 3
