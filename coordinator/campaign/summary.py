@@ -23,8 +23,6 @@ def summarise(
     *,
     now_ms: int = 0,
     max_workers: int | None = None,
-    devices: Mapping[str, Any] | None = None,
-    with_digest: bool = True,
 ) -> Summary:
     """All counts and scores.
 
@@ -32,15 +30,29 @@ def summarise(
         campaign: its id.
         now_ms: the server's clock, for a campaign that is still running; an ended one has its own end.
         max_workers: how many workers are named: in ``merged_by_worker`` those with the most updates; None names all.
-        devices: what ``describe_devices`` said not long ago, to be used again; None computes it.
-        with_digest: hash the model, which takes as long as reading all of it.
+
+    Returns:
+        What ``outline`` gives, what ``describe_devices`` gives, and ``model_digest``.
+    """
+    delivered = state.delivery.parameters(state.strategy)
+    return {
+        **outline(campaign, spec, state, layout, now_ms=now_ms),
+        **describe_devices(state, max_workers),
+        "model_digest": digest(delivered.values.view("u1").data),
+    }
+
+
+def outline(campaign: str, spec: CampaignSpec, state: CampaignState, layout: Layout, *, now_ms: int = 0) -> Summary:
+    """All that is to be had at once, however many devices there are and however large the model is.
+
+    Args:
+        campaign, now_ms: as in ``summarise``.
 
     Returns:
         Plain JSON types. ``issued = merged + sum(rejected) + expired + cancelled + out`` holds; ``surplus`` counts
         updates that answered no open task and is no part of it.
     """
     ledger, scores = state.ledger, state.scores
-    delivered = state.delivery.parameters(state.strategy)
     ended = state.phase.is_over or state.phase == "interrupted"
     wall_seconds = state.timeline.seconds(state.course.ended_ms if ended else now_ms)
     return {
@@ -74,8 +86,6 @@ def summarise(
         "bytes_up": state.contributions.bytes_up,
         "bytes_down": state.contributions.bytes_down,
         **_fruitless(state),
-        **(describe_devices(state, max_workers) if devices is None else devices),
-        **({"model_digest": digest(delivered.values.view("u1").data)} if with_digest else {}),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 
 from coordinator.campaign.state import CampaignState
-from coordinator.campaign.summary import Summary, describe_devices, summarise
+from coordinator.campaign.summary import Summary, describe_devices, outline, summarise
 from coordinator.telemetry.staleness_histogram import staleness_histogram
 from coordinator.telemetry.timing import Timing
 from fl_core.aggregation import Merge
@@ -83,10 +83,9 @@ class StatusWriter:
             checkpoint_age_seconds: of the newest.
             failure: why this coordinator ends without an end of the campaign.
         """
-        summary = summarise(
-            self._campaign, self._spec, self._state, self._layout, now_ms=self._clock.now_ms(),
-            devices=self._describe_devices(), with_digest=False,
-        )  # fmt: skip
+        now_ms = self._clock.now_ms()
+        summary = outline(self._campaign, self._spec, self._state, self._layout, now_ms=now_ms)
+        summary |= self._describe_devices()
         now = self._clock.machine.monotonic()
         while self._merge_times and self._merge_times[0][0] < now - RATE_SECONDS:
             self._merge_times.popleft()
