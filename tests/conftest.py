@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -17,6 +18,7 @@ import pytest
 import redis
 import structlog
 from hypothesis import HealthCheck, settings
+from structlog._config import BoundLoggerLazyProxy
 
 from fl_core.broker.connection import connect
 from fl_core.broker.memory.client import MemoryClient, MemoryServer
@@ -27,12 +29,30 @@ sys.dont_write_bytecode = False
 # Said to be configured, so that a campaign that is run from a test leaves it alone: later tests read logs.
 structlog.configure()
 
+OURS = ("fedtide", "fl_core", "coordinator", "workers")
+
 # A shared machine makes single examples slow now and then, which says nothing about the code.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("default", max_examples=50, **_COMMON)
 settings.register_profile("ci", max_examples=50, derandomize=True, **_COMMON)
 settings.register_profile("thorough", max_examples=2000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command that is run in the test's process configures logs for good, and loggers keep what they were first used
+    with; later tests read logs as they are without it."""
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    if structlog.get_config()["logger_factory"] is before["logger_factory"]:
+        return
+    structlog.configure(**before)
+    root.handlers[:], root.level = handlers, level
+    for module in [each for name, each in sys.modules.items() if name.partition(".")[0] in OURS]:
+        if isinstance(log := getattr(module, "log", None), BoundLoggerLazyProxy):
+            vars(log).pop("bind", None)
 
 
 @pytest.fixture(scope="session")
