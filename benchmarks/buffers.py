@@ -172,7 +172,8 @@ def campaign(kind: str, updates: int, count: int, strategy: str, **keys: Any) ->
     """A campaign of the model, and one of its control."""
 
     def figures(seed: int) -> Row:
-        rates: dict[str, Any] = {"server_optimizer": {"learning_rate": 0.02 if strategy == "fadas" else 0.5}}
+        rate = 0.02 if strategy == "fadas" else 1.0 if keys.get("buffer_size", 1) > 1 else 0.5
+        rates: dict[str, Any] = {"server_optimizer": {"learning_rate": rate}}
         if strategy in ("fedasync", "asyncfeded"):
             rates = {}
         found = [
@@ -198,11 +199,10 @@ def campaign(kind: str, updates: int, count: int, strategy: str, **keys: Any) ->
 
 
 def table(kind: str) -> Table:
-    updates = 60 if kind == "causal" else 300
+    updates = {"resnet": 3000, "spectral": 4000, "causal": 300}[kind]
     rows: dict[str, Callable[[int], Row]] = {}
-    counts = (8, 30) if kind == "causal" else (8, 30, 100)
     rows["one machine, plain torch"] = one_machine(kind, updates)
-    for count in counts:
+    for count in (8, 30, 100):
         for size in (1, 10):
             name = f"FedBuff, K = {size}, {count} devices"
             rows[name] = campaign(kind, updates, count, "fedbuff", buffer_size=size)
@@ -214,8 +214,6 @@ def table(kind: str) -> Table:
         "FedAtt, K = 10": ("attention", {"buffer_size": 10}),
         "median of 10": ("robust", {"buffer_size": 10, "args": {"rule": "median"}}),
     }
-    if kind != "resnet":
-        more = {name: more[name] for name in ("FedAsync", "FADAS, K = 10", "median of 10")}
     for name, (strategy, keys) in more.items():
         rows[f"{name}, 30 devices"] = campaign(kind, updates, 30, strategy, **keys)
     notes = {
