@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from workers.cli import worker
+from fl_core.identity.certificates import Role, issue, make_authority, read_certificate
+from fl_core.identity.folder import complete, key_of, write_surroundings
+from fl_core.identity.keys import make_key, public_bytes
+from workers.cli import _settings, _take_identity, worker
 
 GOOD = {"--broker": "redis://127.0.0.1:1/0", "--data": "json:loads"}
 
@@ -103,7 +107,28 @@ def test_a_file_gives_the_factory_s_arguments_as_a_table(tmp_path: Path) -> None
 def test_queues_repeat() -> None:
     """A worker may serve several device classes."""
     assert tuple(_parsed(*_arguments(), "--queue", "a", "--queue", "b")["queue"]) == ("a", "b")
-    assert tuple(_parsed(*_arguments())["queue"]) == ("default",)
+    assert _settings(_parsed(*_arguments())).queues == ("default",)
+
+
+def test_an_identity_gives_name_queues_and_the_way_to_the_broker(tmp_path: Path) -> None:
+    """And another name, or a queue that its certificate does not have, is refused."""
+    now, key = datetime.datetime.now(datetime.UTC), make_key()
+    authority, own = make_authority(key, "ours", now), key_of(tmp_path)
+    write_surroundings(tmp_path, authority, broker="redis://127.0.0.1:1/0", blobs=":6380")
+    der = issue(
+        key, authority, name="dev-1", role=Role.DEVICE, public_key=public_bytes(own), now=now, days=1,
+        queues=("phone", "lab"),
+    )  # fmt: skip
+    complete(tmp_path, own, read_certificate(der, authority))
+    words = ("--identity", str(tmp_path), "--data", "json:loads")
+    options = _parsed(*words)
+    _take_identity(options)
+    settings = _settings(options)
+    assert (settings.name, settings.queues, settings.blobs) == ("dev-1", ("phone", "lab"), (":6380",))
+    assert settings.broker.startswith("redis://dev-1:")
+    assert "is not dev-1" in _complaint(*words, "--name", "other")
+    assert "is none that dev-1 may serve (phone, lab)" in _complaint(*words, "--queue", "gpu")
+    assert "holds no identity" in _complaint("--identity", str(tmp_path / "none"), "--data", "json:loads")
 
 
 # -- mistakes ------------------------------------------------------------------------------------------------------
@@ -147,7 +172,7 @@ def test_what_is_missing_is_named() -> None:
     ("text", "said"),
     [
         ("brokr = 'x'", "unknown key 'brokr'; did you mean 'broker'?"),
-        ("zzz = 1", "unknown key 'zzz'; known keys: broker, data, data_args, queue, allow, blobs, name,"),
+        ("zzz = 1", "unknown key 'zzz'; known keys: broker, identity, data, data_args, queue, allow, blobs,"),
         ("a = = 1", "is not valid TOML: Invalid value (at line 1, column 5)."),
         ("data_args = [1]", "Invalid value for '--data-args'"),
         ("threads = 'many'", "Invalid value for '--threads'"),
