@@ -1,13 +1,22 @@
-"""A finished run's folder, made by hand."""
+"""Finished runs' folders: one made by hand, and one of a campaign in memory."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from coordinator.campaign.state import CampaignState
+from coordinator.campaign.summary import Summary, summarise
+from coordinator.storage.checkpoint import CheckpointStore
+from coordinator.storage.run_folder import RunFolder
+from fl_core.models.build import build_model
+from fl_core.vectors.layout import Layout
 
 EVIL = "<script>alert(1)</script>"
 
@@ -42,3 +51,57 @@ def _run(folder: Path, **changes: Any) -> Path:
 def finished() -> Callable[..., Path]:
     """Makes one; keywords replace what its summary says."""
     return _run
+
+
+LINEAR = {"factory": "torch.nn:Linear", "args": {"in_features": 64, "out_features": 1, "bias": False}}
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A run's folder, and the state of its last checkpoint.
+
+    Attributes:
+        history_bytes: how long the history was at the checkpoint.
+    """
+
+    folder: RunFolder
+    state: CampaignState
+    layout: Layout
+    summary: Summary
+    history_bytes: int
+
+
+@pytest.fixture
+def left(bench: Callable[..., Any], tmp_path: Path) -> Left:
+    """By a default run of six merged updates; with a line of the history that is newer than the checkpoint."""
+    campaign = bench(model=LINEAR, aggregation={"buffer_size": 2, "max_update_norm": 5.0}, stop={"updates": 6}).open(9)
+    campaign.apply(campaign.reissued(3, 1), campaign.update(9, values=np.ones(64, np.float32) * 9))
+    campaign.apply(*(campaign.update(number, worker=f"pi-{number % 2}") for number in range(1, 7)))
+    state, spec = campaign.state, campaign.spec
+    assert state.phase.is_over
+    folder = RunFolder(tmp_path / "run")
+    lines = "".join(json.dumps(line) + "\n" for line in campaign.history)
+    folder.history.write_text(lines + '{"kind": "phase", "seconds": 9.0, "state": "paused"}\n')
+    layout = Layout.of(build_model(spec.model.factory, spec.model.args, spec.campaign.seed), spec.model.buffers)
+    summary = summarise("digits-1", spec, state, layout)
+    folder.write_summary(summary)
+    folder.write_model(state.strategy.parameters, layout, {})
+    tensors, meta = state.export()
+    CheckpointStore(str(folder.checkpoint)).save(
+        1,
+        tensors,
+        {
+            "state": meta,
+            "identity": ["digits-1", b"s" * 32, "epoch", 0],
+            "spec": spec.model_dump(mode="json"),
+            "layout": layout.to_map(),
+            "history_bytes": len(lines),
+        },
+    )
+    return Left(folder, state, layout, summary, len(lines))
+
+
+@pytest.fixture
+def run(left: Left) -> Path:
+    """The same one's folder."""
+    return left.folder.path

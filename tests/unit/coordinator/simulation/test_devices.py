@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
-from coordinator.simulation.clock import VirtualClock
 from coordinator.simulation.devices import Register, Seen, SimulatedDevice
 from fl_core.broker import keys
 from fl_core.broker.memory.client import MemoryClient, MemoryServer
@@ -39,15 +36,3 @@ def test_data_is_loaded_by_the_name_that_a_spec_would_give() -> None:
     assert len(device.load()) > 100  # type: ignore[arg-type]
     with pytest.raises(SpecError, match=r"'pi'.*fl_core\.data:nothing"):
         SimulatedDevice("pi", "fl_core.data:nothing").load()
-
-
-def test_the_clock_is_the_server_s() -> None:
-    """Waiting moves it at once, unless what is waited for has come."""
-    server = MemoryServer()
-    clock, come = VirtualClock(server.keyspace), threading.Event()
-    began = clock.monotonic()
-    assert not clock.wait(90.0, come)
-    assert (clock.monotonic() - began, clock.wall_ms()) == (90.0, int(server.keyspace.now_ms))
-    come.set()
-    assert clock.wait(90.0, come)
-    assert clock.monotonic() - began == 90.0

@@ -281,12 +281,6 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         _save(CheckpointStore(str(tmp_path / "file" / "checkpoint")), 1.0)
 
 
-def test_an_unknown_file_system_is_told() -> None:
-    """A URL whose file system is not installed is refused when the store is made."""
-    with pytest.raises(CampaignError, match="checkpoints cannot go to 'nosuchfs://a/b'"):
-        CheckpointStore("nosuchfs://a/b")
-
-
 def test_a_url_from_which_the_password_was_left_out_is_refused() -> None:
     """As it stands in a run's folder: the sentence says where the whole one goes."""
     spec = parse_spec({"model": {"factory": "a:b"}, "checkpoint": {"url": "s3://me:pass@host/bucket"}})
