@@ -1,0 +1,79 @@
+"""The devices' side of a simulation: a task is claimed, trained and answered by the calls that a worker makes."""
+
+from __future__ import annotations
+
+from coordinator.simulation.device_side import DeviceSide, Trained
+from fl_core.broker import keys
+from fl_core.wire.messages import ModelUpdate, TaskReport
+from tests.unit.coordinator.simulation.offered import Offered, device
+from tests.unit.workers.tasks import LAYOUT
+
+
+def _trained(offered: Offered, side: DeviceSide, name: str = "pi", **more: float) -> Trained:
+    trained = side.train(device(name, **more), offered.call())
+    assert trained is not None
+    return trained
+
+
+def test_a_task_is_trained_from_the_newest_version_and_delivered_later() -> None:
+    """Until then it is in the device's hands, and nothing is in the log; how long it takes is the device's speed."""
+    offered = Offered()
+    side = DeviceSide(offered.client)
+    offered.offer(1)
+    offered.publish(3)
+    trained = _trained(offered, side, overhead_seconds=2.0, seconds_per_example=0.5)
+    assert (trained.task.task_id.partition("-")[0], trained.done.version) == ("1", 3)
+    assert trained.seconds == 2.0 + 2 * 4 * 0.5, "two steps of four examples"
+    assert trained.bytes_down == 4 * LAYOUT.num_moving
+    assert offered.client.hget(keys.HOLDING, "pi") == f"digits-1/{trained.task.task_id}#1".encode()
+    assert offered.answers() == []
+    side.deliver(trained)
+    (update,) = offered.answers()
+    assert isinstance(update, ModelUpdate)
+    assert (update.worker, update.base_version, update.num_examples) == ("pi", 3, 12)
+    assert (update.seconds["train"], update.bytes_down) == (6.0, trained.bytes_down)
+    assert not offered.client.hexists(keys.HOLDING, "pi")
+
+
+def test_a_version_that_a_device_has_is_not_fetched_again() -> None:
+    """Each device pays for its own way down."""
+    offered = Offered()
+    side = DeviceSide(offered.client)
+    offered.publish(1)
+    paid = []
+    for number, name in enumerate(("a", "a", "b"), start=1):
+        offered.offer(number)
+        trained = _trained(offered, side, name)
+        side.deliver(trained)
+        paid.append(trained.bytes_down)
+    assert paid == [4 * LAYOUT.num_moving, 0, 4 * LAYOUT.num_moving]
+
+
+def test_a_task_that_nobody_waits_for_is_not_trained() -> None:
+    """Its doorbell was still on the queue, or another device has it."""
+    offered = Offered()
+    side = DeviceSide(offered.client)
+    offered.publish(1)
+    offered.offer(1, 2)
+    first, second = offered.call(), offered.call()
+    offered.close(1)
+    assert side.train(device("pi"), first) is None
+    assert side.train(device("pi"), second) is not None
+    assert side.train(device("other"), second) is None
+    assert offered.answers() == []
+
+
+def test_a_task_that_is_given_up_is_reported() -> None:
+    """As failed, with the reason; the device is free again."""
+    offered = Offered()
+    side = DeviceSide(offered.client)
+    offered.publish(1)
+    offered.offer(1)
+    trained = _trained(offered, side)
+    side.fail(trained, "too slow")
+    (report,) = offered.answers()
+    assert isinstance(report, TaskReport)
+    assert (report.worker, report.task_id, report.outcome, report.detail) == (
+        "pi", trained.task.task_id, "failed", "too slow",
+    )  # fmt: skip
+    assert not offered.client.hexists(keys.HOLDING, "pi")
