@@ -80,7 +80,12 @@ def top(campaign: str | None, broker: str, as_json: bool) -> None:
 
 
 @fedtide.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets others in.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; others get in with --login or --behind-proxy.",
+)
 @click.option("--port", "page_port", type=click.IntRange(1, 65535), default=8080, show_default=True)
 @click.option(
     "--control",
@@ -88,15 +93,32 @@ def top(campaign: str | None, broker: str, as_json: bool) -> None:
     envvar="FEDTIDE_CONTROL",
     help="Let those who give this token pause, resume and stop campaigns; without it, the page only shows.",
 )
+@click.option(
+    "--login",
+    metavar="TOKEN",
+    envvar="FEDTIDE_MONITOR_LOGIN",
+    help="Ask those who open the page for this token, of at least 16 characters.",
+)
+@click.option(
+    "--behind-proxy",
+    metavar="HEADER",
+    help="Answer those whom a reverse proxy names in this header, such as X-Forwarded-User.",
+)
 @broker_option
-def monitor(host: str, page_port: int, control: str | None, broker: str) -> None:
+def monitor(
+    host: str, page_port: int, control: str | None, login: str | None, behind_proxy: str | None, broker: str
+) -> None:
     """A live web page of all campaigns, and /metrics for Prometheus. Needs the extra `monitor`."""
+    from coordinator.monitor.settings import Access
     from fl_core.program.extras import need
 
     outlive_readers()
+    access = Access(host, control=control, login=login, behind_proxy=behind_proxy)
     need("fedtide monitor", "starlette", "uvicorn", "prometheus_client", extra="monitor")
     from coordinator.monitor.web import serve
 
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"monitor at http://{shown}:{page_port} (Ctrl-C ends it)", err=True)
-    serve(broker, host=host, port=page_port, control=control)
+    if access.remark():
+        click.echo(access.remark(), err=True)
+    serve(broker, access=access, port=page_port)

@@ -21,16 +21,22 @@ KEEPALIVE_SECONDS = 15.0
 
 
 async def events(
-    request: Request, observer: Observer, overview: Callable[[], Mapping[str, Any]], campaign: str
+    request: Request,
+    observer: Observer,
+    overview: Callable[[], Mapping[str, Any]],
+    campaign: str,
+    *,
+    still_in: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
-    """Server-sent events until the page is closed.
+    """Server-sent events until the page is closed, or whoever reads them has logged out.
 
     Args:
         overview: what every page is sent; made once per look of the observer.
         campaign: the one that the page is about; empty for none.
+        still_in: whether the reader may go on.
     """
     sent, quiet, news = (-1, False), 0.0, News()
-    while not await request.is_disconnected():
+    while still_in() and not await request.is_disconnected():
         seen, trouble = observer.snapshot, bool(observer.trouble())
         if (seen.sequence, trouble) == sent:
             await asyncio.sleep(TICK_SECONDS)

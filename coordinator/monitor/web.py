@@ -10,16 +10,16 @@ GET     /api/campaigns/ID               one campaign: status and series
 GET     /api/campaigns/ID/rejected      the newest of its quarantine
 GET     /api/workers?campaign=&page=    one page of the workers' table
 GET     /metrics                        Prometheus' text format
-GET     /healthz                        200 while the broker answers, 503 otherwise
+GET     /healthz                        200 while the broker answers, 503 otherwise; without a login
 POST    /api/campaigns/ID/control       ``{"request": "pause"}``; only with the token in ``Authorization: Bearer``
 ======  ==============================  ===============================================================================
 
+With --login, all but /healthz and the last ask for it (``coordinator/monitor/login.py``).
 A GET never changes anything. Text that comes from devices is sent as JSON alone and put on the page as text.
 """
 
 from __future__ import annotations
 
-import hmac
 from typing import Any
 
 from starlette.applications import Starlette
@@ -31,13 +31,16 @@ from starlette.types import ASGIApp
 
 from coordinator.monitor import live, views
 from coordinator.monitor.answers import integer, json_answer, not_found, page_file, small_json
-from coordinator.monitor.guard import RequestGuard
+from coordinator.monitor.guard import HEALTH, ProxyGate, RequestGuard
+from coordinator.monitor.login import LoginGate, still_in
 from coordinator.monitor.metrics import exposition
 from coordinator.monitor.observer import Observer
 from coordinator.monitor.quarantine import list_parked
-from coordinator.monitor.settings import check_settings
+from coordinator.monitor.settings import Access
+from coordinator.monitor.tokens import TokenCheck, bearer
 from fl_core.broker.connection import connect
 from fl_core.broker.overview.registry import Registry
+from fl_core.clock import MACHINE, Clock
 from fl_core.errors import BrokerError, CampaignError
 from fl_core.program.host import is_loopback
 from fl_core.wire.states import STEERING, TAKEN_IN
@@ -45,20 +48,17 @@ from fl_core.wire.states import STEERING, TAKEN_IN
 MAX_PARKED_SHOWN = 30
 
 
-def build_app(observer: Observer, broker: str, *, host: str, control: str | None) -> ASGIApp:
+def build_app(observer: Observer, broker: str, access: Access, clock: Clock = MACHINE) -> ASGIApp:
     """The application.
 
     Args:
         observer: already polling.
         broker: for what is read on demand.
-        host: where it listens; on loopback, requests under other names are refused (DNS rebinding).
-        control: the token that allows to pause, resume and stop; None for a page that only shows.
-
-    Raises:
-        SpecError: the token is too weak.
+        access: who may see and steer; on loopback, requests under other names are refused (DNS rebinding).
+        clock: by which sessions end, and wrong tokens are forgotten.
     """
-    check_settings(host, control)
-    server = _Server(observer, broker, control)
+    check = TokenCheck(clock)
+    server = _Server(observer, broker, access, check)
     routes = [
         Route("/", server.index),
         Route("/static/{name}", server.static),
@@ -69,29 +69,33 @@ def build_app(observer: Observer, broker: str, *, host: str, control: str | None
         Route("/api/campaigns/{campaign}/control", server.control, methods=["POST"]),
         Route("/api/workers", server.workers),
         Route("/metrics", server.metrics),
-        Route("/healthz", server.health),
+        Route(HEALTH, server.health),
     ]
-    return RequestGuard(Starlette(routes=routes), only_local_names=is_loopback(host))
+    app: ASGIApp = Starlette(routes=routes)
+    if access.login is not None:
+        app = LoginGate(app, access.login, check, clock)
+    if access.behind_proxy is not None:
+        app = ProxyGate(app, access.behind_proxy)
+    return RequestGuard(app, only_local_names=is_loopback(access.host))
 
 
-def serve(broker: str, *, host: str, port: int, control: str | None) -> None:
+def serve(broker: str, *, access: Access, port: int) -> None:
     """Serve until Ctrl-C.
 
     Raises:
-        SpecError: the token is too weak.
         BrokerUnavailable: the broker does not answer at the start; later outages are shown on the page.
     """
     import uvicorn
 
-    check_settings(host, control)
     observer = Observer(connect(broker, timeout_seconds=5))
     observer.poll()
-    app = build_app(observer, broker, host=host, control=control)
+    app = build_app(observer, broker, access)
     observer.start()
     try:
+        # No header says where a request came from or that it came by TLS: anybody can send one.
         uvicorn.run(
-            app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=1,
-            server_header=False,
+            app, host=access.host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=1,
+            server_header=False, proxy_headers=False,
         )  # fmt: skip
     finally:
         observer.stop()
@@ -100,10 +104,11 @@ def serve(broker: str, *, host: str, port: int, control: str | None) -> None:
 class _Server:
     """The answers. What is read on demand goes through a thread, so that a slow broker holds up nobody else."""
 
-    def __init__(self, observer: Observer, broker: str, control: str | None) -> None:
+    def __init__(self, observer: Observer, broker: str, access: Access, check: TokenCheck) -> None:
         self._observer = observer
         self._client = connect(broker, timeout_seconds=5)
-        self._control = control
+        self._access = access
+        self._check = check
         self._overview: tuple[tuple[int, str], dict[str, Any]] = ((-1, ""), {})
 
     # -- the page --------------------------------------------------------------------------------------------------
@@ -123,7 +128,8 @@ class _Server:
         seen, trouble = self._observer.snapshot, self._observer.trouble()
         if self._overview[0] != (seen.sequence, trouble):
             row = views.overview(self._observer, seen)
-            self._overview = ((seen.sequence, trouble), {**row, "control": self._control is not None})
+            doors = {"control": self._access.control is not None, "login": self._access.login is not None}
+            self._overview = ((seen.sequence, trouble), {**row, **doors})
         return self._overview[1]
 
     async def overview(self, request: Request) -> Response:
@@ -179,7 +185,8 @@ class _Server:
     async def health(self, request: Request) -> Response:
         """For health checks."""
         error = self._observer.trouble()
-        return Response(error or "ok", status_code=503 if error else 200, media_type="text/plain")
+        said = error if self._access.is_open else "the broker does not answer"  # strangers get no address of it
+        return Response(said if error else "ok", status_code=503 if error else 200, media_type="text/plain")
 
     # -- live ------------------------------------------------------------------------------------------------------
 
@@ -189,7 +196,7 @@ class _Server:
         if campaign and campaign not in self._observer.snapshot.campaigns:
             return not_found(campaign)
         return StreamingResponse(
-            live.events(request, self._observer, self._overview_now, campaign),
+            live.events(request, self._observer, self._overview_now, campaign, still_in=still_in(request)),
             media_type="text/event-stream",
             headers={"X-Accel-Buffering": "no"},
         )
@@ -198,11 +205,11 @@ class _Server:
 
     async def control(self, request: Request) -> Response:
         """Pause, resume or stop a campaign."""
-        if self._control is None:
+        if self._access.control is None:
             return json_answer({"error": "this monitor only shows; start it with --control TOKEN."}, status_code=403)
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._control.encode()):
-            return json_answer({"error": "the token is not the one of --control."}, status_code=401)
+        refusal = await self._check.refuse(request, bearer(request) or "", self._access.control, "--control")
+        if refusal is not None:
+            return json_answer({"error": refusal.sentence}, refusal.status, refusal.headers)
         campaign = request.path_params["campaign"]
         status = self._observer.snapshot.campaigns.get(campaign)
         if status is None:

@@ -28,17 +28,17 @@ SENSES = {
     "experiment": r"(?:an|each|this|federated|our) experiments?\b",
     "node": r"(?:\ball|\beach|\bevery|\bper|slow|fast|worker|edge|number of|\d+) nodes?\b",
 }
-# The same in names: what speaks to a server is a client.
+# The same in names: what speaks to a server is a client, and who has logged in there has a session.
 NAME_SENSES = {
     "client": r" (?:num|all|slow|fast|per|each) clients? | clients? (?:ids?|updates?|states?|data|models?) ",
     "epoch": r" (?:max|last|next|campaign|broker|server|life|new) epochs? ",
+    "session": r" (?:training|federated|campaign|fl) sessions? ",
 }
 # Names that are not ours, and whose they are.
 NAMES = {
     "round": "Python's function",
     "round_trip": "everybody's word for there and back",
     "StopIteration": "Python's",
-    "start_new_session": "subprocess' argument",
     "node": "the standard library's, in platform.node()",
     "experiment": "MLflow's word for what holds runs",
     "experiment_id": "MLflow's",

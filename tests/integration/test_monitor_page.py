@@ -80,7 +80,8 @@ def test_a_killed_worker_is_seen_silent_and_its_task_re_issued(lab: Any, browser
 def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
     """A task that is nowhere is drawn, said, and turns the campaign's health red; devices' names stay text.
 
-    So are scores: any metric, its direction and its target, and a dash for what is absent.
+    So are scores: any metric, its direction and its target, and a dash for what is absent. The page is one that asks
+    for a login.
     """
     client, campaign_keys = connect(lab.url), CampaignKeys("holed-1")
     status = {
@@ -107,10 +108,21 @@ def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    monitor = lab.program("coordinator", "monitor", "--port", str(port), "--broker", lab.url, name="monitor")
-    _until_up(f"http://127.0.0.1:{port}/healthz", monitor)
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto(f"http://127.0.0.1:{port}/#/c/holed-1")
+    token, url = "a-token-of-those-who-watch", f"http://127.0.0.1:{port}"
+    asks = ("--port", str(port), "--login", token)
+    monitor = lab.program("coordinator", "monitor", *asks, "--broker", lab.url, name="monitor")
+    _until_up(f"{url}/healthz", monitor)
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(url)
+    page.fill("#token", "another token")
+    page.press("#token", "Enter")
+    assert "not the one of --login" in page.inner_text("#said")
+    page.fill("#token", token)
+    page.click("button:has-text('Log in')")
+    page.wait_for_url(f"{url}/")
+    assert token not in str(context.cookies())
+    page.goto(f"{url}/#/c/holed-1")
     page.wait_for_selector("#ledger .hole", timeout=30_000)
     assert "issued 9 ≠" in page.inner_text("#ledger")
     assert "1 missing" in page.inner_text("#ledger")
@@ -135,6 +147,11 @@ def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
     page.focus("#theme")
     page.keyboard.press("Enter")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    other = context.new_page()
+    other.goto(url)
+    other.click("#logout button")
+    other.wait_for_selector("#token")
+    page.wait_for_selector("#token", timeout=30_000)  # its stream ended, and it asks again
 
 
 def _until_up(url: str, program: Any) -> None:

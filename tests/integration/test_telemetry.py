@@ -188,16 +188,18 @@ def test_a_real_prometheus_scrapes_them(watched: Watched) -> None:
     folder = watched.lab.folder / "prometheus"
     shutil.copytree(Path(__file__).parents[2] / "deploy/prometheus", folder)
     settings = yaml.safe_load((folder / "prometheus.yml").read_text())
-    page, own = _free_port(), _free_port()
+    page, own, token = _free_port(), _free_port(), "a-token-of-those-who-watch"
     ports = {"fedtide": page, "fedtide-coordinator": watched.port(watched.coordinator)}
     ports["fedtide-worker"] = watched.port(watched.shown)
     settings["global"]["scrape_interval"] = "500ms"
     settings["scrape_configs"] = [
         {"job_name": job["job_name"], "static_configs": [{"targets": [f"127.0.0.1:{ports[job['job_name']]}"]}]}
+        | ({"authorization": {"credentials": token}} if "authorization" in job else {})
         for job in settings["scrape_configs"]
     ]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
-    watched.lab.program("coordinator", "monitor", "--port", str(page), "--broker", watched.lab.url, name="monitor")
+    asks = ("--port", str(page), "--login", token)
+    watched.lab.program("coordinator", "monitor", *asks, "--broker", watched.lab.url, name="monitor")
     storage = f"--storage.tsdb.path={folder / 'data'}"
     arguments = [program, f"--config.file={folder / 'prometheus.yml'}", storage]
     with (folder / "log").open("wb") as log:

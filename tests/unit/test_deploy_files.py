@@ -6,6 +6,8 @@ import ast
 import configparser
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,34 @@ def test_files_that_compose_names_exist(compose: dict[str, Any]) -> None:
         assert (ROOT / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
     (spec,) = [word for word in compose["services"]["coordinator"]["command"] if word.endswith(".toml")]
     assert (ROOT / spec.lstrip("/")).is_file()
+
+
+def test_monitor_and_prometheus_share_a_login(compose: dict[str, Any], tmp_path: Path) -> None:
+    """The token that was given, or one that is made once; Prometheus reads it where the other's volume is mounted."""
+    yaml = pytest.importorskip("yaml")
+    monitor, prometheus = compose["services"]["monitor"], compose["services"]["prometheus"]
+    kept, read = monitor["volumes"][0].split(":"), prometheus["volumes"][1].split(":")
+    assert (kept[0], read[2]) == (read[0], "ro")
+    jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    files = {job["job_name"]: job.get("authorization", {}).get("credentials_file") for job in jobs}
+    assert files.pop("fedtide") == f"{read[1]}/login"
+    assert set(files.values()) == {None}
+
+    (tmp_path / "fedtide").write_text('#!/bin/sh\necho "$FEDTIDE_MONITOR_LOGIN" "$@"\n')
+    (tmp_path / "fedtide").chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin"
+
+    def started(given: str) -> str:
+        command = [word.replace("$$", "$").replace(kept[1], str(tmp_path)) for word in monitor["command"]]
+        environment = {"PATH": path, "FEDTIDE_MONITOR_LOGIN": given}
+        token, _, rest = subprocess.check_output(command, env=environment, text=True).partition(" ")
+        assert rest == "monitor --host 0.0.0.0 --port 8080\n"
+        assert (tmp_path / "login").read_text() == token
+        return token
+
+    made = started("")
+    assert len(made) >= 16
+    assert (started(""), started("a-token-of-our-own")) == (made, "a-token-of-our-own")
 
 
 def test_three_classes_of_workers_share_out_the_data(compose: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ function connect(campaign) {
       showLink("live", "good");
       showOutage(message.error);
       showBroker(message.broker);
+      $("logout").hidden = !message.login;
       view?.update(message, name === "hello");
     });
   }
@@ -44,9 +45,18 @@ function connect(campaign) {
     showLink("reconnecting", "bad");
     // A browser gives up after some answers (a campaign that is not known yet, a proxy's error page): we do not.
     if (mine.readyState === EventSource.CLOSED) setTimeout(() => { if (source === mine) connect(campaign); }, 2000);
+    logInIfAsked();
   });
 }
 setInterval(() => { if (lastHeard && Date.now() - lastHeard > 8000) showLink("no word", "bad"); }, 2000);
+
+/** A session that has ended shows in no event: another request tells, and the page itself leads to the form. */
+async function logInIfAsked() {
+  const answer = await fetch("/api/overview").catch(() => null);
+  if (answer?.status === 401) location.reload();
+}
+// The next one at this browser types the token of --control as well.
+$("logout").addEventListener("submit", () => sessionStorage.removeItem("token"));
 
 function showLink(text, kind) {
   $("link").textContent = text;

@@ -222,7 +222,8 @@ export class Campaign {
     }).catch(() => null);
     if (answer?.status === 202) { sessionStorage.setItem("token", token); this.said.textContent = `asked to ${request}`; return; }
     if (answer?.status === 401) sessionStorage.removeItem("token");
-    this.said.textContent = answer ? (await answer.json()).error : "the monitor does not answer";
+    const said = await answer?.json().catch(() => null); // a proxy's own page is no JSON
+    this.said.textContent = said?.error ?? (answer ? `refused with status ${answer.status}` : "the monitor does not answer");
   }
 }
 

@@ -64,3 +64,25 @@ def test_a_page_without_its_packages_names_the_extra(
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else real(name))
     said = run("monitor")
     assert (said.exit_code, "fedtide[monitor]" in said.output) == (2, True)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_page_for_others_asks_who_they_are(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Beyond loopback nothing is served to everybody; tokens come from the environment too, and are never shown."""
+    web = pytest.importorskip("coordinator.monitor.web", reason="the extra `monitor` is not installed")
+    served: list[Any] = []
+    monkeypatch.setattr(web, "serve", lambda broker, access, port: served.append((access, port)))
+    said = run("monitor", "--host", "0.0.0.0")
+    assert (said.exit_code, "--login TOKEN" in said.output, served) == (2, True, [])
+    token = "t" * 16
+    monkeypatch.setenv("FEDTIDE_MONITOR_LOGIN", token)
+    said = run("monitor", "--host", "0.0.0.0")
+    assert (said.exit_code, token in said.output, "unencrypted" in said.output) == (0, False, True)
+    monkeypatch.delenv("FEDTIDE_MONITOR_LOGIN")
+    said = run("monitor", "--host", "0.0.0.0", "--behind-proxy", "X-User", "--port", "8081")
+    assert (said.exit_code, "let the proxy alone reach it" in said.output) == (0, True)
+    assert [(access.login, access.behind_proxy, port) for access, port in served] == [
+        (token, None, 8080), (None, "X-User", 8081)
+    ]  # fmt: skip

@@ -70,7 +70,8 @@ def test_a_page_hears_of_each_look_once_and_that_the_line_is_alive(monkeypatch: 
 
     async def told() -> list[bytes]:
         request: Any = _Request(looks=5)
-        return [each async for each in live.events(request, observer, lambda: {"sequence": 1}, "a")]
+        events = live.events(request, observer, lambda: {"sequence": 1}, "a", still_in=lambda: True)
+        return [each async for each in events]
 
     messages = asyncio.run(told())
     assert messages[0].startswith(b"event: hello\n")

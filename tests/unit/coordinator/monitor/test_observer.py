@@ -18,6 +18,8 @@ from starlette.requests import Request
 from coordinator.monitor import observer as observing
 from coordinator.monitor.metrics import exposition
 from coordinator.monitor.observer import Observer
+from coordinator.monitor.settings import Access
+from coordinator.monitor.tokens import TokenCheck
 from coordinator.monitor.web import _Server
 from fl_core.broker.connection import connect
 from tests.integration.lab import until
@@ -36,7 +38,7 @@ def observer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Observer]:
 
 def _told(observer: Observer) -> tuple[int, str, str]:
     """What a health check, a scrape and the page are told."""
-    server, nobody = _Server(observer, NOWHERE, None), Request({"type": "http"})
+    server, nobody = _Server(observer, NOWHERE, Access("127.0.0.1"), TokenCheck()), Request({"type": "http"})
     health, overview = asyncio.run(server.health(nobody)), asyncio.run(server.overview(nobody))
     up = next(line for line in exposition(observer).decode().splitlines() if line.startswith("fedtide_broker_up"))
     return health.status_code, up.partition(" ")[2], json.loads(bytes(overview.body))["error"]

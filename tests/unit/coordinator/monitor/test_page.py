@@ -11,7 +11,7 @@ from coordinator.monitor.answers import FILES
 
 PAGE = Path(__file__).parents[4] / "coordinator/monitor/page"
 STYLE = (PAGE / "style.css").read_text(encoding="utf-8")
-REST = "".join(path.read_text(encoding="utf-8") for path in (PAGE / "index.html", *sorted(PAGE.glob("*.js"))))
+REST = "".join(path.read_text(encoding="utf-8") for path in (*sorted(PAGE.glob("*.html")), *sorted(PAGE.glob("*.js"))))
 
 
 def _rules(nodes: list[tinycss2.ast.Node]) -> list[tuple[str, list[tinycss2.ast.Node]]]:

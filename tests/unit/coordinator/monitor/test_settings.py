@@ -10,25 +10,45 @@ import pytest
 pytest.importorskip("starlette", reason="the extra `monitor` is not installed")
 
 from coordinator.monitor.guard import HEADERS, RequestGuard
-from coordinator.monitor.settings import MIN_TOKEN_LENGTH, check_settings, is_loopback
+from coordinator.monitor.settings import MIN_TOKEN_LENGTH, Access, is_loopback
 from fl_core.errors import SpecError
+
+LONG, OTHER = "x" * MIN_TOKEN_LENGTH, "y" * MIN_TOKEN_LENGTH
 
 
 @pytest.mark.parametrize(
-    ("host", "control", "said"),
+    ("host", "options", "said"),
     [
-        ("127.0.0.1", None, ""), ("0.0.0.0", None, ""), ("127.0.0.1", "short", ""), ("::1", "short", ""),
-        ("0.0.0.0", "x" * MIN_TOKEN_LENGTH, ""), ("127.0.0.1", "", "is empty"),
-        ("0.0.0.0", "short", "has 5 characters"), ("example.org", "short", "needs at least 16"),
+        ("127.0.0.1", {}, ""), ("127.0.0.1", {"control": "short"}, ""), ("::1", {"control": "short"}, ""),
+        ("127.0.0.1", {"control": ""}, "--control is empty"),
+        ("0.0.0.0", {"login": LONG, "control": OTHER}, ""), ("example.org", {"behind_proxy": "X-Forwarded-User"}, ""),
+        ("0.0.0.0", {"login": LONG, "control": "short"}, "has 5 characters; .* needs at least 16"),
+        ("127.0.0.1", {"login": LONG}, ""), ("127.0.0.1", {"behind_proxy": "Remote-User"}, ""),
+        ("0.0.0.0", {}, "--login TOKEN .or FEDTIDE_MONITOR_LOGIN., or --behind-proxy HEADER"),
+        ("::", {"control": LONG}, "nothing asks who they are"),
+        ("127.0.0.1", {"login": ""}, "--login has 0 characters"), ("0.0.0.0", {"login": "short"}, "has 5 characters"),
+        ("0.0.0.0", {"login": "spaces are not taken"}, "no spaces"), ("0.0.0.0", {"login": "é" * 16}, "ASCII"),
+        ("0.0.0.0", {"login": LONG, "control": LONG}, "the same token"),
+        ("0.0.0.0", {"login": LONG, "behind_proxy": "X-User"}, "exclude each other"),
+        *(("0.0.0.0", {"behind_proxy": name}, "not a header that names a user")
+          for name in ("", "Host", "user-agent", "X-Forwarded-For", "Sec-Fetch-Site", "X User", "X-User:", "é")),
     ],
 )  # fmt: skip
-def test_tokens(host: str, control: str | None, said: str) -> None:
-    """On loopback any will do; where others reach the page it is long; an empty one is a mistake."""
+def test_who_may_be_let_in(host: str, options: dict[str, str], said: str) -> None:
+    """On loopback anybody, and any token of --control; elsewhere only who is asked by a login or a proxy."""
     if not said:
-        return check_settings(host, control)
+        access = Access(host, **options)
+        assert not set(options.values()) & set(repr(access).replace("'", " ").split()) - {access.behind_proxy}
+        return
     with pytest.raises(SpecError, match=said):
-        check_settings(host, control)
-    return None
+        Access(host, **options)
+
+
+def test_remarks() -> None:
+    """What the monitor itself cannot see to is said at the start, where others reach it."""
+    assert Access("127.0.0.1", behind_proxy="X-User").remark() == ""
+    assert "write any name into X-User: let the proxy alone" in Access("0.0.0.0", behind_proxy="X-User").remark()
+    assert "unencrypted unless" in Access("0.0.0.0", login=LONG).remark()
 
 
 @pytest.mark.parametrize(("name", "local"), [("localhost", True), ("127.8.9.1", True), ("[::1]", False), ("::1", True)])
@@ -57,6 +77,7 @@ def _answer(host: bytes, *, only_local_names: bool) -> tuple[int, dict[bytes, by
     [
         (b"127.0.0.1:8080", True, 200), (b"localhost", True, 200), (b"[::1]:8080", True, 200),
         (b"evil.example", True, 421), (b"evil.example", False, 200), (b"", True, 421), (b"\xff\xfe", True, 421),
+        (b"[", True, 421),
     ],
 )  # fmt: skip
 def test_foreign_names_and_headers(host: bytes, only_local_names: bool, status: int) -> None:

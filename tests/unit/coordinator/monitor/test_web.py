@@ -13,6 +13,7 @@ pytest.importorskip("starlette", reason="the extra `monitor` is not installed")
 
 from coordinator.monitor.answers import FILES, integer
 from coordinator.monitor.observer import Observer, Snapshot
+from coordinator.monitor.settings import Access
 from coordinator.monitor.web import build_app
 from fl_core.broker.connection import connect
 from fl_core.wire.status import Status
@@ -26,7 +27,7 @@ def _app(control: str | None = None) -> Any:
     observer.snapshot = Snapshot(
         sequence=1, campaigns={"a": Status(state="running", merged=3), "over": Status(state="finished")}
     )
-    return build_app(observer, NOWHERE, host="127.0.0.1", control=control)
+    return build_app(observer, NOWHERE, Access("127.0.0.1", control=control))
 
 
 def _ask(app: Any, path: str, method: str = "GET", body: bytes = b"", token: str = "") -> tuple[int, bytes]:
