@@ -68,6 +68,9 @@ class Reason(StrEnum):
     TOO_STALE = "too_stale"
     TASK_CLOSED = "task_closed"
     TRAINING_FAILED = "training_failed"
+    BAD_SIGNATURE = "bad_signature"
+    UNKNOWN_WORKER = "unknown_worker"
+    REVOKED = "revoked"
 
 
 class RejectedUpdate(FedtideError):

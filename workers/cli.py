@@ -222,7 +222,7 @@ def _take_identity(options: dict[str, Any]) -> None:
     """
     from fl_core.program.extras import need
 
-    need("--identity", "cryptography")
+    need("--identity", "cryptography", "blake3")
     from fl_core.identity.folder import read_identity
 
     identity = read_identity(options["identity"])
@@ -277,6 +277,7 @@ def _settings(options: dict[str, Any]) -> Any:
     return WorkerSettings(
         broker="" if options["broker"] is None else check_url(options["broker"]),
         data=options["data"],
+        identity=options["identity"],
         name=name,
         state_dir=options["state_dir"] or _state_home() / "fedtide" / name,
         data_args=options["data_args"],

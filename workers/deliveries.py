@@ -12,6 +12,7 @@ from fl_core.errors import RejectedUpdate, TrainingStopped
 from fl_core.wire.messages import holding_name
 from workers.kept import Kept
 from workers.settings import WorkerSettings
+from workers.signing import seal_of
 from workers.store.outbox import Outbox
 
 log = structlog.get_logger()
@@ -47,7 +48,10 @@ class Deliveries:
             BrokerError: not now.
         """
         with connect(self._settings.broker) as client:
-            tasks = TaskBroker(client, self._settings.name, self._settings.blobs, on_moved=self._kept.note_moved)
+            tasks = TaskBroker(
+                client, self._settings.name, self._settings.blobs,
+                on_moved=self._kept.note_moved, seal=seal_of(self._settings),
+            )  # fmt: skip
             for path, update, payload in self._outbox.read(self._left_behind):
                 if update.worker != self._settings.name:
                     log.warning("a kept update is another worker's; left alone", file=str(path), worker=update.worker)

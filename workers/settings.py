@@ -16,6 +16,7 @@ class WorkerSettings:
         broker: the Redis URL.
         data: import path of the factory that gives this device's training data (a map-style torch Dataset).
         data_args: its keyword arguments.
+        identity: the folder of this device's identity, whose key signs what it sends; None for none.
         queues: the device classes that this worker serves.
         name: unique among all workers; the default is the host's name and the process id.
         threads: torch threads; 0 leaves it to torch.
@@ -41,6 +42,7 @@ class WorkerSettings:
     data: str
     name: str
     state_dir: Path
+    identity: Path | None = None
     data_args: Mapping[str, Any] = field(default_factory=dict)
     queues: tuple[str, ...] = ("default",)
     allow: tuple[str, ...] = ()

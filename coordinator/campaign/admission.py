@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.ledger import Ledger, OpenTask, task_number
+from coordinator.campaign.signers import Signers
 from fl_core.aggregation import Contribution, Strategy
 from fl_core.aggregation.statistics import unfit
 from fl_core.codecs import codec
@@ -18,9 +19,10 @@ from fl_core.spec import CampaignSpec
 from fl_core.vectors import Delta, Parameters, SoftLabels, Vector
 from fl_core.vectors.arithmetic import norm_and_finite, peak
 from fl_core.vectors.layout import Layout
-from fl_core.wire.digest import digest
+from fl_core.wire.digest import has_digest
 from fl_core.wire.log_entry import LogEntry
 from fl_core.wire.messages import ModelUpdate
+from fl_core.wire.signed import update_of
 
 # Finite, but not for long: an adaptive server optimizer squares it, example weighting multiplies it by up to 2**53.
 OVERFLOW_NORM = 1e15
@@ -73,6 +75,9 @@ class Admission:
     Args:
         campaign, spec, layout, secret: the campaign's own.
         fetch_blob: reads a payload that does not ride in the log entry.
+
+    Attributes:
+        signers: whose updates count.
     """
 
     def __init__(self, campaign: str, spec: CampaignSpec, layout: Layout, secret: bytes, fetch_blob: FetchBlob) -> None:
@@ -81,6 +86,7 @@ class Admission:
         self._layout = layout
         self._secret = secret
         self._fetch_blob = fetch_blob
+        self.signers = Signers()
         chosen = codec(spec.codec.name, spec.codec.args)
         self._codec = OwnCodec(spec.codec.name, chosen) if ":" in spec.codec.name else chosen
 
@@ -105,7 +111,7 @@ class Admission:
         update: ModelUpdate | None = None
         task: OpenTask | None = None
         try:
-            update = ModelUpdate.from_bytes(entry.header)
+            update = self.signers.update(entry)  # before a task is looked for: a forgery ends nobody's
             task = self._find_task(update, ledger)
             staleness = self._check_header(update, strategy, self._spec.aggregation.max_staleness)
             if guard.is_refused(update.base_version):
@@ -127,7 +133,7 @@ class Admission:
         if entry.kind != "u" or entry.payload:
             return None
         try:
-            update = ModelUpdate.from_bytes(entry.header)
+            update = update_of(entry.header)
             self._find_task(update, ledger)
         except RejectedUpdate:
             return None
@@ -143,7 +149,7 @@ class Admission:
         if entry.kind != "u" or entry.payload:
             return None
         try:
-            update = ModelUpdate.from_bytes(entry.header)
+            update = update_of(entry.header)
         except RejectedUpdate:
             return None
         if not update.blob.startswith(f"{update.task_id}."):
@@ -163,7 +169,7 @@ class Admission:
         Raises:
             RejectedUpdate: it cannot be merged all the same.
         """
-        update = ModelUpdate.from_bytes(header)
+        update = update_of(header)
         staleness = self._check_header(update, strategy, max_staleness=None)
         values, state = self._decode_payload(update, payload, strategy)
         self._check_state(state, strategy)
@@ -233,7 +239,7 @@ class Admission:
             raise RejectedUpdate(
                 Reason.MALFORMED, f"it declares {update.payload_bytes} bytes and brings {len(payload)}"
             )
-        if digest(payload) != update.payload_digest:
+        if not has_digest(payload, update.payload_digest):
             raise RejectedUpdate(Reason.WRONG_DIGEST, "its payload does not have its digest; it was damaged on the way")
         return self._decode_payload(update, payload, strategy)
 

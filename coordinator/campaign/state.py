@@ -23,6 +23,7 @@ from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.judging.scores import Scores
 from coordinator.campaign.ledger import Ledger, task_number
 from coordinator.campaign.merging import Merging
+from coordinator.campaign.signers import Signers
 from coordinator.campaign.timeline import Timeline
 from coordinator.campaign.updates import Updates
 from fl_core.aggregation import Strategy
@@ -42,11 +43,11 @@ from fl_core.wire.events import (
     Readmitted,
     Reissued,
     Resumed,
+    Revoked,
     Stopped,
     event_of,
 )  # fmt: skip
 from fl_core.wire.log_entry import LogEntry, is_authentic, order
-from fl_core.wire.messages import TaskReport
 
 
 class CampaignState:
@@ -119,6 +120,11 @@ class CampaignState:
         return self.course.accepts
 
     @property
+    def signers(self) -> Signers:
+        """Whose updates count."""
+        return self._admission.signers
+
+    @property
     def fruitless(self) -> Fruitless:
         """The present stretch of failures."""
         return self.course.fruitless
@@ -184,7 +190,7 @@ class CampaignState:
 
     def _apply_report(self, entry: LogEntry, effects: Effects) -> None:
         try:
-            report = TaskReport.from_bytes(entry.header)
+            report = self.signers.report(entry)
         except RejectedUpdate as error:
             self._updates.refuse(error, effects)
             return
@@ -214,6 +220,7 @@ class CampaignState:
         course = self.course
         match event:
             case Opened():
+                self.signers.open(event)
                 self.timeline.opened_ms = effects.moment_ms
                 self.evaluations.begin()
             case Issued(queues=queues):
@@ -226,6 +233,8 @@ class CampaignState:
                 self.evaluations.take(event, effects)
             case ClockSet(shift_ms=shift_ms):
                 self._apply_clock(shift_ms, entry)
+            case Revoked():
+                self.signers.take_back(event)
             case MergeDue(version=version):
                 course.merge_due(version, effects)
             case Paused():
@@ -269,6 +278,7 @@ class CampaignState:
             **self.course.export(),
             **self.contributions.export(),
             **self.merging.export(),
+            **self.signers.export(),
         }
 
     def restore(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
@@ -285,5 +295,6 @@ class CampaignState:
         self.course.restore(meta)
         self.contributions.restore(meta)
         self.merging.restore(meta)
+        self.signers.restore(meta)
         self.position, self.sequence = meta["position"], meta["sequence"]
         self.control_position, self.num_entries = meta["control_position"], meta["num_entries"]

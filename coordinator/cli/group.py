@@ -53,6 +53,20 @@ def reach_as_identity(ctx: click.Context, param: click.Parameter, value: str | N
     return url
 
 
+def authority_asked_for() -> bytes:
+    """The certificate of the authority that ``--identity`` belongs to, DER; empty without one.
+
+    Raises:
+        SpecError, UntrustedError: the identity cannot be read.
+    """
+    folder: Path | None = click.get_current_context().find_root().obj
+    if folder is None:
+        return b""
+    from fl_core.identity.folder import read_identity
+
+    return read_identity(folder).authority
+
+
 broker_option = click.option(
     "--broker",
     metavar="URL",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 from coordinator.cli.group import (
     BROKER_HELP,
     EXIT_WITHOUT_RESULT,
+    authority_asked_for,
     blobs_option,
     fedtide,
     json_option,
@@ -202,7 +203,7 @@ def run(
                     broker,
                     fleet,
                     folder,
-                    LaunchOptions(going_on, blobs, traces, allow_eviction, trial_seconds),
+                    LaunchOptions(going_on, blobs, traces, allow_eviction, trial_seconds, authority_asked_for()),
                     port,
                     None if metrics_port is None else (metrics_host, metrics_port),
                 ),

@@ -189,7 +189,9 @@ def coordinating(
         callbacks.on_launch(identity.campaign, layout.num_parameters, seen is not None)
         folder.write_spec(to_toml(without_credentials(spec)))
         clock = CampaignClock(broker, machine)
-        ctx = Context(identity, spec, layout, client, broker, clock, writer, blobs=options.blobs)
+        ctx = Context(
+            identity, spec, layout, client, broker, clock, writer, blobs=options.blobs, authority=options.authority
+        )
         coordinator = wire(
             ctx, state, payloads, evaluator,
             Files(folder, store, kept_log, last_commit, beside),

@@ -21,6 +21,8 @@ class LaunchOptions:
         blobs: the place of a second server, for versions (``fl_core/broker/bulk/places.py``); empty for none.
         traces: tell OpenTelemetry the spans of each task.
         allow_eviction: take a broker that evicts keys when it is full.
+        authority: the certificate of the authority whose devices may take part, DER; empty for everybody. A
+            campaign that was begun with one keeps it.
         trial_seconds: how long a new campaign may be tried before it is launched; 0 launches it untried.
     """
 
@@ -29,6 +31,7 @@ class LaunchOptions:
     traces: bool = False
     allow_eviction: bool = False
     trial_seconds: float = TRIAL_SECONDS
+    authority: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,10 @@ class Recovery:
         parts.monitors.tell_who_leads()
         transaction.go_on_from(state.sequence, state.ledger.issued)
         if state.sequence == 0:
-            transaction.append(Opened(spec=self._ctx.spec.digest(), layout=self._ctx.layout.digest))
+            ctx = self._ctx
+            transaction.append(
+                Opened(spec=ctx.spec.digest(), layout=ctx.layout.digest, authority=ctx.authority or None)
+            )
         elif state.phase == Phase.INTERRUPTED:
             transaction.append(Resumed(control=""))
         parts.payloads.reissue_lost(transaction)

@@ -11,6 +11,7 @@ from coordinator.campaign.course import Phase
 from coordinator.campaign.ledger import OpenTask
 from coordinator.campaign.state import CampaignState
 from coordinator.loop.monitors import Monitors
+from coordinator.loop.revocations import Revocations
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.dispatcher import Dispatcher
 from coordinator.outgoing.lookout import Lookout
@@ -53,6 +54,7 @@ class Surveyor:
         self._lookout = lookout
         self._dispatcher = dispatcher
         self._stalls = stalls
+        self._revocations = Revocations(ctx, state, transaction)
         self._judge_after = 0.0
         self._next_word = 0.0
         self._log = log.bind(campaign=ctx.identity.campaign)
@@ -80,6 +82,7 @@ class Surveyor:
         if self._clock.read():
             self.wait_for_beats(IDLE_BEAT_SECONDS)
         self._correct_time()
+        self._revocations.look()
         fleet = self._lookout.look_at_fleet()
         self._dispatcher.note_fleet(fleet)
         judge = self._clock.machine.monotonic() >= self._judge_after

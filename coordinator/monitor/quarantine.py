@@ -10,7 +10,7 @@ from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview.quarantine import MAX_PARKED, Parked, Quarantine
 from fl_core.broker.overview.registry import Registry
 from fl_core.errors import CampaignError, RejectedUpdate
-from fl_core.wire.messages import ModelUpdate
+from fl_core.wire.signed import update_of
 from fl_core.wire.states import TAKEN_IN
 
 ANSWER_SECONDS = 4.0
@@ -40,7 +40,7 @@ def _describe(index: int, parked: Parked) -> dict[str, Any]:
         "position": parked.position,
     }
     try:
-        header = ModelUpdate.from_bytes(parked.header)
+        header = update_of(parked.header)
     except RejectedUpdate:
         return row
     names = ("base_version", "num_examples", "attempt", "sends", "codec", "layout_digest", "metrics", "seconds")

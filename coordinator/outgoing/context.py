@@ -27,6 +27,7 @@ class Context:
         clock: campaign time.
         writer: the lease, by which this coordinator alone may write there.
         cadence: how often what is done.
+        authority: the certificate of the authority whose devices may take part, DER; empty for everybody.
         blobs: the place of the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
     """
 
@@ -39,6 +40,7 @@ class Context:
     writer: Writer
     cadence: Cadence = field(default_factory=Cadence)
     blobs: str = ""
+    authority: bytes = b""
 
     @property
     def keys(self) -> CampaignKeys:

@@ -28,7 +28,8 @@ from fl_core.broker.memory.keyspace import Keyspace
 from fl_core.errors import CampaignError, RejectedUpdate, SpecError
 from fl_core.spec import CampaignSpec
 from fl_core.wire.log_entry import order
-from fl_core.wire.messages import ModelUpdate, TaskCall
+from fl_core.wire.messages import TaskCall
+from fl_core.wire.signed import update_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def read_recording(path: Path) -> Recording:
         if kind != "entry" or rest[1] != "u":
             continue
         with contextlib.suppress(RejectedUpdate):  # it was refused then, and is not sent again
-            update = ModelUpdate.from_bytes(rest[2])
+            update = update_of(rest[2])
             key, moment = (update.task_id, update.attempt), order(rest[0])[0]
             # One that was delivered twice counted once.
             found.setdefault(key, Arrival(moment, update.worker, *key, update.base_version))

@@ -20,12 +20,15 @@ from fl_core.broker.line.slow_lines import Transfer
 from fl_core.broker.scripts import Script
 from fl_core.broker.task_rows import is_attempt
 from fl_core.errors import Reason, RejectedUpdate
+from fl_core.identity.domain import Domain
 from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainTask
 
 # Up to here a payload rides in the log entry: one round trip, but copied by redis-py and by the script engine.
 INLINE_BYTES = 64 * 1024
 # Called while a payload takes long, with its way ("up" or "down"), the bytes that have moved, and all of them.
 OnProgress = Callable[[Literal["up", "down"], int, int], None]
+# Puts this worker's signature beside a record's bytes.
+Seal = Callable[[Domain, bytes], bytes]
 # The claim said where updates go; a task that took longer asks again.
 PLACE_SECONDS = 10.0
 
@@ -39,6 +42,7 @@ class TaskBroker:
         given: servers for versions and updates that the worker's owner has named (``places.py``).
         on_progress: called every five seconds while a payload is on its way.
         on_moved: called whenever bytes of one have moved; what it raises ends the transfer.
+        seal: signs what is sent; None sends it as it is.
     """
 
     def __init__(
@@ -48,10 +52,12 @@ class TaskBroker:
         given: Iterable[str] = (),
         on_progress: OnProgress | None = None,
         on_moved: Callable[[], None] = lambda: None,
+        seal: Seal | None = None,
     ) -> None:
         self._client = client
         self._on_progress = on_progress
         self._on_moved = on_moved
+        self._seal: Seal = seal or (lambda domain, record: record)
         self._places = Places(client, given)
         self._worker = worker
         self._told = ("", "", float("-inf"))
@@ -157,7 +163,7 @@ class TaskBroker:
             name = update.campaign
             update, place = self._uploads.put(update, payload, lambda: self._updates_place(name), begun_before)
             chunks = chunk_keys(campaign.blob(update.blob), update.payload_bytes)
-        header = update.to_bytes()
+        header = self._seal(Domain.UPDATE, update.to_bytes())
         if place:
             self._uploads.forget()  # once it may have been named in the log, it is not delivered by that name again
         with broker_errors("delivering an update"):
@@ -215,7 +221,7 @@ class TaskBroker:
         with broker_errors("reporting a task"):
             position = self._report(
                 keys=[campaign.log, campaign.owners, campaign.pins, campaign.incarnation],
-                args=[report.task_id, report.attempt, self._worker, report.to_bytes()],
+                args=[report.task_id, report.attempt, self._worker, self._seal(Domain.REPORT, report.to_bytes())],
             )
         return position is not None
 

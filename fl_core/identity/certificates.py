@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fl_core.errors import SpecError, UntrustedError
+from fl_core.wire.signed import MAX_CERTIFICATE_BYTES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-MAX_CERTIFICATE_BYTES = 8 * 1024
 MAX_QUEUES = 64
 # A certificate begins so much before it was signed: the clock of a device may be days behind.
 BACKDATED = datetime.timedelta(days=3)

@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from fl_core.errors import RejectedUpdate, UntrustedError
-from fl_core.identity.certificates import MAX_CERTIFICATE_BYTES
-from fl_core.identity.keys import SIGNATURE_BYTES, Domain, is_signed, sign
+from fl_core.identity.domain import Domain
+from fl_core.identity.keys import SIGNATURE_BYTES, is_signed, sign
 from fl_core.wire.record import Record, checked
+from fl_core.wire.signed import MAX_CERTIFICATE_BYTES
 
 _HASH_BYTES = 32
 

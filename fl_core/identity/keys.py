@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from enum import StrEnum
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -17,20 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fl_core.errors import SpecError
+from fl_core.identity.domain import Domain
 
 SIGNATURE_BYTES = 64
 PUBLIC_KEY_BYTES = 32
-
-
-class Domain(StrEnum):
-    """What a signature is for. It is signed with the bytes, so that none can stand in another one's place."""
-
-    UPDATE = "fedtide/update/1"
-    REPORT = "fedtide/report/1"
-    ORDER = "fedtide/order/1"
-    VERSION = "fedtide/version/1"
-    CONTROL = "fedtide/control/1"
-    ENROLMENT = "fedtide/enrolment/1"
 
 
 def make_key() -> Ed25519PrivateKey:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fl_core.errors import RejectedUpdate, SpecError
-from fl_core.identity.certificates import MAX_CERTIFICATE_BYTES, NAME
+from fl_core.identity.certificates import NAME
 from fl_core.wire.checks import is_count, is_text
 from fl_core.wire.record import Record, checked
+from fl_core.wire.signed import MAX_CERTIFICATE_BYTES
 
 SECRET_BYTES = 32
 _MARK = "fedtide-"

@@ -21,6 +21,7 @@ EXTRAS = {
     "torchmetrics": ("torchmetrics", "evaluation"),
     "pyarrow": ("pyarrow", "tables"),
     "cryptography": ("cryptography", "security"),
+    "blake3": ("blake3", "security"),
     "starlette": ("starlette", "monitor"),
     "uvicorn": ("uvicorn", "monitor"),
     "prometheus_client": ("prometheus-client", "metrics"),

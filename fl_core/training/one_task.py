@@ -33,7 +33,7 @@ from fl_core.vectors.agreement import verify_constants, verify_digest, verify_tr
 from fl_core.vectors.buffers import BufferRole, LocalTensors
 from fl_core.vectors.layout import Layout
 from fl_core.wire.checks import MAX_MEASURE
-from fl_core.wire.digest import digest
+from fl_core.wire.digest import digest, strong_digest
 from fl_core.wire.messages import ModelUpdate, TrainOrder, TrainTask
 
 log = structlog.get_logger()
@@ -140,13 +140,16 @@ class Done:
         """Of the payload."""
         return memoryview(self.payload).nbytes
 
-    def update(self, *, blob: str, num_chunks: int, bytes_down: int, seconds: Mapping[str, float]) -> ModelUpdate:
+    def update(
+        self, *, blob: str, num_chunks: int, bytes_down: int, seconds: Mapping[str, float], signed: bool = False
+    ) -> ModelUpdate:
         """The header that travels with the payload.
 
         Args:
             blob, num_chunks: how the payload travels (``payload_place``).
             bytes_down: what was fetched for this task.
             seconds: parts of the task's life.
+            signed: the header will be signed, so that the digest has to withstand attackers.
         """
         task, outcome = self.task, self.outcome
         return ModelUpdate(
@@ -161,7 +164,7 @@ class Done:
             codec=task.codec,
             layout_digest=self.layout_digest,
             payload_bytes=self.num_bytes,
-            payload_digest=digest(self.payload),
+            payload_digest=(strong_digest if signed else digest)(self.payload),
             blob=blob,
             num_chunks=num_chunks,
             bytes_down=bytes_down,

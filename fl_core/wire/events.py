@@ -18,6 +18,7 @@ stopped        ``Stopped``
 readmitted     ``Readmitted``: an update taken back out of quarantine
 merge_due      ``MergeDue``: what waits in the buffer has waited for long enough
 clock          ``ClockSet``: the server's clock was set
+revoked        ``Revoked``: certificates that are good no more
 expired        nothing: an earlier release wrote it, and it says nothing any more
 =============  ===========================================================================
 """
@@ -40,6 +41,7 @@ from fl_core.wire.checks import (
 )
 from fl_core.wire.mapped import BadMap, Mapped, are_names, is_name, is_number, optional, or_none
 from fl_core.wire.record import Record, checked
+from fl_core.wire.signed import is_certificate
 
 EventKind = Literal[
     "opened",
@@ -55,6 +57,7 @@ EventKind = Literal[
     "readmitted",
     "merge_due",
     "clock",
+    "revoked",
 ]
 
 
@@ -86,12 +89,14 @@ class Opened(Mapped):
 
     Attributes:
         spec, layout: digests of the spec and of the model's layout.
+        authority: the certificate of the authority whose devices take part, DER; None takes updates of anybody.
     """
 
     kind: ClassVar[str] = "opened"
 
     spec: str = checked(is_name)
     layout: str = checked(is_name)
+    authority: bytes | None = optional(is_certificate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +271,21 @@ class ClockSet(Mapped):
     shift_ms: int = checked(lambda value: type(value) is int)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked(Mapped):
+    """What the campaign's authority has taken back; a list with a lower number than one before says nothing.
+
+    Attributes:
+        number: of the authority's list.
+        serials: of the certificates, hex.
+    """
+
+    kind: ClassVar[str] = "revoked"
+
+    number: int = checked(is_count)
+    serials: tuple[str, ...] = checked(are_names)
+
+
 Event = (
     Opened
     | Issued
@@ -279,12 +299,13 @@ Event = (
     | Readmitted
     | MergeDue
     | ClockSet
+    | Revoked
 )
 _RECORDS: Mapping[str, type[Event]] = {
     record.kind: record
     for record in (
         Opened, Issued, Reissued, Evaluating, Evaluated, Paused, Resumed, Interrupted, Stopped, Readmitted, MergeDue,
-        ClockSet,
+        ClockSet, Revoked,
     )
 }  # fmt: skip
 

@@ -136,7 +136,8 @@ class ModelUpdate(Record):
         base_version: the version that training started from.
         num_examples: size of the device's shard.
         part: which part of the model the payload is, from 1; 0 is the whole.
-        payload_digest: xxh3-128 of the payload, hex; guards against accidents, not against attackers.
+        payload_digest: xxh3-128 of the payload, hex, which guards against accidents; of a signed update BLAKE3, which
+            guards against attackers.
         blob: name of the payload's blob when it does not ride in the log entry, else empty.
         num_chunks: chunks of that blob, 0 when the payload is inline.
         bytes_down: model bytes fetched for this task (0 on a cache hit).

@@ -29,6 +29,7 @@ from workers.child.loading_turns import turn
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
+from workers.signing import seal_of
 
 if TYPE_CHECKING:
     from workers.child.train_task import Trainer
@@ -142,7 +143,8 @@ class Child:
                 outcome="handed_back",
                 detail=why[:2000],
             )
-            TaskBroker(connect(self._settings.broker), self._settings.name).report(report)
+            client = connect(self._settings.broker)
+            TaskBroker(client, self._settings.name, seal=seal_of(self._settings)).report(report)
         except (RejectedUpdate, BrokerError) as error:
             log.warning("the task could not be handed back; the coordinator will notice", reason=str(error))
         self._pulse.write(replace(self._pulse.read(), state="idle", holding="", limit=0.0, fatal=why))

@@ -35,6 +35,7 @@ from workers.child.tally import TaskRecorder
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
+from workers.signing import seal_of
 from workers.store.model_cache import ModelCache
 
 log = structlog.get_logger()
@@ -75,6 +76,7 @@ class Trainer:
             settings.blobs,
             on_progress=self._note_progress,
             on_moved=self._note_moved,
+            seal=seal_of(settings),
         )
         self._fetching = Fetching(self._broker)
         self._delivering = Delivering(self._broker, settings.state_dir, on_late=lambda: self._show(state="delivering"))
@@ -180,6 +182,7 @@ class Trainer:
                 "train": done.train_seconds,
                 "encode": done.encode_seconds,
             },
+            signed=self._settings.identity is not None,
         )
         ready = time.perf_counter()
         wanted = self._delivering.deliver(update, done.payload)

@@ -158,8 +158,12 @@ def test_a_bad_payload_ends_its_task(campaign: Any, reason: Reason, make: Callab
 
 
 def test_every_reason_has_its_case() -> None:
-    """No reason exists that nothing is refused for; training_failed is the ledger's own, for attempts that failed."""
-    assert {case[1] for case in CASES} | {case[1] for case in PAYLOAD_CASES} == set(Reason) - {Reason.TRAINING_FAILED}
+    """No reason exists that nothing is refused for.
+
+    training_failed is the ledger's own, for attempts that failed; those of signatures are in test_signers.
+    """
+    elsewhere = {Reason.TRAINING_FAILED, Reason.BAD_SIGNATURE, Reason.UNKNOWN_WORKER, Reason.REVOKED}
+    assert {case[1] for case in CASES} | {case[1] for case in PAYLOAD_CASES} == set(Reason) - elsewhere
 
 
 def test_the_bounds_themselves_are_inside(campaign: Any) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fl_core.errors import SpecError, UntrustedError
 from fl_core.identity.certificates import Role, issue, make_authority, read_certificate
+from fl_core.identity.domain import Domain
 from fl_core.identity.enrolment import ask, read_request
 from fl_core.identity.folder import (
     NEXT,
@@ -21,7 +22,7 @@ from fl_core.identity.folder import (
     read_identity,
     write_surroundings,
 )
-from fl_core.identity.keys import Domain, is_signed, make_key, public_bytes, sign
+from fl_core.identity.keys import is_signed, make_key, public_bytes, sign
 from fl_core.identity.revocations import read_revocations, sign_revocations
 from fl_core.identity.token import SECRET_BYTES, Token
 

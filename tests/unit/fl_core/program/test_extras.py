@@ -198,6 +198,7 @@ HIDDEN = [
         "torchmetrics",
         "pyarrow",
         "cryptography",
+        "blake3",
     ),
 ]
 

@@ -16,7 +16,8 @@ from fl_core.wire.events import CampaignEvent, Evaluated, EventKind, event_of
 RECORDED = Path(__file__).parents[2] / "coordinator" / "campaign" / "formats" / "events.msgpack"
 SIGNED = [CampaignEvent.from_bytes(header) for header in msgpack.unpackb(RECORDED.read_bytes())]
 READMITTED = {"control": "5-0", "task": 3, "reason": "too_stale", "header": b"h", "payload": b""}
-BODIES = [*((each.kind, each.body) for each in SIGNED), ("readmitted", READMITTED)]
+REVOKED = {"number": 3, "serials": ["ab12"]}
+BODIES = [*((each.kind, each.body) for each in SIGNED), ("readmitted", READMITTED), ("revoked", REVOKED)]
 JUNK = st.recursive(
     st.none() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

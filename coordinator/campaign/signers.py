@@ -1,0 +1,112 @@
+"""Whose updates and reports count: devices that the campaign's authority has certified, each in its own name.
+
+What is needed to judge a signature is in the log: the authority's certificate in the first event, what it took back in
+later ones, the device's certificate beside its signature, and the time in the entry. So a replay judges as the campaign
+did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fl_core.errors import Reason, RejectedUpdate, UntrustedError
+from fl_core.identity.domain import Domain
+from fl_core.wire.digest import STRONG_DIGITS
+from fl_core.wire.events import Opened, Revoked
+from fl_core.wire.log_entry import LogEntry
+from fl_core.wire.messages import ModelUpdate, TaskReport
+from fl_core.wire.signed import Signed, body_of, is_signed_record
+
+
+class Signers:
+    """The campaign's authority, and what it has taken back.
+
+    Attributes:
+        authority: its certificate, DER; empty where everybody may take part.
+        number: of the newest list of what was taken back.
+        revoked: serials, hex.
+    """
+
+    def __init__(self) -> None:
+        self.authority = b""
+        self.number = 0
+        self.revoked: frozenset[str] = frozenset()
+
+    def open(self, event: Opened) -> None:
+        """The campaign begins."""
+        self.authority = event.authority or b""
+
+    def take_back(self, event: Revoked) -> None:
+        """A new list; an old one changes nothing."""
+        if event.number > self.number:
+            self.number, self.revoked = event.number, frozenset(event.serials)
+
+    def update(self, entry: LogEntry) -> ModelUpdate:
+        """The update of an entry, if it is its sender's.
+
+        Raises:
+            RejectedUpdate: it is none, or whoever wrote it is not who it says.
+        """
+        name, body = self._opened(entry.header, Domain.UPDATE, entry.milliseconds)
+        update = ModelUpdate.from_bytes(body)
+        self._verify_name(name, update.worker)
+        if self.authority and len(update.payload_digest) != STRONG_DIGITS:
+            raise RejectedUpdate(Reason.BAD_SIGNATURE, "its digest does not bind the payload; it must be BLAKE3")
+        return update
+
+    def report(self, entry: LogEntry) -> TaskReport:
+        """The report of an entry, if it is its sender's.
+
+        Raises:
+            RejectedUpdate: as above.
+        """
+        name, body = self._opened(entry.header, Domain.REPORT, entry.milliseconds)
+        report = TaskReport.from_bytes(body)
+        self._verify_name(name, report.worker)
+        return report
+
+    def export(self) -> dict[str, Any]:
+        """For a checkpoint; nothing where there is no authority."""
+        if not self.authority:
+            return {}
+        return {"signers": {"authority": self.authority, "number": self.number, "revoked": sorted(self.revoked)}}
+
+    def restore(self, meta: Mapping[str, Any]) -> None:
+        """The inverse of ``export``."""
+        if (found := meta.get("signers")) is not None:
+            self.authority, self.number = found["authority"], found["number"]
+            self.revoked = frozenset(found["revoked"])
+
+    def _opened(self, header: bytes, domain: Domain, moment_ms: int) -> tuple[str, bytes]:
+        """Whose record it is, and its bytes; the name is empty where no one is asked for theirs."""
+        if not self.authority:
+            return "", body_of(header)
+        if not is_signed_record(header):
+            raise RejectedUpdate(
+                Reason.BAD_SIGNATURE, "it is not signed; enrol the device, and start its worker with --identity"
+            )
+        from fl_core.identity.certificates import Role, read_certificate
+        from fl_core.identity.keys import is_signed
+
+        signed = Signed.from_bytes(header)
+        try:
+            certificate = read_certificate(signed.certificate, self.authority)
+        except UntrustedError as error:
+            raise RejectedUpdate(Reason.UNKNOWN_WORKER, str(error)) from None
+        if certificate.role is not Role.DEVICE:
+            raise RejectedUpdate(Reason.UNKNOWN_WORKER, f"{certificate.name} is no device but {certificate.role.value}")
+        if f"{certificate.serial:x}" in self.revoked:
+            raise RejectedUpdate(Reason.REVOKED, f"a certificate of {certificate.name} that was revoked")
+        if not certificate.is_current(moment_ms):
+            raise RejectedUpdate(
+                Reason.REVOKED,
+                f"the certificate of {certificate.name} was not good at that time; `fedtide device rotate` renews it",
+            )
+        if not is_signed(certificate.public_key, domain, signed.body, signed.signature):
+            raise RejectedUpdate(Reason.BAD_SIGNATURE, f"it is not signed with the key of {certificate.name}")
+        return certificate.name, signed.body
+
+    def _verify_name(self, signer: str, written: str) -> None:
+        if signer and signer != written:
+            raise RejectedUpdate(Reason.UNKNOWN_WORKER, f"{signer} has signed it in the name of {written}")

@@ -1,0 +1,13 @@
+"""What a signature is for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Domain(StrEnum):
+    """It is signed together with the bytes, so that no signature can stand in another one's place."""
+
+    UPDATE = "fedtide/update/1"
+    REPORT = "fedtide/report/1"
+    ENROLMENT = "fedtide/enrolment/1"
