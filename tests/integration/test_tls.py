@@ -20,9 +20,13 @@ import pytest
 from coordinator.enrolment.authority import Authority, create_authority
 from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import connect
+from fl_core.broker.keys import CampaignKeys
 from fl_core.errors import BrokerUnavailable
 from fl_core.identity.certificates import Role
+from fl_core.identity.domain import Domain
 from fl_core.identity.folder import Identity, read_identity
+from fl_core.identity.signer import Signer
+from fl_core.wire.messages import ModelUpdate
 from tests.integration.lab import Lab, Program, assert_identity, until
 
 SERVER = next((found for name in ("valkey-server", "redis-server") if (found := shutil.which(name))), None)
@@ -127,7 +131,10 @@ def test_a_federation_from_the_first_key_to_the_last_update(federation: Federati
     assert "3 users are set." in federation.command("authority", "users")
     federation.enrol("one", "two")
     model = {"factory": "fl_core.models:mlp", "args": {"inputs": 64, "hidden": [1200], "classes": 10}}
-    spec = lab.spec(model=model, stop={"updates": 100_000}, dispatch={"concurrency": 3, "lease_seconds": 3.0})
+    spec = lab.spec(
+        model=model, stop={"updates": 100_000}, dispatch={"concurrency": 3, "lease_seconds": 3.0},
+        checkpoint={"keep_log": True},
+    )  # fmt: skip
     words = ["--identity", f"{boss}/coordinator", "run", str(spec), "--out", str(lab.folder / "run")]
     coordinator = federation.start("coordinator", *words, "--blobs", federation.blobs, name="coordinator")
     first, second = federation.worker("one", 0), federation.worker("two", 1)
@@ -137,13 +144,21 @@ def test_a_federation_from_the_first_key_to_the_last_update(federation: Federati
 
     until(lambda: any(line.get("worker") == "one" or "one" in json.dumps(line) for line in lab.history()))
     assert {row["worker"] for row in asked("workers")} == {"one", "two"}
+    campaign = asked("campaigns")[0]["campaign"]
+    _forge(federation, campaign)
+    refused = {"unknown_worker", "bad_signature"}
+    until(lambda: {row["reason"] for row in asked("rejected", campaign)} == refused)
     federation.command("device", "revoke", "one")
     first.wait_for("the broker refuses this worker", seconds=20)
     lines = len(lab.history())
     until(lambda: len(lab.history()) > lines + 2)
-    asked("stop", asked("campaigns")[0]["campaign"], who="operator")
+    asked("stop", campaign, who="operator")
     assert coordinator.wait() == 0, coordinator.output
-    assert_identity(lab.summary())
+    summary = lab.summary()
+    assert_identity(summary)
+    assert summary["surplus"] == {"unknown_worker": 1, "bad_signature": 1}
+    assert "the authority has revoked certificates" in coordinator.output
+    assert '"equal": true' in federation.command("replay", str(lab.folder / "run"), "--json")
     assert second.process.poll() is None
     with connect(federation.identity("coordinator").url(federation.address.replace("/0", "/0"))) as client:
         assert client.ping()
@@ -151,6 +166,19 @@ def test_a_federation_from_the_first_key_to_the_last_update(federation: Federati
     assert there.info("commandstats")["cmdstat_set"]["calls"] >= 5
     states = {row["name"]: row["state"] for row in json.loads(federation.command("device", "list", "--json"))}
     assert (states["one"], states["two"]) == ("revoked", "enrolled")
+
+
+def _forge(federation: Federation, campaign: str) -> None:
+    """An enrolled device writes into the log by hand: in another one's name, and without a signature."""
+    identity = read_identity(federation.lab.folder / "identity-one")
+    record = ModelUpdate(
+        campaign=campaign, task_id="1-000000000000", attempt=1, worker="two", base_version=0, num_examples=1,
+        sends="delta", codec="fp32", layout_digest="0" * 16, payload_bytes=4, payload_digest="0" * 64, blob="",
+        num_chunks=0, bytes_down=0, metrics={}, seconds={},
+    ).to_bytes()  # fmt: skip
+    with connect(identity.url()) as client:
+        for header in (Signer(identity).seal(Domain.UPDATE, record), record):
+            client.xadd(CampaignKeys(campaign).log, {"u": header, "p": b"1234"})
 
 
 def _files(identity: Identity) -> str:
