@@ -40,7 +40,7 @@ class Revocations:
         if not self._signers.authority:
             return
         found = read_revocation_list(self._ctx.client) or b""
-        if found == self._judged:
+        if not found or found == self._judged:
             return
         from fl_core.identity.revocations import read_revocations
 
