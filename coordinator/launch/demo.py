@@ -236,7 +236,7 @@ def _compare(console: Console, results: dict[str, Summary], out: Path, target: f
         if ratio is not None:
             console.print(
                 f"{target:.2f} of the held-out digits right after [bold]{fast:.1f} s[/] asynchronously and after "
-                f"[bold]{slow:.1f} s[/] synchronously: {ratio:.1f} times as long.\n"
+                f"[bold]{slow:.1f} s[/] synchronously: {slow / fast:.1f} times as long.\n"
                 "Seconds count from each campaign's launch, with all workers idle and torch loaded."
             )
         else:
