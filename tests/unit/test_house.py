@@ -53,3 +53,30 @@ def test_files_stay_short() -> None:
     long = {path: lines for path, lines in lengths.items() if lines > LONG_FILE}
     assert median(lengths.values()) < 150
     assert len(long) <= 5, long
+
+
+# Modules of `coordinator/` that have no file of tests of their own, and why.
+WITHOUT_A_FILE = {
+    "campaign/effects": "values", "campaign/identity": "values", "launch/options": "values", "loop/parts": "values",
+    "loop/evaluation/scoring": "an interface", "outgoing/cadence": "values", "outgoing/context": "values",
+    "report/palette": "values",
+    "launch/assemble": "programs: tests/integration/test_campaign.py",
+    "loop/ending": "programs: tests/integration/test_ending.py",
+    "launch/wiring": "the whole loop: tests/unit/coordinator/loop/led.py",
+    "enrolment/devices": "a server's users: tests/integration/test_enrolment.py",
+    "cli/enrolment": "programs: tests/integration/test_tls.py",
+    "monitor/answers": "test_web.py", "monitor/guard": "test_web.py", "monitor/tokens": "test_login.py",
+}  # fmt: skip
+
+
+def test_tests_mirror_the_coordinator() -> None:
+    """Each module has its file of tests at the same place, but for those above; and none of those has one by now."""
+    without = set()
+    for path in (ROOT / "coordinator").rglob("*.py"):
+        place = path.relative_to(ROOT / "coordinator")
+        if (
+            not path.stem.startswith("__")
+            and not (ROOT / "tests/unit/coordinator" / place.with_name(f"test_{place.name}")).exists()
+        ):
+            without.add(place.with_suffix("").as_posix())
+    assert without == set(WITHOUT_A_FILE)
