@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, cast
+from urllib.parse import urlsplit
 
 import structlog
 from rich.console import Console, Group
@@ -23,6 +24,7 @@ from coordinator.terminal import tables
 from coordinator.terminal.sparkline import sparkline
 from coordinator.terminal.tables import ledger_sentence, new_table
 from fl_core.broker.url import public_url
+from fl_core.program.host import is_loopback
 from fl_core.spec import CampaignSpec
 from fl_core.wire.states import INTERRUPTED
 from fl_core.wire.status import Status, Summary
@@ -83,6 +85,11 @@ class Display:
         shown = public_url(url)
         hint = f"   (other terminals: export FEDTIDE_BROKER={url})" if shown == url else ""
         self._console.print(Text.assemble("broker  ", (shown, "bold"), hint), soft_wrap=True)
+        if hint and is_loopback(urlsplit(url).hostname or ""):
+            self._console.print(
+                Text("        open to every program on this machine; docs/security.md closes doors", "dim"),
+                soft_wrap=True,
+            )
 
     def show_launch(self, campaign: str, num_parameters: int, resumed: bool) -> None:
         """The second line: which campaign."""

@@ -67,3 +67,14 @@ def test_the_end_at_a_glance(capsys: pytest.CaptureFixture[str]) -> None:
                   "rejected: too_stale 1", "left out: curves.png: no space left", "--out run --resume"):  # fmt: skip
         assert words in told, words
     assert summary_table(ended).row_count > 8
+
+
+@pytest.mark.parametrize(
+    ("url", "is_open"),
+    [("redis://127.0.0.1:6399/0", True), ("redis://me:pw@127.0.0.1:6399/0", False), ("rediss://broker:6380/0", False)],
+)
+def test_an_open_broker_is_said_to_be_open(url: str, is_open: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, where everything on this machine can reach the broker without a word."""
+    Display(SPEC, Path("run")).show_broker(url)
+    told = capsys.readouterr()
+    assert ("open to every program on this machine" in told.out + told.err) == is_open
