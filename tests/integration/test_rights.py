@@ -166,7 +166,7 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
     "delete the log": ("DEL", KEYS.log),
     "trim the log": ("XTRIM", KEYS.log, "MAXLEN", "0"),
     "delete a queue": ("DEL", "fedtide.train.default"),
-    "ring for others": ("LPUSH", "fedtide.train.default", b"doorbell"),
+    "ring for another class": ("LPUSH", "fedtide.train.gpu", b"doorbell"),
     "take from another class": ("BRPOP", "fedtide.train.gpu", "0.1"),
     "close tasks": ("HDEL", KEYS.open_tasks, "task-1"),
     "empty the server": ("FLUSHALL",),

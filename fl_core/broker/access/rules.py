@@ -6,8 +6,8 @@ selectors protect what a flat list of keys could not: a device calls the script 
 the pointer.
 
 What these rules cannot prevent, since the commands that the work needs allow it: a device can take doorbells of its
-own classes, write over the row of a task in ``owners`` if it knows the task's id, trim the log with the command that
-adds to it, and fill the server's memory. ``docs/security.md`` says what is done about each.
+own classes and put others there, write over the row of a task in ``owners`` if it knows the task's id, trim the log with
+the command that adds to it, and fill the server's memory. ``docs/security.md`` says what is done about each.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
         _selector("set get exists persist unlink strlen append getrange setrange", "", *own_blobs),
         _selector("set", "%W", REQUESTS + name),
         _selector("brpop llen", "", *lists),
+        _selector("lpush", "%W", *lists),  # a doorbell that it cannot answer goes back
         _selector("sadd", "%W", *bindings),
     ]
 
