@@ -6,8 +6,8 @@ selectors protect what a flat list of keys could not: a device calls the script 
 the pointer.
 
 What these rules cannot prevent, since the commands that the work needs allow it: a device can take doorbells of its
-own classes and put others there, write over the row of a task in ``owners`` if it knows the task's id, trim the log with
-the command that adds to it, and fill the server's memory. ``docs/security.md`` says what is done about each.
+own classes and put others there, write over the row of a task in ``owners`` if it knows the task's id, trim the log
+with the command that adds to it, and fill the server's memory. ``docs/security.md`` says what is done about each.
 """
 
 from __future__ import annotations
