@@ -116,8 +116,10 @@ def test_nobody_else_s_lease_is_made_up_and_a_dead_one_is_waited_out(url: str, d
     """The server goes back to a moment at which a coordinator that is dead by now had the lease."""
     stage = Stage(url, tmp_path)
     stage.assert_alive()
-    stage.client.set(stage.keys.writer, "elsewhere:1:dead", px=3000)
-    stage.client.set(stage.keys.fence, "0|elsewhere:1:dead")
+    with stage.client.pipeline() as rollback:  # at once, as a server goes back
+        rollback.set(stage.keys.writer, "elsewhere:1:dead", px=3000)
+        rollback.set(stage.keys.fence, "0|elsewhere:1:dead")
+        rollback.execute()
     stage.assert_alive()
     stage.stop()
 
