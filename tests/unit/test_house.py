@@ -65,7 +65,7 @@ WITHOUT_A_FILE = {
     "launch/wiring": "the whole loop: tests/unit/coordinator/loop/led.py",
     "enrolment/devices": "a server's users: tests/integration/test_enrolment.py",
     "cli/enrolment": "programs: tests/integration/test_tls.py",
-    "monitor/answers": "test_web.py", "monitor/guard": "test_web.py", "monitor/tokens": "test_login.py",
+    "monitor/answers": "test_web.py", "monitor/guard": "test_settings.py", "monitor/tokens": "test_login.py",
 }  # fmt: skip
 
 
