@@ -13,31 +13,10 @@ import pytest
 
 from coordinator.report.exports import export
 from coordinator.report.exports.export import export_run
-from coordinator.report.exports.points import Point, points
+from coordinator.report.exports.points import Point
 from coordinator.storage.history import HistoryReader
 from fl_core.errors import SpecError
-from fl_core.wire.history import history_line
-
-
-def _merge(seconds: float, version: int, staleness: list[int]) -> dict[str, Any]:
-    names = ["w"] * len(staleness)
-    return {"kind": "merge", "seconds": seconds, "version": version, "merged": 2 * version, "staleness": staleness,
-            "weights": [1.0] * len(staleness), "workers": names, "tasks": []}  # fmt: skip
-
-
-def _evaluation(seconds: float, version: int, accuracy: float | None) -> dict[str, Any]:
-    return {"kind": "evaluation", "seconds": seconds, "version": version, "merged": 2 * version, "loss": 2.0 / version,
-            "accuracy": accuracy}  # fmt: skip
-
-
-LINES = [
-    *(_merge(0.25 * version, version, [version, 3 * version]) for version in range(1, 9)),
-    _evaluation(2.1, 8, 0.5),
-    {"kind": "rejection", "seconds": 2.2, "reason": "too_stale", "worker": "w", "task": "1-x"},
-    {"kind": "reissue", "seconds": 2.3, "task": 4, "attempt": 2, "reason": "lost"},
-    _evaluation(3.5, 9, None),
-]
-END = {"kind": "end", "seconds": 4.0, "state": "finished", "reason": "updates"}
+from tests.unit.coordinator.report.exports.lines import END, LINES, points_of
 
 
 def _run(folder: Path, lines: list[dict[str, Any]]) -> Path:
@@ -45,10 +24,6 @@ def _run(folder: Path, lines: list[dict[str, Any]]) -> Path:
     (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind":"mer')
     (folder / "spec.toml").write_text('[campaign]\nname = "digits"\n[model]\nfactory = "a:b"\nargs = { x = 1 }\n')
     return folder
-
-
-def _points(lines: Iterable[dict[str, Any]]) -> list[Point]:
-    return list(points(map(history_line, lines)))
 
 
 class Collector:
@@ -87,9 +62,9 @@ def test_each_target_gets_all_points_of_the_run(tmp_path: Path, monkeypatch: pyt
     first = export_run(folder, tensorboard=tmp_path / "boards", mlflow=None, follow=False)
     _run(folder, [*LINES, END])
     second = export_run(folder, tensorboard=None, mlflow="http://there", follow=False)
-    assert first == {"run": "run-1", "state": "", "tensorboard": len(_points(LINES))}
-    assert second == {"run": "run-1", "state": "finished", "mlflow": len(_points([*LINES, END]))}
-    assert Collector.points == _points(LINES) + _points([*LINES, END])
+    assert first == {"run": "run-1", "state": "", "tensorboard": len(points_of(LINES))}
+    assert second == {"run": "run-1", "state": "finished", "mlflow": len(points_of([*LINES, END]))}
+    assert Collector.points == points_of(LINES) + points_of([*LINES, END])
     assert Collector.ended == ["", "finished"]
     assert Collector.made[0] == (tmp_path / "boards" / "run-1", 5000 - LINES[-1]["seconds"])
     assert Collector.made[1][:3] == ("http://there", "run-1", folder / "spec.toml")
