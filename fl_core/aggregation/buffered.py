@@ -9,12 +9,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypedDict
 
 import numpy.typing as npt
 
-from fl_core.aggregation.optimizer.rules import ServerRule
+from fl_core.aggregation.optimizer.rules import ServerRule, server_rule
 from fl_core.aggregation.optimizer.server_optimizer import ServerOptimizer
+from fl_core.aggregation.staleness import StalenessWeight, staleness_weight
 from fl_core.aggregation.strategy import (
     Merge,
     Strategy,
@@ -26,6 +27,7 @@ from fl_core.aggregation.strategy import (
 )
 from fl_core.errors import CampaignError
 from fl_core.signatures import verify_class
+from fl_core.spec import CampaignSpec
 from fl_core.vectors import Delta, Parameters
 from fl_core.vectors.layout import Layout
 
@@ -151,6 +153,23 @@ class BufferedStrategy(Strategy):
         for part_name, part in self._parts.items():
             part.restore_state(with_prefix(tensors, f"{part_name}."), meta[part_name])
         self.version = int(meta["version"])
+
+
+class BufferSettings(TypedDict):
+    """What most of these strategies take from a spec: K, s(τ), and how the parameters follow."""
+
+    buffer_size: int
+    staleness: StalenessWeight
+    optimizer: ServerRule
+
+
+def buffer_settings(spec: CampaignSpec) -> BufferSettings:
+    """As the spec says."""
+    return BufferSettings(
+        buffer_size=spec.aggregation.buffer_size,
+        staleness=staleness_weight(spec.aggregation),
+        optimizer=server_rule(spec.server_optimizer),
+    )
 
 
 def verify_defaults(name: str, meta: Mapping[str, Any], args: Mapping[str, Any], given: AbstractSet[str]) -> None:

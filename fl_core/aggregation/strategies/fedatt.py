@@ -12,11 +12,11 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field
 
-from fl_core.aggregation.buffered import BufferedStrategy
+from fl_core.aggregation.buffered import BufferedStrategy, buffer_settings
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.optimizer.rules import SGD, ServerRule, server_rule
+from fl_core.aggregation.optimizer.rules import SGD, ServerRule
 from fl_core.aggregation.softmax_buffer import SoftmaxBuffer
-from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.staleness import StalenessWeight, polynomial
 from fl_core.aggregation.strategy import Merge
 from fl_core.spec import CampaignSpec, Section, parse_section, read_args
 from fl_core.vectors import Delta, Parameters, Vector, read_all
@@ -88,9 +88,7 @@ class FedAtt(BufferedStrategy):
         return cls(
             layout,
             initial,
-            buffer_size=spec.aggregation.buffer_size,
-            staleness=staleness_weight(spec.aggregation),
-            optimizer=server_rule(spec.server_optimizer),
+            **buffer_settings(spec),
             **dict(read_args(spec, FedAttArgs)),
         )
 

@@ -10,11 +10,11 @@ from typing import Self
 from pydantic import Field
 
 from fl_core.aggregation.buffer import Buffer
-from fl_core.aggregation.buffered import BufferedStrategy
+from fl_core.aggregation.buffered import BufferedStrategy, buffer_settings
 from fl_core.aggregation.contribution import Contribution
 from fl_core.aggregation.memory.participation import Participation
-from fl_core.aggregation.optimizer.rules import SGD, ServerRule, server_rule
-from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.optimizer.rules import SGD, ServerRule
+from fl_core.aggregation.staleness import StalenessWeight, polynomial
 from fl_core.aggregation.strategy import Merge
 from fl_core.spec import CampaignSpec, Section, parse_section, read_args
 from fl_core.vectors import Delta, Parameters
@@ -94,10 +94,8 @@ class FedBuff(BufferedStrategy):
         return cls(
             layout,
             initial,
-            buffer_size=spec.aggregation.buffer_size,
-            staleness=staleness_weight(spec.aggregation),
-            optimizer=server_rule(spec.server_optimizer),
             example_weighting=spec.aggregation.example_weighting,
+            **buffer_settings(spec),
             **dict(read_args(spec, FedBuffArgs)),
         )
 

@@ -10,10 +10,10 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field
 
 from fl_core.aggregation import robust_rules
-from fl_core.aggregation.buffered import BufferedStrategy
+from fl_core.aggregation.buffered import BufferedStrategy, buffer_settings
 from fl_core.aggregation.contribution import Contribution
-from fl_core.aggregation.optimizer.rules import SGD, ServerRule, server_rule
-from fl_core.aggregation.staleness import StalenessWeight, polynomial, staleness_weight
+from fl_core.aggregation.optimizer.rules import SGD, ServerRule
+from fl_core.aggregation.staleness import StalenessWeight, polynomial
 from fl_core.aggregation.strategy import Merge, at_least_one
 from fl_core.aggregation.vote_buffer import VoteBuffer
 from fl_core.errors import SpecError
@@ -104,9 +104,7 @@ class Robust(BufferedStrategy):
         return cls(
             layout,
             initial,
-            buffer_size=spec.aggregation.buffer_size,
-            staleness=staleness_weight(spec.aggregation),
-            optimizer=server_rule(spec.server_optimizer),
+            **buffer_settings(spec),
             **dict(read_args(spec, RobustArgs)),
         )
 
