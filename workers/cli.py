@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import click
 
 from fl_core.errors import SpecError
+from fl_core.names import check_name
 from fl_core.program.command_line import EXIT_BAD_INPUT, FedtideCommand, config_file
 
 _KEYS = (
@@ -271,8 +271,7 @@ def _settings(options: dict[str, Any]) -> Any:
     name = options["name"] or default_name(os.getpid())
     queues = tuple(dict.fromkeys(options["queue"])) or ("default",)
     for key, value in (("name", name), *(("queue", queue) for queue in queues)):
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
-            raise SpecError(f"{key} = {value!r} is not a name; use letters, digits, '.', '_' and '-', at most 64.")
+        check_name(key, value)
     AllowList(options["allow"])  # a wrong entry is reported now
     return WorkerSettings(
         broker="" if options["broker"] is None else check_url(options["broker"]),

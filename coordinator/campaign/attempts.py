@@ -10,7 +10,7 @@ from coordinator.campaign.ledger import Ledger, OpenTask
 from fl_core.errors import Reason
 from fl_core.wire.events import Reissued
 from fl_core.wire.history import ReissueLine, RejectionLine
-from fl_core.wire.messages import TaskReport
+from fl_core.wire.messages import ModelUpdate, TaskReport
 
 # Of what a device says of a task it could not do; the log of the coordinator has all of it.
 MAX_SAID_CHARACTERS = 300
@@ -38,14 +38,7 @@ class Attempts:
         else:
             self._ledger.reject(task, refused.reason)
             effects.closed.append(task.number)
-        effects.history.append(
-            RejectionLine(
-                seconds=effects.seconds,
-                reason=refused.reason.value,
-                worker=update.worker if update else None,
-                task=update.task_id if update else None,
-            )
-        )
+        _note_rejection(effects, refused.reason, update)
         if task is not None:
             worker = update.worker if update is not None else ""
             self._course.note_failure(refused.reason.value, refused.detail, worker, place_of(task), effects)
@@ -63,15 +56,7 @@ class Attempts:
         if task.failures + 1 >= self._max_attempts:
             self._ledger.reject(task, Reason.TRAINING_FAILED)
             effects.closed.append(task.number)
-            effects.history.append(
-                RejectionLine(
-                    seconds=effects.seconds,
-                    reason=Reason.TRAINING_FAILED.value,
-                    worker=report.worker,
-                    task=report.task_id,
-                    detail=_last_words(report),
-                )
-            )
+            _note_rejection(effects, Reason.TRAINING_FAILED, report, _last_words(report))
             self._course.close_cohort(effects)
         else:
             self._reissue(task, task.queue, effects, reason="failed", spent=True, report=report)
@@ -114,6 +99,16 @@ class Attempts:
                 detail=None if report is None else _last_words(report),
             )
         )
+
+
+def _note_rejection(
+    effects: Effects, reason: Reason, answer: ModelUpdate | TaskReport | None, detail: str | None = None
+) -> None:
+    """A line for what came to nothing, with what is known of who sent it."""
+    worker, task = (answer.worker, answer.task_id) if answer else (None, None)
+    effects.history.append(
+        RejectionLine(seconds=effects.seconds, reason=reason.value, worker=worker, task=task, detail=detail)
+    )
 
 
 def _last_words(report: TaskReport) -> str:

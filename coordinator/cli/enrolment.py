@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import click
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coordinator.enrolment.devices import Servers
 
 DAYS = 365.0
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 authority_option = click.option(
     "--authority",
@@ -42,6 +43,12 @@ days_option = click.option(
     show_default=True,
     help="How long certificates are good.",
 )
+
+
+def _hours_option(help_text: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--hours", type=click.FloatRange(0, 24 * 365, min_open=True), default=24.0, show_default=True, help=help_text
+    )
 
 
 @fedtide.group(cls=SubGroup)
@@ -129,13 +136,7 @@ def device() -> None:
 @click.option(
     "--reach", metavar="URL", default="", help="The broker as the devices reach it.  [default: as in --broker]"
 )
-@click.option(
-    "--hours",
-    type=click.FloatRange(0, 24 * 365, min_open=True),
-    default=24.0,
-    show_default=True,
-    help="How long the tokens are good.",
-)
+@_hours_option("How long the tokens are good.")
 @click.option("--into", type=click.Path(path_type=Path), help="Write NAME.token files there, instead of printing.")
 @days_option
 @admin_option
@@ -240,13 +241,7 @@ def revoke(names: tuple[str, ...], broker: str, blobs: str, folder: Path) -> Non
 
 @device.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option(
-    "--hours",
-    type=click.FloatRange(0, 24 * 365, min_open=True),
-    default=24.0,
-    show_default=True,
-    help="How long they may ask.",
-)
+@_hours_option("How long they may ask.")
 @authority_option
 def rotate(names: tuple[str, ...], hours: float, folder: Path) -> None:
     """Let devices have another certificate, for a new key; `fedtide-worker enroll --renew` asks for it there."""

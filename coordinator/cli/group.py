@@ -46,25 +46,21 @@ def reach_as_identity(ctx: click.Context, param: click.Parameter, value: str | N
         need("--identity", "cryptography")
         from fl_core.identity.folder import read_identity
 
-        url = read_identity(folder).url(given)
+        identity = read_identity(folder)
+        url = identity.url(given)
     except FedtideError as error:
         return fail(error)
-    ctx.meta[AS_IDENTITY] = True
+    ctx.meta[AS_IDENTITY] = identity.authority
     return url
 
 
 def authority_asked_for() -> bytes:
     """The certificate of the authority that ``--identity`` belongs to, DER; empty without one.
 
-    Raises:
-        SpecError, UntrustedError: the identity cannot be read.
+    It is known once ``--broker`` was read, by which the identity was.
     """
-    folder: Path | None = click.get_current_context().find_root().obj
-    if folder is None:
-        return b""
-    from fl_core.identity.folder import read_identity
-
-    return read_identity(folder).authority
+    authority: bytes = click.get_current_context().meta.get(AS_IDENTITY, b"")
+    return authority
 
 
 broker_option = click.option(

@@ -23,11 +23,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from coordinator.enrolment.members import Member, Members
 from fl_core.errors import SpecError
-from fl_core.identity.certificates import Certificate, Role, check_name, issue, make_authority, read_certificate
+from fl_core.identity.certificates import Certificate, Role, issue, make_authority, read_certificate
 from fl_core.identity.enrolment import password_hash
 from fl_core.identity.folder import complete, key_of, password_of, read_pem, write_surroundings
 from fl_core.identity.keys import key_pem, make_key, parse_key, public_bytes, read_secret, write_secret
 from fl_core.identity.revocations import Revocations, read_revocations, sign_revocations
+from fl_core.names import check_name
 from fl_core.program.whole_file import whole_file
 
 AUTHORITY_KEY, AUTHORITY_CERTIFICATE, REVOCATION_LIST = "authority.key", "authority.pem", "revocations.crl"

@@ -12,10 +12,11 @@ from coordinator.enrolment.members import Member
 from fl_core.broker.access import mailbox, rules
 from fl_core.broker.access.users import User, remove_users, save_users, set_users
 from fl_core.errors import SpecError, UntrustedError
-from fl_core.identity.certificates import Role, check_name
+from fl_core.identity.certificates import Role
 from fl_core.identity.enrolment import password_hash, read_request
 from fl_core.identity.keys import key_pem, make_key, public_bytes
 from fl_core.identity.token import SECRET_BYTES, Token
+from fl_core.names import check_name
 
 TOKEN_HOURS = 24.0
 # A certificate that was replaced is good for so long: a task may be under way that is signed with its key.

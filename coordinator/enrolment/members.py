@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fl_core.errors import SpecError
-from fl_core.identity.certificates import Role, check_name
+from fl_core.identity.certificates import Role
+from fl_core.names import check_name
 from fl_core.program.whole_file import whole_file
 
 State = Literal["invited", "enrolled", "revoked"]
@@ -95,8 +96,7 @@ class Members:
         document: dict[str, Any] = asdict(member)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with whole_file(self._folder / f"{member.name}.json", durable=True) as file:
-                Path(file.name).chmod(0o600)
+            with whole_file(self._folder / f"{member.name}.json", durable=True, private=True) as file:
                 file.write(json.dumps(document, indent=1).encode())
         except OSError as error:
             raise SpecError(f"{self._folder} cannot be written ({error.strerror}).") from None

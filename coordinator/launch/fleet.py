@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fl_core.allowance import named_code
 from fl_core.errors import SpecError
 from fl_core.factory import add_working_directory, check_import_path
+from fl_core.names import NAME_RULE, is_name
 from fl_core.namesakes import ROOT
 from fl_core.program.process import end_with_parent, how_it_ended
 from fl_core.program.restarts import Restarts
@@ -28,7 +29,14 @@ log = structlog.get_logger()
 
 MAX_DEATHS = 6
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+def _verify_name(value: str) -> str:
+    if not is_name(value):
+        raise ValueError(NAME_RULE)
+    return value
+
+
+Name = Annotated[str, AfterValidator(_verify_name)]
 
 
 class FleetWorker(BaseModel):

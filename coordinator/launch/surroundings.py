@@ -90,7 +90,7 @@ def open_broker(
         url: a server that is there already; None starts an embedded one, which ends with the block.
         folder: the embedded server's data.
         port: the embedded server's preferred port.
-        watches: gets who looks after an embedded server,.
+        watches: gets who looks after an embedded server.
 
     Raises:
         SpecError: there is no server to start.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fl_core.errors import SpecError, UntrustedError
+from fl_core.names import check_name, is_name
 from fl_core.wire.signed import MAX_CERTIFICATE_BYTES
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 MAX_QUEUES = 64
 # A certificate begins so much before it was signed: the clock of a device may be days behind.
 BACKDATED = datetime.timedelta(days=3)
@@ -190,7 +189,7 @@ def read_certificate(der: bytes, authority: bytes) -> Certificate:
         begin, end = parsed.not_valid_before_utc, parsed.not_valid_after_utc
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion):
         raise UntrustedError("a certificate was not issued by this authority, or is none.") from None
-    if not isinstance(key, Ed25519PublicKey) or not NAME.fullmatch(name):
+    if not isinstance(key, Ed25519PublicKey) or not is_name(name):
         raise UntrustedError("a certificate holds no Ed25519 key or no name that fedtide gives.")
     return Certificate(
         name=name,
@@ -202,16 +201,6 @@ def read_certificate(der: bytes, authority: bytes) -> Certificate:
         not_after_ms=int(end.timestamp() * 1000),
         der=der,
     )
-
-
-def check_name(what: str, name: str) -> None:
-    """Refuse what cannot name a device, a queue or a person.
-
-    Raises:
-        SpecError: the characters, or too many of them.
-    """
-    if not NAME.fullmatch(name):
-        raise SpecError(f"{what} = {name!r} is not a name; use letters, digits, '.', '_' and '-', at most 64.")
 
 
 def _only(certificate: x509.Certificate, kind: x509.ObjectIdentifier) -> str:

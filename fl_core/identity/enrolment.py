@@ -20,23 +20,12 @@ from cryptography.x509.oid import NameOID
 
 from fl_core.errors import RejectedUpdate, UntrustedError
 from fl_core.identity.domain import Domain
-from fl_core.identity.keys import SIGNATURE_BYTES, is_signed, sign
+from fl_core.identity.keys import is_signed, sign
+from fl_core.wire.checks import bytes_of
 from fl_core.wire.record import Record, checked
-from fl_core.wire.signed import MAX_CERTIFICATE_BYTES
+from fl_core.wire.signed import SIGNATURE_BYTES, is_certificate
 
 _HASH_BYTES = 32
-
-
-def _is_short(value: object) -> bool:
-    return isinstance(value, bytes) and 0 < len(value) <= MAX_CERTIFICATE_BYTES
-
-
-def _is_proof(value: object) -> bool:
-    return isinstance(value, bytes) and len(value) in (_HASH_BYTES, SIGNATURE_BYTES)
-
-
-def _is_hash(value: object) -> bool:
-    return isinstance(value, bytes) and len(value) == _HASH_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +40,9 @@ class EnrolmentRequest(Record):
 
     max_bytes: ClassVar[int] = 32 * 1024
 
-    signing_request: bytes = checked(_is_short)
-    password_hash: bytes = checked(_is_hash)
-    proof: bytes = checked(_is_proof)
+    signing_request: bytes = checked(is_certificate)
+    password_hash: bytes = checked(bytes_of(_HASH_BYTES))
+    proof: bytes = checked(bytes_of(_HASH_BYTES, SIGNATURE_BYTES))
 
 
 def password_hash(password: str) -> bytes:

@@ -171,8 +171,7 @@ def complete(folder: Path, key: Ed25519PrivateKey, certificate: Certificate, nam
     if certificate.public_key != public_bytes(key):
         raise UntrustedError(f"the certificate for {certificate.name} that came back is for another key than ours.")
     try:
-        with whole_file(folder / IDENTITY, durable=True) as file:
-            Path(file.name).chmod(0o600)
+        with whole_file(folder / IDENTITY, durable=True, private=True) as file:
             file.write(key_pem(key) + certificate.pem)
         for done in {name, INVITATION} - {IDENTITY}:
             (folder / done).unlink(missing_ok=True)

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fl_core.errors import SpecError
 from fl_core.identity.domain import Domain
+from fl_core.wire.signed import SIGNATURE_BYTES
 
-SIGNATURE_BYTES = 64
 PUBLIC_KEY_BYTES = 32
 
 

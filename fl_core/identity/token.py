@@ -8,25 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fl_core.errors import RejectedUpdate, SpecError
-from fl_core.identity.certificates import NAME
-from fl_core.wire.checks import is_count, is_text
+from fl_core.names import is_name
+from fl_core.wire.checks import bytes_of, is_count, is_text
 from fl_core.wire.record import Record, checked
-from fl_core.wire.signed import MAX_CERTIFICATE_BYTES
+from fl_core.wire.signed import is_certificate
 
 SECRET_BYTES = 32
 _MARK = "fedtide-"
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and NAME.fullmatch(value) is not None
-
-
-def _is_secret(value: object) -> bool:
-    return isinstance(value, bytes) and len(value) == SECRET_BYTES
-
-
-def _is_certificate(value: object) -> bool:
-    return isinstance(value, bytes) and 0 < len(value) <= MAX_CERTIFICATE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +34,13 @@ class Token(Record):
 
     max_bytes: ClassVar[int] = 16 * 1024
 
-    name: str = checked(_is_name)
+    name: str = checked(is_name)
     broker: str = checked(is_text)
     blobs: str = checked(is_text)
-    authority: bytes = checked(_is_certificate)
+    authority: bytes = checked(is_certificate)
     password: str = checked(is_text)
-    pem: bytes = checked(_is_certificate)
-    secret: bytes = checked(_is_secret)
+    pem: bytes = checked(is_certificate)
+    secret: bytes = checked(bytes_of(SECRET_BYTES))
     expires_ms: int = checked(is_count)
 
     def to_text(self) -> str:

@@ -20,7 +20,7 @@ from fl_core.program.redaction import redact
 from fl_core.program.toml_file import read_toml
 
 EXIT_BAD_INPUT = 2
-# Where click keeps that the broker's password is an identity's, and nobody has typed it.
+# Where click keeps the authority of the identity that the broker's password is of: nobody has typed it then.
 AS_IDENTITY = "fedtide.as_identity"
 
 

@@ -10,19 +10,20 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, durable: bool = False, private: bool = False) -> Iterator[BinaryIO]:
     """A file to write to. It takes ``path``'s name when the block has ended; where that raises, nothing is left of it.
 
     Args:
         path: what readers open; they see the old content or all of the new one.
         durable: after the block the new content survives a power cut.
+        private: only its owner may read it, from the first byte.
 
     Raises:
         OSError: the disk is full or read-only.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with _open_private(partial) if private else partial.open("wb") as file:
             yield file
             file.flush()
             if durable:
@@ -35,6 +36,11 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def _open_private(path: Path) -> BinaryIO:
+    path.unlink(missing_ok=True)  # what a program left that was killed may be open to others
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -110,6 +110,16 @@ def is_utf8(value: str) -> bool:
     return True
 
 
+def bytes_of(*lengths: int) -> Check:
+    """Bytes, exactly so many."""
+    return lambda value: isinstance(value, bytes) and len(value) in lengths
+
+
+def bytes_up_to(limit: int) -> Check:
+    """Bytes, at least one and at most so many."""
+    return lambda value: isinstance(value, bytes) and 0 < len(value) <= limit
+
+
 def is_plain(value: Any, max_items: int, depth: int = 0) -> bool:
     """What msgpack has without extensions, in bounds that every receiver takes."""
     kind = type(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fl_core.wire.checks import bytes_of, bytes_up_to
 from fl_core.wire.messages import ModelUpdate
 from fl_core.wire.record import MAX_RECORD_BYTES, Record, checked
 
@@ -18,17 +19,7 @@ SIGNATURE_BYTES = 64
 _BEGINNING = b"\x84\xa1v\x01\xa9signature"
 
 
-def _is_signature(value: object) -> bool:
-    return isinstance(value, bytes) and len(value) == SIGNATURE_BYTES
-
-
-def is_certificate(value: object) -> bool:
-    """Whether this may be a certificate, DER."""
-    return isinstance(value, bytes) and 0 < len(value) <= MAX_CERTIFICATE_BYTES
-
-
-def _is_record(value: object) -> bool:
-    return isinstance(value, bytes) and 0 < len(value) <= MAX_RECORD_BYTES
+is_certificate = bytes_up_to(MAX_CERTIFICATE_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +34,9 @@ class Signed(Record):
 
     max_bytes: ClassVar[int] = MAX_RECORD_BYTES + MAX_CERTIFICATE_BYTES + 1024
 
-    signature: bytes = checked(_is_signature)
+    signature: bytes = checked(bytes_of(SIGNATURE_BYTES))
     certificate: bytes = checked(is_certificate)
-    body: bytes = checked(_is_record)
+    body: bytes = checked(bytes_up_to(MAX_RECORD_BYTES))
 
 
 def is_signed_record(header: bytes) -> bool:

@@ -71,7 +71,7 @@ class DeviceMemory(MutableMapping[str, FloatArray]):
             if not self.folder.is_dir():
                 self.folder.mkdir(parents=True)
                 self._forget_old()
-            with whole_file(path) as file:
+            with whole_file(path, private=True) as file:
                 vector = np.asarray(values, np.float32)
                 np.save(file, vector, allow_pickle=False)
                 # It writes by a buffer of its own, and does not notice that the last of it finds the disk full.

@@ -34,7 +34,7 @@ class Outbox:
         self._folder.mkdir(parents=True, exist_ok=True)
         header = update.to_bytes()
         path = self._folder / f"{update.campaign}.{update.task_id}.{update.attempt}.update"
-        with whole_file(path, durable=True) as file:
+        with whole_file(path, durable=True, private=True) as file:
             file.write(_MAGIC + _LENGTH.pack(len(header)) + header)
             file.write(payload)
         return path

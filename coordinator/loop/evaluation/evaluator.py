@@ -176,10 +176,7 @@ class Evaluator:
 
     def _note_death(self) -> None:
         self._connection.close()
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._see_it_end()
         how = how_it_ended(self._process.exitcode)
         pause = self._restarts.pause_after_death() if self.busy else FIRST_PAUSE_SECONDS
         if pause is None:
@@ -240,6 +237,10 @@ class Evaluator:
     def close(self) -> None:
         """End the process."""
         self._process.terminate()
+        self._see_it_end()
+
+    def _see_it_end(self) -> None:
+        """It has been asked to, or has begun to by itself."""
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()

@@ -62,7 +62,10 @@ def test_a_count_is_written_out(tmp_path: Path) -> None:
         ("[[worker]]\ncount = 2", "worker.0.data is missing; add it."),
         ("[[worker]]\ndata = 'json:loads'\ndta = 1", "unknown key 'worker.0.dta'; did you mean 'data'?"),
         ("[[worker]]\ndata = 'json:loads'\nzzz = 1", "unknown key 'worker.0.zzz'; known keys: data, data_args, queue,"),
-        ("[[worker]]\ndata = 'json:loads'\nname = 'a b'", "worker.0.name = 'a b' is not accepted; "),
+        (
+            "[[worker]]\ndata = 'json:loads'\nname = 'a b'",
+            "worker.0.name = 'a b' is not accepted; use letters, digits, '.', '_' and '-', at most 64.",
+        ),
         ("[[worker]]\ndata = 'json:loads'\ncount = 0", "worker.0.count = 0 is not accepted; input should be greater"),
         ("[[worker]]\ndata = 'json:loads'\nqueue = []", "worker.0.queue = () is not accepted; name at least one."),
         ("[[worker]]\ndata = 'json:loads'\nthreads = 1.5", "worker.0.threads = 1.5 is not accepted; "),

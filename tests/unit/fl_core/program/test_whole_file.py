@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_a_block_that_raises_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_private_file_is_its_owners_from_the_first_byte(tmp_path: Path) -> None:
+    """Also where a program that was killed has left an open one half written, or the name was open before."""
+    path, partial = tmp_path / "a", tmp_path / ".a.partial"
+    for left in (path, partial):
+        left.write_bytes(b"left")
+        left.chmod(0o666)
+    with whole_file(path, private=True) as file:
+        assert stat.S_IMODE(partial.stat().st_mode) == 0o600
+        file.write(b"new")
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", 0o600)
 
 
 def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
