@@ -22,6 +22,8 @@ EXTRAS = {
     "pyarrow": ("pyarrow", "tables"),
     "cryptography": ("cryptography", "security"),
     "blake3": ("blake3", "security"),
+    "tenseal": ("TenSEAL", "he"),
+    "zstandard": ("zstandard", "he"),
     "starlette": ("starlette", "monitor"),
     "uvicorn": ("uvicorn", "monitor"),
     "prometheus_client": ("prometheus-client", "metrics"),

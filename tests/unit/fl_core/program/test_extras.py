@@ -198,6 +198,8 @@ HIDDEN = [
         "torchmetrics",
         "pyarrow",
         "cryptography",
+        "tenseal",
+        "zstandard",
         "blake3",
     ),
 ]
