@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,17 @@ class Servers:
         """Where requests arrive."""
         return self.clients[0]
 
-    def set(self, users: Sequence[User]) -> None:
-        """Make or change users everywhere."""
-        for start in range(0, len(users), _MAX_BATCH):
-            for client in self.clients:
+    def set(self, members: Iterable[Member]) -> int:
+        """Have each server's users follow from what the authority knows of these members; how many the broker has."""
+        known = [member for member in members if member.role is not Role.SERVER]
+        counts = []
+        for number, client in enumerate(self.clients):
+            users = [user for member in known if (user := user_of(member, at_blobs=number > 0)) is not None]
+            for start in range(0, len(users), _MAX_BATCH):
                 set_users(client, users[start : start + _MAX_BATCH])
+            remove_users(client, sorted({member.name for member in known} - {user.name for user in users}))
+            counts.append(len(users))
+        return counts[0]
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove users everywhere, with their connections."""
@@ -69,18 +75,31 @@ class Accepted:
     refused: str = ""
 
 
-def user_of(member: Member) -> User | None:
-    """The user that follows from what the authority knows; None for who may not come in."""
+_RULES: dict[Role, Callable[[], list[str]]] = {
+    Role.COORDINATOR: rules.coordinator, Role.OPERATOR: rules.operator, Role.MONITOR: rules.monitor
+}  # fmt: skip
+
+
+def user_of(member: Member, *, at_blobs: bool = False) -> User | None:
+    """The user that follows from what the authority knows; None for who may not come in.
+
+    Args:
+        member: what it knows.
+        at_blobs: at the second server, where only those are let in who move versions and payloads.
+    """
     if member.role is Role.SERVER or member.state == "revoked" or not member.password_hash:
         return None
-    if member.state == "invited":
+    if at_blobs:
+        if member.state == "invited" or member.role not in (Role.DEVICE, Role.COORDINATOR):
+            return None
+        is_device = member.role is Role.DEVICE
+        granted = rules.device_at_blobs(member.name) if is_device else rules.coordinator_at_blobs()
+    elif member.state == "invited":
         granted = rules.invited(member.name)
     elif member.role is Role.DEVICE:
         granted = rules.device(member.name, member.queues)
     else:
-        granted = {
-            Role.COORDINATOR: rules.coordinator, Role.OPERATOR: rules.operator, Role.MONITOR: rules.monitor
-        }[member.role]()  # fmt: skip
+        granted = _RULES[member.role]()
     hashes = (member.password_hash, member.retiring_password_hash)
     return User(member.name, tuple(bytes.fromhex(hashed) for hashed in hashes if hashed), granted)
 
@@ -91,12 +110,9 @@ def sync_users(authority: Authority, servers: Servers) -> tuple[int, bool]:
     Returns:
         How many users there are now, and whether the servers keep them over a restart.
     """
-    members = list(authority.members)
-    users = [user for member in members if (user := user_of(member)) is not None]
-    servers.set(users)
-    servers.remove([member.name for member in members if member.state == "revoked"])
+    count = servers.set(authority.members)
     mailbox.publish_revocations(servers.broker, authority.revocation_list())
-    return len(users), servers.save()
+    return count, servers.save()
 
 
 def invite(
@@ -162,7 +178,7 @@ def invite(
     mailbox.drop_answers(servers.broker, names)
     for member in members:
         authority.members.put(member)
-    servers.set([user for member in members if (user := user_of(member)) is not None])
+    servers.set(members)
     servers.save()
     return tokens
 
@@ -199,7 +215,7 @@ def accept(authority: Authority, servers: Servers, names: Iterable[str] = ()) ->
     # First the answers, which the old password still reads, then the rights, and last the requests: until then the same
     # call gives the same answers.
     mailbox.post_answers(servers.broker, {member.name: bytes.fromhex(member.certificate) for member in accepted})
-    servers.set([user for member in accepted if (user := user_of(member)) is not None])
+    servers.set(accepted)
     mailbox.drop_requests(servers.broker, [one.name for one in outcome])
     if accepted:
         servers.save()
@@ -246,7 +262,7 @@ def retire(authority: Authority, servers: Servers) -> None:
         authority.take_back(int(member.retiring, 16) for member in due)
         for member in due:
             authority.members.change(member, retiring="", retires_ms=0, retiring_password_hash="")
-        servers.set([user for one in due if (user := user_of(authority.members.get(one.name))) is not None])
+        servers.set([authority.members.get(member.name) for member in due])
         mailbox.publish_revocations(servers.broker, authority.revocation_list())
 
 

@@ -221,11 +221,13 @@ def _check_fit(client: Any, spec: CampaignSpec, layout: Layout, blobs_place: str
         client.ping()
     need = memory_need(spec, layout, blobs=bool(blobs_place))
     log.info("memory at the broker, at most", megabytes=round(need.broker / 1e6, 1))
-    _refuse_unfit("the broker", check_broker(client, need.broker, need.broker_alone), allow_eviction)
+    findings = check_broker(client, need.broker, need.broker_alone, read_settings=False)
+    _refuse_unfit("the broker", findings, allow_eviction)
     if blobs_place:
         log.info("memory at the server for blobs, at most", megabytes=round(need.blobs / 1e6, 1))
         second = Places(client, [blobs_place]).at(blobs_place)
-        _refuse_unfit("the server for blobs", check_blobs(second, client, need.blobs), allow_eviction)
+        findings = check_blobs(second, client, need.blobs, read_settings=False)
+        _refuse_unfit("the server for blobs", findings, allow_eviction)
         if not Places(client).follows(blobs_place):
             log.info("only devices that were given this server go there, since there is a password", blobs=blobs_place)
 

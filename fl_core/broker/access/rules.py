@@ -14,7 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fl_core.broker.keys import BEATS, HOLDING, PREFIX, QUEUE_COUNTS, SEEN, TRAIN_QUEUE_PREFIX, live, train_queue
+from fl_core.broker.keys import (
+    BEATS,
+    CAMPAIGNS,
+    HOLDING,
+    PREFIX,
+    QUEUE_COUNTS,
+    SEEN,
+    TRAIN_QUEUE_PREFIX,
+    live,
+    train_queue,
+)
 
 # Of any campaign.
 _C = PREFIX + "c:{*}:"
@@ -48,7 +58,7 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
     lists = [train_queue(queue) for queue in queues]
     registers = [live(queue) for queue in queues]
     declared = _of_campaigns("out", "owners", "head", "pins", "patches", "order", "log", "epoch")
-    own_blobs = [f"{_C}blob:*.{name}", f"{_C}blob:*.{name}:*", f"{_C}blob:*.{name}.*"]
+    own_blobs = _blobs_of(name)
     readable = _of_campaigns("out", "owners", "head", "patches", "order", "epoch", "model:*", "patch:*", "constants:*")
     bindings = [f"{prefix}{name}" for prefix in ("_kombu.binding.", "_kombu.binding_permanent.") for name in lists]
     return [
@@ -72,27 +82,84 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
     ]
 
 
-def coordinator() -> list[str]:
-    """All keys of fedtide's, and the commands that its work needs; no user, no setting of the server."""
+def device_at_blobs(name: str) -> list[str]:
+    """The same device at the second server: versions to read, payloads of its own to write."""
+    readable = _of_campaigns("model:*", "patch:*", "constants:*")
     return [
-        *_EVERYBODY, f"~{PREFIX}*", f"~{TRAIN_QUEUE_PREFIX}*", "~_kombu.binding.*", "+@read", "+@write", "+@scripting",
-        "+@transaction", "+time", "+info", "+config|get", "+xinfo", "+memory|usage", "+wait", "+waitaof", "+dbsize",
-        "+client|id", "+latency|latest", "+object", "+role", "+lastsave", "+command", "-flushdb", "-flushall",
-        "-swapdb", "-@dangerous", "+info", "+config|get", "+role", "+lastsave", "+keys", "-migrate", "-restore",
-    ]  # fmt: skip
+        *_EVERYBODY,
+        "+script|load",
+        _selector("get getrange exists strlen", "%R", *readable),
+        _selector("evalsha set get exists persist expire unlink strlen getrange setrange", "", *_blobs_of(name)),
+    ]
+
+
+def coordinator() -> list[str]:
+    """All that is a campaign's, its queues, and the registers; no user, no setting, no word on who is a member."""
+    everything, queues = _C + "*", TRAIN_QUEUE_PREFIX + "*"
+    workers = (BEATS, SEEN, HOLDING, live("*"))
+    return [
+        *_EVERYBODY,
+        "+time",
+        "+info",
+        "+scan",
+        "+script|load",
+        _selector("evalsha", "", PREFIX + "*"),
+        _selector("type memory|usage", "%R", everything, CAMPAIGNS, QUEUE_COUNTS, *workers, queues),
+        _selector("get getrange mget exists strlen pttl", "%R", everything),
+        _selector("hget hmget hgetall hkeys hscan sscan", "%R", everything),
+        _selector("xlen xread xrange xrevrange xinfo|stream", "%R", everything),
+        _selector("set setrange persist expire del unlink", "%W", everything),
+        _selector("hset hdel sadd xadd xdel xtrim", "%W", everything),
+        _selector("zrange zrevrange", "%R", CAMPAIGNS),
+        _selector("zadd zrem unlink", "%W", CAMPAIGNS),
+        _selector("hmget zmscore zcount zrevrange zrangebyscore", "%R", *workers),
+        _selector("hdel zrem unlink", "%W", *workers),
+        _selector("hincrby unlink", "", QUEUE_COUNTS),
+        _selector("llen lrange", "%R", queues),
+        _selector("lpush lrem unlink", "%W", queues),
+        _selector("get", "%R", REVOCATIONS),
+    ]
+
+
+def coordinator_at_blobs() -> list[str]:
+    """The same coordinator at the second server: versions to write and to drop, payloads to read and to drop."""
+    bulk = _of_campaigns("model:*", "patch:*", "constants:*", "blob:*")
+    return [
+        *_EVERYBODY,
+        "+info",
+        "+scan",
+        _selector("get getrange exists strlen memory|usage", "%R", *bulk),
+        _selector("set setrange expire unlink", "%W", *bulk),
+    ]
 
 
 def monitor() -> list[str]:
-    """Reading alone."""
+    """What is made to be watched, and the lengths of the rest: no update, no version, no task of anybody."""
+    past = _of_campaigns("feed", "parked")
     return [
-        *_EVERYBODY, f"%R~{PREFIX}*", f"%R~{TRAIN_QUEUE_PREFIX}*", "+@read", "-@dangerous", "+time", "+info",
-        "+config|get", "+xinfo", "+role", "+lastsave", "+script|load", _selector("evalsha", "", f"{PREFIX}*"),
-    ]  # fmt: skip
+        *_EVERYBODY,
+        "+time",
+        "+info",
+        "+echo",
+        "+script|load",
+        _selector("evalsha", "", *_of_campaigns("feed")),
+        _selector("getrange", "%R", *_of_campaigns("status", "writer")),
+        _selector("xrange xrevrange memory|usage", "%R", *past),
+        _selector("xlen", "%R", *past, *_of_campaigns("log")),
+        _selector("zrevrange memory|usage", "%R", CAMPAIGNS),
+        _selector("hget hmget hlen hgetall memory|usage", "%R", QUEUE_COUNTS),
+        _selector("hmget zrevrange zcount memory|usage", "%R", BEATS, SEEN, live("*")),
+        _selector("llen lindex memory|usage", "%R", TRAIN_QUEUE_PREFIX + "*"),
+    ]
 
 
 def operator() -> list[str]:
     """What a monitor may, and a word to the campaigns."""
-    return [*monitor(), _selector("xadd", "%W", _C + "control")]
+    return [*monitor(), _selector("xadd", "%W", *_of_campaigns("control"))]
+
+
+def _blobs_of(name: str) -> list[str]:
+    return [f"{_C}blob:*.{name}", f"{_C}blob:*.{name}:*", f"{_C}blob:*.{name}.*"]
 
 
 def _of_campaigns(*names: str) -> list[str]:

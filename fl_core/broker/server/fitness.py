@@ -22,7 +22,11 @@ BLOBS_REACHABLE = "blobs reachable"
 
 
 def check_broker(
-    client: redis.Redis, need_bytes: int | None = None, need_alone_bytes: int | None = None
+    client: redis.Redis,
+    need_bytes: int | None = None,
+    need_alone_bytes: int | None = None,
+    *,
+    read_settings: bool = True,
 ) -> list[Finding]:
     """Look at a server; whatever it answers becomes a finding and not an exception.
 
@@ -31,6 +35,8 @@ def check_broker(
         need_bytes: what the campaign needs there at most, in bytes; less memory fails. ``None`` leaves the comparison
             out.
         need_alone_bytes: what it needs while the server for blobs is away; less memory is a warning.
+        read_settings: look also where only an administrator may, since passwords stand there; nothing that is found
+            there keeps a campaign from starting.
 
     Returns:
         One finding per check, in a fixed order. A server that cannot be reached gives the one finding that says so, and
@@ -43,7 +49,7 @@ def check_broker(
         findings.append(_from_info("server", _server, info))
         findings.append(_from_info("role", _role, info))
         findings.append(_from_info("persistence", _persistence, info))
-        if info is None or info.get("aof_enabled"):
+        if read_settings and (info is None or info.get("aof_enabled")):
             findings.append(_flushing(client))
         findings.append(_from_info(EVICTION, eviction, info))
         findings.append(_from_info("memory", lambda shown: memory(shown, need_bytes, need_alone_bytes), info))
@@ -55,13 +61,16 @@ def check_broker(
     return findings
 
 
-def check_blobs(client: redis.Redis, broker: redis.Redis, need_bytes: int | None = None) -> list[Finding]:
+def check_blobs(
+    client: redis.Redis, broker: redis.Redis, need_bytes: int | None = None, *, read_settings: bool = True
+) -> list[Finding]:
     """Look at the server for blobs (``places.py``); the findings are named "blobs ...".
 
     Args:
         client: connected to it.
         broker: connected to the broker, which must be another server.
         need_bytes: what the campaign needs there at most, in bytes; ``None`` leaves the comparison out.
+        read_settings: as above.
 
     Returns:
         As :func:`check_broker`.
@@ -73,7 +82,8 @@ def check_blobs(client: redis.Redis, broker: redis.Redis, need_bytes: int | None
         findings.append(_from_info("server", _server, info))
         findings.append(_from_info("identity", lambda shown: _identity(shown, broker), info))
         findings.append(_from_info("role", _role, info))
-        findings.append(_from_info("persistence", lambda shown: _no_persistence(shown, client), info))
+        if read_settings:
+            findings.append(_from_info("persistence", lambda shown: _no_persistence(shown, client), info))
         findings.append(_from_info(EVICTION, eviction, info))
         findings.append(_from_info("memory", lambda shown: memory(shown, need_bytes), info))
         findings.append(latency(client))
