@@ -34,7 +34,7 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
 
 def test_there_are_examples() -> None:
     """The ones that the README names are there."""
-    named = {"attention", "byzantine", "digits", "distillation", "hospital", "keyboard", "own_code"}
+    named = {"attention", "byzantine", "digits", "distillation", "finance", "hospital", "keyboard", "own_code"}
     assert named <= set(EXAMPLES)
 
 

@@ -1,0 +1,1 @@
+"""Card payments at banks, for a model that tells fraud: made, not collected."""
