@@ -20,6 +20,7 @@ from coordinator.campaign.state import CampaignState
 from coordinator.launch.lives import Life, choose_life, incarnations_before, look_elsewhere
 from coordinator.launch.memory_need import memory_need
 from coordinator.launch.options import Callbacks, LaunchOptions
+from coordinator.launch.privacy.names import verify_proven_names
 from coordinator.launch.trial import LONGER, check_disk, refuse_faults, try_campaign, try_spec
 from coordinator.launch.wiring import Files, Saved, Watchers, wire
 from coordinator.loop.coordinator import Coordinator
@@ -107,6 +108,10 @@ def coordinating(
         raise CampaignError(f"there is no checkpoint in {folder.path}; launch the campaign without --resume.")
     if seen is not None:
         spec = parse_spec(seen["spec"], source="the checkpoint's spec")
+    else:
+        verify_proven_names(spec.privacy, url, options.authority)
+    if spec.privacy.mode != "off":
+        raise SpecError(f"privacy.mode = {spec.privacy.mode!r} can be written and not yet be run; set it to 'off'.")
     life = Life(new_identity(spec, machine) if seen is None else Identity(*seen["identity"]))
     campaign = life.identity.campaign
     last_commit = LastCommit(folder.last_commit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fl_core.spec.codec import CodecSection
 from fl_core.spec.judging import EvaluationSection, GuardSection, MetricSection, StopMetric, StopSection
+from fl_core.spec.privacy import PrivacySection
 from fl_core.spec.reading import (
     explain,
     load_spec,
@@ -37,6 +38,7 @@ __all__ = [
     "ImportPath",
     "MetricSection",
     "ModelSection",
+    "PrivacySection",
     "Section",
     "ServerOptimizerSection",
     "Slug",

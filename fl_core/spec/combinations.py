@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fl_core.built_in import CODECS, METHODS, STRATEGIES
+from fl_core.spec.private_combinations import PRIVATE
 
 if TYPE_CHECKING:
     from fl_core.spec.sections import CampaignSpec
@@ -311,4 +312,5 @@ ROWS: tuple[Row, ...] = (
     Row("`aggregation.buffer_size` above a thousand times `dispatch.concurrency` with `fedbuff`",
         "a merge would take a thousand tasks per device", _never_full),
     Row("`training.schedule = \"plateau\"` without `evaluation.data`", "there is nothing to count", _plateaus),
+    *(Row(what, why, refuse) for what, why, refuse in PRIVATE),
 )  # fmt: skip

@@ -22,6 +22,7 @@ from fl_core.metrics import names as metric_names
 from fl_core.spec.codec import CodecSection
 from fl_core.spec.combinations import Choice, refusal
 from fl_core.spec.judging import EvaluationSection, GuardSection, MetricSection, StopSection
+from fl_core.spec.privacy import PrivacySection
 from fl_core.spec.section import (
     Arguments,
     ImportPath,
@@ -137,6 +138,7 @@ class CampaignSpec(Section):
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     guard: GuardSection = Field(default_factory=GuardSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    privacy: PrivacySection = Field(default_factory=PrivacySection)
     stop: StopSection = Field(default_factory=StopSection)
 
     @model_validator(mode="after")

@@ -16,8 +16,15 @@ def verify_parts(spec: CampaignSpec, strategy: Strategy, layout: Layout) -> None
     """Refuse parts that do not fit each other, and a codec of the user's own that loses a vector's form.
 
     Raises:
-        SpecError: method or codec cannot be built, or the table of combinations refuses them.
+        SpecError: method or codec cannot be built, the table of combinations refuses them, or the model sends running
+            statistics, which privacy cannot bound.
     """
+    if spec.privacy.mode != "off" and layout.num_state:
+        raise SpecError(
+            f"privacy.mode = {spec.privacy.mode!r}: devices would send {layout.num_state} running statistics of the "
+            "model (BatchNorm), which no clipping bounds; use GroupNorm or LayerNorm, or freeze them in model.buffers "
+            "('constant', 'local')."
+        )
     method, chosen = build_method(spec.training), codec(spec.codec.name, spec.codec.args)
     if (wrong := refusal(Choice.of(spec, strategy.sends, method.sends, chosen.needs_feedback))) is not None:
         raise SpecError(f"{wrong}.")

@@ -24,6 +24,7 @@ from fl_core.codecs import ErrorFeedback
 from fl_core.codecs.model_payload import append_state, decode_update
 from fl_core.errors import SpecError
 from fl_core.factory import resolve
+from fl_core.metrics import names as metric_names
 from fl_core.models.build import build_model
 from fl_core.models.mlp import mlp
 from fl_core.spec import (
@@ -35,6 +36,7 @@ from fl_core.spec import (
     parse_spec,
 )
 from fl_core.spec.combinations import METHOD_SENDS, ROWS, STRATEGY_SENDS, WITH_FEEDBACK, Choice, Row
+from fl_core.spec.private_combinations import SUMMING
 from fl_core.training.importance import accumulated
 from fl_core.training.method import Outcome, build_method
 from fl_core.training.one_task import encode
@@ -54,6 +56,8 @@ METHOD_ARGS = {
     "partial": {"num_parts": 2},
     "distillation": {"public_data": f"{__name__}:public", "num_classes": 3, "student_epochs": 1},
 }
+CENTRAL = {"mode": "central", "epsilon": 8.0}
+LOCAL = {"mode": "local", "noise_multiplier": 1.0}
 OPTIONS: list[dict[str, Any]] = [
     *({"codec": {"down": down}} for down in ("fp16", "bf16", "int8")),
     *({"codec": {"importance": importance}} for importance in ("gradient", "fisher", "attention")),
@@ -72,6 +76,14 @@ OPTIONS: list[dict[str, Any]] = [
     *({"training": {name: 0.5}} for name in ("proximal_weight", "distillation_weight")),
     {"training": {"precision": "bfloat16"}},
     {"training": {"schedule": "plateau"}},
+    {"privacy": CENTRAL},
+    {"privacy": LOCAL},
+    {"privacy": CENTRAL, "aggregation": {"example_weighting": True}},
+    {"privacy": LOCAL, "aggregation": {"args": {"fairness": 0.5}}},
+    {"privacy": CENTRAL, "aggregation": {"max_update_norm": 1e9}},
+    {"privacy": CENTRAL, "checkpoint": {"keep_log": True}},
+    {"privacy": {**LOCAL, "adaptive_clip": True}},
+    {"privacy": {**LOCAL, "min_separation": 2}},
 ]  # fmt: skip
 
 
@@ -90,7 +102,7 @@ def document(strategy: str, method: str, codec: str, option: dict[str, Any] | No
         "codec": {"name": codec, "fraction": 0.5} if codec == "topk" else {"name": codec},
     }
     for section, values in (option or {}).items():
-        sections[section] = {**sections[section], **values}
+        sections[section] = {**sections.get(section, {}), **values}
     return sections
 
 
@@ -189,6 +201,44 @@ def test_no_row_is_idle() -> None:
             if (found := refusing(document(strategy, method, codec, option))) is not None:
                 fired.add(found[0].what)
     assert fired == {row.what for row in ROWS}
+
+
+@pytest.mark.parametrize("privacy", [CENTRAL, LOCAL], ids=["central", "local"])
+def test_with_privacy_each_part_works_or_is_refused_by_a_row(privacy: dict[str, Any]) -> None:
+    """Strategies, methods and codecs; what a row of privacy's refuses is named by its own key."""
+    fine = set()
+    for strategy, method, codec in product(STRATEGIES, METHODS, CODECS):
+        if judge(document(strategy, method, codec, {"privacy": privacy})) is None:
+            fine.add((strategy, method, codec))
+    assert {codec for _, _, codec in fine} == set(CODECS) - {"topk"}
+    assert {method for _, method, _ in fine} == {"local", "personal", "per_fedavg"}
+    deltas = set(STRATEGIES) - {"fedasync", "distillation", "partial"}
+    assert {strategy for strategy, _, _ in fine} == (set(SUMMING) if privacy is CENTRAL else deltas)
+
+
+def test_every_metric_goes_with_privacy() -> None:
+    """Scores are of published versions, on the coordinator's own data: nothing of a device is in them."""
+    for name in metric_names.METRICS:
+        loss = "mse" if metric_names.kind_of(name) == "numbers" else "cross_entropy"
+        sections = document("fedbuff", "local", "fp32", {"privacy": CENTRAL, "training": {"loss": loss}})
+        spec = parse_spec({**sections, "evaluation": {"data": "a:b", "metrics": [name]}})
+        assert [metric.name for metric in spec.metrics] == [name]
+
+
+@pytest.mark.parametrize("mode", ["central", "local"])
+def test_running_statistics_are_refused_until_they_are_frozen(mode: str) -> None:
+    """They have no norm that is clipped; what does not travel needs none."""
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    privacy = {"mode": mode, "epsilon": 8.0}
+    for frozen in (False, True):
+        layout = Layout.of(module, {"*running*": "constant"} if frozen else {})
+        spec = parse_spec(document("fedbuff", "local", "fp32", {"privacy": privacy}))
+        strategy = build_strategy(spec, layout, layout.flatten(module))
+        if frozen:
+            verify_parts(spec, strategy, layout)
+        else:
+            with pytest.raises(SpecError, match="running statistics of the model"):
+                verify_parts(spec, strategy, layout)
 
 
 def test_an_own_part_is_judged_by_what_it_is() -> None:

@@ -121,6 +121,19 @@ def test_the_examples_of_the_project_are_valid() -> None:
         ),
         ("[aggregation]\nstrategy = 'fedbuf'", "; did you mean 'fedbuff'?"),
         ("[aggregation]\nstrategy = 'zzz'", "or an import path 'package.module:callable'."),
+        # privacy
+        ("[privacy]\nepsilon = 8", "privacy: epsilon is given without mode; add mode = 'central'"),
+        (
+            "[privacy]\nmode = 'central'",
+            "privacy: epsilon and noise_multiplier are both missing; give the budget epsilon, or the noise.",
+        ),
+        (
+            "[privacy]\nmode = 'local'\nepsilon = 8\nnoise_multiplier = 1",
+            "privacy: epsilon and noise_multiplier are both set; keep one of them, the other one follows.",
+        ),
+        ("[privacy]\nmode = 'centre'", "privacy.mode = 'centre' is not accepted; input should be 'off', 'central' or"),
+        ("[privacy]\nmode = 'central'\nepsilon = 0", "privacy.epsilon = 0 is not accepted; input should be greater"),
+        ("[privacy]\nmode = 'central'\nepsilon = 8\ndelta = 1", "privacy.delta = 1 is not accepted; input should be"),
         # keys that do not go together
         (
             "[stop]\naccuracy = 0.9",
