@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fl_core.errors import Reason, RejectedUpdate
+from fl_core.errors import Reason, RejectedUpdate, SpecError
 
 Residues = npt.NDArray[np.uint64]
 
@@ -26,7 +26,7 @@ MAX_WEIGHT = 16
 """Of one ciphertext in a sum: 16 · p is below 2^64."""
 
 MAX_ELEMENTS = 1_000_000
-"""Of one vector: 33 bytes for each element is what a network still carries."""
+"""Of one vector; each takes 32 bytes up, and the sum as many again to the keeper."""
 
 PIECE_BYTES = 2 * DEGREE * 8
 
@@ -45,6 +45,20 @@ def num_bytes(num_elements: int) -> int:
     3276800
     """
     return num_pieces(num_elements) * PIECE_BYTES
+
+
+def verify_size(num_elements: int) -> None:
+    """Refuse a vector that is too long to be encrypted by every device.
+
+    Raises:
+        SpecError: it has more than ``MAX_ELEMENTS``.
+    """
+    if num_elements > MAX_ELEMENTS:
+        raise SpecError(
+            f"codec.name = 'ckks' encrypts at most {MAX_ELEMENTS:,} parameters, and there are {num_elements:,}: each "
+            f"update would take {num_bytes(num_elements) / 1e6:,.0f} MB; train a part of the model or adapters, or use "
+            "keepers' masks, which take four bytes for each."
+        )
 
 
 def scale_bits(resolution: int, total_weight: int) -> int:

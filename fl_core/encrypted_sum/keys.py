@@ -18,6 +18,7 @@ from fl_core.encrypted_sum.ciphertexts import (
     Residues,
     num_pieces,
     read,
+    verify_size,
 )
 from fl_core.errors import SpecError
 from fl_core.program.extras import need
@@ -62,8 +63,13 @@ class PublicKey:
 
         Returns:
             ``num_bytes(num_elements)`` bytes.
+
+        Raises:
+            SpecError: the vector is too long (``verify_size``).
         """
         import tenseal
+
+        verify_size(values.size)
 
         pieces = []
         for start in range(0, values.size, SLOTS):

@@ -128,3 +128,9 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for begin in (SecretKey.new, lambda: SecretKey(b""), lambda: PublicKey(b"")):
         with pytest.raises(SpecError, match=sentence):
             begin()
+
+
+def test_too_long_to_be_encrypted(public: PublicKey) -> None:
+    """Above a million parameters, with the reason."""
+    with pytest.raises(SpecError, match=r"at most 1,000,000 parameters, and there are 1,000,001: .* 32 MB; .* keepers"):
+        public.encrypt(np.zeros(1_000_001, np.int64), 30)

@@ -109,6 +109,7 @@ def test_the_examples_of_the_project_are_valid() -> None:
         ("[dispatch]\nqueues = []", "dispatch.queues = () is not accepted; name at least one."),
         ("[dispatch]\nqueues = ['a', 'a']", "dispatch.queues = ['a', 'a'] is not accepted; a queue is named twice; "),
         ("[codec]\nname = 'zip'", "codec.name = 'zip' is not accepted; it is one of 'fp32', 'fp16', 'bf16', 'int8', "),
+        ("[codec]\nname = 'ckks'", "encrypted updates cannot be sent yet: fl_core.encrypted_sum has their arithmetic,"),
         (
             "[training]\noptimizer = 'sdg'",
             "training.optimizer = 'sdg' is not accepted; input should be 'sgd', 'adam' or",
