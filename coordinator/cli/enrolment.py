@@ -173,15 +173,17 @@ def add(
 
 @device.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--watch", is_flag=True, help="Go on until Ctrl-C, looking every two seconds.")
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C.")
 @admin_option
 @blobs_option
 @authority_option
 def accept(names: tuple[str, ...], watch: bool, broker: str, blobs: str, folder: Path) -> None:
     """Sign the certificates that devices with a token have asked for."""
     from coordinator.enrolment.devices import accept as answer
+    from fl_core.backoff import Backoff
     from fl_core.errors import BrokerUnavailable
 
+    pauses = Backoff(0.2, 2.0)  # where one asks, others do as well
     opened, servers = _open(folder, broker, blobs)
     away = False
     while True:
@@ -196,11 +198,13 @@ def accept(names: tuple[str, ...], watch: bool, broker: str, blobs: str, folder:
             if not away:
                 click.echo(f"{error} Trying again.", err=True)
             outcome, away = [], True
+        if outcome:
+            pauses.reset()
         for one in outcome:
             click.echo(f"{one.name}: {'refused: ' + one.refused if one.refused else 'enrolled'}")
         if not watch:
             break
-        time.sleep(2.0)
+        time.sleep(pauses.next())
     if not outcome:
         click.echo("Nobody has asked for a certificate.", err=True)
     if any(one.refused for one in outcome):

@@ -263,6 +263,7 @@ def retire(authority: Authority, servers: Servers) -> None:
         for member in due:
             authority.members.change(member, retiring="", retires_ms=0, retiring_password_hash="")
         servers.set([authority.members.get(member.name) for member in due])
+        servers.save()
         mailbox.publish_revocations(servers.broker, authority.revocation_list())
 
 

@@ -22,6 +22,7 @@ from fl_core.broker.doorbell.rewriting import rewrite
 from fl_core.broker.doorbell.shared import SharedClient
 from fl_core.broker.line.reply_bound import BoundedParser, ReplyTooLong
 from fl_core.broker.line.short_way import answers, patience_after
+from fl_core.broker.line.trust import TrustingConnection
 from fl_core.errors import RejectedUpdate
 
 # So much of a message comes to a worker; remote control's are longer than doorbells.
@@ -47,6 +48,7 @@ class Channel(kombu_redis.Channel):
     """kombu's, which gives a worker only what ``rewrite`` made, and takes one connection for all that it does."""
 
     shared: ClassVar[SharedClient | None] = None
+    connection_class_ssl = TrustingConnection
     # A NAT that forgets what is silent for long swallows the doorbells of who waits for longer: waits get shorter.
     longest_wait = LAST_WAIT_SECONDS
 
