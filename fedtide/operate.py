@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_core.errors import CampaignError
@@ -13,14 +14,17 @@ if TYPE_CHECKING:
     from fl_core.broker.overview.registry import Registry
 
 
-def connect(broker: str) -> Broker:
+def connect(broker: str = "", *, identity: str | Path | None = None) -> Broker:
     """The broker at a URL, which must answer now.
 
     Args:
-        broker: ``redis://[USER:PASSWORD@]HOST:PORT/0``.
+        broker: ``redis://[USER:PASSWORD@]HOST:PORT/0``; with an identity, empty for the address that it keeps.
+        identity: who asks: a folder that ``fedtide authority`` has made. Campaigns with an authority do only what an
+            operator's identity has signed.
 
     Raises:
-        SpecError: it is no URL of a broker.
+        SpecError: it is no URL of a broker, or the identity cannot be read.
+        UntrustedError: the identity has expired.
         BrokerUnavailable: it does not answer.
     """
     from fl_core.broker.connection import broker_errors
@@ -28,10 +32,19 @@ def connect(broker: str) -> Broker:
     from fl_core.broker.overview.registry import Registry
     from fl_core.broker.url import public_url
 
+    seal = None
+    if identity is not None:
+        from fl_core.program.extras import need
+
+        need("connect(identity=...)", "cryptography")
+        from fl_core.identity.folder import read_identity
+        from fl_core.identity.signer import Operator
+
+        broker, seal = read_identity(Path(identity)).url(broker), Operator(Path(identity)).seal
     client = reach(broker, timeout_seconds=5)
     with broker_errors(f"reaching the broker at {public_url(broker)}"):
         client.ping()
-    return Broker(Registry(client), public_url(broker))
+    return Broker(Registry(client, seal), public_url(broker))
 
 
 class Broker:
@@ -93,7 +106,7 @@ class Campaign:
         """Ask for a pause: what is out comes back and is merged, nothing new goes out.
 
         Raises:
-            CampaignError: it has ended.
+            CampaignError: it has ended, or does only what an operator's identity has signed.
         """
         self._ask("pause")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fl_core.broker.tasks import Seal
+from fl_core.identity.domain import Seal
 from workers.settings import WorkerSettings
 
 

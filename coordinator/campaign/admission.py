@@ -157,7 +157,7 @@ class Admission:
         return update.blob, min(update.payload_bytes, self.max_payload_bytes(strategy, update.part))
 
     def readmit(
-        self, number: int, header: bytes, payload: bytes, strategy: Strategy
+        self, number: int, header: bytes, payload: bytes, strategy: Strategy, moment_ms: int
     ) -> tuple[ModelUpdate, Contribution]:
         """Check an update that an operator took out of quarantine: its age and its norm are theirs to judge.
 
@@ -165,12 +165,15 @@ class Admission:
             number: of the task that it answered.
             header, payload: of its entry.
             strategy: as it stands now.
+            moment_ms: when it was readmitted.
 
         Raises:
             RejectedUpdate: it cannot be merged all the same.
         """
-        update = update_of(header)
+        update = self.signers.readmitted(header, moment_ms)
         staleness = self._check_header(update, strategy, max_staleness=None)
+        if self.signers.authority and not has_digest(payload, update.payload_digest):
+            raise RejectedUpdate(Reason.WRONG_DIGEST, "its payload does not have its digest: somebody has changed it")
         values, state = self._decode_payload(update, payload, strategy)
         self._check_state(state, strategy)
         if not norm_and_finite(values) <= OVERFLOW_NORM:

@@ -1,5 +1,7 @@
 """Whose updates and reports count: devices that the campaign's authority has certified, each in its own name.
 
+And whose requests do: operators that it has certified, each request once.
+
 What is needed to judge a signature is in the log: the authority's certificate in the first event, what it took back in
 later ones, the device's certificate beside its signature, and the time in the entry. So a replay judges as the campaign
 did.
@@ -13,10 +15,16 @@ from typing import Any
 from fl_core.errors import Reason, RejectedUpdate, UntrustedError
 from fl_core.identity.domain import Domain
 from fl_core.wire.digest import STRONG_DIGITS
-from fl_core.wire.events import Opened, Revoked
+from fl_core.wire.events import Event, Opened, Revoked
 from fl_core.wire.log_entry import LogEntry
-from fl_core.wire.messages import ModelUpdate, TaskReport
+from fl_core.wire.messages import ModelUpdate, OperatorRequest, TaskReport
 from fl_core.wire.signed import Signed, body_of, is_signed_record
+
+_REMEDY = {
+    "device": "enrol the device, and start its worker with --identity",
+    "operator": "ask with `fedtide --identity DIR`, the folder of an operator",
+}
+_RENEWED = {"device": "fedtide device rotate", "operator": "fedtide authority issue"}
 
 
 class Signers:
@@ -26,12 +34,14 @@ class Signers:
         authority: its certificate, DER; empty where everybody may take part.
         number: of the newest list of what was taken back.
         revoked: serials, hex.
+        nonces: of the operators' requests that were taken: a campaign's are few, and all are remembered.
     """
 
     def __init__(self) -> None:
         self.authority = b""
         self.number = 0
         self.revoked: frozenset[str] = frozenset()
+        self.nonces: set[str] = set()
 
     def open(self, event: Opened) -> None:
         """The campaign begins."""
@@ -41,6 +51,11 @@ class Signers:
         """A new list; an old one changes nothing."""
         if event.number > self.number:
             self.number, self.revoked = event.number, frozenset(event.serials)
+
+    def note_nonce(self, event: Event) -> None:
+        """A request was taken: its nonce is good no more."""
+        if (nonce := getattr(event, "nonce", None)) is not None:
+            self.nonces.add(nonce)
 
     def update(self, entry: LogEntry) -> ModelUpdate:
         """The update of an entry, if it is its sender's.
@@ -66,27 +81,44 @@ class Signers:
         self._verify_name(name, report.worker)
         return report
 
+    def request(self, signed: bytes, moment_ms: int) -> tuple[OperatorRequest, str]:
+        """What an operator asks, and which of them.
+
+        Raises:
+            RejectedUpdate: no operator of this campaign's authority has asked that.
+        """
+        name, body = self._opened(signed, Domain.CONTROL, moment_ms, "operator")
+        return OperatorRequest.from_bytes(body), name
+
+    def readmitted(self, header: bytes, moment_ms: int) -> ModelUpdate:
+        """An update that was parked, where somebody may have changed it, if it still is its sender's.
+
+        Raises:
+            RejectedUpdate: it is not.
+        """
+        return self.update(LogEntry(f"{moment_ms}-0", "u", header, b""))
+
     def export(self) -> dict[str, Any]:
         """For a checkpoint; nothing where there is no authority."""
         if not self.authority:
             return {}
-        return {"signers": {"authority": self.authority, "number": self.number, "revoked": sorted(self.revoked)}}
+        kept = {"authority": self.authority, "number": self.number, "revoked": sorted(self.revoked)}
+        return {"signers": {**kept, "nonces": sorted(self.nonces)}}
 
     def restore(self, meta: Mapping[str, Any]) -> None:
         """The inverse of ``export``."""
         if (found := meta.get("signers")) is not None:
             self.authority, self.number = found["authority"], found["number"]
             self.revoked = frozenset(found["revoked"])
+            self.nonces = set(found.get("nonces", ()))
 
-    def _opened(self, header: bytes, domain: Domain, moment_ms: int) -> tuple[str, bytes]:
+    def _opened(self, header: bytes, domain: Domain, moment_ms: int, role: str = "device") -> tuple[str, bytes]:
         """Whose record it is, and its bytes; the name is empty where no one is asked for theirs."""
         if not self.authority:
             return "", body_of(header)
         if not is_signed_record(header):
-            raise RejectedUpdate(
-                Reason.BAD_SIGNATURE, "it is not signed; enrol the device, and start its worker with --identity"
-            )
-        from fl_core.identity.certificates import Role, read_certificate
+            raise RejectedUpdate(Reason.BAD_SIGNATURE, f"it is not signed; {_REMEDY[role]}")
+        from fl_core.identity.certificates import read_certificate
         from fl_core.identity.keys import is_signed
 
         signed = Signed.from_bytes(header)
@@ -94,14 +126,14 @@ class Signers:
             certificate = read_certificate(signed.certificate, self.authority)
         except UntrustedError as error:
             raise RejectedUpdate(Reason.UNKNOWN_WORKER, str(error)) from None
-        if certificate.role is not Role.DEVICE:
-            raise RejectedUpdate(Reason.UNKNOWN_WORKER, f"{certificate.name} is no device but {certificate.role.value}")
+        if certificate.role.value != role:
+            raise RejectedUpdate(Reason.UNKNOWN_WORKER, f"{certificate.name} is no {role} but {certificate.role.value}")
         if f"{certificate.serial:x}" in self.revoked:
             raise RejectedUpdate(Reason.REVOKED, f"a certificate of {certificate.name} that was revoked")
         if not certificate.is_current(moment_ms):
             raise RejectedUpdate(
                 Reason.REVOKED,
-                f"the certificate of {certificate.name} was not good at that time; `fedtide device rotate` renews it",
+                f"the certificate of {certificate.name} was not good at that time; `{_RENEWED[role]}` makes another",
             )
         if not is_signed(certificate.public_key, domain, signed.body, signed.signature):
             raise RejectedUpdate(Reason.BAD_SIGNATURE, f"it is not signed with the key of {certificate.name}")

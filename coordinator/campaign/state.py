@@ -31,6 +31,7 @@ from fl_core.errors import BrokerUnavailable, InvariantError, Reason, RejectedUp
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
 from fl_core.wire.events import (
+    ANSWERS,
     CampaignEvent,
     ClockSet,
     Evaluated,
@@ -42,11 +43,13 @@ from fl_core.wire.events import (
     Paused,
     Readmitted,
     Reissued,
+    RequestRefused,
     Resumed,
     Revoked,
     Stopped,
     event_of,
 )  # fmt: skip
+from fl_core.wire.history import RequestLine
 from fl_core.wire.log_entry import LogEntry, is_authentic, order
 
 
@@ -215,8 +218,9 @@ class CampaignState:
         except RejectedUpdate as error:  # another release's, under the same secret
             self._updates.refuse(error, effects)
             return
-        if isinstance(event, Paused | Resumed | Interrupted | Stopped | Readmitted) and event.control:
+        if isinstance(event, ANSWERS) and event.control:
             self.control_position = max(self.control_position, event.control, key=order)
+            self.signers.note_nonce(event)
         course = self.course
         match event:
             case Opened():
@@ -247,6 +251,9 @@ class CampaignState:
                 course.end(Phase.INTERRUPTED, "interrupted", effects)
             case Stopped(reason=reason):
                 course.end(Phase.STOPPED if reason == "asked" else Phase.FINISHED, reason, effects)
+            case RequestRefused(request=request, reason=reason, detail=detail):
+                line = RequestLine(seconds=effects.seconds, request=request, reason=reason, detail=detail)
+                effects.history.append(line)
 
     def _apply_issued(self, queues: Sequence[str], effects: Effects) -> None:
         self.ledger.issue(list(queues), effects.moment_ms)

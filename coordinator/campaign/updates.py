@@ -73,7 +73,7 @@ class Updates:
             return
         try:
             update, contribution = self._admission.readmit(
-                event.task, event.header, event.payload, self._merging.strategy
+                event.task, event.header, event.payload, self._merging.strategy, effects.moment_ms
             )
         except RejectedUpdate as error:
             effects.refusals.append(Refused(error, None, None))

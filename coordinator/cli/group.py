@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fl_core.errors import FedtideError
 from fl_core.program.command_line import AS_IDENTITY, Discreet, FedtideCommand, config_file, fail
+
+if TYPE_CHECKING:
+    from fl_core.identity.signer import Operator
 
 BROKER_HELP = "The Redis that coordinator and workers share: redis://[USER:PASSWORD@]HOST:PORT/0."
 
@@ -130,7 +133,19 @@ def print_json(value: Any) -> None:
 
 
 def registry_at(broker: str) -> Any:
+    """The campaigns of a broker; what is asked of one is signed as ``--identity``, where there is one."""
     from fl_core.broker.connection import connect
     from fl_core.broker.overview.registry import Registry
 
-    return Registry(connect(broker, timeout_seconds=5))
+    asks = operator()
+    return Registry(connect(broker, timeout_seconds=5), None if asks is None else asks.seal)
+
+
+def operator() -> Operator | None:
+    """Who asks campaigns for something, as ``--identity`` says; None without one."""
+    folder: Path | None = click.get_current_context().find_root().obj
+    if folder is None:
+        return None
+    from fl_core.identity.signer import Operator
+
+    return Operator(folder)

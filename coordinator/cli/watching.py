@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.group import broker_option, fedtide, json_option, print_json, registry_at
+from coordinator.cli.group import broker_option, fedtide, json_option, operator, print_json, registry_at
 from fl_core.clock import MACHINE
 from fl_core.program.streams import outlive_readers
 
@@ -121,4 +121,7 @@ def monitor(
     click.echo(f"monitor at http://{shown}:{page_port} (Ctrl-C ends it)", err=True)
     if access.remark():
         click.echo(access.remark(), err=True)
-    serve(broker, access=access, port=page_port)
+    asks = operator() if control is not None else None
+    if asks is not None:
+        asks.identity()  # one that is no operator's is told now, and not when somebody presses a button
+    serve(broker, access=access, port=page_port, seal=None if asks is None else asks.seal)

@@ -5,19 +5,31 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 import structlog
 
 from coordinator.campaign.course import Phase
 from coordinator.campaign.state import CampaignState
 from coordinator.loop.evaluation.scoring import Scoring
+from coordinator.loop.trust.requests import Asked, Requests
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.transaction import Transaction
 from coordinator.telemetry.timing import Timing
 from fl_core.broker.bulk.head import Head
 from fl_core.errors import CampaignError
 from fl_core.program.plain_text import shown
-from fl_core.wire.events import Evaluated, Evaluating, Interrupted, MergeDue, Paused, Readmitted, Resumed, Stopped
+from fl_core.wire.events import (
+    Evaluated,
+    Evaluating,
+    Interrupted,
+    MergeDue,
+    Paused,
+    Readmitted,
+    RequestRefused,
+    Resumed,
+    Stopped,
+)  # fmt: skip
 
 log = structlog.get_logger()
 
@@ -49,6 +61,7 @@ class Decisions:
         self._transaction = transaction
         self._evaluator = evaluator
         self._clock = ctx.clock
+        self._requests = Requests(ctx, state.signers)
         self._timing = timing
         self._evaluated = -1
         self._evaluation_asked = 0.0
@@ -64,32 +77,42 @@ class Decisions:
         self.stop_asked = False
         self._merge_asked = -1
         self._pin_asked = False
+        self._requests.forget()
 
     # -- operators -------------------------------------------------------------------------------------------------
 
     def take_request(self, position: str, fields: Mapping[bytes, bytes]) -> None:
         """An entry of the control stream."""
-        match fields.get(b"request", b"")[:100].decode(errors="replace"):
+        asked = self._requests.read(position, fields)
+        if isinstance(asked, RequestRefused):
+            self._log.warning("refused an operator's request", request=asked.request, reason=asked.detail)
+            self._transaction.append(asked)
+            return
+        by = {"operator": asked.operator, "nonce": asked.nonce}
+        match asked.request:
             case "pause":
-                self._transaction.append(Paused(control=position))
+                self._transaction.append(Paused(control=position, **by))
             case "resume":
-                self._transaction.append(Resumed(control=position))
+                self._transaction.append(Resumed(control=position, **by))
             case "stop":
-                self._transaction.append(Stopped(reason="asked", control=position))
+                self._transaction.append(Stopped(reason="asked", control=position, **by))
             case "readmit":
-                self._readmit(fields.get(b"argument", b"")[:100].decode(errors="replace"), position)
+                self._readmit(asked, position)
             case other:
                 self._log.warning("unknown request", request=shown(other, 60))
 
-    def _readmit(self, position: str, control: str) -> None:
+    def _readmit(self, asked: Asked, control: str) -> None:
+        position = asked.argument
         parked = self._broker.quarantine.find(position)
         # The request is answered in any case: it must not be taken again after a crash.
-        answer = Readmitted(control=control, task=0, reason="", header=b"", payload=b"")
+        answer = Readmitted(
+            control=control, task=0, reason="", header=b"", payload=b"", operator=asked.operator, nonce=asked.nonce
+        )
         if parked is None or parked.task is None or not parked.has_payload:
             self._log.warning("cannot be readmitted", parked=position, reason="gone, too large, or ended no task")
         else:
-            answer = Readmitted(
-                control=control, task=parked.task, reason=parked.reason, header=parked.header, payload=parked.payload
+            answer = replace(
+                answer, task=parked.task, reason=parked.reason, header=parked.header, payload=parked.payload
             )
             self._transaction.add(self._broker.quarantine.unpark_commands(position))
         self._transaction.append(answer)

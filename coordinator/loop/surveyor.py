@@ -11,7 +11,7 @@ from coordinator.campaign.course import Phase
 from coordinator.campaign.ledger import OpenTask
 from coordinator.campaign.state import CampaignState
 from coordinator.loop.monitors import Monitors
-from coordinator.loop.revocations import Revocations
+from coordinator.loop.trust.revocations import Revocations
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.dispatcher import Dispatcher
 from coordinator.outgoing.lookout import Lookout

@@ -41,14 +41,17 @@ from coordinator.monitor.tokens import TokenCheck, bearer
 from fl_core.broker.connection import connect
 from fl_core.broker.overview.registry import Registry
 from fl_core.clock import MACHINE, Clock
-from fl_core.errors import BrokerError, CampaignError
+from fl_core.errors import BrokerError, FedtideError
+from fl_core.identity.domain import Seal
 from fl_core.program.host import is_loopback
 from fl_core.wire.states import STEERING, TAKEN_IN
 
 MAX_PARKED_SHOWN = 30
 
 
-def build_app(observer: Observer, broker: str, access: Access, clock: Clock = MACHINE) -> ASGIApp:
+def build_app(
+    observer: Observer, broker: str, access: Access, clock: Clock = MACHINE, seal: Seal | None = None
+) -> ASGIApp:
     """The application.
 
     Args:
@@ -56,9 +59,10 @@ def build_app(observer: Observer, broker: str, access: Access, clock: Clock = MA
         broker: for what is read on demand.
         access: who may see and steer; on loopback, requests under other names are refused (DNS rebinding).
         clock: by which sessions end, and wrong tokens are forgotten.
+        seal: signs what the page asks of campaigns; None where it has no identity.
     """
     check = TokenCheck(clock)
-    server = _Server(observer, broker, access, check)
+    server = _Server(observer, broker, access, check, seal)
     routes = [
         Route("/", server.index),
         Route("/static/{name}", server.static),
@@ -79,8 +83,11 @@ def build_app(observer: Observer, broker: str, access: Access, clock: Clock = MA
     return RequestGuard(app, only_local_names=is_loopback(access.host))
 
 
-def serve(broker: str, *, access: Access, port: int) -> None:
+def serve(broker: str, *, access: Access, port: int, seal: Seal | None = None) -> None:
     """Serve until Ctrl-C.
+
+    Args:
+        seal: signs what the page asks of campaigns.
 
     Raises:
         BrokerUnavailable: the broker does not answer at the start; later outages are shown on the page.
@@ -89,7 +96,7 @@ def serve(broker: str, *, access: Access, port: int) -> None:
 
     observer = Observer(connect(broker, timeout_seconds=5))
     observer.poll()
-    app = build_app(observer, broker, access)
+    app = build_app(observer, broker, access, seal=seal)
     observer.start()
     try:
         # No header says where a request came from or that it came by TLS: anybody can send one.
@@ -104,8 +111,9 @@ def serve(broker: str, *, access: Access, port: int) -> None:
 class _Server:
     """The answers. What is read on demand goes through a thread, so that a slow broker holds up nobody else."""
 
-    def __init__(self, observer: Observer, broker: str, access: Access, check: TokenCheck) -> None:
+    def __init__(self, observer: Observer, broker: str, access: Access, check: TokenCheck, seal: Seal | None = None) -> None:
         self._observer = observer
+        self._seal = seal
         self._client = connect(broker, timeout_seconds=5)
         self._access = access
         self._check = check
@@ -222,7 +230,9 @@ class _Server:
             sentence = f"campaign {campaign} is {status.state or 'unknown'}; {wanted} does not apply."
             return json_answer({"error": sentence}, status_code=409)
         try:
-            await run_in_threadpool(Registry(self._client).request, campaign, wanted)
-        except (BrokerError, CampaignError) as error:
+            await run_in_threadpool(Registry(self._client, self._seal).request, campaign, wanted)
+        except BrokerError as error:
             return json_answer({"error": str(error)}, status_code=503)
+        except FedtideError as error:  # this monitor's identity is no operator's
+            return json_answer({"error": str(error)}, status_code=409)
         return json_answer({"campaign": campaign, "request": wanted}, status_code=202)

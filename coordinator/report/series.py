@@ -18,6 +18,7 @@ from fl_core.wire.history import (
     PhaseLine,
     ReissueLine,
     RejectionLine,
+    RequestLine,
     RollbackLine,
 )
 from fl_core.wire.status import Summary
@@ -25,7 +26,7 @@ from fl_core.wire.status import Summary
 MAX_FAULTS = 100
 
 Over = Literal["seconds", "merged"]
-Fault = RejectionLine | ReissueLine | RollbackLine | PhaseLine
+Fault = RejectionLine | ReissueLine | RollbackLine | PhaseLine | RequestLine
 
 
 class Series:
@@ -87,6 +88,8 @@ class Series:
                 self._add_fault(line, "")
             case PhaseLine(state=state):
                 self._add_fault(line, state)
+            case RequestLine(reason=reason):
+                self._add_fault(line, reason)
             case EndLine(state=state):
                 self.state = state
 

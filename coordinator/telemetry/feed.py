@@ -24,7 +24,7 @@ from fl_core.wire.feed_lines import (
     RejectionsLine,
     WorkerLine,
 )
-from fl_core.wire.history import EndLine, HistoryLine, MergeLine, PhaseLine, ReissueLine, RejectionLine
+from fl_core.wire.history import EndLine, HistoryLine, MergeLine, PhaseLine, ReissueLine, RejectionLine, RequestLine
 from fl_core.wire.log_entry import order
 
 MIN_INTERVAL_SECONDS = 0.25
@@ -33,7 +33,7 @@ INTERVAL_SHARE = 1 / 4000
 MAX_LINES = 100
 MAX_NAMES = 64
 
-URGENT = (PhaseLine, EndLine, ReissueLine, WorkerLine, CoordinatorLine)
+URGENT = (PhaseLine, RequestLine, EndLine, ReissueLine, WorkerLine, CoordinatorLine)
 
 
 class Feed:

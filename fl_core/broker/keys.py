@@ -25,7 +25,8 @@ key                                    type    holds
 ``fedtide:c:{id}:commits``             string  ``number.try|token``: the mark that the coordinator's last commit left
 ``fedtide:c:{id}:log``                 stream  the update log: ``u`` ``p`` updates, ``r`` reports, ``e`` ``m`` events
 ``fedtide:c:{id}:trimmed``             string  the position up to which the log was trimmed
-``fedtide:c:{id}:control``             stream  what operators asked for: pause, resume, stop, readmit
+``fedtide:c:{id}:control``             stream  what operators asked for: ``request``, ``argument``, and with an
+                                               identity the same, ``signed`` (``OperatorRequest``)
 ``fedtide:c:{id}:parked``              stream  rejected updates, bounded
 ``fedtide:c:{id}:feed``                stream  the campaign's past for monitors, folded and bounded
 ``fedtide:c:{id}:order``               string  how the campaign's tasks are to be done (``TrainOrder``); ``head`` has

@@ -20,15 +20,13 @@ from fl_core.broker.line.slow_lines import Transfer
 from fl_core.broker.scripts import Script
 from fl_core.broker.task_rows import is_attempt
 from fl_core.errors import Reason, RejectedUpdate
-from fl_core.identity.domain import Domain
+from fl_core.identity.domain import Domain, Seal
 from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainTask
 
 # Up to here a payload rides in the log entry: one round trip, but copied by redis-py and by the script engine.
 INLINE_BYTES = 64 * 1024
 # Called while a payload takes long, with its way ("up" or "down"), the bytes that have moved, and all of them.
 OnProgress = Callable[[Literal["up", "down"], int, int], None]
-# Puts this worker's signature beside a record's bytes.
-Seal = Callable[[Domain, bytes], bytes]
 # The claim said where updates go; a task that took longer asks again.
 PLACE_SECONDS = 10.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 
@@ -10,4 +11,9 @@ class Domain(StrEnum):
 
     UPDATE = "fedtide/update/1"
     REPORT = "fedtide/report/1"
+    CONTROL = "fedtide/control/1"
     ENROLMENT = "fedtide/enrolment/1"
+
+
+Seal = Callable[[Domain, bytes], bytes]
+"""Puts somebody's signature and certificate beside a record's bytes."""

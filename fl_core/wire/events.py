@@ -19,6 +19,7 @@ readmitted     ``Readmitted``: an update taken back out of quarantine
 merge_due      ``MergeDue``: what waits in the buffer has waited for long enough
 clock          ``ClockSet``: the server's clock was set
 revoked        ``Revoked``: certificates that are good no more
+refused        ``RequestRefused``: what somebody asked for in an operator's name is not done
 expired        nothing: an earlier release wrote it, and it says nothing any more
 =============  ===========================================================================
 """
@@ -58,6 +59,7 @@ EventKind = Literal[
     "merge_due",
     "clock",
     "revoked",
+    "refused",
 ]
 
 
@@ -177,11 +179,14 @@ class Paused(Mapped):
 
     Attributes:
         control: position of the operator's request; empty where none asked.
+        operator, nonce: who has signed it, and what was drawn for it; None where requests need no signature.
     """
 
     kind: ClassVar[str] = "paused"
 
     control: str = optional(is_name, "")
+    operator: str | None = optional(is_name)
+    nonce: str | None = optional(is_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,12 +194,14 @@ class Resumed(Mapped):
     """A paused or interrupted campaign goes on.
 
     Attributes:
-        control: as of ``Paused``.
+        control, operator, nonce: as of ``Paused``.
     """
 
     kind: ClassVar[str] = "resumed"
 
     control: str = optional(is_name, "")
+    operator: str | None = optional(is_name)
+    nonce: str | None = optional(is_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,13 +223,15 @@ class Stopped(Mapped):
 
     Attributes:
         reason: ``asked``, or the condition under ``[stop]`` that was met.
-        control: as of ``Paused``.
+        control, operator, nonce: as of ``Paused``.
     """
 
     kind: ClassVar[str] = "stopped"
 
     reason: str = checked(is_name)
     control: str = optional(is_name, "")
+    operator: str | None = optional(is_name)
+    nonce: str | None = optional(is_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +239,7 @@ class Readmitted(Mapped):
     """An operator takes a refused update back out of quarantine; task 0 where it was not there any more.
 
     Attributes:
-        control: as of ``Paused``.
+        control, operator, nonce: as of ``Paused``.
         task: number of the task that it ended.
         reason: of its rejection.
         header, payload: as they came.
@@ -243,6 +252,8 @@ class Readmitted(Mapped):
     reason: str = checked(is_name)
     header: bytes = checked(lambda value: isinstance(value, bytes))
     payload: bytes = checked(lambda value: isinstance(value, bytes))
+    operator: str | None = optional(is_name)
+    nonce: str | None = optional(is_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +297,25 @@ class Revoked(Mapped):
     serials: tuple[str, ...] = checked(are_names)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused(Mapped):
+    """What somebody asked for in an operator's name is not done.
+
+    Attributes:
+        control: as of ``Paused``.
+        request: what was asked for; empty where it cannot be read.
+        reason: one word.
+        detail: one sentence.
+    """
+
+    kind: ClassVar[str] = "refused"
+
+    control: str = checked(is_name)
+    request: str = checked(is_name)
+    reason: str = checked(is_name)
+    detail: str = checked(is_name)
+
+
 Event = (
     Opened
     | Issued
@@ -300,12 +330,15 @@ Event = (
     | MergeDue
     | ClockSet
     | Revoked
+    | RequestRefused
 )
+ANSWERS = (Paused, Resumed, Interrupted, Stopped, Readmitted, RequestRefused)
+"""Those that may answer an operator's request, whose position they have in ``control``."""
 _RECORDS: Mapping[str, type[Event]] = {
     record.kind: record
     for record in (
         Opened, Issued, Reissued, Evaluating, Evaluated, Paused, Resumed, Interrupted, Stopped, Readmitted, MergeDue,
-        ClockSet, Revoked,
+        ClockSet, Revoked, RequestRefused,
     )
 }  # fmt: skip
 

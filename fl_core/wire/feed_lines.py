@@ -1,8 +1,8 @@
 """The lines of a campaign's feed: its course as monitors see it, folded so that their number stays bounded.
 
-Lines that people read one by one (evaluations, phases, re-issues, rollbacks, ends; workers, coordinators) go as they
-are, the former as in ``fl_core/wire/history.py``. Merges and rejections, of which there may be hundreds a second, are
-folded into one line of each kind per entry.
+Lines that people read one by one (evaluations, phases, re-issues, rollbacks, refused requests, ends; workers,
+coordinators) go as they are, the former as in ``fl_core/wire/history.py``. Merges and rejections, of which there may be
+hundreds a second, are folded into one line of each kind per entry.
 
 ===========  ==========================================================================
 kind         record
@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from fl_core.wire.checks import is_count, is_identifier
-from fl_core.wire.history import EndLine, EvaluationLine, PhaseLine, ReissueLine, RollbackLine
+from fl_core.wire.history import EndLine, EvaluationLine, PhaseLine, ReissueLine, RequestLine, RollbackLine
 from fl_core.wire.line import Line
 from fl_core.wire.mapped import BadMap, is_name, is_number, optional
 from fl_core.wire.record import brief, checked
@@ -153,13 +153,23 @@ class UnknownLine(Line):
         return {"kind": self.name, "seconds": self.seconds}
 
 
-Event = EvaluationLine | ReissueLine | RollbackLine | PhaseLine | EndLine | WorkerLine | CoordinatorLine | LeftOutLine
+Event = (
+    EvaluationLine
+    | ReissueLine
+    | RollbackLine
+    | PhaseLine
+    | RequestLine
+    | EndLine
+    | WorkerLine
+    | CoordinatorLine
+    | LeftOutLine
+)
 FeedLine = MergesLine | RejectionsLine | Event | UnknownLine
 _RECORDS: Mapping[str, type[FeedLine]] = {
     record.kind: record
     for record in (
         MergesLine, RejectionsLine, WorkerLine, CoordinatorLine, LeftOutLine,
-        EvaluationLine, ReissueLine, RollbackLine, PhaseLine, EndLine,
+        EvaluationLine, ReissueLine, RollbackLine, PhaseLine, RequestLine, EndLine,
     )
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ rejection    ``RejectionLine``: an update was refused, or a task given up
 reissue      ``ReissueLine``: a task was given out again
 rollback     ``RollbackLine``: the model had diverged and was taken back
 phase        ``PhaseLine``: paused, or running again
+request      ``RequestLine``: an operator's request that was refused
 end          ``EndLine``: over, or interrupted
 ===========  ================================================================
 """
@@ -215,10 +216,29 @@ class EndLine(Line):
     reason: str = checked(is_name)
 
 
-HistoryLine = MergeLine | EvaluationLine | RejectionLine | ReissueLine | RollbackLine | PhaseLine | EndLine
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLine(Line):
+    """What somebody asked for in an operator's name was not done.
+
+    Attributes:
+        request: ``pause``, ``resume``, ``stop`` or ``readmit``; empty where it could not be read.
+        reason: ``fl_core.errors.Reason``, or ``replayed``.
+        detail: one sentence.
+    """
+
+    kind: ClassVar[str] = "request"
+
+    request: str = checked(is_name)
+    reason: str = checked(is_name)
+    detail: str = checked(is_text)
+
+
+HistoryLine = (
+    MergeLine | EvaluationLine | RejectionLine | ReissueLine | RollbackLine | PhaseLine | EndLine | RequestLine
+)
 _RECORDS: Mapping[str, type[HistoryLine]] = {
     record.kind: record
-    for record in (MergeLine, EvaluationLine, RejectionLine, ReissueLine, RollbackLine, PhaseLine, EndLine)
+    for record in (MergeLine, EvaluationLine, RejectionLine, ReissueLine, RollbackLine, PhaseLine, EndLine, RequestLine)
 }
 
 

@@ -13,11 +13,15 @@ ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id
                                                                payload_bytes, payload_digest, blob, num_chunks,
                                                                bytes_down, metrics, seconds
 TaskReport     update log, field ``r``                         campaign, task_id, attempt, worker, outcome, detail
+OperatorReq.   ``fedtide:c:{id}:control``, field ``signed``    campaign, incarnation, request, argument, nonce
 CampaignEvent  update log, field ``e`` (its MAC in ``m``)      campaign, sequence, kind, body
 Beat           ``fedtide:beats``, one per worker               worker, state, queues, holding, host, pid, started_ms,
                                                                threads, device, num_done, num_failed, bytes_up,
                                                                bytes_down, trouble
 =============  ==============================================  ========================================================
+
+Where a campaign has an authority, an update, a report and an operator's request travel inside a ``Signed``
+(``fl_core/wire/signed.py``).
 
 Decoding is strict, because the network is hostile: the size is bounded before anything is allocated, an unknown or
 missing field, a wrong type, a value out of range or a newer format is refused with ``RejectedUpdate(malformed)``.
@@ -28,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from fl_core.wire.checks import (
     are_names,
@@ -50,7 +54,7 @@ from fl_core.wire.checks import (
     is_text,
 )
 from fl_core.wire.record import Record, checked, checks_of
-from fl_core.wire.states import WORKER_STATES
+from fl_core.wire.states import WORKER_STATES, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +183,25 @@ class TaskReport(Record):
     worker: str = checked(is_identifier)
     outcome: str = checked(is_one_of("failed", "handed_back"))
     detail: str = checked(is_text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRequest(Record):
+    """What an operator asks of a campaign, as it is signed.
+
+    Attributes:
+        incarnation: of the campaign's present life: a request is good for one.
+        argument: which of the parked updates, to readmit it; else empty.
+        nonce: drawn for this request alone: it is good once.
+    """
+
+    max_bytes: ClassVar[int] = 1024
+
+    campaign: str = checked(is_identifier)
+    incarnation: str = checked(is_identifier)
+    request: str = checked(is_one_of(*get_args(Request)))
+    argument: str = checked(is_label)
+    nonce: str = checked(is_digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,13 +48,30 @@ def checks_of(record: type[Record]) -> dict[str, Check]:
     return _CHECKS[record]
 
 
+_DEFAULTS: dict[type[Record], dict[str, Any]] = {}
+
+
+def _defaults(record: type[Record]) -> dict[str, Any]:
+    """What stands for the fields that the format before does not have."""
+    if record not in _DEFAULTS:
+        found = {field.name: field.default for field in dataclasses.fields(record)}
+        _DEFAULTS[record] = {name: found[name] for name in record.since}
+    return _DEFAULTS[record]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What the records share: a strict msgpack map, each field with its own check."""
+    """What the records share: a strict msgpack map, each field with its own check.
+
+    A record whose ``since`` names fields reads the format before it as well, which has none of them. Where all of them
+    are at their defaults it is written in that format, so that programs which know no other go on understanding it.
+    """
 
     max_bytes: ClassVar[int] = MAX_RECORD_BYTES
     max_items: ClassVar[int] = MAX_LIST_ITEMS
     version: ClassVar[int] = FORMAT_VERSION
+    # The fields that ``version`` has brought; each has a default.
+    since: ClassVar[tuple[str, ...]] = ()
 
     def to_bytes(self) -> bytes:
         """The record as one msgpack map.
@@ -64,7 +81,11 @@ class Record:
         """
         fields = {name: getattr(self, name) for name in checks_of(type(self))}
         self._verify(fields)
-        packed: bytes = msgpack.packb({"v": self.version, **fields})
+        version = self.version
+        if self.since and all(fields[name] == default for name, default in _defaults(type(self)).items()):
+            version -= 1
+            fields = {name: value for name, value in fields.items() if name not in self.since}
+        packed: bytes = msgpack.packb({"v": version, **fields})
         if len(packed) > self.max_bytes:
             raise malformed(f"{type(self).__name__} takes {len(packed)} bytes, more than {self.max_bytes}")
         return packed
@@ -92,7 +113,11 @@ class Record:
         if not isinstance(fields, dict):
             raise malformed(f"{cls.__name__} is a {type(fields).__name__}, not a map")
         version = fields.pop("v", None)
-        if type(version) is not int or version != cls.version:
+        if cls.since and type(version) is int and version == cls.version - 1:
+            if found := fields.keys() & set(cls.since):
+                raise malformed(f"{cls.__name__} field {brief.repr(sorted(found)[0])} is unknown")
+            fields |= _defaults(cls)
+        elif type(version) is not int or version != cls.version:
             shown = brief.repr(version)
             raise malformed(f"{cls.__name__} has format version {shown}, this program reads {cls.version}")
         cls._verify(fields)

@@ -18,6 +18,7 @@ export function describe(event) {
     case "reissue": return say(`task ${event.task} re-issued (attempt ${event.attempt}): ${WHY[event.reason] ?? event.reason}${event.detail ? `. ${event.worker} says: ${event.detail}` : ""}`, "warn");
     case "rejections": return say(`refused: ${Object.entries(event.reasons).map(([reason, n]) => `${n} ${reason}`).join(", ")}${Object.keys(event.workers).filter(Boolean).length ? `, from ${Object.keys(event.workers).filter(Boolean).slice(0, 3).join(", ")}` : ""}`, "bad");
     case "phase": return say(event.state === "running" ? "resumed" : event.state, "info");
+    case "request": return say(`refused to ${event.request || "do what was asked"}: ${event.reason}: ${event.detail}`, "bad");
     case "rollback": return say(`diverged; version ${event.version} goes on from version ${event.good_version}`, "bad");
     case "end": return say(`${event.state}${event.reason ? `: ${event.reason}` : ""}`, "info");
     case "coordinator": return say(LED[event.event]?.(event) ?? `coordinator ${event.holder}: ${event.event}`, event.event === "launched" ? "good" : "warn");

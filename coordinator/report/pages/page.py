@@ -18,7 +18,7 @@ from coordinator.report.pages.facts import facts
 from coordinator.report.series import Fault, Series
 from fl_core.program.redaction import redact
 from fl_core.program.whole_file import whole_file
-from fl_core.wire.history import PhaseLine, ReissueLine, RejectionLine, RollbackLine
+from fl_core.wire.history import PhaseLine, ReissueLine, RejectionLine, RequestLine, RollbackLine
 from fl_core.wire.status import Summary
 
 MAX_WORKER_ROWS = 200
@@ -136,3 +136,5 @@ def _told(line: Fault) -> tuple[str, str, str]:
             return f"diverged; version {line.version} goes on from version {line.good_version}", "", ""
         case PhaseLine():
             return line.state, "", ""
+        case RequestLine():
+            return f"{line.request}: {line.reason}: {line.detail}", "", ""

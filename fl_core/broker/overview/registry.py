@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -10,19 +11,29 @@ from fl_core.broker import keys, rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.overview.status import read_status
 from fl_core.errors import BrokerUnfit, CampaignError, RejectedUpdate
+from fl_core.identity.domain import Domain, Seal
 from fl_core.program.plain_text import shown
-from fl_core.wire.messages import TrainOrder
+from fl_core.wire.messages import OperatorRequest, TrainOrder
+from fl_core.wire.signed import is_signed_record
 from fl_core.wire.states import ACCEPTING, Request
 from fl_core.wire.status import Status
 
 MAX_CAMPAIGNS = 1000
+# Of an entry of the control stream: the request with its operator's signature, beside the same in plain words.
+SIGNED = "signed"
 
 
 class Registry:
-    """Reads campaigns; the only thing that it writes is an operator's request."""
+    """Reads campaigns; the only thing that it writes is an operator's request.
 
-    def __init__(self, client: Client) -> None:
+    Args:
+        client: the broker's.
+        seal: signs requests; None sends them as they are.
+    """
+
+    def __init__(self, client: Client, seal: Seal | None = None) -> None:
         self._client = client
+        self._seal = seal
 
     def campaigns(self) -> list[tuple[str, Status]]:
         """All campaigns, the newest first, each with its status (without a state if it has none).
@@ -117,11 +128,29 @@ class Registry:
         return self.statuses([campaign])[campaign]
 
     def request(self, campaign: str, request: Request, argument: str = "") -> None:
-        """Ask the campaign's coordinator for something; durable, taken in order, also while no coordinator runs."""
+        """Ask the campaign's coordinator for something; durable, taken in order, also while no coordinator runs.
+
+        Raises:
+            CampaignError: it takes requests from operators of its authority alone, and this is none.
+        """
+        names = keys.CampaignKeys(campaign)
+        fields: dict[str, str | bytes] = {"request": request, "argument": argument}
         with broker_errors(f"asking a campaign to {request}"):
-            self._client.xadd(
-                keys.CampaignKeys(campaign).control, {"request": request, "argument": argument}, maxlen=1000
+            incarnation = self._client.getrange(names.incarnation, 0, 100).decode(errors="replace")
+            has_authority = is_signed_record(self._client.getrange(names.order, 0, 100))
+        if self._seal is not None:
+            asked = OperatorRequest(
+                campaign=campaign, incarnation=incarnation or "none", request=request, argument=argument,
+                nonce=secrets.token_hex(16),
+            )  # fmt: skip
+            fields[SIGNED] = self._seal(Domain.CONTROL, asked.to_bytes())
+        elif has_authority:
+            raise CampaignError(
+                f"campaign {campaign} takes requests from operators of its authority alone; ask with `fedtide "
+                "--identity DIR`, the folder of one."
             )
+        with broker_errors(f"asking a campaign to {request}"):
+            self._client.xadd(names.control, fields, maxlen=1000)
 
 
 def _token(raw: object) -> str | None:

@@ -34,7 +34,7 @@ def _readmit(campaign: Any, entry: LogEntry) -> tuple[ModelUpdate, Contribution]
     """A parked update, whose task is named by its id."""
     number = int(ModelUpdate.from_bytes(entry.header).task_id.partition("-")[0])
     readmitted: tuple[ModelUpdate, Contribution]
-    readmitted = campaign.admission.readmit(number, entry.header, entry.payload, campaign.state.strategy)
+    readmitted = campaign.admission.readmit(number, entry.header, entry.payload, campaign.state.strategy, 0)
     return readmitted
 
 

@@ -166,3 +166,19 @@ def test_the_strong_digest_is_another_one() -> None:
     """Told apart by its length alone."""
     assert len(digest(b"x")) == 32
     assert len(strong_digest(b"x")) == 64
+
+
+@pytest.mark.parametrize("changed", ["payload", "header", ""])
+def test_what_is_readmitted_is_what_its_sender_signed(changed: str) -> None:
+    """An operator names a parked update; who operates the broker can put another one there."""
+    log = SignedLog(aggregation={"buffer_size": 1, "max_update_norm": 1.0})
+    entry = log.seal(log.plain())
+    (refused,) = log.log.apply(entry).refusals
+    assert refused.reason == Reason.NORM_EXCEEDED
+    header = log.seal(log.plain(num_examples=1000), key=OTHER_KEY).header if changed == "header" else entry.header
+    payload = entry.payload if changed != "payload" else np.full(len(log.log.values), 9.0, np.float32).tobytes()
+    body = {"control": "5-0", "task": 1, "reason": "norm_exceeded", "header": header, "payload": payload}
+    effects = log.log.apply(log.log.event("readmitted", body))
+    assert log.log.state.strategy.version == (0 if changed else 1)
+    reason = {"payload": Reason.WRONG_DIGEST, "header": Reason.BAD_SIGNATURE}.get(changed)
+    assert [refused.reason for refused in effects.refusals] == ([reason] if reason else [])

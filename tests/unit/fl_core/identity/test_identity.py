@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_core.errors import SpecError, UntrustedError
+from fl_core.errors import CampaignError, SpecError, UntrustedError
 from fl_core.identity.certificates import Role, issue, make_authority, read_certificate
 from fl_core.identity.domain import Domain
 from fl_core.identity.enrolment import ask, read_request
@@ -24,6 +24,7 @@ from fl_core.identity.folder import (
 )
 from fl_core.identity.keys import is_signed, make_key, public_bytes, sign
 from fl_core.identity.revocations import read_revocations, sign_revocations
+from fl_core.identity.signer import Operator
 from fl_core.identity.token import SECRET_BYTES, Token
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -181,6 +182,8 @@ def test_an_identity_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     key_of(tmp_path / "waiting")
     with pytest.raises(SpecError, match="no certificate yet"):
         read_identity(tmp_path / "waiting")
+    with pytest.raises(CampaignError, match="dev-1 is a device, and campaigns do what operators ask"):
+        Operator(make_folder(tmp_path / "device")).seal(Domain.CONTROL, b"stop")
 
 
 def test_another_certificate_takes_the_place_of_the_first_in_one_step(tmp_path: Path) -> None:

@@ -17,7 +17,11 @@ RECORDED = Path(__file__).parents[2] / "coordinator" / "campaign" / "formats" / 
 SIGNED = [CampaignEvent.from_bytes(header) for header in msgpack.unpackb(RECORDED.read_bytes())]
 READMITTED = {"control": "5-0", "task": 3, "reason": "too_stale", "header": b"h", "payload": b""}
 REVOKED = {"number": 3, "serials": ["ab12"]}
-BODIES = [*((each.kind, each.body) for each in SIGNED), ("readmitted", READMITTED), ("revoked", REVOKED)]
+REFUSED = {"control": "5-0", "request": "stop", "reason": "replayed", "detail": "again"}
+BODIES = [
+    *((each.kind, each.body) for each in SIGNED),
+    ("readmitted", READMITTED), ("revoked", REVOKED), ("refused", REFUSED),
+]  # fmt: skip
 JUNK = st.recursive(
     st.none() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

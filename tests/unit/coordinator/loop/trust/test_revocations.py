@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from coordinator.campaign.signers import Signers
-from coordinator.loop import revocations
-from coordinator.loop.revocations import AGAIN_SECONDS, Revocations
+from coordinator.loop.trust import revocations
+from coordinator.loop.trust.revocations import AGAIN_SECONDS, Revocations
 from fl_core.identity.certificates import make_authority
 from fl_core.identity.keys import make_key
 from fl_core.identity.revocations import sign_revocations

@@ -1,0 +1,1 @@
+"""Whom a running campaign trusts: operators, for each request, and whom its authority has taken back."""
