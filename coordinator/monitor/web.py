@@ -111,7 +111,9 @@ def serve(broker: str, *, access: Access, port: int, seal: Seal | None = None) -
 class _Server:
     """The answers. What is read on demand goes through a thread, so that a slow broker holds up nobody else."""
 
-    def __init__(self, observer: Observer, broker: str, access: Access, check: TokenCheck, seal: Seal | None = None) -> None:
+    def __init__(
+        self, observer: Observer, broker: str, access: Access, check: TokenCheck, seal: Seal | None = None
+    ) -> None:
         self._observer = observer
         self._seal = seal
         self._client = connect(broker, timeout_seconds=5)

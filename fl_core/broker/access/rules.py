@@ -154,8 +154,12 @@ def monitor() -> list[str]:
 
 
 def operator() -> list[str]:
-    """What a monitor may, and a word to the campaigns."""
-    return [*monitor(), _selector("xadd", "%W", *_of_campaigns("control"))]
+    """What a monitor may, and a word to the campaigns; for which life it is, and whether it must be signed."""
+    return [
+        *monitor(),
+        _selector("getrange", "%R", *_of_campaigns("epoch", "order")),
+        _selector("xadd", "%W", *_of_campaigns("control")),
+    ]
 
 
 def _blobs_of(name: str) -> list[str]:
