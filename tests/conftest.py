@@ -20,6 +20,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 from structlog._config import BoundLoggerLazyProxy
 
+from fl_core.broker import scripts
 from fl_core.broker.connection import connect
 from fl_core.broker.memory.client import MemoryClient, MemoryServer
 from fl_core.broker.server.embedded import EmbeddedServer
@@ -59,6 +60,7 @@ def _logs_as_before() -> Iterator[None]:
 def broker_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A real server on a free port, for as long as this test process lives."""
     with EmbeddedServer(tmp_path_factory.mktemp("broker"), persistent=False) as server:
+        scripts.load(connect(server.url))  # FLUSHALL leaves them
         yield server
 
 

@@ -46,6 +46,7 @@ def _clean(wanted: tuple[str, ...], broker: str, blobs: str, *, yes: bool, as_js
     from fl_core.broker.overview.leftovers import drop_leftover, find_leftovers
 
     client = connect(broker, timeout_seconds=15)
+    client.loads_functions = yes or sys.stdin.isatty()
     places = Places(client, [blobs] if blobs else ())
     found = find_leftovers(client, places, [blobs] if blobs else (), wanted)
     if not as_json:

@@ -37,6 +37,7 @@ from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.spool import Spool
 from coordinator.telemetry.spans import Traces
 from fl_core.aggregation import build_strategy
+from fl_core.broker import scripts
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
@@ -129,6 +130,7 @@ def coordinating(
     try:
         client = connect(url)
         _check_fit(client, spec, layout, options.blobs, options.allow_eviction)
+        scripts.load(client)
         if evaluator is not None and trial is not None:
             refuse_faults(evaluator.try_first(options.trial_seconds, LONGER))
         if not options.resume and trial is None:

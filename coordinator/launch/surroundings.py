@@ -10,6 +10,7 @@ from typing import Any
 
 from coordinator.launch.fleet import Fleet, FleetWorker, allowed_by
 from coordinator.launch.options import RunOptions
+from fl_core.broker import scripts
 from fl_core.broker.bulk.places import check_place
 from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.server.embedded import EmbeddedServer
@@ -102,6 +103,7 @@ def open_broker(
         yield url, url
         return
     with EmbeddedServer(folder, port=port, persistent=True) as server:
+        scripts.load(connect(server.url))  # before the workers come that it is for
         if watches is not None:
             watches.append(EmbeddedWatch(server, "the embedded broker"))
         yield server.url, server.local_url

@@ -11,10 +11,13 @@ import redis
 from fl_core.broker import scripts
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.line.short_way import Word
 from fl_core.broker.scripts import Script
 from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 
 Command = Sequence[str | bytes]
+# A transaction that begins with one of these is run by a server that is out of memory.
+FREEING = ("XTRIM", "UNLINK", "HDEL")
 
 
 class LostData(CampaignError):
@@ -56,6 +59,7 @@ class Writer:
         self._renew = Script(client, scripts.RENEW)
         self._release = Script(client, scripts.RELEASE)
         self._fenced = Script(client, scripts.FENCED)
+        self._fenced_freeing = Script(client, scripts.FENCED_FREEING)
         self.token = f"{holder}:{secrets.token_hex(4)}"
         self.fence = 0
         self.commits = 0
@@ -141,16 +145,19 @@ class Writer:
         self._tries += not again
         mark = f"{self.commits + 1}.{self._tries}|{self.token}".encode()
         keys = self._keys
+        words: tuple[list[str], list[Word]] = (
+            [keys.writer, keys.fence, keys.incarnation, keys.commits],
+            [self.token, self.fence, incarnation, self._lease_ms, self._mark, self._doubtful, mark, packed],
+        )
         try:
             with broker_errors("committing"):
                 try:
-                    self._fenced(
-                        keys=[keys.writer, keys.fence, keys.incarnation, keys.commits],
-                        args=[
-                            self.token, self.fence, incarnation, self._lease_ms,
-                            self._mark, self._doubtful, mark, packed,
-                        ],
-                    )  # fmt: skip
+                    try:
+                        self._fenced(*words)
+                    except redis.exceptions.OutOfMemoryError:
+                        if not commands or commands[0][0] not in FREEING:
+                            raise
+                        self._fenced_freeing(*words)
                 except redis.ResponseError as error:
                     if "FENCEDOUT" in str(error):
                         raise FencedOut(

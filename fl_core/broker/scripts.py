@@ -1,7 +1,13 @@
-"""The few steps that Redis must take as one: the files of ``lua/``, each loaded once and called by its digest.
+"""The few steps that Redis must take as one: the files of ``lua/``, which are one library of Redis Functions.
 
 Time in them is always the server's own, so no two clocks need to agree. Each file says what its keys and arguments are
-and what it answers. ``common.lua`` stands before each of them, and so do the numbers below that it mentions.
+and what it answers; it is the body of the function of its name. ``common.lua`` stands before all of them, and so do the
+numbers below.
+
+The names of the library and of its functions end in the library's digest: releases that differ live side by side on one
+server, and nobody's functions are replaced while they are called. Coordinators load the library, and load it again on a
+server that has lost it. Devices only call it: their rights have no place for a script of their own
+(``fl_core/broker/access/rules.py``), so they wait for a coordinator.
 """
 
 from __future__ import annotations
@@ -13,8 +19,9 @@ from typing import Any
 
 import redis
 
-from fl_core.broker.connection import Client
+from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.line.short_way import Word
+from fl_core.errors import BrokerUnavailable
 
 # Upper bounds, in milliseconds, of the histogram of waits that is kept per queue; one more bucket holds the rest.
 WAIT_BOUNDS_MS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
@@ -42,42 +49,119 @@ _NUMBERS = {
 }
 
 
-def _read(name: str) -> str:
-    """A script as the server gets it."""
-    common, own = ((_FOLDER / f"{file}.lua").read_text(encoding="utf-8") for file in ("common", name))
-    numbers = "".join(f"local {word} = {value}\n" for word, value in _NUMBERS.items() if word in own)
-    return numbers + common + own
+CLAIM = "claim"
+DELIVER = "deliver"
+MOVING = "moving"
+ARRIVED = "arrived"
+REPORT = "report"
+BEAT = "beat"
+FENCED = "fenced"
+ACQUIRE = "acquire"
+RENEW = "renew"
+RELEASE = "release"
+CONTINUE = "continue"
+DROP_ORPHANED = "drop_orphaned"
+READ_SMALL = "read_small"
+STREAM_END = "stream_end"
+# Runs ``fenced.lua`` on a server that is out of memory.
+FENCED_FREEING = "fenced_freeing"
+
+# By name: the file, and what Redis has to know of the function. Without a flag, one is refused by a server that is out
+# of memory: whoever is not trusted must not fill it further. ``no-writes`` is for those who may only read.
+_FUNCTIONS: dict[str, tuple[str, str]] = {
+    **{name: (name, "") for name in (CLAIM, DELIVER, MOVING, REPORT, BEAT, FENCED, ACQUIRE, RENEW, CONTINUE)},
+    **{name: (name, "allow-oom") for name in (ARRIVED, RELEASE, DROP_ORPHANED)},
+    FENCED_FREEING: (FENCED, "allow-oom"),
+    **{name: (name, "no-writes") for name in (READ_SMALL, STREAM_END)},
+}
 
 
-CLAIM = _read("claim")
-DELIVER = _read("deliver")
-MOVING = _read("moving")
-ARRIVED = _read("arrived")
-REPORT = _read("report")
-BEAT = _read("beat")
-FENCED = _read("fenced")
-ACQUIRE = _read("acquire")
-RENEW = _read("renew")
-RELEASE = _read("release")
-CONTINUE = _read("continue")
-DROP_ORPHANED = _read("drop_orphaned")
-READ_SMALL = _read("read_small")
-STREAM_END = _read("stream_end")
+def _text(file: str) -> str:
+    return (_FOLDER / f"{file}.lua").read_text(encoding="utf-8")
+
+
+def _library() -> tuple[str, str]:
+    """The library as the server gets it, and its version."""
+    numbers = "".join(f"local {word} = {value}\n" for word, value in _NUMBERS.items())
+    bodies = {name: f"function(KEYS, ARGV)\n{_text(file)}end" for name, (file, _) in _FUNCTIONS.items()}
+    version = hashlib.sha256("\0".join([numbers, _text("common"), *bodies.values()]).encode()).hexdigest()[:8]
+    registered = [
+        f"redis.register_function{{function_name='{name}_{version}', flags={{{_quoted(flag)}}},\n"
+        f"callback={bodies[name]}}}"
+        for name, (_, flag) in _FUNCTIONS.items()
+    ]
+    return "\n".join([f"#!lua name=fedtide_{version}", numbers, _text("common"), *registered]), version
+
+
+def _quoted(flag: str) -> str:
+    return f"'{flag}'" if flag else ""
+
+
+LIBRARY, VERSION = _library()
+
+
+def load(client: Client) -> None:
+    """Put the library on the server, where it is not there yet; this client loads it again wherever it is missing.
+
+    Raises:
+        BrokerRefused: this user may not load functions.
+        BrokerUnfit: the server has no functions.
+        BrokerUnavailable: the server is away.
+    """
+    client.loads_functions = True
+    with broker_errors("looking for fedtide's functions"):
+        if client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", f"fedtide_{VERSION}"):
+            return  # a server that is out of memory loads nothing
+    _load(client)
+
+
+def _load(client: Client) -> None:
+    with broker_errors("loading fedtide's functions"):
+        client.execute_command("FUNCTION", "LOAD", "REPLACE", LIBRARY)
 
 
 class Script:
-    """One of the scripts above, called by its digest and loaded where the server does not know it yet."""
+    """One of the functions above.
 
-    def __init__(self, client: Client, text: str) -> None:
+    Args:
+        client: one that ``load`` was called with loads the library wherever it is missing.
+        name: of the function.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
         self._client = client
-        self._text = text
-        self._digest = hashlib.sha1(text.encode()).hexdigest()
+        self._command = "FCALL_RO" if _FUNCTIONS[name][1] == "no-writes" else "FCALL"
+        self._name = f"{name}_{VERSION}"
 
     def __call__(self, keys: Sequence[str], args: Sequence[Word]) -> Any:
-        """Run it, by the short way."""
-        words = (self._digest, len(keys), *keys, *args)
+        """Run it, by the short way.
+
+        Raises:
+            BrokerUnavailable: the server lacks the library, and it is not this client's to load.
+        """
+        words = self.words(keys, args)
         try:
-            return self._client.quick("EVALSHA", *words)
-        except redis.exceptions.NoScriptError:
-            self._client.script_load(self._text)
-            return self._client.quick("EVALSHA", *words)
+            return self._client.quick(*words)
+        except redis.ResponseError as error:
+            self.supply(error)
+        return self._client.quick(*words)
+
+    def words(self, keys: Sequence[str], args: Sequence[Word]) -> tuple[Word, ...]:
+        """The command."""
+        return (self._command, self._name, len(keys), *keys, *args)
+
+    def supply(self, error: redis.ResponseError) -> None:
+        """Load the library, if that it is missing is what was answered.
+
+        Raises:
+            redis.ResponseError: it is not.
+            BrokerUnavailable: it is, and it is not this client's to load.
+        """
+        if "function not found" not in str(error).lower():
+            raise error
+        if not self._client.loads_functions:
+            raise BrokerUnavailable(
+                f"the broker lacks the functions of this release of fedtide (fedtide_{VERSION}); a coordinator of the "
+                "same release loads them."
+            ) from error
+        _load(self._client)

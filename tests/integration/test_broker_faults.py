@@ -146,7 +146,7 @@ def test_a_worker_that_the_broker_refuses_ends_with_the_reason(lab: Lab, revoked
     if revoked == "password":
         client.acl_setuser("pi", passwords=["-first", "+second"])
     else:
-        client.acl_setuser("pi", commands=["-evalsha", "-eval"])
+        client.acl_setuser("pi", commands=["-fcall"])
     client.client_kill_filter(user="pi")
     assert worker.wait(30) == 2
     assert "the broker has refused this worker for 1 s" in worker.output.splitlines()[-1]

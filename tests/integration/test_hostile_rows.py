@@ -27,7 +27,7 @@ from coordinator.monitor.observer import Observer
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.strict_json import strict_json
 from coordinator.terminal.top import choose, gather, picture
-from fl_core.broker import keys, rows
+from fl_core.broker import keys, rows, scripts
 from fl_core.broker.bulk import patches, versions
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.campaign import CampaignBroker
@@ -93,6 +93,7 @@ TRAIN = TrainTask(
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with EmbeddedServer(Path(tmp_path_factory.mktemp("broker")), persistent=False) as server:
+        scripts.load(connect(server.url))
         yield server.url
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -230,8 +231,8 @@ def test_a_commit_whose_answer_got_lost_takes_effect_once(campaign: redis.Redis)
 def _lose_the_answer(writer: Writer, commands: list[list[str]]) -> None:
     script = writer._fenced
 
-    def lost(**words: object) -> None:
-        script(**words)
+    def lost(*words: Any) -> None:
+        script(*words)
         raise redis.ConnectionError("the cable was cut")
 
     writer._fenced = lost  # type: ignore[assignment]

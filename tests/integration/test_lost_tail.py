@@ -15,6 +15,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
 from fl_core.broker.lease import Writer
 from fl_core.broker.overview.feed import read_feed
+from fl_core.broker.scripts import Script
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import BrokerUnavailable
@@ -200,7 +201,7 @@ def _answer_unreadably(client: redis.Redis, stage: Stage, message: bytes) -> Non
     task, campaign = call_of(message), stage.keys
     assert TaskBroker(client, WORKER).claim(task, "").verdict == "ok"
     names = [campaign.log, campaign.owners, campaign.open_tasks, campaign.pins, campaign.incarnation]
-    client.eval(scripts.DELIVER, 5, *names, task.task_id, task.attempt, WORKER, b"of another release", b"")
+    Script(client, scripts.DELIVER)(names, [task.task_id, task.attempt, WORKER, b"of another release", b""])
 
 
 def test_an_answer_that_cannot_be_read_is_no_answer_in_the_next_life(url: str, tmp_path: Path) -> None:

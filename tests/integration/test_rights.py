@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from coordinator.monitor.observer import Observer
+from fl_core.broker import scripts
 from fl_core.broker.access import rules
 from fl_core.broker.access.users import User, remove_users, set_users
 from fl_core.broker.bulk.places import Places
@@ -143,6 +144,7 @@ def test_what_is_seldom_done_is_allowed_too(guarded: Guarded, device: redis.Redi
     guarded.admin.hset(KEYS.feed, "of", "another type")
     guarded.admin.set(KEYS.writer, "somebody")
     with connect(guarded.url("chief")) as client:
+        scripts.load(client)
         places = Places(client, [place])
         assert drop_strangers(client, KEYS, ["default"]) == [KEYS.feed]
         assert leftovers.sweep(places.at(place), other, [1]) == 1

@@ -17,6 +17,7 @@ from fl_core.broker.line import short_way
 from fl_core.broker.line.short_way import BrokerClient
 from fl_core.broker.scripts import Script
 from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.errors import BrokerUnavailable
 
 
 @pytest.fixture
@@ -116,10 +117,27 @@ def test_a_closed_client_leaves_no_connection(server: EmbeddedServer, client: Br
     assert client.quick("ECHO", "again") == b"again"
 
 
-def test_a_script_is_loaded_where_it_is_not_known(client: BrokerClient) -> None:
-    """At first use, and again after the server has forgotten it."""
-    beat = Script(client, scripts.BEAT)
-    for _ in range(2):
-        assert beat(keys=["beats", "seen", "holding"], args=["w", b"beat", ""]) == 1
-        client.script_flush()
-    assert client.hget("beats", "w") == b"beat"
+def test_functions_are_loaded_by_coordinators_and_waited_for_by_devices(
+    server: EmbeddedServer, client: BrokerClient
+) -> None:
+    """At first, and again after the server has lost them; others are told in one sentence what they wait for."""
+    with connect(server.url) as device:
+        stream_end = Script(client, scripts.STREAM_END)
+        scripts.load(client)
+        for _ in range(2):
+            client.function_flush("SYNC")
+            with pytest.raises(BrokerUnavailable, match=r"lacks the functions of this release .* coordinator"):
+                Script(device, scripts.ARRIVED)(["chunk"], [60])
+            assert stream_end(["log"], []) == b"0-0"
+            assert Script(device, scripts.ARRIVED)(["chunk"], [60]) == [0, b""]
+
+
+def test_two_releases_live_side_by_side(client: BrokerClient) -> None:
+    """Another release's library is another one's, and neither takes the other's place."""
+    other = scripts.LIBRARY.replace(scripts.VERSION, "0" * 8)
+    client.function_load(other, replace=True)
+    scripts.load(client)
+    scripts.load(client)
+    names = {dict(zip(row[::2], row[1::2], strict=True))[b"library_name"] for row in client.function_list()}
+    assert names >= {b"fedtide_00000000", f"fedtide_{scripts.VERSION}".encode()}
+    client.function_delete("fedtide_00000000")

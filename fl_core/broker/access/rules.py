@@ -64,8 +64,7 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
     return [
         *_EVERYBODY,
         "+time",
-        "+script|load",
-        _selector("evalsha", "", *declared, QUEUE_COUNTS, BEATS, SEEN, HOLDING, *registers, *own_blobs),
+        _selector("fcall", "", *declared, QUEUE_COUNTS, BEATS, SEEN, HOLDING, *registers, *own_blobs),
         _selector("get hget hmget hexists exists strlen", "%R", *readable, QUEUE_COUNTS, REVOCATIONS, ANSWERS + name),
         _selector("hset", "%W", *_of_campaigns("owners", "pins"), QUEUE_COUNTS, BEATS, HOLDING),
         _selector("hdel", "%W", *_of_campaigns("pins"), BEATS, HOLDING),
@@ -87,9 +86,8 @@ def device_at_blobs(name: str) -> list[str]:
     readable = _of_campaigns("model:*", "patch:*", "constants:*")
     return [
         *_EVERYBODY,
-        "+script|load",
         _selector("get getrange exists strlen", "%R", *readable),
-        _selector("evalsha set get exists persist expire unlink strlen getrange setrange", "", *_blobs_of(name)),
+        _selector("set get exists persist expire unlink strlen getrange setrange", "", *_blobs_of(name)),
     ]
 
 
@@ -102,8 +100,9 @@ def coordinator() -> list[str]:
         "+time",
         "+info",
         "+scan",
-        "+script|load",
-        _selector("evalsha", "", PREFIX + "*"),
+        "+function|list",
+        "+function|load",
+        _selector("fcall fcall_ro", "", PREFIX + "*"),
         _selector("type memory|usage", "%R", everything, CAMPAIGNS, QUEUE_COUNTS, *workers, queues),
         _selector("get getrange mget exists strlen pttl", "%R", everything),
         _selector("hget hmget hgetall hkeys hscan sscan", "%R", everything),
@@ -141,8 +140,7 @@ def monitor() -> list[str]:
         "+time",
         "+info",
         "+echo",
-        "+script|load",
-        _selector("evalsha", "", *_of_campaigns("feed")),
+        _selector("fcall_ro", "%R", *_of_campaigns("feed")),
         _selector("getrange", "%R", *_of_campaigns("status", "writer")),
         _selector("xrange xrevrange memory|usage", "%R", *past),
         _selector("xlen", "%R", *past, *_of_campaigns("log")),

@@ -53,7 +53,6 @@ _BY_CODE: dict[str, Kind] = {
     "MASTERDOWN": _away("the broker is a replica that has lost its primary"),
     "NOREPLICAS": _away("the broker has fewer replicas than it wants for a write"),
     "BUSY": _away("the broker is busy with a script"),
-    "NOSCRIPT": _away("the broker has forgotten a script"),
     "EXECABORT": _away("the broker has dropped a transaction"),
     "CLUSTERDOWN": _away("the broker's cluster is down"),
     "TRYAGAIN": _away("the broker's cluster is moving keys"),
@@ -100,7 +99,7 @@ _BY_CLASS: dict[str, Kind | None] = {
     "ResponseError": None,  # what it says decides
     "OutOfMemoryError": _BY_CODE["OOM"],
     "ReadOnlyError": _BY_CODE["READONLY"],
-    "NoScriptError": _BY_CODE["NOSCRIPT"],
+    "NoScriptError": _ODD,
     "ExecAbortError": _BY_CODE["EXECABORT"],
     "NoPermissionError": _BY_CODE["NOPERM"],
     "ClusterDownError": _BY_CODE["CLUSTERDOWN"],

@@ -36,7 +36,12 @@ class BrokerClient(redis.Redis):
     back, which is two fifths of the processor time of a small command. The short way keeps one connection in hand for
     each thread, which redis-py's own way uses as well: a thread has one. After a failure it is not known whether the
     command was done, and it is not sent again.
+
+    Attributes:
+        loads_functions: it may put fedtide's functions on the server (``fl_core/broker/scripts.py``).
     """
+
+    loads_functions = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,5 +1,5 @@
--- What stands before every script: the rows that several of them read or write, and the server's clock.
--- The same rows in Python: OpenRow and Owner in fl_core/broker/overview/records.py.
+-- What stands before all functions: the rows that several of them read or write, and the server's clock.
+-- The same rows in Python: OpenRow and Owner in fl_core/broker/task_rows.py.
 
 -- A hash's row of an open task: "attempt|issued ms|queue". Both answers are nil where it is none.
 local function read_open(row)

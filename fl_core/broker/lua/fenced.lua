@@ -3,8 +3,8 @@
 --   ARGV token fence incarnation lease-ms mark-before doubtful-mark mark commands(cmsgpack)
 --   answer 1 | 0 where this commit has taken effect before | error FENCEDOUT | error LOSTDATA gone, incomplete or older
 -- Each commit leaves its mark and names the one before it, and that of a commit since then whose answer got lost. A
--- mark that is there already is its own; any other shows that the server has forgotten commits. The mark comes last: a
--- server that is out of memory runs the commands only if the first of them frees some.
+-- mark that is there already is its own; any other shows that the server has forgotten commits. A server that is out of
+-- memory runs it by another name, where the first of the commands frees some (lease.py).
 local writer, fence_key, incarnation_key, commits = unpack(KEYS)
 local token, fence, incarnation, lease_ms, mark_before, doubtful_mark, mark, commands = unpack(ARGV)
 

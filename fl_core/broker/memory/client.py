@@ -45,7 +45,7 @@ class MemoryServer:
         """
         sent = [as_bytes(word) for word in words]
         with self._turn:
-            if sent[0] == b"EVALSHA":
+            if sent[0] in (b"FCALL", b"FCALL_RO"):
                 return self._scripts.run(sent[1], sent[2:])
             return self.commands.run(sent)
 

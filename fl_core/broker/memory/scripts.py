@@ -1,4 +1,4 @@
-"""The scripts of ``fl_core/broker/lua``, of the same meaning in Python; each has the name of its file.
+"""The functions of ``fl_core/broker/lua``, of the same meaning in Python; each has the name of its file.
 
 What keys and arguments are, and what the answers, the Lua files say. That both do the same is shown by tests that run
 against a server and against the twin.
@@ -23,7 +23,7 @@ _FENCE = re.compile(rb"([0-9]+)\|(.*)", re.DOTALL)
 
 
 class Scripts:
-    """Runs scripts by the digests of their texts.
+    """Runs functions by their names.
 
     Args:
         keyspace: what they work on.
@@ -33,20 +33,19 @@ class Scripts:
     def __init__(self, keyspace: Keyspace, commands: Commands) -> None:
         self._keys = keyspace
         self._do = commands
-        self._by_digest: dict[bytes, Callable[[Words, Words], Any]] = {}
+        self._by_name: dict[bytes, Callable[[Words, Words], Any]] = {}
         for name in (each for each in dir(self) if not each.startswith("_") and each != "run"):
-            text = getattr(scripts, name.removesuffix("_").upper())
-            self._by_digest[hashlib.sha1(text.encode()).hexdigest().encode()] = getattr(self, name)
+            self._by_name[f"{name.removesuffix('_')}_{scripts.VERSION}".encode()] = getattr(self, name)
 
-    def run(self, digest: bytes, words: Words) -> Any:
+    def run(self, name: bytes, words: Words) -> Any:
         """Run one: the number of keys, the keys, the arguments.
 
         Raises:
-            redis.ResponseError: there is none of that digest, or it refuses.
+            redis.ResponseError: there is none of that name, or it refuses.
         """
-        script = self._by_digest.get(digest)
+        script = self._by_name.get(name)
         if script is None:
-            raise redis.exceptions.NoScriptError("No matching script. Please use EVAL.")
+            raise redis.ResponseError("Function not found")
         end = 1 + int(words[0])
         return script(words[1:end], words[end:])
 
@@ -157,6 +156,8 @@ class Scripts:
                 self._do.run(words)
         self._do.do_set(commits, mark, b"KEEPTTL")
         return 1
+
+    fenced_freeing = fenced
 
     def acquire(self, keys: Words, args: Words) -> Any:
         writer, fence_key, commits = keys

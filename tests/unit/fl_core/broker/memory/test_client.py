@@ -28,14 +28,14 @@ def twin() -> MemoryClient:
 
 def test_every_script_has_its_twin(twin: MemoryClient) -> None:
     """A script of which there is a Lua file and no Python is told when it is called, and here."""
-    texts = {getattr(scripts, path.stem.upper()) for path in Path(scripts.__file__).with_name("lua").glob("*.lua")
-             if path.stem != "common"}  # fmt: skip
-    assert len(twin.server._scripts._by_digest) == len(texts)
-    for text in texts:
+    files = {path.stem for path in Path(scripts.__file__).with_name("lua").glob("*.lua")} - {"common"}
+    assert {file for file, _ in scripts._FUNCTIONS.values()} == files
+    assert len(twin.server._scripts._by_name) == len(scripts._FUNCTIONS)
+    for name in scripts._FUNCTIONS:
         with pytest.raises((ValueError, IndexError)):  # it is known, and misses its keys
-            Script(twin, text)([], [])
-    with pytest.raises(redis.exceptions.ResponseError, match="unknown command 'SCRIPT'"):
-        Script(twin, "return 1")([], [])
+            Script(twin, name)([], [])
+    with pytest.raises(redis.ResponseError, match="Function not found"):
+        twin.execute_command("FCALL", "none", 0)
 
 
 def test_the_clock_stands_still_until_it_is_moved(twin: MemoryClient) -> None:
