@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 def simulate(
     spec: str | Path | Mapping[str, Any] | CampaignSpec,
-    devices: Sequence[SimulatedDevice],
+    devices: Sequence[SimulatedDevice] | int,
     *,
+    profile: str | Path | Mapping[str, Any] | None = None,
+    training: Literal["auto", "one_by_one", "together"] = "one_by_one",
     updates: int | None = None,
     seconds: float | None = None,
     target: float | None = None,
@@ -39,7 +41,13 @@ def simulate(
     Args:
         spec: a TOML file, its content as a mapping, or a spec that was read before. Its held-out data is
             ``evaluation.data``, as ever.
-        devices: the fleet.
+        devices: the fleet; or how many devices, drawn from ``profile`` by the campaign's seed.
+        profile: a TOML file, or its content as a mapping: what such a fleet is like. Without one, devices have examples
+            of the spec's ``evaluation.data`` that are not held out, and differ in speed.
+        training: ``one_by_one`` trains as a deployed device does, to the same bits. ``together`` trains many devices'
+            tasks as one batch, which is faster where models are small and gives bits of its own, the same at every run.
+            ``auto`` tries both on the first batch and goes on with the faster one; ``simulation.json`` in the run's
+            folder says which it was.
         updates, seconds, target: in place of the spec's ``stop``: so many merged updates, so much virtual time, an
             accuracy. The first that is reached ends the campaign.
         seed: in place of ``campaign.seed``.
@@ -56,10 +64,7 @@ def simulate(
         SpecError: spec, devices or recording do not fit.
         CampaignError: the campaign cannot go on.
     """
-    from coordinator.launch.leavings import finish, leave_pictures
-    from coordinator.launch.resume import occupied
-    from coordinator.simulation.recorded import read_recording
-    from coordinator.simulation.run import run_simulation
+    from coordinator.simulation.launch import simulate_campaign
     from coordinator.storage.run_folder import RunFolder
     from fedtide.runs import Run
     from fl_core.factory import add_working_directory
@@ -68,21 +73,19 @@ def simulate(
 
     need("fedtide.simulate", "safetensors")
     if not structlog.is_configured():
-        configure_logs("warning")
+        configure_logs("error")
     if isinstance(spec, str | Path):
         add_working_directory(Path(spec).parent)
     read = _read(spec, updates=updates, seconds=seconds, target=target, seed=seed)
-    recording = None if recorded is None else read_recording(Path(recorded))
     temporary = tempfile.TemporaryDirectory(prefix="fedtide-") if out is None else None
     folder = RunFolder(Path(temporary.name if temporary is not None else str(out)))
-    with threads_kept(), occupied(read, folder, None, resume=False, auto_resume=False):
-        summary = run_simulation(
-            read, devices, folder, recording=recording,
+    with threads_kept():
+        summary, shown = simulate_campaign(
+            read, devices, profile, folder,
+            recorded=None if recorded is None else Path(recorded), way=training, pictures=out is not None,
             on_progress=lambda now: on_progress(now.to_map()) if on_progress is not None else None,
         )  # fmt: skip
-        if out is not None:
-            leave_pictures(folder, summary, title=summary["campaign"])
-        return Run(folder.path, summary, finish(read, folder, summary), temporary)
+    return Run(folder.path, summary, shown, temporary)
 
 
 def _read(spec: str | Path | Mapping[str, Any] | CampaignSpec, **given: float | None) -> CampaignSpec:

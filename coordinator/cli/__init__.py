@@ -7,9 +7,10 @@ from coordinator.cli import (
     checking,
     enrolment,
     launching,
+    simulating,
     steering,
     watching,
 )  # each adds its commands to the group
 from coordinator.cli.group import fedtide
 
-__all__ = ["afterwards", "checking", "enrolment", "fedtide", "launching", "steering", "watching"]
+__all__ = ["afterwards", "checking", "enrolment", "fedtide", "launching", "simulating", "steering", "watching"]

@@ -12,32 +12,41 @@ import torch
 
 from coordinator.simulation.devices import SimulatedDevice
 from coordinator.simulation.held_versions import HeldVersions
+from coordinator.simulation.training import Training, Way, Work
 from fl_core.broker import keys
 from fl_core.broker.connection import Client
 from fl_core.broker.tasks import TaskBroker, payload_place
-from fl_core.training.one_task import Device, DeviceModel, Done, do_task
+from fl_core.codecs import codec
+from fl_core.training.one_task import Device, DeviceModel
 from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TaskCall, TaskReport, TrainTask, holding_name
 
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A task that a device has trained, and not delivered yet.
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """A task that a device has taken, and not delivered yet.
 
     Attributes:
         seconds: what it takes the device, in virtual seconds.
         queue_seconds: how long the task waited for it.
+        fetch_seconds, train_seconds: parts of ``seconds``.
         bytes_down: what it fetched.
     """
 
     device: SimulatedDevice
-    task: TrainTask
-    done: Done
+    work: Work
     seconds: float
     queue_seconds: float
+    fetch_seconds: float
+    train_seconds: float
     bytes_down: int
+
+    @property
+    def task(self) -> TrainTask:
+        """The task."""
+        return self.work.task
 
 
 class DeviceSide:
@@ -45,17 +54,25 @@ class DeviceSide:
 
     Args:
         client: of the twin.
+        way: how devices' training is computed.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, way: Way = "one_by_one") -> None:
         self._client = client
         self._broker = TaskBroker(client, "")
+        self._way: Way = way
         self._remembered: dict[str, Device] = {}
         self._model: DeviceModel | None = None
         self._versions: HeldVersions | None = None
+        self._training: Training | None = None
 
-    def train(self, device: SimulatedDevice, call: TaskCall) -> Trained | None:
-        """Claim a task now and train it from the newest version; None where nobody waits for it any more.
+    @property
+    def training(self) -> Training | None:
+        """How devices train; None before the first task."""
+        return self._training
+
+    def take(self, device: SimulatedDevice, call: TaskCall) -> Taken | None:
+        """Claim a task now, to be trained from the newest version; None where nobody waits for it any more.
 
         Raises:
             FedtideError: what a worker would report as a failed task; so with whatever user code raises.
@@ -66,31 +83,43 @@ class DeviceSide:
         if claim.head is None or claim.task is None:
             return None
         task = claim.task
-        model, versions = self._built(task)
+        training, versions, _ = self._built(task)
         base, bytes_down = versions.hold(device.name, task, claim.head)
-        done = do_task(task, model, base, claim.head.version, self._remember(device))
+        work = Work(task, base, claim.head.version, self._remember(device))
+        work_seconds = device.seconds_of(training.begin(work))
         holding = holding_name(task.campaign, task.task_id, task.attempt)
         self._client.quick("HSET", keys.HOLDING, device.name, holding)
-        seconds = device.overhead_seconds + done.outcome.training.seconds
-        return Trained(device, task, done, seconds, claim.queue_seconds, bytes_down)
+        beside = device.seconds_beside(bytes_down, self._bytes_up(work))
+        fetch = bytes_down / device.down_bytes_per_second
+        return Taken(device, work, beside + work_seconds, claim.queue_seconds, fetch, work_seconds, bytes_down)
 
-    def deliver(self, trained: Trained) -> None:
+    def ends_at(self, taken: Taken, moment_ms: float) -> None:
+        """It is known when a task's time has passed."""
+        if self._training is not None:
+            self._training.arrives_at(taken.work, moment_ms)
+
+    def deliver(self, taken: Taken) -> None:
         """Its time has passed: the update enters the log."""
-        name, done = trained.device.name, trained.done
-        blob, num_chunks = payload_place(trained.task, name, done.num_bytes)
+        assert self._training is not None  # it was taken
+        name, done = taken.device.name, self._training.result(taken.work)
+        blob, num_chunks = payload_place(taken.task, name, done.num_bytes)
+        beside = taken.seconds - taken.fetch_seconds - taken.train_seconds
         update = done.update(
             blob=blob,
             num_chunks=num_chunks,
-            bytes_down=trained.bytes_down,
-            seconds={"queue": trained.queue_seconds, "fetch": 0.0, "train": trained.seconds, "encode": 0.0},
-        )
+            bytes_down=taken.bytes_down,
+            seconds={
+                "queue": taken.queue_seconds, "fetch": taken.fetch_seconds, "train": taken.train_seconds + beside,
+                "encode": 0.0,
+            },
+        )  # fmt: skip
         self._broker.become(name)
         self._broker.deliver(update, done.payload)
-        self._client.quick("HDEL", keys.HOLDING, name)
+        self._put_down(taken)
 
-    def fail(self, trained: Trained, why: str) -> None:
+    def fail(self, taken: Taken, why: str) -> None:
         """The device gives the task up."""
-        name, task = trained.device.name, trained.task
+        name, task = taken.device.name, taken.task
         self._broker.become(name)
         self._broker.report(
             TaskReport(
@@ -98,16 +127,40 @@ class DeviceSide:
                 detail=why,
             )
         )  # fmt: skip
-        self._client.quick("HDEL", keys.HOLDING, name)
+        self.vanish(taken)
 
-    def _built(self, task: TrainTask) -> tuple[DeviceModel, HeldVersions]:
-        """The campaign's model as devices build it: once for all, as one follows the other on it."""
-        if self._model is None or self._versions is None:
+    def vanish(self, taken: Taken) -> None:
+        """The device is gone, with its task; nobody is told."""
+        if self._training is not None:
+            self._training.drop(taken.work)
+        self._put_down(taken)
+
+    def _put_down(self, taken: Taken) -> None:
+        device = taken.work.device
+        self._client.quick("HDEL", keys.HOLDING, device.name)
+        # A device that remembers nothing is made anew when it has another task: a large fleet costs what it remembers.
+        if not device.memory and not device.feedback and not self._is_paced and device.name in self._remembered:
+            del self._remembered[device.name]
+
+    @property
+    def _is_paced(self) -> bool:
+        return self._model is not None and self._model.settings.pace_seconds is not None
+
+    def _bytes_up(self, work: Work) -> int:
+        if work.done is not None:
+            return work.done.num_bytes
+        return codec(work.task.codec, work.task.codec_args).max_payload_bytes(self._built(work.task)[2])
+
+    def _built(self, task: TrainTask) -> tuple[Training, HeldVersions, int]:
+        """How devices train, the versions that they hold, and how large the model is that they build: once for all, as
+        one follows the other on it."""
+        if self._model is None or self._versions is None or self._training is None:
             self._model = model = DeviceModel.build(task, CPU)
             layout: Layout = model.layout
             constants = layout.flatten(model.module).values[layout.constants].copy()
             self._versions = HeldVersions(self._broker, layout, constants)
-        return self._model, self._versions
+            self._training = Training(model, task, self._way)
+        return self._training, self._versions, self._model.layout.num_parameters
 
     def _remember(self, device: SimulatedDevice) -> Device:
         known = self._remembered.get(device.name)

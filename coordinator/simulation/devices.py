@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
 
+from coordinator.simulation.fleet.availability import Availability
 from fl_core.broker import keys
 from fl_core.broker.memory.keyspace import Keyspace, SortedSet
 from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS
@@ -23,28 +26,37 @@ _HOLDING = keys.HOLDING.encode()
 class SimulatedDevice:
     """One device of a simulated fleet.
 
-    A task takes it ``overhead_seconds``, and ``seconds_per_example`` for each example that it trains on. What it
-    remembers from task to task belongs to one simulation: the same devices may serve the next one.
+    A task takes it ``overhead_seconds``, ``seconds_per_example`` for each example that it trains on, and what its
+    network takes. What it remembers from task to task belongs to one simulation: the same devices may serve the next.
 
     Attributes:
         name: as a worker's.
-        dataset: its private data, map-style; or the import path of a function that makes it, which is called with
-            ``data_args`` at the device's first task.
+        dataset: its private data, map-style; or a function that makes it, or the import path of one, which is called
+            with ``data_args`` when the device has a task.
         overhead_seconds, seconds_per_example: its speed, in virtual seconds.
         queue: the device class that it serves.
         own_model: builds an architecture of its own, for methods that train one; None where it has none.
         alter: plays a hostile device: gets the honest values (float32), what they are (``delta``, ``parameters`` or
             ``soft_labels``) and the base version's weights, and returns what is sent; None for an honest one.
+        down_bytes_per_second, up_bytes_per_second: its network.
+        latency_seconds: of each of the three exchanges that a task takes.
+        drop_out: the part of its tasks in which it vanishes before the end, in [0, 1).
+        available: when it is there; None for always. A task in its hands when it leaves is lost.
     """
 
     name: str
-    dataset: Dataset[Any] | str
+    dataset: Dataset[Any] | Callable[..., Dataset[Any]] | str
     overhead_seconds: float = 0.1
     seconds_per_example: float = 0.0
     queue: str = "default"
     own_model: Callable[[], nn.Module] | None = None
     alter: Alter | None = None
     data_args: Mapping[str, Any] = field(default_factory=dict)
+    down_bytes_per_second: float = math.inf
+    up_bytes_per_second: float = math.inf
+    latency_seconds: float = 0.0
+    drop_out: float = 0.0
+    available: Availability | None = None
 
     def load(self) -> Dataset[Any]:
         """The private data.
@@ -52,14 +64,33 @@ class SimulatedDevice:
         Raises:
             DataError, SpecError: what is named cannot be loaded; so with what it raises.
         """
-        if not isinstance(self.dataset, str):
-            return self.dataset
-        loaded: Dataset[Any] = call(self.dataset, self.data_args, f"the dataset of device {self.name!r}")
-        return loaded
+        if isinstance(self.dataset, str):
+            loaded: Dataset[Any] = call(self.dataset, self.data_args, f"the dataset of device {self.name!r}")
+            return loaded
+        if callable(self.dataset) and not hasattr(self.dataset, "__getitem__"):
+            return self.dataset(**self.data_args)
+        given: Any = self.dataset
+        dataset: Dataset[Any] = given
+        return dataset
 
     def seconds_of(self, training: LocalTraining) -> float:
         """What a training takes here."""
         return self.seconds_per_example * training.num_seen
+
+    def seconds_beside(self, bytes_down: int, bytes_up: int) -> float:
+        """What a task takes here beside the training."""
+        moved = bytes_down / self.down_bytes_per_second + bytes_up / self.up_bytes_per_second
+        return self.overhead_seconds + 3 * self.latency_seconds + moved
+
+    def vanishes_after(self, task: str) -> float | None:
+        """After which part of this task's time it vanishes, in [0, 1); None if it stays.
+
+        The same device vanishes in the same tasks, however the simulation is run.
+        """
+        if not self.drop_out:
+            return None
+        drawn = zlib.crc32(f"{self.name}/{task}".encode()) / 2**32
+        return drawn / self.drop_out if drawn < self.drop_out else None
 
 
 class Register(SortedSet):
@@ -68,12 +99,14 @@ class Register(SortedSet):
     Nothing is written for a beat, so a fleet of any size costs nothing while it waits.
 
     Args:
-        names: of the devices.
+        count: how many there are.
+        names: of the devices, asked for where somebody looks at them.
         keyspace: whose clock beats go by.
     """
 
-    def __init__(self, names: Sequence[str], keyspace: Keyspace) -> None:
+    def __init__(self, count: int, names: Callable[[], Iterable[str]], keyspace: Keyspace) -> None:
         super().__init__()
+        self._count = count
         self._names = names
         self._keyspace = keyspace
 
@@ -83,11 +116,11 @@ class Register(SortedSet):
 
     def count(self, low: float, high: float) -> int:
         """All of them, or none."""
-        return len(self._names) if low <= self._due_ms <= high else 0
+        return self._count if low <= self._due_ms <= high else 0
 
     def ranked(self, *, reverse: bool = False) -> list[tuple[bytes, float]]:
         """By name."""
-        return [(name.encode(), self._due_ms) for name in sorted(self._names, reverse=reverse)]
+        return [(name.encode(), self._due_ms) for name in sorted(self._names(), reverse=reverse)]
 
 
 class Seen(SortedSet):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.campaign.identity import Identity
-from coordinator.simulation.device_side import DeviceSide, Trained
+from coordinator.simulation.device_side import DeviceSide, Taken
 from coordinator.simulation.devices import SimulatedDevice
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.kept_log import read_kept_log
@@ -112,7 +112,7 @@ class Recorded:
         self._version = -1
         self._wanted = {(each.task_id, each.attempt): each for each in recording.arrivals}
         self._rung: dict[tuple[str, int], TaskCall] = {}
-        self._trained: dict[tuple[str, int], Trained] = {}
+        self._taken: dict[tuple[str, int], Taken] = {}
         # The recording's clock, to the twin's: its first update comes a second after the launch.
         first = recording.arrivals[0].moment_ms if recording.arrivals else 0
         self._shift_ms = keyspace.now_ms + 1000 - first
@@ -132,15 +132,15 @@ class Recorded:
         if moment > until_ms:
             self._keyspace.now_ms = until_ms
             return
-        trained = self._trained.pop((arrival.task_id, arrival.attempt), None)
-        if trained is None:
+        taken = self._taken.pop((arrival.task_id, arrival.attempt), None)
+        if taken is None:
             raise CampaignError(
                 f"the recording has an update of {arrival.worker} to task {arrival.task_id} from version "
                 f"{arrival.base_version}, which this campaign has not issued by then; give it the same spec."
             )
         self._left.popleft()
         self._keyspace.now_ms = max(self._keyspace.now_ms, moment)
-        self._side.deliver(trained)
+        self._side.deliver(taken)
 
     def _train_what_is_due(self) -> None:
         """Whoever has trained from the version that is the newest now, trains: each device in the order of its updates,
@@ -171,6 +171,6 @@ class Recorded:
         device = self._devices.get(arrival.worker)
         if device is None:
             raise SpecError(f"the recording has updates of {arrival.worker!r}, which is none of the devices.")
-        if (trained := self._side.train(device, self._rung.pop(key))) is not None:
-            self._trained[key] = trained
+        if (taken := self._side.take(device, self._rung.pop(key))) is not None:
+            self._taken[key] = taken
         return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,19 +27,23 @@ from coordinator.simulation.clock import VirtualClock
 from coordinator.simulation.device_side import DeviceSide
 from coordinator.simulation.devices import Register, Seen, SimulatedDevice
 from coordinator.simulation.evaluator import InlineEvaluator
+from coordinator.simulation.fleet.drawn import DrawnFleet
 from coordinator.simulation.recorded import Recorded, Recording
+from coordinator.simulation.training import Way
 from coordinator.storage.checkpoint import CheckpointStore
 from coordinator.storage.kept_log import Fetch, KeptLog
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.spool import Spool
+from coordinator.storage.strict_json import strict_json
 from fl_core.aggregation import build_strategy
 from fl_core.broker import keys
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
 from fl_core.broker.lease import Writer
 from fl_core.broker.memory.client import MemoryClient, MemoryServer
-from fl_core.errors import SpecError
+from fl_core.errors import CampaignError, SpecError
 from fl_core.models.build import build_model
+from fl_core.program.whole_file import whole_file
 from fl_core.spec import CampaignSpec, to_toml
 from fl_core.trial.parts import verify_parts
 from fl_core.vectors.layout import Layout
@@ -66,6 +71,7 @@ def run_simulation(
     folder: RunFolder,
     *,
     recording: Recording | None = None,
+    way: Way = "one_by_one",
     on_progress: Callable[[Status], None] = lambda now: None,
 ) -> dict[str, Any]:
     """Run a campaign to its end in virtual time.
@@ -75,6 +81,7 @@ def run_simulation(
         devices: the fleet.
         folder: the run's, which holds nothing yet.
         recording: let these updates arrive, and as they did; None lets the devices' speeds decide.
+        way: how devices' training is computed.
         on_progress: called now and then with its progress.
 
     Returns:
@@ -91,45 +98,81 @@ def run_simulation(
             )
         }
     )
-    by_queue = _by_queue(spec, devices)
+    queues = _queues(spec, devices)
     torch.set_num_threads(1)  # as in a deployment: elementwise sums come out the same on every machine
     server = MemoryServer()
     client, keyspace = MemoryClient(server), server.keyspace
     identity = drawn_identity(spec, int(keyspace.now_ms)) if recording is None else recording.identity
-    side = DeviceSide(client)
-    for queue, members in by_queue.items():
-        keyspace.put(keys.live(queue).encode(), Register([device.name for device in members], keyspace))
+    side = DeviceSide(client, way)
+    for queue, members in queues.items():
+        keyspace.put(keys.live(queue).encode(), Register(len(members), partial(_names, devices, queue), keyspace))
     keyspace.put(keys.SEEN.encode(), Seen(keyspace))
     arrivals: Arrivals
     if recording is None:
-        arrivals = Played(client, keyspace, side, by_queue)
+        arrivals = Played(client, keyspace, side, devices, queues)
     else:
         named = {device.name: device for device in devices}
         arrivals = Recorded(client, keyspace, side, spec, named, recording)
     server.commands.streams.on_wait = arrivals.advance
     summary: dict[str, Any] = _coordinator(spec, identity, client, folder, on_progress).run()
+    _write_how(folder, len(devices), side)
     return summary
 
 
-def _by_queue(spec: CampaignSpec, devices: Sequence[SimulatedDevice]) -> dict[str, list[SimulatedDevice]]:
+def _write_how(folder: RunFolder, num_devices: int, side: DeviceSide) -> None:
+    """Beside the spec: what else a run's bits hang on."""
+    training = side.training
+    how = "one_by_one" if training is None or training.way == "auto" else training.way
+    told = {"devices": num_devices, "training": how, "why": "" if training is None else training.why}
+    try:
+        with whole_file(folder.path / "simulation.json") as file:
+            file.write(strict_json(told, indent=2).encode() + b"\n")
+    except OSError as error:
+        raise CampaignError(f"{folder.path} cannot be written ({error.strerror}); make room there.") from error
+
+
+def _queues(spec: CampaignSpec, devices: Sequence[SimulatedDevice]) -> dict[str, Sequence[int]]:
+    """The devices' numbers by the queue that they serve.
+
+    Raises:
+        SpecError: they do not fit the spec, or each other.
+    """
     if not devices:
         raise SpecError("there are no devices; a simulation needs at least one.")
-    found: dict[str, list[SimulatedDevice]] = {queue: [] for queue in spec.dispatch.queues}
-    names: set[str] = set()
-    for device in devices:
-        if device.name in names:
-            raise SpecError(f"two devices are called {device.name!r}; give each a name of its own.")
-        if device.queue not in found:
-            queues = ", ".join(map(repr, found))
-            raise SpecError(
-                f"device {device.name!r} serves queue {device.queue!r}, and dispatch.queues has only {queues}; add it."
-            )
-        names.add(device.name)
-        found[device.queue].append(device)
+    found = _by_queue(spec, devices)
     stop = spec.stop
     if not (stop.updates or stop.versions or stop.seconds or stop.targets):
         raise SpecError("the simulation would never end; give updates, seconds or target, or write [stop] in the spec.")
     return found
+
+
+def _by_queue(spec: CampaignSpec, devices: Sequence[SimulatedDevice]) -> dict[str, Sequence[int]]:
+    if isinstance(devices, DrawnFleet):
+        drawn = {queue: members.tolist() for queue, members in devices.queues.items()}
+        for queue in drawn:
+            _verify_queue(queue, spec.dispatch.queues, "a class of devices in the profile")
+        return {queue: drawn.get(queue, []) for queue in spec.dispatch.queues}
+    found: dict[str, list[int]] = {queue: [] for queue in spec.dispatch.queues}
+    names: set[str] = set()
+    for index, device in enumerate(devices):
+        if device.name in names:
+            raise SpecError(f"two devices are called {device.name!r}; give each a name of its own.")
+        _verify_queue(device.queue, spec.dispatch.queues, f"device {device.name!r}")
+        names.add(device.name)
+        found[device.queue].append(index)
+    return {**found}
+
+
+def _verify_queue(queue: str, known: Sequence[str], who: str) -> None:
+    if queue not in known:
+        queues = ", ".join(map(repr, known))
+        raise SpecError(f"{who} serves queue {queue!r}, and dispatch.queues has only {queues}; add it.")
+
+
+def _names(devices: Sequence[SimulatedDevice], queue: str) -> list[str]:
+    if isinstance(devices, DrawnFleet):
+        return devices.names(queue)
+    return [device.name for device in devices if device.queue == queue]
 
 
 def _coordinator(

@@ -190,14 +190,42 @@ def do_task(task: TrainTask, model: DeviceModel, base: Parameters, version: int,
     """
     started = time.perf_counter()
     outcome = _train(task, model, base, version, device)
-    trained = time.perf_counter()
-    payload = encode(task, model.layout, outcome, device.name, device.feedback)
+    return finish(task, model.layout, base, version, device, outcome, time.perf_counter() - started)
+
+
+def finish(
+    task: TrainTask, layout: Layout, base: Parameters, version: int, device: Device, outcome: Outcome, seconds: float
+) -> Done:
+    """What follows training, in whatever way it was done: the device's clock, its attacks, the encoding.
+
+    Args:
+        outcome: what training came to, its state included.
+        seconds: what it took on this machine.
+    """
+    started = time.perf_counter()
+    training = outcome.training
+    if device.seconds_of is not None:
+        training = replace(training, seconds=device.seconds_of(training))
+        outcome = replace(outcome, training=training)
+    device.speed.note(task.campaign, training)
+    if device.alter is not None:
+        sends = cast(Sends, task.sends)  # checked when the task was read
+        outcome = replace(outcome, values=device.alter(outcome.values, sends, base.values[layout.trainable]))
+    payload = encode(task, layout, outcome, device.name, device.feedback)
     if outcome.state is not None:
-        payload = append_state(payload, model.layout, outcome.state, base.values[model.layout.state])
+        payload = append_state(payload, layout, outcome.state, base.values[layout.state])
     return Done(
-        task=task, worker=device.name, version=version, layout_digest=model.layout.digest, outcome=outcome,
-        payload=payload, train_seconds=trained - started, encode_seconds=time.perf_counter() - trained,
+        task=task, worker=device.name, version=version, layout_digest=layout.digest, outcome=outcome,
+        payload=payload, train_seconds=seconds, encode_seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def settings_of(task: TrainTask, settings: TrainingSection, version: int, device: Device) -> TrainingSection:
+    """The campaign's settings for one task: with schedules in the learning rate, and the work that fits the device."""
+    rate = settings.learning_rate * task.learning_rate_factor * version_factor(settings, version)
+    return fit_work(
+        settings.model_copy(update={"learning_rate": rate}), device.speed.seconds_per_example(task.campaign)
+    )
 
 
 def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, device: Device) -> Outcome:
@@ -205,8 +233,6 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
     model.local.restore(model.module)
     layout.load_into(model.module, base)
     held = _as_held(layout, model.module, base)
-    rate = model.settings.learning_rate * task.learning_rate_factor * version_factor(model.settings, version)
-    settings = model.settings.model_copy(update={"learning_rate": rate})
     memory = Draft(device.memory)
     outcome = model.method.train(
         DeviceTask(
@@ -216,7 +242,7 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
             version=version,
             sends=sends,
             dataset=device.dataset,
-            settings=fit_work(settings, device.speed.seconds_per_example(task.campaign)),
+            settings=settings_of(task, model.settings, version, device),
             seed=seed_of(task, device.name),
             device=device.device,
             worker=device.name,
@@ -238,13 +264,6 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
         verify_constants(layout, model.module, base)
         state = outcome.state if outcome.state is not None else layout.state_of(model.module)
         outcome = replace(outcome, state=state)
-    training = outcome.training
-    if device.seconds_of is not None:
-        training = replace(training, seconds=device.seconds_of(training))
-        outcome = replace(outcome, training=training)
-    device.speed.note(task.campaign, training)
-    if device.alter is not None:
-        outcome = replace(outcome, values=device.alter(outcome.values, sends, base.values[layout.trainable]))
     return outcome
 
 

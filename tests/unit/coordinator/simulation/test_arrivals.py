@@ -10,6 +10,7 @@ import pytest
 from coordinator.simulation import arrivals as module
 from coordinator.simulation.arrivals import Played
 from coordinator.simulation.devices import SimulatedDevice
+from coordinator.simulation.fleet.availability import Daily
 from fl_core.broker.keys import train_queue
 from fl_core.broker.memory.keyspace import START_MS
 from fl_core.errors import CampaignError
@@ -33,24 +34,32 @@ class Side:
         self.ended: list[tuple[float, str, str, str]] = []
         self.gone: set[str] = set()
 
-    def train(self, device: SimulatedDevice, call: TaskCall) -> Any:
+    def take(self, device: SimulatedDevice, call: TaskCall) -> Any:
         number = call.task_id.partition("-")[0]
         if number in self.gone:
             return None
-        task = SimpleNamespace(timeout_seconds=TIMEOUT, number=number)
+        task = SimpleNamespace(timeout_seconds=TIMEOUT, number=number, task_id=call.task_id, attempt=call.attempt)
         return SimpleNamespace(device=device, task=task, seconds=device.overhead_seconds)
 
-    def deliver(self, trained: Any) -> None:
-        self.fail(trained, "")
+    def ends_at(self, taken: Any, moment_ms: float) -> None:
+        pass
 
-    def fail(self, trained: Any, why: str) -> None:
+    def deliver(self, taken: Any) -> None:
+        self.fail(taken, "")
+
+    def vanish(self, taken: Any) -> None:
+        self.fail(taken, "vanished")
+
+    def fail(self, taken: Any, why: str) -> None:
         seconds = (self._keyspace.now_ms - START_MS) / 1000
-        self.ended.append((seconds, trained.device.name, trained.task.number, why))
+        self.ended.append((seconds, taken.device.name, taken.task.number, why))
 
 
 def _played(offered: Offered, **queues: list[SimulatedDevice]) -> tuple[Played, Side]:
     side: Any = Side(offered)
-    return Played(offered.client, offered.server.keyspace, side, queues), side
+    devices = [one for some in queues.values() for one in some]
+    numbers = {queue: [devices.index(one) for one in some] for queue, some in queues.items()}
+    return Played(offered.client, offered.server.keyspace, side, devices, numbers), side
 
 
 def test_updates_arrive_in_the_order_of_their_time() -> None:
@@ -125,3 +134,34 @@ def test_a_campaign_in_which_nothing_happens_ends(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(CampaignError, match="the campaign cannot go on"):
         for wait in range(4):
             played.advance(LATE + 1000 * wait)
+
+
+def test_a_device_that_is_away_takes_no_task() -> None:
+    """It takes one when it is back; one that leaves with a task in its hands, or drops out, tells nobody."""
+    offered = Offered()
+    evening = Daily(start=100.0, length=50.0)
+    played, side = _played(offered, default=[device("away", 1.0, available=evening), device("here", 30.0)])
+    offered.offer(1, 2, 3)
+    for _ in range(2):
+        played.advance(START_MS + 99_000)
+    assert side.ended == [(30.0, "here", "1", ""), (60.0, "here", "2", "")]
+    offered.offer(4)
+    for _ in range(2):
+        played.advance(LATE)
+    assert side.ended[2:] == [(90.0, "here", "3", ""), (101.0, "away", "4", "")] or side.ended[2][1] == "here"
+
+
+def test_a_device_that_leaves_with_a_task_tells_nobody() -> None:
+    """Its task ends when it leaves, and is not delivered; so does that of a device that drops out."""
+    offered = Offered()
+    played, side = _played(offered, default=[device("leaves", 10.0, available=Daily(0.0, 4.0))], lab=[])
+    offered.offer(1)
+    played.advance(LATE)
+    assert side.ended == [(4.0, "leaves", "1", "vanished")]
+    offered = Offered()
+    played, side = _played(offered, default=[device("pi", 10.0, drop_out=0.5)])
+    offered.offer(*range(1, 101))
+    for _ in range(100):
+        played.advance(LATE)
+    vanished = [each for each in side.ended if each[3] == "vanished"]
+    assert len(side.ended) == 100 and 30 < len(vanished) < 70

@@ -1,18 +1,18 @@
-"""The devices' side of a simulation: a task is claimed, trained and answered by the calls that a worker makes."""
+"""The devices' side of a simulation: a task is claimed, taken and answered by the calls that a worker makes."""
 
 from __future__ import annotations
 
-from coordinator.simulation.device_side import DeviceSide, Trained
+from coordinator.simulation.device_side import DeviceSide, Taken
 from fl_core.broker import keys
 from fl_core.wire.messages import ModelUpdate, TaskReport
 from tests.unit.coordinator.simulation.offered import Offered, device
 from tests.unit.workers.tasks import LAYOUT
 
 
-def _trained(offered: Offered, side: DeviceSide, name: str = "pi", **more: float) -> Trained:
-    trained = side.train(device(name, **more), offered.call())
-    assert trained is not None
-    return trained
+def _taken(offered: Offered, side: DeviceSide, name: str = "pi", **more: float) -> Taken:
+    taken = side.take(device(name, **more), offered.call())
+    assert taken is not None
+    return taken
 
 
 def test_a_task_is_trained_from_the_newest_version_and_delivered_later() -> None:
@@ -21,17 +21,17 @@ def test_a_task_is_trained_from_the_newest_version_and_delivered_later() -> None
     side = DeviceSide(offered.client)
     offered.offer(1)
     offered.publish(3)
-    trained = _trained(offered, side, overhead_seconds=2.0, seconds_per_example=0.5)
-    assert (trained.task.task_id.partition("-")[0], trained.done.version) == ("1", 3)
-    assert trained.seconds == 2.0 + 2 * 4 * 0.5, "two steps of four examples"
-    assert trained.bytes_down == 4 * LAYOUT.num_moving
-    assert offered.client.hget(keys.HOLDING, "pi") == f"digits-1/{trained.task.task_id}#1".encode()
+    taken = _taken(offered, side, overhead_seconds=2.0, seconds_per_example=0.5)
+    assert (taken.task.task_id.partition("-")[0], taken.work.version) == ("1", 3)
+    assert taken.seconds == 2.0 + 2 * 4 * 0.5, "two steps of four examples"
+    assert taken.bytes_down == 4 * LAYOUT.num_moving
+    assert offered.client.hget(keys.HOLDING, "pi") == f"digits-1/{taken.task.task_id}#1".encode()
     assert offered.answers() == []
-    side.deliver(trained)
+    side.deliver(taken)
     (update,) = offered.answers()
     assert isinstance(update, ModelUpdate)
     assert (update.worker, update.base_version, update.num_examples) == ("pi", 3, 12)
-    assert (update.seconds["train"], update.bytes_down) == (6.0, trained.bytes_down)
+    assert (update.seconds["train"], update.bytes_down) == (6.0, taken.bytes_down)
     assert not offered.client.hexists(keys.HOLDING, "pi")
 
 
@@ -43,9 +43,9 @@ def test_a_version_that_a_device_has_is_not_fetched_again() -> None:
     paid = []
     for number, name in enumerate(("a", "a", "b"), start=1):
         offered.offer(number)
-        trained = _trained(offered, side, name)
-        side.deliver(trained)
-        paid.append(trained.bytes_down)
+        taken = _taken(offered, side, name)
+        side.deliver(taken)
+        paid.append(taken.bytes_down)
     assert paid == [4 * LAYOUT.num_moving, 0, 4 * LAYOUT.num_moving]
 
 
@@ -57,9 +57,9 @@ def test_a_task_that_nobody_waits_for_is_not_trained() -> None:
     offered.offer(1, 2)
     first, second = offered.call(), offered.call()
     offered.close(1)
-    assert side.train(device("pi"), first) is None
-    assert side.train(device("pi"), second) is not None
-    assert side.train(device("other"), second) is None
+    assert side.take(device("pi"), first) is None
+    assert side.take(device("pi"), second) is not None
+    assert side.take(device("other"), second) is None
     assert offered.answers() == []
 
 
@@ -69,11 +69,11 @@ def test_a_task_that_is_given_up_is_reported() -> None:
     side = DeviceSide(offered.client)
     offered.publish(1)
     offered.offer(1)
-    trained = _trained(offered, side)
-    side.fail(trained, "too slow")
+    taken = _taken(offered, side)
+    side.fail(taken, "too slow")
     (report,) = offered.answers()
     assert isinstance(report, TaskReport)
     assert (report.worker, report.task_id, report.outcome, report.detail) == (
-        "pi", trained.task.task_id, "failed", "too slow",
+        "pi", taken.task.task_id, "failed", "too slow",
     )  # fmt: skip
     assert not offered.client.hexists(keys.HOLDING, "pi")

@@ -17,7 +17,7 @@ def test_a_fleet_is_alive_at_any_time_and_costs_nothing() -> None:
     """Counted and named by the roster as a fleet that beats; who holds a task was heard of just now."""
     server = MemoryServer()
     client, roster = MemoryClient(server), Roster(MemoryClient(server))
-    server.keyspace.put(keys.live("gpu").encode(), Register(["b", "a"], server.keyspace))
+    server.keyspace.put(keys.live("gpu").encode(), Register(2, lambda: ["b", "a"], server.keyspace))
     server.keyspace.put(keys.SEEN.encode(), Seen(server.keyspace))
     for _ in range(2):
         assert roster.count_live(["gpu", "cpu"]) == {"gpu": 2, "cpu": 0}

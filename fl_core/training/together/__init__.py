@@ -1,0 +1,1 @@
+"""Local SGD on many devices at once, for simulations."""
