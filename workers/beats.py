@@ -18,10 +18,14 @@ from fl_core.wire.messages import Beat
 from workers.kept import Kept
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
+from workers.standing import Standing
 
 log = structlog.get_logger()
 
 NEWS_SECONDS = 1.0
+# A worker that is refused asks at once whether it was sent away, and so often again, less and less.
+ASK_SECONDS = 1.0
+MOST_SECONDS = 60.0
 
 
 class Beats:
@@ -33,8 +37,10 @@ class Beats:
         pulse: what the child does.
         kept: what is delivered beside it.
         leaving: set when the worker stops.
-        end: ends the worker, with the reason in one sentence.
-        refused_seconds: so long may the broker refuse this worker.
+        standing: whether this device still belongs to its federation.
+        end: ends the worker, with the reason in one sentence; at once where what it does is wanted no more.
+        refused_seconds: so long may the broker refuse a worker without an identity; one that has an identity learns
+            whether it was sent away, and otherwise waits for a broker that has lost its users.
     """
 
     def __init__(
@@ -44,8 +50,9 @@ class Beats:
         pulse: Pulse,
         kept: Kept,
         leaving: threading.Event,
+        standing: Standing,
         *,
-        end: Callable[[str], None],
+        end: Callable[[str, bool], None],
         refused_seconds: float,
     ) -> None:
         self._settings = settings
@@ -53,12 +60,14 @@ class Beats:
         self._pulse = pulse
         self._kept = kept
         self._leaving = leaving
+        self._standing = standing
         self._end = end
         self._refused_seconds = refused_seconds
         self._started_ms = time.time_ns() // 10**6
         self._listens = threading.Event()
         self._last, self._next, self._told = 0.0, 0.0, ("", False, False)
         self._outage: Outage | None = None
+        self._ask_again = 0.0
 
     @property
     def broker_is_away(self) -> bool:
@@ -69,6 +78,12 @@ class Beats:
         """The worker takes tasks, from now on or again; those who count workers may have forgotten it."""
         self._next = 0.0
         self._listens.set()
+
+    def note_cut(self) -> None:
+        """The connection was closed from the other side: see now what that means, and not when a beat is due."""
+        if self._outage is None:
+            self._next = 0.0
+            self._listens.set()
 
     def wanted_in(self) -> float:
         """Seconds until ``look`` has something to do."""
@@ -102,14 +117,30 @@ class Beats:
 
     def _note_outage(self, error: BrokerUnavailable) -> None:
         outage = self._outage = self._outage or Outage()
-        wait = self._refused_seconds
-        if outage.note(error):
-            if isinstance(error, BrokerRefused):
+        news = outage.note(error)
+        if isinstance(error, BrokerRefused):
+            self._note_refusal(error, outage, news)
+        elif news:
+            log.warning("the broker is away; training goes on", reason=str(error))
+
+    def _note_refusal(self, error: BrokerRefused, outage: Outage, news: bool) -> None:
+        seconds, wait = outage.refused_seconds, self._refused_seconds
+        if not self._standing.is_known:
+            if news:
                 log.error("the broker refuses this worker; waiting a while", reason=str(error), seconds=wait)
-            else:
-                log.warning("the broker is away; training goes on", reason=str(error))
-        if isinstance(error, BrokerRefused) and outage.refused_seconds >= wait:
-            self._end(f"the broker has refused this worker for {wait:g} s: {error}")
+            if seconds >= wait:
+                self._end(f"the broker has refused this worker for {wait:g} s: {error}", False)
+            return
+        if not news and seconds < self._ask_again:
+            return
+        self._ask_again = min(2 * seconds + ASK_SECONDS, seconds + MOST_SECONDS)
+        if lost := self._standing.lost():
+            self._end(lost, True)
+        else:
+            log.error(
+                "the broker refuses this worker, which nobody has sent away; waiting", reason=str(error),
+                seconds=round(seconds), remedy="if the server has lost its users, `fedtide authority users` sets them",
+            )  # fmt: skip
 
     def _beat(self, vitals: Vitals) -> float:
         """Say how this worker is; returns the seconds until it has to say it again."""

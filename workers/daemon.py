@@ -20,11 +20,7 @@ from fl_core.broker.doorbell.shared import SharedClient
 from fl_core.broker.overview.roster import Roster
 from fl_core.broker.tasks import TaskBroker
 from fl_core.broker.url import public_url
-from fl_core.errors import (
-    BrokerError,
-    SpecError,
-    WorkerFailed,
-)
+from fl_core.errors import BrokerError, BrokerRefused, SpecError, WorkerFailed
 from fl_core.program.command_line import EXIT_BAD_INPUT
 from fl_core.program.metrics_server import MetricsServer
 from fl_core.wire.messages import held_task
@@ -37,6 +33,7 @@ from workers.kept import Kept
 from workers.passing import HOLD_SECONDS
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
+from workers.standing import Standing
 
 log = structlog.get_logger()
 
@@ -62,6 +59,7 @@ class Daemon:
 
     def __init__(self, settings: WorkerSettings, *, refused_seconds: float = REFUSED_SECONDS) -> None:
         self._settings = settings
+        self._standing = Standing(settings)
         self._client = connect(settings.broker, kind=SharedClient)
         self._client.wanted_in = self._wanted_in
         self._seats = Seats(self._client, settings.broker)
@@ -93,7 +91,7 @@ class Daemon:
             settings, self._pulse, self._tasks, self._child.breakers, kill=self._consumer.kill_child, end=self._end_with
         )
         self._beats = Beats(
-            settings, self._roster, self._pulse, self._kept, self._leaving,
+            settings, self._roster, self._pulse, self._kept, self._leaving, self._standing,
             end=self._end_with, refused_seconds=refused_seconds,
         )  # fmt: skip
         self._beating = Chore("beats", self._beats.look, MAX_FAILING_SECONDS / 6)
@@ -119,7 +117,12 @@ class Daemon:
             SpecError: this device can do no task: its data or its device are not what they should be.
             WorkerFailed: a part of this program ended that it cannot do without.
         """
-        self._seats.take(f"reaching the broker at {public_url(self._settings.broker)}")
+        try:
+            self._seats.take(f"reaching the broker at {public_url(self._settings.broker)}")
+        except BrokerRefused:
+            if lost := self._standing.lost():
+                raise SpecError(lost) from None
+            raise
         try:
             self._consumer.run()
             if not self._leaving.is_set():
@@ -160,19 +163,23 @@ class Daemon:
         self._deliveries.look()  # the next child has kept none yet
         self._guardian.on_death(pid, status)
 
-    def _on_stop(self) -> None:
-        if not self._leaving.is_set():
-            self._leave_by = time.monotonic() + self._settings.grace_seconds
+    def _on_stop(self, *, at_once: bool = False) -> None:
+        if at_once or not self._leaving.is_set():
+            self._leave_by = time.monotonic() + (0.0 if at_once else self._settings.grace_seconds)
             self._last_moment = self._leave_by + LAST_SECONDS
             self._leaving.set()
 
-    def _end_with(self, reason: str) -> None:
-        """End the program with a sentence (from any thread); the first reason counts."""
+    def _end_with(self, reason: str, at_once: bool = False) -> None:
+        """End the program with a sentence (from any thread); the first reason counts.
+
+        Args:
+            at_once: what is in hand is wanted no more.
+        """
         if not self._reason:
             self._reason = reason
             log.error("the worker ends", reason=reason)
         self._consumer.stop()
-        self._on_stop()
+        self._on_stop(at_once=at_once)
 
     def _leave(self) -> None:
         try:
@@ -191,6 +198,8 @@ class Daemon:
         threading.Thread(target=self._empty_outbox, name="outbox", daemon=True).start()
         while not self._ended.wait(LOOK_SECONDS):
             self._looks.run()
+            if self._client.is_cut:
+                self._beats.note_cut()
             self._beating.run()
             if not self._beats.broker_is_away:
                 self._transfers.run()

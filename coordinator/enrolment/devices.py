@@ -87,9 +87,14 @@ def user_of(member: Member, *, at_blobs: bool = False) -> User | None:
         member: what it knows.
         at_blobs: at the second server, where only those are let in who move versions and payloads.
     """
-    if member.role is Role.SERVER or member.state == "revoked" or not member.password_hash:
+    if member.role is Role.SERVER or not member.password_hash:
         return None
-    if at_blobs:
+    if member.state == "revoked":
+        # As long as its certificate would be good, after which its worker ends by itself.
+        if at_blobs or member.role is not Role.DEVICE or member.not_after_ms < now_ms():
+            return None
+        granted = rules.revoked()
+    elif at_blobs:
         if member.state == "invited" or member.role not in (Role.DEVICE, Role.COORDINATOR):
             return None
         is_device = member.role is Role.DEVICE
@@ -236,7 +241,8 @@ def revoke(authority: Authority, servers: Servers, names: Sequence[str]) -> None
     for member in members:
         authority.members.change(member, state="revoked", secret="", renewal_until_ms=0, retiring="")
     mailbox.publish_revocations(servers.broker, authority.revocation_list())
-    servers.remove(names)
+    servers.remove(names)  # this closes their connections, which a change of rights would not
+    servers.set([authority.members.get(name) for name in names])
     servers.save()
 
 

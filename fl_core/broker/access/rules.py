@@ -48,6 +48,11 @@ def invited(name: str) -> list[str]:
     return [*_EVERYBODY, _selector("set", "", REQUESTS + name), _selector("get", "%R", ANSWERS + name)]
 
 
+def revoked() -> list[str]:
+    """A device that was sent away: it may read the signed list that names it, and so know that it need not wait."""
+    return ["+hello", "+auth", "+select", "+client|setinfo", _selector("get", "%R", REVOCATIONS)]
+
+
 def device(name: str, queues: Sequence[str]) -> list[str]:
     """A device that works: its tasks, its beats, its own payloads.
 

@@ -44,6 +44,12 @@ class SharedClient(BrokerClient):
         self._waits = False
         self.wanted_in: Callable[[], float] = lambda: float("inf")
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the connection that it had was closed, and nobody has connected again."""
+        connection = getattr(self._hand, "connection", None)
+        return connection is not None and connection._sock is None
+
     # -- turns -----------------------------------------------------------------------------------------------------
 
     def take(self, seconds: float = TURN_SECONDS, *, after_others: bool = False) -> bool:
