@@ -30,7 +30,7 @@ from processes import cpu_seconds
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.identity.folder import read_identity
 from fl_core.identity.token import Token
-from workers.enrolment import enroll
+from workers.identity.enrolment import enroll
 
 ADMIN = "administrator"
 

@@ -15,7 +15,8 @@ def main() -> None:
     del sys.path[0]
     search_ours_first()
     from fl_core.program.streams import outlive_readers, prepare_streams
-    from workers.cli import enroll, worker
+    from workers.cli import worker
+    from workers.identity.command import enroll
 
     prepare_streams()
     outlive_readers()

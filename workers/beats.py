@@ -15,10 +15,10 @@ from fl_core.errors import BrokerRefused, BrokerUnavailable
 from fl_core.program.host import host_name
 from fl_core.program.plain_text import shown
 from fl_core.wire.messages import Beat
+from workers.identity.standing import Standing
 from workers.kept import Kept
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
-from workers.standing import Standing
 
 log = structlog.get_logger()
 
@@ -134,8 +134,8 @@ class Beats:
         if not news and seconds < self._ask_again:
             return
         self._ask_again = min(2 * seconds + ASK_SECONDS, seconds + MOST_SECONDS)
-        if lost := self._standing.lost():
-            self._end(lost, True)
+        if excluded := self._standing.exclusion():
+            self._end(excluded, True)
         else:
             log.error(
                 "the broker refuses this worker, which nobody has sent away; waiting", reason=str(error),

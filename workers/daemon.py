@@ -29,11 +29,11 @@ from workers.child.process import Child
 from workers.chore import Chore
 from workers.deliveries import Deliveries
 from workers.guardian import Guardian
+from workers.identity.standing import Standing
 from workers.kept import Kept
 from workers.passing import HOLD_SECONDS
 from workers.pulse import Pulse, Vitals
 from workers.settings import WorkerSettings
-from workers.standing import Standing
 
 log = structlog.get_logger()
 
@@ -120,8 +120,8 @@ class Daemon:
         try:
             self._seats.take(f"reaching the broker at {public_url(self._settings.broker)}")
         except BrokerRefused:
-            if lost := self._standing.lost():
-                raise SpecError(lost) from None
+            if excluded := self._standing.exclusion():
+                raise SpecError(excluded) from None
             raise
         try:
             self._consumer.run()

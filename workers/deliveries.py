@@ -10,9 +10,9 @@ from fl_core.broker.connection import connect
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import RejectedUpdate, TrainingStopped
 from fl_core.wire.messages import holding_name
+from workers.identity.signing import seal_of
 from workers.kept import Kept
 from workers.settings import WorkerSettings
-from workers.signing import seal_of
 from workers.store.outbox import Outbox
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from fl_core.errors import SpecError
 
 if TYPE_CHECKING:
     from coordinator.enrolment.authority import Authority
-    from coordinator.enrolment.devices import Servers
+    from coordinator.enrolment.servers import Servers
 
 DAYS = 365.0
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -110,7 +110,7 @@ def issue(role: str, name: str, hosts: Sequence[str], reach: str, blobs: str, da
 @authority_option
 def users(broker: str, blobs: str, folder: Path) -> None:
     """Have the servers' users be what the authority knows: for a new server, or one that was emptied."""
-    from coordinator.enrolment.devices import sync_users
+    from coordinator.enrolment.servers import sync_users
 
     opened, servers = _open(folder, broker, blobs)
     count, kept = sync_users(opened, servers)
@@ -264,7 +264,7 @@ _NOT_KEPT = (
 def _open(folder: Path, broker: str, blobs: str) -> tuple[Authority, Servers]:
     """The authority, and the servers as somebody reaches them who may set users."""
     from coordinator.enrolment.authority import open_authority
-    from coordinator.enrolment.devices import Servers
+    from coordinator.enrolment.servers import Servers
     from fl_core.broker.bulk.places import Places
     from fl_core.broker.connection import connect
     from fl_core.identity.folder import read_identity

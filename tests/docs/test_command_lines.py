@@ -19,7 +19,8 @@ from coordinator.enrolment.authority import create_authority
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.identity.certificates import Role
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
-from workers.cli import enroll, worker
+from workers.cli import worker
+from workers.identity.command import enroll
 
 # Programs of others: that they take these words was tried by hand, and there is no parser of theirs to ask.
 FOREIGN = {"docker", "redis-server", "tensorboard", "pip", "rm"}

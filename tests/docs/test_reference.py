@@ -17,7 +17,8 @@ from coordinator.launch.fleet import FleetWorker
 from fl_core.errors import Reason
 from fl_core.spec import CampaignSpec
 from tests.docs.pages import PAGES, ROOT, name_of
-from workers.cli import enroll, worker
+from workers.cli import worker
+from workers.identity.command import enroll
 
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:

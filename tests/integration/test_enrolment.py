@@ -13,7 +13,8 @@ import redis
 
 from coordinator.enrolment import devices
 from coordinator.enrolment.authority import Authority, create_authority, open_authority
-from coordinator.enrolment.devices import Accepted, Servers
+from coordinator.enrolment.devices import Accepted
+from coordinator.enrolment.servers import Servers, sync_users
 from fl_core.broker.access import mailbox
 from fl_core.broker.connection import connect
 from fl_core.broker.server.embedded import EmbeddedServer
@@ -23,7 +24,7 @@ from fl_core.identity.folder import Identity, password_of, read_identity
 from fl_core.identity.keys import make_key
 from fl_core.identity.revocations import read_revocations
 from fl_core.identity.token import Token
-from workers import enrolment
+from workers.identity import enrolment
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_a_device_is_let_in_renewed_and_sent_away(
             with pytest.raises(redis.exceptions.NoPermissionError):
                 outside.execute_command(*words)
     authority.members.change(authority.members.get("dev-1"), not_after_ms=1)
-    devices.sync_users(authority, servers)
+    sync_users(authority, servers)
     assert {name.decode() for name in client.execute_command("ACL", "USERS")} == {"default"}
     published = mailbox.read_revocation_list(client)
     assert published is not None
@@ -197,7 +198,7 @@ def test_users_are_set_again_on_a_server_that_forgot_them(
     devices.revoke(authority, servers, ["dev-2"])
     client.execute_command("ACL", "DELUSER", "dev-1", "boss")
     assert not reaches(identity.url())
-    assert devices.sync_users(authority, servers) == (3, False)
+    assert sync_users(authority, servers) == (3, False)
     assert reaches(identity.url()) and not reaches(read_identity(tmp_path / "id2").url())
     assert {name.decode() for name in client.execute_command("ACL", "USERS")} == {"default", "dev-1", "dev-2", "boss"}
 

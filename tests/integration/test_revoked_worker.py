@@ -8,7 +8,7 @@ from typing import Any
 
 from coordinator.enrolment import devices
 from coordinator.enrolment.authority import create_authority
-from coordinator.enrolment.devices import Servers
+from coordinator.enrolment.servers import Servers, sync_users
 from fl_core.broker.connection import connect
 from fl_core.identity.certificates import Role
 from fl_core.identity.token import Token
@@ -28,7 +28,7 @@ def test_a_worker_waits_for_users_that_were_lost_and_ends_when_it_is_sent_away(l
                 authority, servers, ["one", "two"], broker=lab.url, blobs="", queues=["default"], days=2
             )
         }
-        devices.sync_users(authority, servers)
+        sync_users(authority, servers)
         for token in tokens.values():
             enrol(authority, servers, token, lab.folder / token.name)
         spec = lab.spec(stop={"updates": 6}, dispatch={"concurrency": 1, "lease_seconds": 4.0})
@@ -41,7 +41,7 @@ def test_a_worker_waits_for_users_that_were_lost_and_ends_when_it_is_sent_away(l
         lab.server.stop()
         lab.server.start()
         one.wait_for("the broker refuses this worker, which nobody has sent away; waiting", seconds=20)
-        until(lambda: devices.sync_users(authority, servers))
+        until(lambda: sync_users(authority, servers))
         one.wait_for("the broker is back")
         until(lambda: _holder(lab) == "one")
 

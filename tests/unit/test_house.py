@@ -64,6 +64,7 @@ WITHOUT_A_FILE = {
     "loop/ending": "programs: tests/integration/test_ending.py",
     "launch/wiring": "the whole loop: tests/unit/coordinator/loop/led.py",
     "enrolment/devices": "a server's users: tests/integration/test_enrolment.py",
+    "enrolment/servers": "a server's users: tests/integration/test_enrolment.py",
     "cli/enrolment": "programs: tests/integration/test_tls.py",
     "monitor/answers": "test_web.py", "monitor/guard": "test_settings.py", "monitor/tokens": "test_login.py",
 }  # fmt: skip

@@ -26,10 +26,10 @@ from fl_core.user_code import what_was_raised
 from fl_core.wire.messages import TaskCall, TaskReport, holding_name
 from workers.breaker import Breakers
 from workers.child.loading_turns import turn
+from workers.identity.signing import seal_of
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
-from workers.signing import seal_of
 
 if TYPE_CHECKING:
     from workers.child.train_task import Trainer

@@ -32,10 +32,10 @@ from workers.child.delivering import Delivering
 from workers.child.fetching import Fetching
 from workers.child.own_device import OwnDevice, reusable
 from workers.child.tally import TaskRecorder
+from workers.identity.signing import seal_of
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
-from workers.signing import seal_of
 from workers.store.model_cache import ModelCache
 
 log = structlog.get_logger()

@@ -25,7 +25,7 @@ class PlayedStanding:
     def __init__(self) -> None:
         self.is_known, self.said, self.asked = False, "", 0
 
-    def lost(self) -> str:
+    def exclusion(self) -> str:
         self.asked += 1
         return self.said
 

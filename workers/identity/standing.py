@@ -37,7 +37,7 @@ class Standing:
         """Whether the worker has an identity."""
         return self._settings.identity is not None
 
-    def lost(self) -> str:
+    def exclusion(self) -> str:
         """Why waiting is of no use, in one sentence; empty where it may be of some."""
         if self._settings.identity is None:
             return ""
