@@ -7,7 +7,7 @@ floating-point Gaussian do (Mironov, "On Significance of the Least Significant B
 rounded noise are the same, and what is done to a noisy value costs no privacy.
 
 A key's ChaCha20 stream (RFC 8439) is cut into numbers of 53 bits, of which Marsaglia and Bray's polar method (SIAM
-Review 6, 1964) makes pairs. It uses only for which IEEE 754 has one result everywhere: + - × ÷ √, and a logarithm
+Review 6, 1964) makes pairs. It uses only + - × ÷ √, for which IEEE 754 has one result everywhere, and a logarithm
 made of these. numpy's own logarithm differs between AVX2 and AVX512, and its generators may draw differently in
 another version. Each block draws and reckons the same number of candidates whatever they are, so that the time tells
 nothing of the values (the second attack of Jin et al.).
