@@ -16,6 +16,7 @@
     ├── CampaignError        the operator: unknown campaign, illegal transition, lost checkpoint
     │   └── FencedOut        this coordinator lost its lease and must not write any more
     ├── WorkerFailed         this device's owner: a part of its worker ended and cannot be started again
+    ├── BudgetSpent          this device's owner: it may not give more away; its tasks go to others
     ├── TrainingStopped      nobody: the task was cancelled or the worker is stopping; its work is dropped
     └── InvariantError       us: a bug in fedtide, please report it
 
@@ -112,6 +113,10 @@ class FencedOut(CampaignError):
 
 class WorkerFailed(FedtideError):
     """A thread or a process of a worker has ended and could not be replaced: the worker ends too (exit code 2)."""
+
+
+class BudgetSpent(FedtideError):
+    """This device may give no more of its data away (``[privacy]``, ``--max-epsilon``): tasks go to others."""
 
 
 class TrainingStopped(FedtideError):

@@ -21,6 +21,8 @@ from torch.utils.data import Dataset
 from fl_core.codecs import ErrorFeedback, codec
 from fl_core.codecs.model_payload import append_state
 from fl_core.models.build import build_model
+from fl_core.privacy.local import SpendOne, released, verify_covered
+from fl_core.privacy.terms import Terms
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.draft import Draft
 from fl_core.training.importance import accumulated, score
@@ -29,7 +31,7 @@ from fl_core.training.method import DeviceTask, Method, Outcome, build_method
 from fl_core.training.pace import SpeedProfile, fit_work
 from fl_core.training.schedule import version_factor
 from fl_core.vectors import FloatArray, Parameters, Sends
-from fl_core.vectors.agreement import verify_constants, verify_digest, verify_trained
+from fl_core.vectors.agreement import as_held, verify_constants, verify_digest, verify_trained
 from fl_core.vectors.buffers import BufferRole, LocalTensors
 from fl_core.vectors.layout import Layout
 from fl_core.wire.checks import MAX_MEASURE
@@ -100,6 +102,7 @@ class Device:
         emulate_example_seconds: added per example, to play a slow device.
         seconds_of: what a training took by another clock than this machine's; None for as it was measured.
         alter: changes what is sent, to play a hostile device; None for an honest one.
+        spend_one: counts what an update with local noise gives away; None where such updates cannot be made.
     """
 
     name: str
@@ -114,6 +117,7 @@ class Device:
     emulate_example_seconds: float = 0.0
     seconds_of: Callable[[LocalTraining], float] | None = None
     alter: Alter | None = None
+    spend_one: SpendOne | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,7 @@ class Done:
     """A task that was done.
 
     Attributes:
-        outcome: what the method came to, state and alterations included.
+        outcome: what the method came to, state, alterations and noise included.
         payload: the update, encoded.
         train_seconds, encode_seconds: what it took on this machine.
     """
@@ -152,13 +156,15 @@ class Done:
             signed: the header will be signed, so that the digest has to withstand attackers.
         """
         task, outcome = self.task, self.outcome
+        # What is said beside a private update is not covered by the promise, so nothing is.
+        tells = (terms := Terms.read(task.privacy)) is None or terms.metrics
         return ModelUpdate(
             campaign=task.campaign,
             task_id=task.task_id,
             attempt=task.attempt,
             worker=self.worker,
             base_version=self.version,
-            num_examples=outcome.training.num_examples,
+            num_examples=outcome.training.num_examples if tells else 1,
             sends=task.sends,
             part=outcome.part,
             codec=task.codec,
@@ -168,7 +174,7 @@ class Done:
             blob=blob,
             num_chunks=num_chunks,
             bytes_down=bytes_down,
-            metrics=_finite({**outcome.training.metrics, **outcome.metrics}),
+            metrics=_finite({**outcome.training.metrics, **outcome.metrics}) if tells else {},
             seconds=seconds,
         )
 
@@ -196,11 +202,14 @@ def do_task(task: TrainTask, model: DeviceModel, base: Parameters, version: int,
 def finish(
     task: TrainTask, layout: Layout, base: Parameters, version: int, device: Device, outcome: Outcome, seconds: float
 ) -> Done:
-    """What follows training, in whatever way it was done: the device's clock, its attacks, the encoding.
+    """What follows training, in whatever way it was done: the device's clock, its attacks, its noise, the encoding.
 
     Args:
         outcome: what training came to, its state included.
         seconds: what it took on this machine.
+
+    Raises:
+        BudgetSpent, SpecError: with local noise, nothing may leave the device, or not this.
     """
     started = time.perf_counter()
     training = outcome.training
@@ -211,6 +220,9 @@ def finish(
     if device.alter is not None:
         sends = cast(Sends, task.sends)  # checked when the task was read
         outcome = replace(outcome, values=device.alter(outcome.values, sends, base.values[layout.trainable]))
+    if (terms := Terms.read(task.privacy)) is not None and terms.is_local:
+        verify_covered(task.sends, outcome.part, layout.num_state)
+        outcome = replace(outcome, values=released(outcome.values, terms, device.spend_one))
     payload = encode(task, layout, outcome, device.name, device.feedback)
     if outcome.state is not None:
         payload = append_state(payload, layout, outcome.state, base.values[layout.state])
@@ -232,7 +244,7 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
     layout, sends = model.layout, cast(Sends, task.sends)  # checked when the task was read
     model.local.restore(model.module)
     layout.load_into(model.module, base)
-    held = _as_held(layout, model.module, base)
+    held = as_held(layout, model.module, base)
     memory = Draft(device.memory)
     outcome = model.method.train(
         DeviceTask(
@@ -265,17 +277,6 @@ def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, 
         state = outcome.state if outcome.state is not None else layout.state_of(model.module)
         outcome = replace(outcome, state=state)
     return outcome
-
-
-def _as_held(layout: Layout, module: torch.nn.Module, base: Parameters) -> Parameters:
-    """The base as the module holds it, from which its changes count.
-
-    Weights in half precision round the version that they load. If that counted as a change, each device would pull the
-    model back onto their grid, and moves smaller than its steps would never add up.
-    """
-    if not any(spec.trainable and spec.dtype in ("float16", "bfloat16") for spec in layout.tensors):
-        return base
-    return layout.flatten(module)
 
 
 def encode(

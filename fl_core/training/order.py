@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fl_core.privacy.terms import Terms
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TrainOrder
@@ -34,4 +35,5 @@ def train_order(
         codec=spec.codec.name,
         codec_args=spec.codec.args,
         sends=sends,
+        privacy={} if (terms := Terms.of(spec.privacy)) is None else terms.order(),
     )

@@ -108,3 +108,14 @@ def changed_constant(name: str, *, frozen: bool) -> str:
         f"Training changes the buffer {name!r}, which model.buffers calls constant; call it latest, or local if each "
         "task shall start afresh."
     )
+
+
+def as_held(layout: Layout, module: torch.nn.Module, base: Parameters) -> Parameters:
+    """A version as a module holds it that has loaded it, from which the module's changes count.
+
+    Weights in half precision round what they load. If that counted as a change, each device would pull the model back
+    onto their grid, and moves smaller than its steps would never add up.
+    """
+    if not any(spec.trainable and spec.dtype in ("float16", "bfloat16") for spec in layout.tensors):
+        return base
+    return layout.flatten(module)

@@ -7,7 +7,8 @@ TaskCall       Celery message, queue ``fedtide.train.<name>``  campaign, task_id
 TrainOrder     ``fedtide:c:{id}:order``, one per campaign      campaign, timeout_seconds, model_factory, model_args,
                                                                model_buffers, model_seed, layout_digest,
                                                                constants_digest, training,
-                                                               learning_rate_factor, codec, codec_args, sends
+                                                               learning_rate_factor, codec, codec_args, sends,
+                                                               privacy
 ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id, attempt, worker, base_version,
                                                                num_examples, sends, part, codec, layout_digest,
                                                                payload_bytes, payload_digest, blob, num_chunks,
@@ -87,10 +88,12 @@ class TrainOrder(Record):
         codec_args: the codec's settings.
         sends: what comes back, ``"delta"`` or ``"parameters"``.
         timeout_seconds: how long the coordinator waits after the worker took the task.
+        privacy: what devices do for their privacy (``fl_core/privacy/terms.py``); empty for nothing.
     """
 
-    # 2: versions are without constants, and models are built with the campaign's seed.
-    version: ClassVar[int] = 2
+    # 2: versions are without constants, and models are built with the campaign's seed. 3: privacy.
+    version: ClassVar[int] = 3
+    since: ClassVar[tuple[str, ...]] = ("privacy",)
 
     campaign: str = checked(is_identifier)
     timeout_seconds: float = checked(is_finite)
@@ -105,6 +108,7 @@ class TrainOrder(Record):
     codec: str = checked(is_identifier)
     codec_args: Mapping[str, Any] = checked(is_map, default_factory=dict)
     sends: str = checked(is_one_of("delta", "parameters", "soft_labels"))
+    privacy: Mapping[str, Any] = checked(is_map, default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,8 +54,11 @@ _DEFAULTS: dict[type[Record], dict[str, Any]] = {}
 def _defaults(record: type[Record]) -> dict[str, Any]:
     """What stands for the fields that the format before does not have."""
     if record not in _DEFAULTS:
-        found = {field.name: field.default for field in dataclasses.fields(record)}
-        _DEFAULTS[record] = {name: found[name] for name in record.since}
+        new = [field for field in dataclasses.fields(record) if field.name in record.since]
+        _DEFAULTS[record] = {
+            field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            for field in new
+        }
     return _DEFAULTS[record]
 
 
