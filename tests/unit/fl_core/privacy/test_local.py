@@ -104,5 +104,8 @@ def test_what_noise_does_not_cover_is_not_sent() -> None:
     task, model, _ = task_and_model()
     with pytest.raises(SpecError, match="parameters"):
         done(dataclasses.replace(task, sends="parameters"), model, spend_one=lambda _: KEY)
-    with pytest.raises(InvariantError, match="journal"):
+    normed = task_and_model(SPEC.replace("classes = 2", "classes = 2, batch_norm = true"))
+    with pytest.raises(SpecError, match="running statistics"):
+        done(*normed[:2], spend_one=lambda _: KEY)
+    with pytest.raises(InvariantError, match="does not count"):
         done(task, model)
