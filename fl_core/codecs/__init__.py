@@ -17,6 +17,7 @@ only its own settings, which the spec gives to the coordinator and the task to t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from fl_core.built_in import CODECS
@@ -52,10 +53,15 @@ def codec(name: str, args: Mapping[str, Any] | None = None) -> Codec:
     if name not in CODECS:
         raise SpecError(f"codec.name = {name!r} is not known; it is one of {', '.join(map(repr, CODECS))}.")
     try:
-        built_in: Codec = resolve(CODECS[name], "codec.name")(**(args or {}))
+        built_in: Codec = _class_of(name)(**(args or {}))
         return built_in
     except TypeError:
         raise SpecError(f"codec {name!r} does not take {dict(args or {})!r}; see the table of codecs.") from None
+
+
+@cache
+def _class_of(name: str) -> Any:
+    return resolve(CODECS[name], "codec.name")
 
 
 def down_codec(name: str) -> Codec:

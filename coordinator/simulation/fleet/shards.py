@@ -50,7 +50,9 @@ class Shards:
         random = np.random.Generator(np.random.Philox(key=[self._seed % 2**64, index]))
         number = count_examples(self.whole)
         if self._section.partition == "iid":
-            chosen = _some(random, np.arange(number), num_examples)
+            chosen = np.arange(number)
+            if num_examples < number:
+                chosen = random.choice(number, num_examples, replace=False, shuffle=False)
         else:
             chosen = self._by_class(random, num_examples)
         return Subset(self.whole, torch.from_numpy(np.sort(chosen)))  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from fl_core.spec import TrainingSection
-from fl_core.training.batches import split_order
 from fl_core.training.schedule import step_factor
 from fl_core.training.together.examples import Examples
 from fl_core.vectors import Parameters
@@ -60,12 +59,13 @@ class Plan:
         """The same batches as ``train_locally`` draws."""
         settings, number = assignment.settings, assignment.examples.number
         generator = torch.Generator().manual_seed(assignment.seed)
-        per_epoch = -(-number // settings.batch_size)
+        size, per_epoch = settings.batch_size, -(-number // settings.batch_size)
         num_steps, _ = work_of(settings, number)
-        batches: list[Tensor] = []
-        while len(batches) < num_steps:
-            batches += split_order(torch.randperm(number, generator=generator), settings.batch_size)
-        del batches[num_steps:]
+        epochs = [torch.randperm(number, generator=generator) for _ in range(-(-num_steps // per_epoch))]
+        order = torch.stack(epochs)
+        if number % size:
+            order = nn.functional.pad(order, (0, per_epoch * size - number))
+        counts = torch.full((len(epochs), per_epoch), size)
+        counts[:, -1] = number - (per_epoch - 1) * size
         rates = [settings.learning_rate * step_factor(settings, step, num_steps) for step in range(num_steps)]
-        order = nn.utils.rnn.pad_sequence(batches, batch_first=True)
-        return cls(order, torch.tensor([len(batch) for batch in batches]), torch.tensor(rates), per_epoch)
+        return cls(order.reshape(-1, size)[:num_steps], counts.flatten()[:num_steps], torch.tensor(rates), per_epoch)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +21,6 @@ from torch.func import functional_call, grad_and_value
 
 from fl_core.spec import TrainingSection
 from fl_core.training.local import LocalTraining
-from fl_core.training.losses import mean_of
 from fl_core.training.method import Method, Outcome
 from fl_core.training.methods.local_sgd import LocalSGD
 from fl_core.training.together.examples import Reader, pad
@@ -125,10 +125,11 @@ class Together:
         if self.sends == "delta":
             values = values - bases.numpy()
         seconds = (time.perf_counter() - started) / len(assignments)
+        known = losses.double().numpy()
         return [
             Outcome(
                 values=values[i],
-                training=_training(assignments[i], plans[i], losses[i], seconds),
+                training=_training(assignments[i], plans[i], known[i], seconds),
                 state=np.empty(0, np.float32),
             )
             for i in range(len(assignments))
@@ -206,16 +207,15 @@ def _along(factors: Tensor, like: Tensor) -> Tensor:
     return factors.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _training(assignment: Assignment, plan: Plan, losses: Tensor, seconds: float) -> LocalTraining:
-    num_steps = len(plan.counts)
-    last = range(max(0, num_steps - plan.per_epoch), num_steps)
-    loss = mean_of([(losses[step], plan.counts[step]) for step in last])
-    assert loss is not None  # each batch has an example
+def _training(assignment: Assignment, plan: Plan, losses: npt.NDArray[np.float64], seconds: float) -> LocalTraining:
+    counts = plan.counts.numpy()
+    last = slice(max(0, len(counts) - plan.per_epoch), len(counts))
+    loss = float(np.average(losses[last], weights=counts[last]))
     return LocalTraining(
         num_examples=assignment.examples.number,
-        num_steps=num_steps,
+        num_steps=len(counts),
         loss=loss,
         metrics={"loss": loss, "first_batch_loss": float(losses[0])},
         seconds=seconds,
-        num_seen=int(plan.counts.sum()),
+        num_seen=int(counts.sum()),
     )
