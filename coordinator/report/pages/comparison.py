@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.report.curve import first_met
+from coordinator.report.differences import names_by_difference
 from coordinator.report.finished_run import FinishedRun, jain, read_run
 from coordinator.report.pages.charts import score_charts, speed_chart
 from coordinator.report.pages.document import document
@@ -80,9 +81,9 @@ def write_comparison(folders: Sequence[Path], path: Path, by: Compared = BY_THE_
     runs = [read_run(folder) for folder in folders]
     metric = by.name(runs)
     labels = Counter(run.name for run in runs)
-    for run in runs:
-        if labels[run.name] > 1:  # the same campaign twice, or copies
-            run.name = f"{run.name} ({run.folder.name})"
+    plain = [f"{run.name} ({run.folder.name})" if labels[run.name] > 1 else run.name for run in runs]
+    for run, name in zip(runs, names_by_difference([run.spec for run in runs], plain), strict=True):
+        run.name = name
     parts = [
         "<h1>Runs compared</h1>",
         facts(runs, by.rows(runs)),

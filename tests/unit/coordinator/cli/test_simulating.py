@@ -46,3 +46,16 @@ def test_bad_input_is_one_sentence(tmp_path: Path, run: Callable[..., Result]) -
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1) and "'devices.0.speed'" in refused.output
     missing = run(*words, "--profile", str(tmp_path / "none.toml"))
     assert missing.exit_code == 2 and "none.toml cannot be read" in missing.output
+
+
+def test_a_sweep_is_a_table(tmp_path: Path, run: Callable[..., Result]) -> None:
+    """The best combination first; JSON for machines."""
+    (tmp_path / "spec.toml").write_text(SPEC)
+    words = ["sweep", str(tmp_path / "spec.toml"), "--devices", "20", "--training", "one-by-one"]
+    shown = run(*words, "--grid", "training.learning_rate=0.0001,0.2", "--out", str(tmp_path / "out"))
+    assert shown.exit_code == 0, shown.output
+    lines = shown.output.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith(" 0.")] == ["0.2", "0.0001"]
+    assert (tmp_path / "out" / "comparison.html").exists()
+    refused = run(*words, "--grid", "learning_rate")
+    assert refused.exit_code == 2 and "SECTION.KEY=VALUE" in refused.output

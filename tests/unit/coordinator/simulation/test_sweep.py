@@ -1,0 +1,63 @@
+"""Sweeps: every combination with every seed, each in its own folder; one that fails costs no other."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from coordinator.simulation.sweep import Plan, combinations, rows, run_sweep
+from fl_core.errors import SpecError
+
+SPEC = """
+[campaign]
+name = "sim"
+seed = 4
+[model]
+factory = "fl_core.models:mlp"
+args = { inputs = 64, hidden = [], classes = 10 }
+[training]
+local_steps = 2
+[evaluation]
+data = "fl_core.data:digits"
+data_args = { split = "test" }
+[stop]
+updates = 20
+"""
+
+
+def _plan(folder: Path) -> Plan:
+    (folder / "spec.toml").write_text(SPEC)
+    return Plan(folder / "spec.toml", {}, 20, None, "one_by_one")
+
+
+def test_all_combinations_run_with_all_seeds_and_none_twice(tmp_path: Path) -> None:
+    """A run that cannot go on says so in its row; what has ended is read again when the sweep is started again."""
+    axes = [("codec.name", ["fp32", "int8"]), ("model.factory", ["fl_core.models:mlp", "fl_core.models:nothing"])]
+    ran = run_sweep(_plan(tmp_path), axes, 2, tmp_path / "out", 1)
+    assert [(each.settings["codec.name"], each.seed, bool(each.error)) for each in ran] == [
+        (codec, seed, wrong) for codec in ("fp32", "int8") for wrong in (False, True) for seed in (4, 5)
+    ]
+    table = list(csv.DictReader((tmp_path / "out" / "sweep.csv").open()))
+    assert len(table) == 8 and "fl_core.models:nothing" in table[2]["error"] and table[0]["merged"] == "20"
+    first, wrong, *_ = rows(ran)
+    assert (first.runs, first.failed, wrong.failed) == (2, 0, 2)
+    scores = [each.measures["final_accuracy"] for each in ran[:2]]
+    assert first.means["final_accuracy"] == pytest.approx(sum(scores) / 2) and first.deviations["final_accuracy"] > 0
+    stamp = (ran[0].folder / "summary.json").stat().st_mtime_ns
+    again = run_sweep(_plan(tmp_path), axes[:1], 1, tmp_path / "out", 1)
+    assert (ran[0].folder / "summary.json").stat().st_mtime_ns == stamp
+    assert again[0].measures == ran[0].measures and "holds another run" in again[1].error
+
+
+def test_what_is_no_sweep_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """A value that the spec does not accept, an axis that is there twice, too many runs."""
+    plan = _plan(tmp_path)
+    with pytest.raises(SpecError, match="buffer_size = 'many'"):
+        run_sweep(plan, [("aggregation.buffer_size", [4, "many"])], 1, tmp_path / "out", 1)
+    with pytest.raises(SpecError, match="is there twice"):
+        combinations([("a.b", [1]), ("a.b", [2])])
+    with pytest.raises(SpecError, match="20,000 runs"):
+        run_sweep(plan, [("campaign.seed", list(range(20)))], 1000, tmp_path / "out", 1)
+    assert not (tmp_path / "out").exists()
