@@ -17,10 +17,8 @@ def test_runs_are_called_by_what_differs() -> None:
     assert names_by_difference(specs, ["x", "y", "z"]) == [
         "seed = 0, learning_rate = 0.1", "seed = 1, learning_rate = 0.1", "seed = 0, learning_rate = 0.5",
     ]  # fmt: skip
-    assert names_by_difference([_spec(rate=0.1 + 1e-9), ""], ["x", "y"]) == [
-        "x",
-        "name = –, seed = –, learning_rate = –",
-    ]
+    longer = _spec().replace('"a"', '"a-very-long-name-of-a-campaign"')
+    assert names_by_difference([longer, ""], ["x", "y"]) == ["x", "name = –, seed = –, learning_rate = –"]
     two = ["[codec]\nname = 'int8'\n[campaign]\nname = 'a'", "[codec]\nname = 'fp32'\n[campaign]\nname = 'b'"]
     assert names_by_difference(two, ["x", "y"])[1] == "campaign.name = b, codec.name = fp32"
 
