@@ -20,6 +20,8 @@ LAST_SECONDS = 30.0
 # time stays under a twentieth.
 COST_FACTOR = 20.0
 MAX_COST_SECONDS = 600.0
+# A campaign that may have nothing more of this device is tried again so seldom: its terms may have changed.
+REST_SECONDS = 600.0
 MAX_CAMPAIGNS = 64
 MAX_SEEN = 4096
 
@@ -57,6 +59,21 @@ class Breakers:
         while len(self._states) > MAX_CAMPAIGNS:
             self._states.popitem(last=False)
 
+    def rest(self, campaign: str, why: str) -> bool:
+        """Its tasks are not for this device, which is nobody's failure; whether that is news.
+
+        Args:
+            campaign: whose.
+            why: in words.
+        """
+        state = self._states.setdefault(campaign, _State())
+        self._states.move_to_end(campaign)
+        news = state.failures > 0 or state.why != why
+        state.failures, state.until, state.why = 0, time.monotonic() + REST_SECONDS, why
+        while len(self._states) > MAX_CAMPAIGNS:
+            self._states.popitem(last=False)
+        return news
+
     def worked(self, campaign: str) -> bool:
         """A task was done; whether the campaign had failed before it."""
         return self._states.pop(campaign, None) is not None
@@ -76,6 +93,8 @@ class Breakers:
     def trouble(self) -> str:
         """What does not work here, in one sentence; empty where all does."""
         for campaign, state in reversed(self._states.items()):
+            if not state.failures:
+                return f"{campaign}: {state.why}"
             left = max(0.0, state.until - time.monotonic())
             count = f"{state.failures} failures in a row" if state.failures > 1 else "a failure"
             return f"{campaign}: {count}, tried again after {left:.0f} s: {state.why}"

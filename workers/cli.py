@@ -18,9 +18,9 @@ from fl_core.program.command_line import EXIT_BAD_INPUT, FedtideCommand, config_
 
 _KEYS = (
     "broker", "identity", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir",
-    "cache_bytes", "grace_seconds", "load_seconds", "model", "model_args", "emulate_delay_seconds",
-    "emulate_example_seconds",
-    "emulate_attack", "celery_events", "metrics_host", "metrics_port", "traces", "log_level",
+    "cache_bytes", "max_epsilon", "privacy_delta", "privacy_dir", "grace_seconds", "load_seconds", "model", "model_args",
+    "emulate_delay_seconds", "emulate_example_seconds", "emulate_attack", "celery_events", "metrics_host",
+    "metrics_port", "traces", "log_level",
 )  # fmt: skip
 
 
@@ -92,6 +92,23 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
     default=1 << 30,
     help="Memory for the models of several campaigns; the one in use is always kept.",
 )
+@click.option(
+    "--max-epsilon",
+    type=click.FloatRange(0, 1e6, min_open=True),
+    help="What this device may give away in all, by updates to which it has added noise; others never leave it.",
+)
+@click.option(
+    "--privacy-delta",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=1e-6,
+    help="The delta of --max-epsilon: far below one in the number of devices.",
+)
+@click.option(
+    "--privacy-dir",
+    type=click.Path(path_type=Path),
+    help="The journal of what was given away, for all workers on the same data.  [default: STATE_DIR/privacy, or "
+    "~/.local/state/fedtide/privacy]",
+)
 @click.option("--grace-seconds", type=click.FloatRange(0), default=20.0, help="Time to finish the task when stopped.")
 @click.option("--load-seconds", type=click.FloatRange(1), default=3600.0, help="Time to load torch and the data.")
 @click.option("--emulate-delay-seconds", type=click.FloatRange(0), default=0.0, help="Play a slow device in a trial.")
@@ -134,6 +151,8 @@ def worker(**options: Any) -> None:
         check_import_path(options["model"], "model")
     if options["metrics_port"] is not None:
         need("--metrics-port", "prometheus_client")
+    if options["max_epsilon"] is not None:
+        need("--max-epsilon", "cryptography")
     if options["traces"]:
         from fl_core.program.tracing import need_opentelemetry
 
@@ -232,6 +251,11 @@ def _settings(options: dict[str, Any]) -> Any:
         load_seconds=options["load_seconds"],
         model=options["model"],
         model_args=options["model_args"],
+        max_epsilon=options["max_epsilon"],
+        privacy_delta=options["privacy_delta"],
+        # Not below a name that may be another one after a restart: what was given away stays given away.
+        privacy_dir=options["privacy_dir"]
+        or (options["state_dir"] / "privacy" if options["state_dir"] else _state_home() / "fedtide" / "privacy"),
         emulate_delay_seconds=options["emulate_delay_seconds"],
         emulate_example_seconds=options["emulate_example_seconds"],
         emulate_attack=options["emulate_attack"],

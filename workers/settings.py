@@ -30,6 +30,9 @@ class WorkerSettings:
         load_seconds: how long loading torch and the data may take.
         model: import path of this device's own architecture, for methods that allow one (distillation); empty for none.
         model_args: its keyword arguments.
+        max_epsilon: what this device may give away in all, with noise of its own alone; None leaves it to campaigns.
+        privacy_dir: where the journal of what was given away lies; None for ``privacy`` in ``state_dir``.
+        privacy_delta: the delta at which ``max_epsilon`` counts.
         emulate_delay_seconds: added to each task, to play a slow device in a trial.
         emulate_example_seconds: added for each example of each step, to play a device of another speed.
         emulate_attack: play a hostile device: what to do to each update (``workers.child.attacks``); empty for none.
@@ -54,6 +57,9 @@ class WorkerSettings:
     load_seconds: float = 3600.0
     model: str = ""
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    max_epsilon: float | None = None
+    privacy_delta: float = 1e-6
+    privacy_dir: Path | None = None
     emulate_delay_seconds: float = 0.0
     emulate_example_seconds: float = 0.0
     emulate_attack: Literal["", "sign_flip", "scale"] = ""

@@ -46,11 +46,11 @@ class Attempts:
     def take_report(self, report: TaskReport, task: OpenTask, effects: Effects) -> None:
         """A device says that it could not do a task, or gives it back."""
         taken, said = place_of(task), report.detail.strip().rpartition("\n")[2]
-        if report.outcome == "handed_back":
+        if report.outcome in ("handed_back", "budget_spent"):
             effects.handed_back = report
-            self._reissue(task, task.queue, effects, reason="handed_back", spent=False, report=report)
+            self._reissue(task, task.queue, effects, reason=report.outcome, spent=False, report=report)
             if said:
-                self._course.note_failure("handed_back", said, report.worker, taken, effects)
+                self._course.note_failure(report.outcome, said, report.worker, taken, effects)
             return
         effects.failure = report
         if task.failures + 1 >= self._max_attempts:

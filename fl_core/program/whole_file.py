@@ -30,7 +30,7 @@ def whole_file(path: Path, *, durable: bool = False, private: bool = False) -> I
                 os.fsync(file.fileno())
         partial.replace(path)
         if durable:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except BaseException:
         # What fits of it on a full disk is missed there by everybody.
         with contextlib.suppress(OSError):
@@ -43,7 +43,8 @@ def _open_private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make durable which files a folder has."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -158,7 +158,8 @@ class ReissueLine(Line):
     Attributes:
         task: its number.
         attempt: the new one, from 2 on.
-        reason: ``lost``, ``deadline``, ``no_answer``, ``no_worker``, ``payload_lost``, ``failed``, ``handed_back``.
+        reason: ``lost``, ``deadline``, ``no_answer``, ``no_worker``, ``payload_lost``, ``failed``, ``handed_back``,
+            ``budget_spent``.
         worker, detail: who said what, where a device did.
     """
 

@@ -177,7 +177,8 @@ class TaskReport(Record):
     """A task that ended on the device without an update.
 
     Attributes:
-        outcome: ``"failed"``: user code raised, an attempt is spent; ``"handed_back"``: the worker stops, none is.
+        outcome: ``"failed"``: user code raised, an attempt is spent; ``"handed_back"``: the worker stops, none is;
+            ``"budget_spent"``: the device may give no more away, none is either.
         detail: one sentence, or the end of a traceback.
     """
 
@@ -185,7 +186,7 @@ class TaskReport(Record):
     task_id: str = checked(is_identifier)
     attempt: int = checked(is_positive)
     worker: str = checked(is_identifier)
-    outcome: str = checked(is_one_of("failed", "handed_back"))
+    outcome: str = checked(is_one_of("failed", "handed_back", "budget_spent"))
     detail: str = checked(is_text)
 
 

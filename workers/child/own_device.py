@@ -12,6 +12,7 @@ import torch
 from fl_core.errors import DataError
 from fl_core.factory import call, gate
 from fl_core.models.build import build_model
+from fl_core.privacy.local import SpendOne
 from fl_core.training.batches import count_examples
 from fl_core.training.device import pick_device
 from fl_core.training.method import Outcome
@@ -47,7 +48,9 @@ class OwnDevice:
             raise DataError(f"data = {settings.data!r} with {dict(settings.data_args)!r}: {error}") from None
         self._speed = SpeedProfile()
 
-    def for_task(self, task: TrainTask, model: CachedModel, should_stop: Callable[[], bool]) -> Device:
+    def for_task(
+        self, task: TrainTask, model: CachedModel, should_stop: Callable[[], bool], spend_one: SpendOne | None = None
+    ) -> Device:
         """The device as a task of that campaign finds it."""
         settings = self._settings
         return Device(
@@ -61,6 +64,7 @@ class OwnDevice:
             spare=model.spare,
             should_stop=should_stop,
             emulate_example_seconds=settings.emulate_example_seconds,
+            spend_one=spend_one,
             alter=self._emulate if settings.emulate_delay_seconds or settings.emulate_attack else None,
         )
 

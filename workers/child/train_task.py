@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -20,32 +20,29 @@ from fl_core.allowance import AllowList
 from fl_core.broker.connection import connect
 from fl_core.broker.patience import device_outage, patiently
 from fl_core.broker.tasks import TaskBroker, payload_place
-from fl_core.errors import BrokerError, RejectedUpdate, SpecError, TrainingStopped
+from fl_core.errors import BrokerError, BudgetSpent, RejectedUpdate, TrainingStopped
 from fl_core.factory import gate
-from fl_core.program.redaction import redact
+from fl_core.privacy.budget import Budget
+from fl_core.privacy.terms import Terms
 from fl_core.training.one_task import do_task
-from fl_core.user_code import what_was_raised
-from fl_core.wire.checks import MAX_DETAIL_CHARACTERS
-from fl_core.wire.messages import TaskCall, TaskReport, TrainTask, holding_name
+from fl_core.wire.messages import TaskCall, TrainTask, holding_name
 from workers.breaker import Breakers
 from workers.child.delivering import Delivering
 from workers.child.fetching import Fetching
 from workers.child.own_device import OwnDevice, reusable
+from workers.child.reporting import Overdue, Reporting, quietly, words_of
 from workers.child.tally import TaskRecorder
 from workers.identity.signing import seal_of
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
 from workers.store.model_cache import ModelCache
+from workers.store.spending import SpendingJournal
 
 log = structlog.get_logger()
 
 WANTED_SECONDS = 2.0
 PROGRESS_SECONDS = 30.0
-
-
-class _Overdue(BaseException):
-    """Raised within user code by a signal; it is no ``Exception``, which such code may catch and go on."""
 
 
 class Trainer:
@@ -69,6 +66,11 @@ class Trainer:
         self._breakers, self._passing = breakers, passing
         self._own = OwnDevice(settings)
         self._allowed = AllowList(settings.allow)
+        limit = settings.max_epsilon
+        self._spending = SpendingJournal(
+            settings.privacy_dir or settings.state_dir / "privacy",
+            None if limit is None else Budget.of_epsilon(limit, settings.privacy_delta),
+        )
         self._models = ModelCache(self._own.device, settings.state_dir, settings.cache_bytes)
         self._broker = TaskBroker(
             connect(settings.broker),
@@ -78,11 +80,13 @@ class Trainer:
             on_moved=self._note_moved,
             seal=seal_of(settings),
         )
+        self._reporting = Reporting(self._broker, settings.name)
         self._fetching = Fetching(self._broker)
         self._delivering = Delivering(self._broker, settings.state_dir, on_late=lambda: self._show(state="delivering"))
         self.recorder = TaskRecorder(pulse.tally, settings.name, traces=settings.traces)
         self._next_word = 0.0
         self._in_user_code, self._limit = False, 0.0
+        self._is_private = False
         self._vitals = replace(
             pulse.read(), device=str(self._own.device), state="idle", holding="", since=0.0, limit=0.0
         )
@@ -92,11 +96,11 @@ class Trainer:
         """Called by a signal's handler: end the user code that runs now, if any does.
 
         Raises:
-            _Overdue: it does.
+            Overdue: it does.
         """
         if self._in_user_code:
             self._in_user_code = False
-            raise _Overdue(f"the training did not finish within task_timeout_seconds = {self._limit:g}")
+            raise Overdue(f"the training did not finish within task_timeout_seconds = {self._limit:g}")
 
     def close(self) -> None:
         """The process ends in peace."""
@@ -115,7 +119,7 @@ class Trainer:
             self._passing.give(rung)
         if task is None:
             return
-        started = time.monotonic()
+        started, self._is_private = time.monotonic(), False
         with structlog.contextvars.bound_contextvars(campaign=task.campaign, task=task.task_id):
             self._show(state="training", holding=holding_name(task.campaign, task.task_id, task.attempt))
             try:
@@ -124,7 +128,9 @@ class Trainer:
             except TrainingStopped:
                 log.info("task was cancelled")
                 self.recorder.ended(task, "cancelled")
-            except (Exception, _Overdue, SystemExit, KeyboardInterrupt) as error:
+            except BudgetSpent as error:
+                self._rest(task, str(error))
+            except (Exception, Overdue, SystemExit, KeyboardInterrupt) as error:
                 self._fail(task, error, time.monotonic() - started)
             finally:
                 self._show(state="idle", holding="")
@@ -153,6 +159,9 @@ class Trainer:
             log.debug("doorbell is void", verdict=claim.verdict)
             self.recorder.ended(call, "void")
             return
+        terms = Terms.read(task.privacy)
+        self._is_private = terms is not None
+        self._spending.verify(task.campaign, terms)
         began = time.perf_counter()
         with self._in_time(task):
             model = self._models.get(task)
@@ -170,7 +179,8 @@ class Trainer:
         version = claim.head.version
         log.debug("training", version=version, queue_seconds=round(claim.queue_seconds, 3))
         with self._in_time(task, building):
-            done = do_task(task, model, model.base, version, self._own.for_task(task, model, self._stop_check(task)))
+            device = self._own.for_task(task, model, self._stop_check(task), partial(self._spending.spend, task))
+            done = do_task(task, model, model.base, version, device)
         blob, num_chunks = payload_place(task, self._settings.name, done.num_bytes)
         update = done.update(
             blob=blob,
@@ -205,28 +215,21 @@ class Trainer:
 
     def _fail(self, task: TaskCall, error: BaseException, seconds: float) -> None:
         """Tell the coordinator that user code (or this installation) could not do the task."""
-        # User code may raise with text that is no valid Unicode; the report must go out all the same.
-        why = str(error) if isinstance(error, (SpecError, _Overdue)) else f"the training {what_was_raised(error)}"
-        why = redact(why.encode("utf-8", "replace").decode())
-        # A sentence of ours says it all; others need their traceback.
-        text = "" if isinstance(error, SpecError) else traceback.format_exc().encode("utf-8", "replace").decode()
-        text = redact(text)
+        why, text = words_of(error)
         log.error("training failed", reason=why, **({"traceback": text} if text else {}))
+        if self._is_private:
+            why, text = quietly(error, why), ""
         self._breakers.failed(task.campaign, seconds, why[:200])
         self.recorder.ended(task, "failed", error=why[:200])
         self._vitals = replace(self._vitals, num_failed=self._vitals.num_failed + 1)
-        report = TaskReport(
-            campaign=task.campaign,
-            task_id=task.task_id,
-            attempt=task.attempt,
-            worker=self._settings.name,
-            outcome="failed",
-            detail=f"{text}\n{why[:2000]}"[-MAX_DETAIL_CHARACTERS:].lstrip(),
-        )
-        try:
-            patiently(lambda: self._broker.report(report), begin=device_outage)
-        except BrokerError as error:
-            log.error("the task cannot be reported; the coordinator will notice", reason=str(error))
+        self._reporting.report(task, "failed", why, text)
+
+    def _rest(self, task: TaskCall, why: str) -> None:
+        """Hand the task back: this device may give its campaign nothing more."""
+        if self._breakers.rest(task.campaign, why[:200]):
+            log.warning("this device takes no more tasks of the campaign", reason=why)
+        self.recorder.ended(task, "budget_spent")
+        self._reporting.report(task, "budget_spent", why)
 
     # -- small things ----------------------------------------------------------------------------------------------
 

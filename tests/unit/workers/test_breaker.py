@@ -69,3 +69,15 @@ def test_the_task_that_was_seen_first_is_tried_first(clock: Clock) -> None:
     clock.now += 1.0
     assert breakers.choose(_call(3)) == _call(1)
     assert breakers.choose(_call(1, attempt=2)) == _call(2)
+
+
+def test_a_campaign_that_may_have_nothing_more_is_left_alone(clock: Clock) -> None:
+    """That is told once, shown all the time, and tried again every ten minutes; it is no failure."""
+    breakers = Breakers()
+    assert breakers.rest("spent", "its budget is spent")
+    assert not breakers.rest("spent", "its budget is spent")
+    assert breakers.trouble() == "spent: its budget is spent"
+    clock.now += 599.0
+    assert breakers.choose(_call(1, "spent")) is None
+    clock.now += 1.0
+    assert breakers.choose(_call(2, "spent")) == _call(1, "spent")
