@@ -18,9 +18,9 @@ from fl_core.program.command_line import EXIT_BAD_INPUT, FedtideCommand, config_
 
 _KEYS = (
     "broker", "identity", "data", "data_args", "queue", "allow", "blobs", "name", "threads", "device", "state_dir",
-    "cache_bytes", "max_epsilon", "privacy_delta", "privacy_dir", "grace_seconds", "load_seconds", "model", "model_args",
-    "emulate_delay_seconds", "emulate_example_seconds", "emulate_attack", "celery_events", "metrics_host",
-    "metrics_port", "traces", "log_level",
+    "cache_bytes", "max_epsilon", "privacy_delta", "privacy_dir", "grace_seconds", "load_seconds", "model",
+    "model_args", "emulate_delay_seconds", "emulate_example_seconds", "emulate_attack", "celery_events",
+    "metrics_host", "metrics_port", "traces", "log_level",
 )  # fmt: skip
 
 
