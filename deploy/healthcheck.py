@@ -21,7 +21,7 @@ from typing import cast
 import redis
 
 from fl_core.broker.connection import DEFAULT_URL, connect
-from fl_core.broker.keys import CAMPAIGNS, SEEN, CampaignKeys
+from fl_core.broker.keys import CAMPAIGNS, DEVICES, CampaignKeys
 from fl_core.errors import FedtideError
 
 FRESH_SECONDS = 30
@@ -34,7 +34,7 @@ def main(role: str) -> str | None:
     if role == "worker":
         name = os.environ.get("FEDTIDE_NAME") or socket.gethostname()
         seconds, _ = client.time()
-        fresh = cast(list[bytes], client.zrangebyscore(SEEN, (seconds - FRESH_SECONDS) * 1000, "+inf"))
+        fresh = cast(list[bytes], client.zrangebyscore(DEVICES, (seconds - FRESH_SECONDS) * 1000, "+inf"))
         if not any(worker.decode().startswith(name) for worker in fresh):
             return f"no worker {name} has been heard in the last {FRESH_SECONDS} s; {len(fresh)} others have"
     elif role == "coordinator":

@@ -123,7 +123,6 @@ class Recovery:
 
     def _recover(self) -> None:
         state, parts, transaction = self._state, self._parts, self._parts.transaction
-        parts.surveyor.forget_silent()
         if parts.outages.loss is not None:
             self._register(parts.outages.loss)
         owners = self._ctx.broker.all_owners()  # before the log is read: who has answered by now is in it

@@ -59,14 +59,6 @@ class Surveyor:
         self._next_word = 0.0
         self._log = log.bind(campaign=ctx.identity.campaign)
 
-    def forget_silent(self) -> None:
-        """Drop workers from the roster that have been silent for a day.
-
-        Raises:
-            BrokerUnavailable: some may be left.
-        """
-        self._lookout.forget_silent()
-
     def wait_for_beats(self, at_least_seconds: float = 0.0) -> None:
         """Nothing is said of workers before each of them has had the time to beat again."""
         seconds = max(at_least_seconds, self._ctx.spec.dispatch.lease_seconds) + self._ctx.cadence.return_seconds

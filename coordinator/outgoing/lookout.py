@@ -14,6 +14,8 @@ from fl_core.broker.task_rows import Owner
 MAX_NAMED = 2000
 # Workers that serve several of a campaign's queues are counted once, by name: of a large fleet only now and then.
 TELL_APART_SECONDS = 30.0
+# So often are those dropped from the registers who have been silent for a day.
+FORGET_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +64,7 @@ class Lookout:
         self._ctx = ctx
         self._roster = roster
         self._num_live = 0
-        self._next_telling_apart = 0.0
-
-    def forget_silent(self) -> None:
-        """Drop workers from the roster that have been silent for a day.
-
-        Raises:
-            BrokerUnavailable: some may be left.
-        """
-        self._roster.forget_silent()
+        self._next_telling_apart = self._next_forgetting = float("-inf")
 
     def look_at_tasks(self, ledger: Ledger) -> Sightings:
         """Look at every open task once.
@@ -87,13 +81,16 @@ class Lookout:
         return Sightings(by_number, beats, depths, clock.now_ms(), clock.server_ms())
 
     def look_at_fleet(self) -> Fleet:
-        """Look at who serves the campaign's queues.
+        """Look at who serves the campaign's queues; now and then, who has been silent for a day is forgotten.
 
         Raises:
             BrokerUnavailable: unknown.
         """
         dispatch, machine = self._ctx.spec.dispatch, self._ctx.machine
         queues, patience = dispatch.queues, max(1.0, dispatch.lease_seconds - BEAT_SECONDS)
+        if machine.monotonic() >= self._next_forgetting:
+            self._roster.forget_silent(queues)
+            self._next_forgetting = machine.monotonic() + FORGET_SECONDS
         live = self._roster.count_live(queues, patience)
         served = frozenset(queue for queue, count in live.items() if count)
         total = sum(live.values())
@@ -105,7 +102,8 @@ class Lookout:
         if len(queues) == 1:
             return Fleet(served, total)
         if machine.monotonic() >= self._next_telling_apart:
-            self._num_live = len({name for queue in queues for name in self._roster.live_names(queue, patience)})
+            entries = {entry for queue in queues for entry in self._roster.live_entries(queue, patience)}
+            self._num_live = len(entries)
             self._next_telling_apart = machine.monotonic() + TELL_APART_SECONDS
         # Between two times of telling apart: at least as many as the largest queue has, at most their sum.
         return Fleet(served, min(max(self._num_live, *live.values()), total))

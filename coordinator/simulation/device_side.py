@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from coordinator.simulation.devices import SimulatedDevice
+from coordinator.simulation.devices import SignsOfLife, SimulatedDevice
 from coordinator.simulation.held_versions import HeldVersions
 from coordinator.simulation.training import Training, Way, Work
-from fl_core.broker import keys
 from fl_core.broker.connection import Client
 from fl_core.broker.tasks import TaskBroker, payload_place
 from fl_core.codecs import codec
@@ -54,11 +53,12 @@ class DeviceSide:
 
     Args:
         client: of the twin.
+        signs: where it is said what a device has in hand.
         way: how devices' training is computed.
     """
 
-    def __init__(self, client: Client, way: Way = "one_by_one") -> None:
-        self._client = client
+    def __init__(self, client: Client, signs: SignsOfLife, way: Way = "one_by_one") -> None:
+        self._signs = signs
         self._broker = TaskBroker(client, "")
         self._way: Way = way
         self._remembered: dict[str, Device] = {}
@@ -88,7 +88,7 @@ class DeviceSide:
         work = Work(task, base, claim.head.version, self._remember(device))
         work_seconds = device.seconds_of(training.begin(work))
         holding = holding_name(task.campaign, task.task_id, task.attempt)
-        self._client.quick("HSET", keys.HOLDING, device.name, holding)
+        self._signs.say(device.name, holding)
         beside = device.seconds_beside(bytes_down, self._bytes_up(work))
         fetch = bytes_down / device.down_bytes_per_second
         return Taken(device, work, beside + work_seconds, claim.queue_seconds, fetch, work_seconds, bytes_down)
@@ -137,7 +137,7 @@ class DeviceSide:
 
     def _put_down(self, taken: Taken) -> None:
         device = taken.work.device
-        self._client.quick("HDEL", keys.HOLDING, device.name)
+        self._signs.say(device.name)
         # A device that remembers nothing is made anew when it has another task: a large fleet costs what it remembers.
         if not device.memory and not device.feedback and not self._is_paced and device.name in self._remembered:
             del self._remembered[device.name]

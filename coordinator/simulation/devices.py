@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
+from coordinator.outgoing.lookout import MAX_NAMED
 from coordinator.simulation.fleet.availability import Availability
 from fl_core.broker import keys
 from fl_core.broker.memory.keyspace import Keyspace, SortedSet
@@ -19,7 +20,7 @@ from fl_core.factory import call
 from fl_core.training.local import LocalTraining
 from fl_core.training.one_task import Alter
 
-_HOLDING = keys.HOLDING.encode()
+_TOKEN = b"0"
 
 
 @dataclass(slots=True)
@@ -93,6 +94,34 @@ class SimulatedDevice:
         return drawn / self.drop_out if drawn < self.drop_out else None
 
 
+class SignsOfLife:
+    """What a fleet's beats would have written, without any: registers, and each device's own word.
+
+    Of a fleet too large for its devices to be read by name, only those that have a task say something.
+
+    Args:
+        keyspace: where they stand.
+        fleet: for each queue how many devices serve it, and their names, asked for where somebody looks at them.
+    """
+
+    def __init__(self, keyspace: Keyspace, fleet: Mapping[str, tuple[int, Callable[[], Iterable[str]]]]) -> None:
+        self._keyspace = keyspace
+        self._waiting = Word(keyspace) if sum(count for count, _ in fleet.values()) <= MAX_NAMED else None
+        for queue, (count, names) in fleet.items():
+            keyspace.put(keys.live(queue).encode(), Register(count, names, keyspace))
+            for name in names() if self._waiting is not None else ():
+                self.say(name)
+
+    def say(self, name: str, holding: str = "") -> None:
+        """What a device has in hand now; empty for nothing."""
+        word = Word(self._keyspace, holding) if holding else self._waiting
+        key = keys.device(name).encode()
+        if word is None:
+            self._keyspace.drop(key)
+        else:
+            self._keyspace.put(key, word)
+
+
 class Register(SortedSet):
     """The live workers of a device class: every simulated device of it, whose next beat is always due later.
 
@@ -120,20 +149,31 @@ class Register(SortedSet):
 
     def ranked(self, *, reverse: bool = False) -> list[tuple[bytes, float]]:
         """By name."""
-        return [(name.encode(), self._due_ms) for name in sorted(self._names(), reverse=reverse)]
+        names = sorted(self._names(), reverse=reverse)
+        return [(b"%b %b" % (name.encode(), _TOKEN), self._due_ms) for name in names]
+
+    def __bool__(self) -> bool:
+        """It is never dropped as an empty one."""
+        return True
 
 
-class Seen(SortedSet):
-    """When workers were last heard of: those that are at work, just now.
+class Word(dict[bytes, bytes]):
+    """What a simulated device says of itself: that it was heard just now, and what it holds.
 
     Args:
-        keyspace: knows who holds a task, and has the clock by which beats go.
+        keyspace: whose clock beats go by.
+        holding: the task in hand; empty for a device that waits, and all of those may share one.
     """
 
-    def __init__(self, keyspace: Keyspace) -> None:
+    def __init__(self, keyspace: Keyspace, holding: str = "") -> None:
         super().__init__()
         self._keyspace = keyspace
+        self._holding = holding.encode()
 
-    def get(self, member: bytes, default: Any = None) -> Any:
-        """The last beat; ``default`` for a device that is idle, of which nobody asks."""
-        return self._keyspace.now_ms if member in self._keyspace.hash(_HOLDING) else default
+    def get(self, field: bytes, default: Any = None) -> Any:
+        """The row that registers are held against, as of now."""
+        return b"%d|%b|%b" % (self._keyspace.now_ms, _TOKEN, self._holding) if field == b"row" else default
+
+    def __bool__(self) -> bool:
+        """There is something in it."""
+        return True

@@ -25,7 +25,7 @@ from coordinator.outgoing.payloads import Payloads
 from coordinator.simulation.arrivals import Arrivals, Played
 from coordinator.simulation.clock import VirtualClock
 from coordinator.simulation.device_side import DeviceSide
-from coordinator.simulation.devices import Register, Seen, SimulatedDevice
+from coordinator.simulation.devices import SignsOfLife, SimulatedDevice
 from coordinator.simulation.evaluator import InlineEvaluator
 from coordinator.simulation.fleet.drawn import DrawnFleet
 from coordinator.simulation.recorded import Recorded, Recording
@@ -36,7 +36,6 @@ from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.spool import Spool
 from coordinator.storage.strict_json import strict_json
 from fl_core.aggregation import build_strategy
-from fl_core.broker import keys
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.clock import CampaignClock
 from fl_core.broker.lease import Writer
@@ -103,10 +102,8 @@ def run_simulation(
     server = MemoryServer()
     client, keyspace = MemoryClient(server), server.keyspace
     identity = drawn_identity(spec, int(keyspace.now_ms)) if recording is None else recording.identity
-    side = DeviceSide(client, way)
-    for queue, members in queues.items():
-        keyspace.put(keys.live(queue).encode(), Register(len(members), partial(_names, devices, queue), keyspace))
-    keyspace.put(keys.SEEN.encode(), Seen(keyspace))
+    registers = {queue: (len(members), partial(_names, devices, queue)) for queue, members in queues.items()}
+    side = DeviceSide(client, SignsOfLife(keyspace, registers), way)
     arrivals: Arrivals
     if recording is None:
         arrivals = Played(client, keyspace, side, devices, queues)

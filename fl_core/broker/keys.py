@@ -7,11 +7,11 @@ is ``out`` there, and ``incarnation`` is ``epoch``.
 key                                    type    holds
 =====================================  ======  ====================================================================
 ``fedtide:campaigns``                  zset    campaign id -> created, ms
-``fedtide:beats``                      hash    worker -> ``Beat``
-``fedtide:seen``                       zset    worker -> last beat, ms of the server's clock
-``fedtide:holding``                    hash    worker -> the task in hand (``campaign/task_id#attempt``) or empty
-``fedtide:live:<queue>``               zset    worker -> when its next beat is due, ms of the server's clock; goes when
-                                               nobody has beaten for the queue for ten minutes
+``fedtide:d:<name>``                   hash    what a worker says of itself: ``beat`` (``Beat``) and ``row``,
+                                               ``ms|token|holding``: the server's clock, what the worker has drawn
+                                               for itself, the task in hand (``campaign/task_id#attempt``) or nothing
+``fedtide:devices``                    zset    ``name token`` -> last beat, ms of the server's clock
+``fedtide:live:<queue>``               zset    ``name token`` -> when its next beat is due, ms of the server's clock
 ``fedtide:queues``                     hash    per queue: ``<queue>:published`` and ``<queue>:claimed`` -> count; waits
                                                until claimed: ``:waited_ms`` their sum, ``:wait<i>`` a histogram,
                                                ``:recent`` the last hundred or more
@@ -63,11 +63,18 @@ CAMPAIGN_TYPES = {
     "trimmed": "string", "order": "string",
 }  # fmt: skip
 CAMPAIGNS = PREFIX + "campaigns"
-BEATS = PREFIX + "beats"
-SEEN = PREFIX + "seen"
-HOLDING = PREFIX + "holding"
+DEVICES = PREFIX + "devices"
 QUEUE_COUNTS = PREFIX + "queues"
 TRAIN_QUEUE_PREFIX = "fedtide.train."
+
+
+def device(name: str) -> str:
+    """What one worker says of itself.
+
+    >>> device("phone-1")
+    'fedtide:d:phone-1'
+    """
+    return PREFIX + "d:" + name
 
 
 def live(queue: str) -> str:
@@ -79,7 +86,7 @@ def live(queue: str) -> str:
     return PREFIX + "live:" + queue
 
 
-SHARED_TYPES = {CAMPAIGNS: "zset", BEATS: "hash", SEEN: "zset", HOLDING: "hash", QUEUE_COUNTS: "hash"}
+SHARED_TYPES = {CAMPAIGNS: "zset", DEVICES: "zset", QUEUE_COUNTS: "hash"}
 
 
 def train_queue(queue: str) -> str:

@@ -35,8 +35,8 @@ UNKNOWN_SECONDS = 24 * 3600
 MAX_PATCHES = 8
 # A worker that has been silent for so long is forgotten.
 FORGET_MS = 24 * 3600 * 1000
-# A queue that nobody has beaten for in so long has no register of workers any more.
-UNSERVED_MS = 600_000
+# No field of a device's hash is longer (``Beat`` is the longest).
+MAX_FIELD_BYTES = 1024
 
 _FOLDER = Path(__file__).with_name("lua")
 _NUMBERS = {
@@ -45,7 +45,7 @@ _NUMBERS = {
     "UNKNOWN_SECONDS": UNKNOWN_SECONDS,
     "MAX_PATCHES": MAX_PATCHES,
     "FORGET_MS": FORGET_MS,
-    "UNSERVED_MS": UNSERVED_MS,
+    "MAX_FIELD_BYTES": MAX_FIELD_BYTES,
 }
 
 
@@ -63,6 +63,7 @@ CONTINUE = "continue"
 DROP_ORPHANED = "drop_orphaned"
 READ_SMALL = "read_small"
 STREAM_END = "stream_end"
+DEVICES = "devices"
 # Runs ``fenced.lua`` on a server that is out of memory.
 FENCED_FREEING = "fenced_freeing"
 
@@ -72,7 +73,7 @@ _FUNCTIONS: dict[str, tuple[str, str]] = {
     **{name: (name, "") for name in (CLAIM, DELIVER, MOVING, REPORT, BEAT, FENCED, ACQUIRE, RENEW, CONTINUE)},
     **{name: (name, "allow-oom") for name in (ARRIVED, RELEASE, DROP_ORPHANED)},
     FENCED_FREEING: (FENCED, "allow-oom"),
-    **{name: (name, "no-writes") for name in (READ_SMALL, STREAM_END)},
+    **{name: (name, "no-writes") for name in (READ_SMALL, STREAM_END, DEVICES)},
 }
 
 

@@ -16,7 +16,7 @@ ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id
 TaskReport     update log, field ``r``                         campaign, task_id, attempt, worker, outcome, detail
 OperatorReq.   ``fedtide:c:{id}:control``, field ``signed``    campaign, incarnation, request, argument, nonce
 CampaignEvent  update log, field ``e`` (its MAC in ``m``)      campaign, sequence, kind, body
-Beat           ``fedtide:beats``, one per worker               worker, state, queues, holding, host, pid, started_ms,
+Beat           ``fedtide:d:<name>``, one per worker            worker, state, queues, holding, host, pid, started_ms,
                                                                threads, device, num_done, num_failed, bytes_up,
                                                                bytes_down, trouble
 =============  ==============================================  ========================================================

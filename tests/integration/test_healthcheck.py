@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from fl_core.broker.keys import CAMPAIGNS, SEEN, CampaignKeys
+from fl_core.broker.keys import CAMPAIGNS, DEVICES, CampaignKeys
 from fl_core.broker.server.embedded import EmbeddedServer
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "healthcheck.py"
@@ -45,9 +45,9 @@ def test_worker_needs_a_fresh_heartbeat(server: EmbeddedServer) -> None:
     """A worker is healthy while its own last beat is fresh; an old one or somebody else's does not count."""
     with redis.Redis.from_url(server.url) as client:
         now, _ = client.time()
-        client.zadd(SEEN, {f"{socket.gethostname()}-1": (now - 120) * 1000, "somebody-else": now * 1000})
+        client.zadd(DEVICES, {f"{socket.gethostname()}-1 0a": (now - 120) * 1000, "somebody-else 0a": now * 1000})
         assert _check(server.url, "worker").returncode == 1
-        client.zadd(SEEN, {f"{socket.gethostname()}-1": now * 1000})
+        client.zadd(DEVICES, {f"{socket.gethostname()}-1 0a": now * 1000})
         assert _check(server.url, "worker").returncode == 0
         assert _check(server.url, "worker", FEDTIDE_NAME="device-7").returncode == 1
 

@@ -49,7 +49,9 @@ from tests.integration.test_monitor import STATUS
 
 CAMPAIGN = "digits-1"
 KEYS = keys.CampaignKeys(CAMPAIGN)
-TYPES = KEYS.types() | keys.SHARED_TYPES | {keys.train_queue("default"): "list", keys.live("default"): "zset"}
+TYPES = KEYS.types() | keys.SHARED_TYPES | {
+    keys.train_queue("default"): "list", keys.live("default"): "zset", keys.device("w0"): "hash",
+}  # fmt: skip
 TASK = "1-aaaaaaaaaaaa"
 
 _deep: Any = 1
@@ -77,7 +79,7 @@ POISONS: dict[str, bytes] = {
 FIELDS: dict[str, list[str]] = {
     KEYS.head: ["version", "digest", "num_bytes", "num_chunks", "place", "updates", "codec"],
     KEYS.open_tasks: [TASK], KEYS.owners: [TASK], KEYS.pins: [TASK], KEYS.versions: ["1"], KEYS.patches: ["ab" * 16],
-    keys.BEATS: ["w0"], keys.HOLDING: ["w0"],
+    keys.device("w0"): ["row", "beat"],
     keys.QUEUE_COUNTS: ["default:published", "default:claimed", "default:recent", "default:wait0", "default:waited_ms"],
 }  # fmt: skip
 STREAM_FIELDS = {
@@ -106,6 +108,10 @@ def _furnish(client: redis.Redis) -> None:
     client.hset(KEYS.open_tasks, TASK, "1|1|default")
     client.hset(KEYS.head, mapping={"version": 1, "digest": "ab" * 16, "num_bytes": 4, "num_chunks": 1})
     client.hset(keys.QUEUE_COUNTS, mapping={"default:published": 3, "default:claimed": 1, "gpu:published": 1})
+    _beat(client)
+
+
+def _beat(client: redis.Redis) -> None:
     beat = Beat(worker="w0", state="idle", queues=("default",), holding="", host="h", pid=1, started_ms=1, threads=1,
                 device="cpu", num_done=0, num_failed=0, bytes_up=0, bytes_down=0)  # fmt: skip
     Roster(client).beat(beat)
@@ -183,7 +189,7 @@ def _coordinate(url: str) -> None:
         lambda: patches.drop_old_patches(client, places, KEYS, 1000),
         lambda: Roster(client).lookup(["w0"]), lambda: Roster(client).present(),
         lambda: Roster(client).count_live(["default"]), lambda: list(Roster(client).serving("default", max_workers=9)),
-        Roster(client).forget_silent, lambda: remove_doorbells(client, CAMPAIGN, ["default"], 10),
+        lambda: Roster(client).forget_silent(["default"]), lambda: remove_doorbells(client, CAMPAIGN, ["default"], 10),
         lambda: Queues(client).read(["default"]),
     ]  # fmt: skip
     for read in reads:
@@ -234,6 +240,7 @@ def test_garbage_under_a_key_ends_nobody(url: str, key: str, monkeypatch: pytest
     _work(url)
     _coordinate(url)
     drop_strangers(client, KEYS, ["default"])
+    _beat(client)  # a worker takes back what is its own
     assert client.type(key).decode() in ("none", TYPES[key])
     _watch(url)
 
@@ -334,6 +341,7 @@ def test_a_coordinator_lives_on_and_takes_its_keys_back(
     until(is_well)
     for key in theirs:
         _another_type(client, key, theirs[key])
+    _beat(client)
     until(lambda: all(client.type(key).decode() in ("none", TYPES[like]) for key, like in theirs.items()))
     until(is_well)
     Registry(client).request(begun[0], "stop")

@@ -233,6 +233,15 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
     "stop the server": ("SHUTDOWN", "NOSAVE"),
     "copy a key": ("COPY", KEYS.log, KEYS.blob("task-1.1.one") + ":0"),
     "publish": ("PUBLISH", "channel", "x"),
+    "beat in another's name": ("HSET", "fedtide:d:two", "beat", b"forged"),
+    "say what another holds": ("HSET", "fedtide:d:two", "row", "1|0a|"),
+    "read what another says": ("HGET", "fedtide:d:two", "row"),
+    "drop what another says": ("UNLINK", "fedtide:d:two"),
+    "read the registers": ("ZREVRANGE", "fedtide:live:default", "0", "-1"),
+    "drop others from a register": ("ZREMRANGEBYRANK", "fedtide:live:default", "0", "-1"),
+    "let a register end": ("PEXPIRE", "fedtide:live:default", "1"),
+    "drop a register": ("UNLINK", "fedtide:devices"),
+    "register for another class": ("ZADD", "fedtide:live:gpu", "1", "one 0a"),
 }  # fmt: skip
 
 
@@ -272,7 +281,7 @@ ADMINISTRATION: dict[str, tuple[Any, ...]] = {
     "ask in a device's name": ("SET", "fedtide:enrol:two", b"request"),
     "publish": ("PUBLISH", "channel", "x"),
 }  # fmt: skip
-# Of those who watch; what was refused is shown to them.
+# Of those who watch: what was refused, and what workers say, is shown to them.
 WATCHERS: dict[str, tuple[Any, ...]] = (
     ATTACKS
     | ADMINISTRATION
@@ -285,7 +294,7 @@ WATCHERS: dict[str, tuple[Any, ...]] = (
         "end a campaign": ("SET", KEYS.incarnation, "ended"),
         "read a version": ("GET", KEYS.version(1) + ":0"),
         "read the spec": ("GET", KEYS.spec),
-        "beat": ("HSET", "fedtide:beats", "one", b"\x80"),
+        "beat": ("HSET", "fedtide:d:one", "beat", b"\x80"),
         "take a campaign off the list": ("ZREM", "fedtide:campaigns", "trial-1"),
     }
 )
@@ -313,7 +322,8 @@ AT_BLOBS: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-del WATCHERS["read what was refused"]
+for shown in ("read what was refused", "read what another says", "read the registers"):
+    del WATCHERS[shown]
 
 
 def _must_all_be_refused(url: str, attacks: dict[str, tuple[Any, ...]]) -> None:

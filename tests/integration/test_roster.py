@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from fl_core.broker import keys
-from fl_core.broker.overview.roster import FORGET_SECONDS, Roster
+from fl_core.broker.overview.roster import FORGET_SECONDS, KEEP_SECONDS, Roster
 from fl_core.errors import RejectedUpdate
 from fl_core.wire.messages import Beat
 
@@ -44,9 +44,20 @@ def _content(client: redis.Redis) -> dict[bytes, object]:
     }
 
 
+def _entry(client: redis.Redis, worker: str) -> str:
+    """A worker's own, in the registers."""
+    row = client.hget(keys.device(worker), "row")
+    assert isinstance(row, bytes)
+    return f"{worker} {row.split(b'|')[1].decode()}"
+
+
 def _age(client: redis.Redis, worker: str, seconds: float) -> None:
     """Make a worker's last beat older."""
-    client.zincrby(keys.SEEN, -seconds * 1000, worker)
+    entry = _entry(client, worker)
+    client.zincrby(keys.DEVICES, -seconds * 1000, entry)
+    last = client.zscore(keys.DEVICES, entry)
+    token, held = client.hget(keys.device(worker), "row").decode().split("|", 2)[1:]  # type: ignore[union-attr]
+    client.hset(keys.device(worker), "row", f"{last:.0f}|{token}|{held}")
 
 
 def test_a_beat_is_seen(client: redis.Redis) -> None:
@@ -105,8 +116,9 @@ def test_a_worker_that_leaves_is_gone(client: redis.Redis) -> None:
     roster.leave("pi", BEAT.queues)
     assert [presence.beat.worker for presence in roster.present()] == ["laptop"]
     assert roster.lookup(["pi"]) == {"pi": (float("inf"), "")}
-    assert client.hkeys(keys.BEATS) == client.hkeys(keys.HOLDING) == [b"laptop"]
-    assert client.zrange(keys.live("gpu"), 0, -1) == client.zrange(keys.live("default"), 0, -1) == [b"laptop"]
+    assert not client.exists(keys.device("pi"))
+    for register in (keys.DEVICES, keys.live("gpu"), keys.live("default")):
+        assert client.zrange(register, 0, -1) == [_entry(client, "laptop").encode()]
 
 
 def test_bad_bytes_of_one_worker_do_not_hide_the_others(client: redis.Redis) -> None:
@@ -114,10 +126,12 @@ def test_bad_bytes_of_one_worker_do_not_hide_the_others(client: redis.Redis) -> 
     roster = Roster(client)
     roster.beat(BEAT)
     now = time.time() * 1000
+    client.hset(keys.device("long"), mapping={"row": "1|0a|", "beat": b"x" * 2000})
+    client.set(keys.device("another"), "type")
     for name, record in ({"rubbish": b"\xc1", "nested": b"\x91" * 1010, "old": b"\x80", "empty": b""}).items():
-        client.hset(keys.BEATS, name, record)
-        client.zadd(keys.SEEN, {name: now})
-    client.zadd(keys.SEEN, {"without a record": now})
+        client.hset(keys.device(name), mapping={"row": f"{now:.0f}|0a|", "beat": record})
+        client.zadd(keys.DEVICES, {f"{name} 0a": now})
+    client.zadd(keys.DEVICES, dict.fromkeys(("none 0a", "long 0a", "another 0a", "no entry of ours", "x"), now))
     assert [presence.beat for presence in roster.present()] == [BEAT]
 
 
@@ -134,11 +148,14 @@ def test_the_silent_are_forgotten_after_a_day(client: redis.Redis) -> None:
     for name, age in (("now", 0.0), ("hours", FORGET_SECONDS - 600), ("days", FORGET_SECONDS + 600)):
         roster.beat(replace(BEAT, worker=name))
         _age(client, name, age)
-    roster.forget_silent()
-    assert [presence.beat.worker for presence in roster.present()] == ["now", "hours"]
-    assert sorted(client.hkeys(keys.BEATS)) == sorted(client.hkeys(keys.HOLDING)) == [b"hours", b"now"]
-    roster.forget_silent()
-    assert len(roster.present()) == 2
+    _register(client, "gpu", ["old"], -FORGET_SECONDS - 60)
+    for _ in range(2):
+        roster.forget_silent(["gpu"])
+        assert [presence.beat.worker for presence in roster.present()] == ["now", "hours"]
+        assert len(client.zrange(keys.DEVICES, 0, -1)) == 2
+        assert len(client.zrange(keys.live("gpu"), 0, -1)) == 3, "of those, who was due a day ago"
+    for key in (keys.DEVICES, keys.live("gpu"), keys.device("now")):
+        assert 0 < client.ttl(key) <= KEEP_SECONDS, "all of it ends by itself"
 
 
 def test_reading_the_roster_writes_nothing(client: redis.Redis) -> None:
@@ -158,7 +175,8 @@ def test_reading_the_roster_writes_nothing(client: redis.Redis) -> None:
 def _register(client: redis.Redis, queue: str, names: list[str], due_in_seconds: float) -> None:
     """Workers of a queue whose next beat is due then, as ``BEAT`` writes them."""
     seconds, _ = client.time()
-    client.zadd(keys.live(queue), dict.fromkeys(names, (seconds + due_in_seconds) * 1000))
+    due_ms = (seconds + due_in_seconds) * 1000
+    client.zadd(keys.live(queue), dict.fromkeys((f"{name} 0a" for name in names), due_ms))
 
 
 def test_live_workers_are_counted_and_not_sampled(client: redis.Redis) -> None:
@@ -168,8 +186,10 @@ def test_live_workers_are_counted_and_not_sampled(client: redis.Redis) -> None:
     _register(client, "default", [f"dead{n}" for n in range(500)], -60.0)
     roster = Roster(client)
     assert roster.count_live(["gpu", "default", "tpu"]) == {"gpu": 3, "default": 10_000, "tpu": 0}
-    names = list(roster.live_names("default"))
-    assert len(names) == len(set(names)) == 10_000
+    entries = list(roster.live_entries("default"))
+    assert len(entries) == len(set(entries)) == 10_000
+    for name in ("g1", "g2", "g3"):
+        client.hset(keys.device(name), "row", "1|0a|")
     assert roster.serving("gpu", max_workers=2) == {"g3": True, "g2": True}
 
 
@@ -181,20 +201,41 @@ def test_who_has_a_task_beats_more_often_and_is_missed_sooner(client: redis.Redi
     assert roster.count_live(["gpu"]) == {"gpu": 2}
     for silent, live in ((10.0, {"busy": False, "idle": True}), (20.0, {"busy": False, "idle": False})):
         for name in ("busy", "idle"):
-            client.zincrby(keys.live("gpu"), -silent * 1000, name)
+            client.zincrby(keys.live("gpu"), -silent * 1000, _entry(client, name))
             _age(client, name, silent)
         assert roster.serving("gpu", max_workers=10) == live
         assert {seen.beat.worker: seen.is_alive for seen in roster.present()} == live
         assert roster.count_live(["gpu"])["gpu"] == sum(live.values())
 
 
-def test_a_register_ends_by_itself(client: redis.Redis) -> None:
-    """Queues that strangers invent cost nothing for long, and who was due a day ago is not kept."""
+def test_a_worker_that_was_started_again_is_there_once(client: redis.Redis) -> None:
+    """Its earlier life had another token; what that left in the registers goes with the first beat."""
+    before, after = Roster(client), Roster(client)
+    before.beat(BEAT)
+    after.beat(BEAT)
+    for register in (keys.DEVICES, keys.live("gpu"), keys.live("default")):
+        assert len(client.zrange(register, 0, -1)) == 1
+    before.leave("pi", BEAT.queues)
+    assert after.count_live(["gpu"]) == {"gpu": 1}
+
+
+def test_nobody_beats_for_another_or_takes_their_place(client: redis.Redis) -> None:
+    """What a device may write: its own hash, and entries in the registers, of which it does not know others'."""
     roster = Roster(client)
-    _register(client, "gpu", ["old"], -FORGET_SECONDS - 60)
-    roster.beat(BEAT)
-    assert client.zrange(keys.live("gpu"), 0, -1) == [b"pi"]
-    assert 0 < client.ttl(keys.live("gpu")) <= 600
+    roster.beat(replace(BEAT, worker="alive"))
+    roster.beat(replace(BEAT, worker="dead"))
+    for register in (keys.live("gpu"), keys.DEVICES):
+        client.zincrby(register, -100_000, _entry(client, "dead"))
+    now_ms = client.time()[0] * 1000
+    registers = (keys.DEVICES, keys.live("gpu"))
+    for register in registers:
+        client.zrem(register, "alive", "alive 0a")
+        client.zadd(register, {"alive": 1, "alive 0a": 1, "dead": now_ms + 5000, "dead 0a": now_ms + 5000})
+        client.zadd(register, dict.fromkeys(("nobody 0a", "nobody", "pi 0a"), now_ms + 5000))
+    client.hset(keys.device("pi"), mapping={"row": f"{now_ms}|0b|", "beat": replace(BEAT, worker="alive").to_bytes()})
+    client.zadd(keys.DEVICES, {"pi 0b": now_ms})
+    assert roster.serving("gpu", max_workers=100) == {"alive": True, "dead": False}
+    assert {seen.beat.worker: seen.is_alive for seen in roster.present()} == {"alive": True, "dead": False}
 
 
 def test_a_beat_by_another_clock_is_not_alive_for_ever(client: redis.Redis) -> None:
@@ -209,8 +250,8 @@ def test_a_beat_from_the_future_is_no_sign_of_life(client: redis.Redis) -> None:
     roster = Roster(client)
     for name in ("dead", "alive"):
         roster.beat(replace(BEAT, worker=name))
-    ahead = (client.time()[0] + 3600) * 1000
-    client.zadd(keys.SEEN, {"dead": ahead, "alive": ahead})
+    for name in ("dead", "alive"):
+        _age(client, name, -3600)
     roster.beat(replace(BEAT, worker="alive"))
     heard = {seen.beat.worker: seen.is_alive for seen in roster.present()}
     assert heard == {"dead": False, "alive": True}

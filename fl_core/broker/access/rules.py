@@ -7,20 +7,20 @@ the pointer.
 
 What these rules cannot prevent, since the commands that the work needs allow it: a device can take doorbells of its
 own classes and put others there, write over the row of a task in ``owners`` if it knows the task's id, trim the log
-with the command that adds to it, and fill the server's memory. ``docs/security.md`` says what is done about each.
+with the command that adds to it, and fill the server's memory, the registers of workers too. ``docs/security.md`` says
+what is done about each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fl_core.broker import keys
 from fl_core.broker.keys import (
-    BEATS,
     CAMPAIGNS,
-    HOLDING,
+    DEVICES,
     PREFIX,
     QUEUE_COUNTS,
-    SEEN,
     TRAIN_QUEUE_PREFIX,
     live,
     train_queue,
@@ -61,7 +61,7 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
         queues: the classes that it may serve.
     """
     lists = [train_queue(queue) for queue in queues]
-    registers = [live(queue) for queue in queues]
+    registers = [DEVICES, *map(live, queues)]
     declared = _of_campaigns("out", "owners", "head", "pins", "patches", "order", "log", "epoch")
     own_blobs = _blobs_of(name)
     readable = _of_campaigns("out", "owners", "head", "patches", "order", "epoch", "model:*", "patch:*", "constants:*")
@@ -69,13 +69,13 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
     return [
         *_EVERYBODY,
         "+time",
-        _selector("fcall", "", *declared, QUEUE_COUNTS, BEATS, SEEN, HOLDING, *registers, *own_blobs),
+        _selector("fcall", "", *declared, QUEUE_COUNTS, keys.device(name), *registers, *own_blobs),
         _selector("get hget hmget hexists exists strlen", "%R", *readable, QUEUE_COUNTS, REVOCATIONS, ANSWERS + name),
-        _selector("hset", "%W", *_of_campaigns("owners", "pins"), QUEUE_COUNTS, BEATS, HOLDING),
-        _selector("hdel", "%W", *_of_campaigns("pins"), BEATS, HOLDING),
+        _selector("hset", "%W", *_of_campaigns("owners", "pins"), QUEUE_COUNTS),
+        _selector("hdel", "%W", *_of_campaigns("pins")),
         _selector("hincrby", "", QUEUE_COUNTS),
-        _selector("zadd zrem", "%W", SEEN, *registers),
-        _selector("zremrangebyscore pexpire", "%W", *registers),
+        _selector("hget hset pexpire unlink", "", keys.device(name)),
+        _selector("zadd zrem", "%W", *registers),  # entries of others hold what it cannot know
         _selector("xadd", "%W", *_of_campaigns("log")),
         _selector("expire", "%W", *_of_campaigns("log"), *own_blobs),
         _selector("set get exists persist unlink strlen append getrange setrange", "", *own_blobs),
@@ -99,7 +99,7 @@ def device_at_blobs(name: str) -> list[str]:
 def coordinator() -> list[str]:
     """All that is a campaign's, its queues, and the registers; no user, no setting, no word on who is a member."""
     everything, queues = _C + "*", TRAIN_QUEUE_PREFIX + "*"
-    workers = (BEATS, SEEN, HOLDING, live("*"))
+    registers = (DEVICES, live("*"))
     return [
         *_EVERYBODY,
         "+time",
@@ -108,7 +108,7 @@ def coordinator() -> list[str]:
         "+function|list",
         "+function|load",
         _selector("fcall fcall_ro", "", PREFIX + "*"),
-        _selector("type memory|usage", "%R", everything, CAMPAIGNS, QUEUE_COUNTS, *workers, queues),
+        _selector("type memory|usage", "%R", everything, CAMPAIGNS, QUEUE_COUNTS, *registers, queues),
         _selector("get getrange mget exists strlen pttl", "%R", everything),
         _selector("hget hmget hgetall hkeys hscan sscan", "%R", everything),
         _selector("xlen xread xrange xrevrange xinfo|stream", "%R", everything),
@@ -116,8 +116,9 @@ def coordinator() -> list[str]:
         _selector("hset hdel sadd xadd xdel xtrim", "%W", everything),
         _selector("zrange zrevrange", "%R", CAMPAIGNS),
         _selector("zadd zrem unlink", "%W", CAMPAIGNS),
-        _selector("hmget zmscore zcount zrevrange zrangebyscore", "%R", *workers),
-        _selector("hdel zrem unlink", "%W", *workers),
+        _selector("hget hstrlen", "%R", keys.device("*")),
+        _selector("zcount zrevrange zrangebyscore", "%R", *registers),
+        _selector("zremrangebyscore expire unlink", "%W", *registers),
         _selector("hincrby unlink", "", QUEUE_COUNTS),
         _selector("llen lrange", "%R", queues),
         _selector("lpush lrem unlink", "%W", queues),
@@ -145,13 +146,14 @@ def monitor() -> list[str]:
         "+time",
         "+info",
         "+echo",
-        _selector("fcall_ro", "%R", *_of_campaigns("feed")),
+        _selector("fcall_ro", "%R", *_of_campaigns("feed"), keys.device("*")),
         _selector("getrange", "%R", *_of_campaigns("status", "writer")),
         _selector("xrange xrevrange memory|usage", "%R", *past),
         _selector("xlen", "%R", *past, *_of_campaigns("log")),
         _selector("zrevrange memory|usage", "%R", CAMPAIGNS),
         _selector("hget hmget hlen hgetall memory|usage", "%R", QUEUE_COUNTS),
-        _selector("hmget zrevrange zcount memory|usage", "%R", BEATS, SEEN, live("*")),
+        _selector("hget hstrlen", "%R", keys.device("*")),
+        _selector("zrevrange zcount memory|usage", "%R", DEVICES, live("*")),
         _selector("llen lindex memory|usage", "%R", TRAIN_QUEUE_PREFIX + "*"),
     ]
 

@@ -20,6 +20,7 @@ from fl_core.broker.memory.commands import Commands
 from fl_core.broker.memory.keyspace import Keyspace
 
 _FENCE = re.compile(rb"([0-9]+)\|(.*)", re.DOTALL)
+_TOKEN = re.compile(rb"[0-9]+\|([0-9A-Fa-f]+)\|")
 
 
 class Scripts:
@@ -113,16 +114,20 @@ class Scripts:
         return position
 
     def beat(self, keys: Words, args: Words) -> int:
-        beats, seen, holding, *registers = keys
-        worker, beat, held, due_ms = args
-        now = int(self._keys.now_ms)
-        self._do.do_hset(beats, worker, beat)
-        self._do.sorted_sets.do_zadd(seen, b"%d" % now, worker)
-        self._do.do_hset(holding, worker, held)
+        device, *registers = keys
+        name, token, beat, held, due_ms = args
+        now, zset = int(self._keys.now_ms), self._do.sorted_sets
+        if self._keys.type_of(device) not in (b"none", b"hash"):
+            self._keys.drop(device)
+        before = _TOKEN.match(self._keys.hash(device).get(b"row") or b"")
+        if before is not None and before[1] != token:
+            for register in registers:
+                zset.do_zrem(register, b"%b %b" % (name, before[1]))
+        self._do.do_hset(device, b"row", b"%d|%b|%b" % (now, token, held), b"beat", beat)
+        self._keys.end_at(device, self._keys.now_ms + scripts.FORGET_MS)
         for register in registers:
-            self._do.sorted_sets.do_zadd(register, b"%d" % (now + int(due_ms)), worker)
-            self._do.sorted_sets.do_zremrangebyscore(register, b"-inf", b"%d" % (now - scripts.FORGET_MS))
-            self._keys.end_at(register, self._keys.now_ms + scripts.UNSERVED_MS)
+            due = now if register is registers[0] else now + int(due_ms)
+            zset.do_zadd(register, b"%d" % due, b"%b %b" % (name, token))
         return 1
 
     # -- the coordinator's -----------------------------------------------------------------------------------------
@@ -203,6 +208,14 @@ class Scripts:
         return 1
 
     # -- reading ---------------------------------------------------------------------------------------------------
+
+    def devices(self, keys: Words, args: Words) -> list[list[bytes | None]]:
+        found: list[list[bytes | None]] = []
+        for key in keys:
+            held = self._keys.hash(key) if self._keys.type_of(key) == b"hash" else {}
+            values = [held.get(field) for field in args]
+            found.append([None if value is None or len(value) > scripts.MAX_FIELD_BYTES else value for value in values])
+        return found
 
     def read_small(self, keys: Words, args: Words) -> list[list[Any]]:
         after, limit = args[0], int(args[2])

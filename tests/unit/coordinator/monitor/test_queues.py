@@ -30,7 +30,8 @@ def test_rates_and_tasks_in_hand(
     roster.beat(_beat("busy", "digits-1/1-a#1"))
     roster.beat(_beat("idle"))
     roster.beat(_beat("dead", "digits-1/2-b#1"))
-    client.zadd(keys.SEEN, {"dead": 1})
+    (entry,) = (each for each in client.zrange(keys.DEVICES, 0, -1) if each.startswith(b"dead "))
+    client.zadd(keys.DEVICES, {entry: 1})
     client.hset(keys.QUEUE_COUNTS, mapping={"gpu:published": 10, "gpu:claimed": 4})
     now = [100.0]
 

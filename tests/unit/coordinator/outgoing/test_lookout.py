@@ -24,8 +24,12 @@ def register(client: redis.Redis) -> Register:
 
     def register(names: list[str], *queues: str, due_in_seconds: float = 10.0) -> None:
         due_ms = (client.time()[0] + due_in_seconds) * 1000
+        pipeline = client.pipeline(transaction=False)
+        for name in names:
+            pipeline.hset(keys.device(name), "row", f"{due_ms:.0f}|0a|")
         for queue in queues:
-            client.zadd(keys.live(queue), dict.fromkeys(names, due_ms))
+            pipeline.zadd(keys.live(queue), dict.fromkeys((f"{name} 0a" for name in names), due_ms))
+        pipeline.execute()
 
     return register
 

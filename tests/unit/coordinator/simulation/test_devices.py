@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.simulation.devices import Register, Seen, SimulatedDevice
+from coordinator.simulation.devices import SignsOfLife, SimulatedDevice
 from fl_core.broker import keys
 from fl_core.broker.memory.client import MemoryClient, MemoryServer
 from fl_core.broker.overview.roster import Roster
@@ -14,18 +14,18 @@ DAY_MS = 24 * 3600 * 1000
 
 
 def test_a_fleet_is_alive_at_any_time_and_costs_nothing() -> None:
-    """Counted and named by the roster as a fleet that beats; who holds a task was heard of just now."""
+    """Counted and named by the roster as a fleet that beats; each was heard of just now, with what it holds."""
     server = MemoryServer()
     client, roster = MemoryClient(server), Roster(MemoryClient(server))
-    server.keyspace.put(keys.live("gpu").encode(), Register(2, lambda: ["b", "a"], server.keyspace))
-    server.keyspace.put(keys.SEEN.encode(), Seen(server.keyspace))
+    signs = SignsOfLife(server.keyspace, {"gpu": (2, lambda: ["b", "a"])})
     for _ in range(2):
         assert roster.count_live(["gpu", "cpu"]) == {"gpu": 2, "cpu": 0}
         assert roster.serving("gpu", max_workers=9) == {"a": True, "b": True}
-        client.hset(keys.HOLDING, "a", "digits-1/1-abc#1")
-        assert roster.lookup(["a", "b"]) == {"a": (0.0, "digits-1/1-abc#1"), "b": (float("inf"), "")}
-        client.hdel(keys.HOLDING, "a")
-        roster.forget_silent()
+        signs.say("a", "digits-1/1-abc#1")
+        found = roster.lookup(["a", "b", "stranger"])
+        assert found == {"a": (0.0, "digits-1/1-abc#1"), "b": (0.0, ""), "stranger": (float("inf"), "")}
+        signs.say("a")
+        roster.forget_silent(["gpu"])
         server.keyspace.now_ms += DAY_MS
     assert client.type(keys.live("gpu")) == b"zset"
 

@@ -55,5 +55,5 @@ def test_each_key_has_its_type() -> None:
 
 def test_all_keys_are_ours() -> None:
     """Everything begins with fedtide: another user of the same Redis is not disturbed."""
-    assert all(key.startswith("fedtide:") for key in [*_all(CampaignKeys("c")), keys.BEATS, keys.SEEN, keys.CAMPAIGNS])
+    assert all(key.startswith("fedtide:") for key in [*_all(CampaignKeys("c")), keys.DEVICES, keys.CAMPAIGNS])
     assert train_queue("gpu") == "fedtide.train.gpu"
