@@ -14,8 +14,6 @@ from fl_core.broker.task_rows import Owner
 MAX_NAMED = 2000
 # Workers that serve several of a campaign's queues are counted once, by name: of a large fleet only now and then.
 TELL_APART_SECONDS = 30.0
-# So often are those dropped from the registers who have been silent for a day.
-FORGET_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Lookout:
         self._ctx = ctx
         self._roster = roster
         self._num_live = 0
-        self._next_telling_apart = self._next_forgetting = float("-inf")
+        self._next_telling_apart = float("-inf")
 
     def look_at_tasks(self, ledger: Ledger) -> Sightings:
         """Look at every open task once.
@@ -81,16 +79,14 @@ class Lookout:
         return Sightings(by_number, beats, depths, clock.now_ms(), clock.server_ms())
 
     def look_at_fleet(self) -> Fleet:
-        """Look at who serves the campaign's queues; now and then, who has been silent for a day is forgotten.
+        """Look at who serves the campaign's queues, and forget who has been silent for a day.
 
         Raises:
             BrokerUnavailable: unknown.
         """
         dispatch, machine = self._ctx.spec.dispatch, self._ctx.machine
         queues, patience = dispatch.queues, max(1.0, dispatch.lease_seconds - BEAT_SECONDS)
-        if machine.monotonic() >= self._next_forgetting:
-            self._roster.forget_silent(queues)
-            self._next_forgetting = machine.monotonic() + FORGET_SECONDS
+        self._roster.forget_silent(queues)
         live = self._roster.count_live(queues, patience)
         served = frozenset(queue for queue, count in live.items() if count)
         total = sum(live.values())

@@ -77,6 +77,9 @@ def connect(
         )
     except ValueError:
         raise SpecError(f"broker = {public_url(url)!r} is not a Redis URL; write redis://HOST:PORT/0.") from None
+    # Where all programs share the server's own user, each may supply what the server lacks; users with the rights of
+    # their work leave that to coordinators.
+    client.loads_functions = client.get_connection_kwargs().get("username") in (None, "default")
     parent, connection = _for_child.get(url, (os.getpid(), None))
     if parent != os.getpid():
         del _for_child[url]

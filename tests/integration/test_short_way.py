@@ -120,8 +120,15 @@ def test_a_closed_client_leaves_no_connection(server: EmbeddedServer, client: Br
 def test_functions_are_loaded_by_coordinators_and_waited_for_by_devices(
     server: EmbeddedServer, client: BrokerClient
 ) -> None:
-    """At first, and again after the server has lost them; others are told in one sentence what they wait for."""
-    with connect(server.url) as device:
+    """At first, and again after the server has lost them; others are told in one sentence what they wait for.
+
+    Where all share the server's own user, anybody may load them.
+    """
+    client.function_flush("SYNC")
+    with connect(server.url) as anybody:
+        assert Script(anybody, scripts.ARRIVED)(["chunk"], [60]) == [0, b""]
+    client.acl_setuser("phone", enabled=True, nopass=True, keys=["*"], commands=["+@all"])
+    with connect(server.url.replace("redis://", "redis://phone:x@")) as device:
         stream_end = Script(client, scripts.STREAM_END)
         scripts.load(client)
         for _ in range(2):
