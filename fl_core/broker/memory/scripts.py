@@ -209,12 +209,12 @@ class Scripts:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def devices(self, keys: Words, args: Words) -> list[list[bytes | None]]:
-        found: list[list[bytes | None]] = []
+    def devices(self, keys: Words, args: Words) -> list[bytes | None]:
+        found: list[bytes | None] = []
         for key in keys:
             held = self._keys.hash(key) if self._keys.type_of(key) == b"hash" else {}
             values = [held.get(field) for field in args]
-            found.append([None if value is None or len(value) > scripts.MAX_FIELD_BYTES else value for value in values])
+            found += [None if value is None or len(value) > scripts.MAX_FIELD_BYTES else value for value in values]
         return found
 
     def read_small(self, keys: Words, args: Words) -> list[list[Any]]:

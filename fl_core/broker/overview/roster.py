@@ -204,24 +204,24 @@ class Roster:
 
     def _own(
         self, register: str, found: Sequence[tuple[bytes, float]], fields: Sequence[str]
-    ) -> list[tuple[str, float, list[bytes | None]]]:
+    ) -> list[tuple[str, float, Sequence[bytes | None]]]:
         """The entries that are their workers' own: name, score, and these fields of what the worker says."""
         entries = rows.good(register, found, lambda row: (*_entry(row[0]), row[1]))
         said = self._read([name for name, _, _ in entries], ("row", *fields))
-        own = []
+        own: list[tuple[str, float, Sequence[bytes | None]]] = []
         for (name, token, score), (raw, *values) in zip(entries, said, strict=True):
             row = _row(raw)
             if row is not None and row.token == token:
                 own.append((name, score, values))
         return own
 
-    def _read(self, workers: Sequence[str], fields: Sequence[str]) -> Iterator[list[bytes | None]]:
+    def _read(self, workers: Sequence[str], fields: Sequence[str]) -> Iterator[Sequence[bytes | None]]:
         """What some workers say of themselves; None where one says nothing, or more than any of ours does."""
         for start in range(0, len(workers), _READ_PAGE):
             page = [keys.device(worker) for worker in workers[start : start + _READ_PAGE]]
             with broker_errors("reading the roster"):
-                found = self._devices(keys=page, args=fields)
-            yield from found
+                found: list[bytes | None] = self._devices(keys=page, args=fields)
+            yield from zip(*(found[at :: len(fields)] for at in range(len(fields))), strict=True)
 
     def _now_ms(self) -> float:
         with broker_errors("reading the server's clock"):
