@@ -247,3 +247,24 @@ def _with_deviation(row: Row, name: str) -> str:
 
     deviation = row.deviations.get(name)
     return number(row.means.get(name), 3) + (f" ± {deviation:.3f}" if deviation is not None else "")
+
+
+@fedtide.command()
+@click.argument("folder", metavar="RUN_FOLDER", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write it there.  [default: standard output]")
+def profile(folder: Path, out: Path | None) -> None:
+    """The fleet of a run that kept its log, as a profile for `simulate` and `sweep`."""
+    import tomli_w
+
+    from coordinator.simulation.fleet.from_run import profile_of
+    from fl_core.factory import add_working_directory
+
+    add_working_directory()
+    text = tomli_w.dumps(profile_of(folder))
+    if out is None:
+        return click.echo(text, nl=False)
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{out} cannot be written ({error.strerror}); give another --out.") from error
+    return None
