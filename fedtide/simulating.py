@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 def simulate(
     spec: str | Path | Mapping[str, Any] | CampaignSpec,
-    devices: Sequence[SimulatedDevice] | int,
+    devices: Sequence[SimulatedDevice] | int | None = None,
     *,
     profile: str | Path | Mapping[str, Any] | None = None,
+    trace: str | Path | None = None,
     training: Literal["auto", "one_by_one", "together"] = "one_by_one",
     updates: int | None = None,
     seconds: float | None = None,
@@ -41,9 +42,11 @@ def simulate(
     Args:
         spec: a TOML file, its content as a mapping, or a spec that was read before. Its held-out data is
             ``evaluation.data``, as ever.
-        devices: the fleet; or how many devices, drawn from ``profile`` by the campaign's seed.
+        devices: the fleet; or how many devices, drawn from ``profile`` by the campaign's seed; None for all of the
+            trace.
         profile: a TOML file, or its content as a mapping: what such a fleet is like. Without one, devices have examples
             of the spec's ``evaluation.data`` that are not held out, and differ in speed.
+        trace: a table of when devices are there, as CSV or Parquet.
         training: ``one_by_one`` trains as a deployed device does, to the same bits. ``together`` trains many devices'
             tasks as one batch, which is faster where models are small and gives bits of its own, the same at every run.
             ``auto`` tries both on the first batch and goes on with the faster one; ``simulation.json`` in the run's
@@ -82,7 +85,8 @@ def simulate(
     with threads_kept():
         summary, shown = simulate_campaign(
             read, devices, profile, folder,
-            recorded=None if recorded is None else Path(recorded), way=training, pictures=out is not None,
+            trace=None if trace is None else Path(trace), recorded=None if recorded is None else Path(recorded),
+            way=training, pictures=out is not None,
             on_progress=lambda now: on_progress(now.to_map()) if on_progress is not None else None,
         )  # fmt: skip
     return Run(folder.path, summary, shown, temporary)

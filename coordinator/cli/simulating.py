@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 spec_argument = click.argument("spec_path", metavar="SPEC.toml", type=click.Path(path_type=Path))
 devices_option = click.option(
-    "--devices", metavar="NUMBER", type=click.IntRange(1), required=True, help="How many devices there are."
+    "--devices", metavar="NUMBER", type=click.IntRange(1), help="How many devices there are.  [default: the trace's]"
+)
+trace_option = click.option(
+    "--trace",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="When devices are there: a CSV or Parquet file with device, start, end and speed.",
 )
 profile_option = click.option(
     "--profile",
@@ -53,6 +59,7 @@ set_option = click.option(
 @spec_argument
 @devices_option
 @profile_option
+@trace_option
 @seeds_option
 @training_option
 @set_option
@@ -63,8 +70,9 @@ set_option = click.option(
 )
 def simulate(
     spec_path: Path,
-    devices: int,
+    devices: int | None,
     profile: Path | None,
+    trace: Path | None,
     seeds: int,
     training: str,
     settings: tuple[tuple[str, Any], ...],
@@ -91,7 +99,7 @@ def simulate(
         one = spec.model_copy(update={"campaign": spec.campaign.model_copy(update={"seed": seed})})
         folder = RunFolder(path if seeds == 1 else path / f"seed-{seed}")
         started = time.perf_counter()
-        summary, _ = simulate_campaign(one, devices, profile, folder, way=way)
+        summary, _ = simulate_campaign(one, devices, profile, folder, trace=trace, way=way)
         rate = summary["merged"] / (time.perf_counter() - started)
         summaries.append({"seed": seed, "simulated_per_second": rate, **summary})
     if as_json:
@@ -160,6 +168,7 @@ class Axis(click.ParamType[tuple[str, list[Any]]]):
 @spec_argument
 @devices_option
 @profile_option
+@trace_option
 @click.option(
     "--grid",
     "axes",
@@ -179,8 +188,9 @@ class Axis(click.ParamType[tuple[str, list[Any]]]):
 @json_option
 def sweep(
     spec_path: Path,
-    devices: int,
+    devices: int | None,
     profile: Path | None,
+    trace: Path | None,
     axes: tuple[tuple[str, list[Any]], ...],
     seeds: int,
     at_once: int,
@@ -209,7 +219,9 @@ def sweep(
                 f"{done} of {all_of_them}: {what}, seed {ran.seed}" + (f": {ran.error}" if ran.error else ""), err=True
             )
 
-    runs = run_sweep(Plan(spec_path, changes, devices, profile, _way(training)), axes, seeds, path, at_once, tell)
+    runs = run_sweep(
+        Plan(spec_path, changes, devices, profile, trace, _way(training)), axes, seeds, path, at_once, tell
+    )
     ended = [ran.folder for ran in runs if not ran.error]
     if ended:
         write_comparison(ended[:MAX_COMPARED], path / "comparison.html")

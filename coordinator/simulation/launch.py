@@ -21,10 +21,11 @@ from fl_core.wire.status import Status
 
 def simulate_campaign(
     spec: CampaignSpec,
-    devices: Sequence[SimulatedDevice] | int,
+    devices: Sequence[SimulatedDevice] | int | None,
     profile: str | Path | Mapping[str, Any] | None,
     folder: RunFolder,
     *,
+    trace: Path | None = None,
     recorded: Path | None = None,
     way: Way,
     pictures: bool = True,
@@ -34,9 +35,11 @@ def simulate_campaign(
 
     Args:
         spec: the campaign's.
-        devices: the fleet, or how many devices are drawn from ``profile`` by the campaign's seed.
+        devices: the fleet, or how many devices are drawn from ``profile`` by the campaign's seed; None for all of the
+            trace.
         profile: what they are like, as a file or its content.
         folder: the run's.
+        trace: the file that says when devices are there (``fleet/trace.py``); None where the profile does.
         recorded: the folder of a run whose updates arrive again; None lets the devices' speeds decide.
         way: how devices' training is computed.
         pictures: whether ``curves.png`` and ``report.html`` are made.
@@ -49,9 +52,13 @@ def simulate_campaign(
         SpecError: spec, profile, devices or recording do not fit.
         CampaignError: the campaign cannot go on, or its files cannot be written.
     """
-    if profile is not None and not isinstance(devices, int):
-        raise SpecError("devices are given, and a profile; give the number of devices with a profile.")
-    fleet = drawn_fleet(spec, devices, profile) if isinstance(devices, int) else devices
+    fleet: Sequence[SimulatedDevice]
+    if devices is None or isinstance(devices, int):
+        fleet = drawn_fleet(spec, devices, profile, trace)
+    elif profile is not None or trace is not None:
+        raise SpecError("devices are given, and a profile or a trace; give the number of devices with these.")
+    else:
+        fleet = devices
     recording = None if recorded is None else read_recording(recorded)
     with occupied(spec, folder, None, resume=False, auto_resume=False):
         summary = run_simulation(spec, fleet, folder, recording=recording, way=way, on_progress=on_progress)

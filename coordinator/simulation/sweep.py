@@ -35,13 +35,14 @@ class Plan:
     Attributes:
         spec: the file.
         changes: values by dotted key, in the place of those in the file.
-        devices, profile, way: as of ``simulate_campaign``.
+        devices, profile, trace, way: as of ``simulate_campaign``.
     """
 
     spec: Path
     changes: Mapping[str, Any]
-    devices: int
+    devices: int | None
     profile: Path | None
+    trace: Path | None
     way: Any
 
 
@@ -150,7 +151,9 @@ def _run(plan: Plan, ran: Ran) -> tuple[dict[str, Any], str]:
                 return {}, f"{ran.folder} holds another run; give another --out"
             summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         else:
-            summary, _ = simulate_campaign(spec, plan.devices, plan.profile, folder, way=plan.way, pictures=False)
+            summary, _ = simulate_campaign(
+                spec, plan.devices, plan.profile, folder, trace=plan.trace, way=plan.way, pictures=False
+            )
     except FedtideError as error:
         return {}, str(error)
     return {**{name: summary.get(name) for name in MEASURES}, "staleness_p95": summary["staleness"]["p95"]}, ""

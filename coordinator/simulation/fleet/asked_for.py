@@ -9,20 +9,25 @@ from typing import Any
 
 from coordinator.simulation.fleet.drawn import DrawnFleet
 from coordinator.simulation.fleet.profile import DataSection, Profile, parse_profile, read_profile
+from coordinator.simulation.fleet.trace import read_trace
 from fl_core.errors import SpecError
 from fl_core.factory import add_working_directory, resolve
 from fl_core.spec import CampaignSpec
 
 
-def drawn_fleet(spec: CampaignSpec, count: int, profile: str | Path | Mapping[str, Any] | None) -> DrawnFleet:
+def drawn_fleet(
+    spec: CampaignSpec, count: int | None, profile: str | Path | Mapping[str, Any] | None, trace: Path | None = None
+) -> DrawnFleet:
     """So many devices for a campaign.
 
     Args:
+        count: how many; None for all of the trace.
         profile: what they are like, as a file or its content. Where it says nothing of data, devices have what the spec
             evaluates on, but for what it holds out.
+        trace: the file that says when they were there.
 
     Raises:
-        SpecError: the profile is wrong, or nothing says what data devices have.
+        SpecError: the trace or the profile is wrong, or nothing says what data devices have.
     """
     if isinstance(profile, str | Path):
         add_working_directory(Path(profile).parent)
@@ -31,7 +36,12 @@ def drawn_fleet(spec: CampaignSpec, count: int, profile: str | Path | Mapping[st
         read = parse_profile(dict(profile or {}), "the profile")
     if not read.data.factory:
         read = _with_data_of(spec, read)
-    return DrawnFleet(read, count, spec.campaign.seed)
+    recorded = None if trace is None else read_trace(trace)
+    if count is None:
+        if recorded is None:
+            raise SpecError("nothing says how many devices there are; give a number, or a trace.")
+        count = len(recorded.names)
+    return DrawnFleet(read, count, spec.campaign.seed, recorded)
 
 
 def _with_data_of(spec: CampaignSpec, profile: Profile) -> Profile:

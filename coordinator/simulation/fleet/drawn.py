@@ -14,6 +14,7 @@ from coordinator.simulation.fleet.availability import DAY, Availability, Daily
 from coordinator.simulation.fleet.distributions import correlated, normal_numbers, quantile
 from coordinator.simulation.fleet.profile import Available, DeviceClass, Profile
 from coordinator.simulation.fleet.shards import Shards
+from coordinator.simulation.fleet.trace import Trace
 from fl_core.errors import SpecError
 
 MAX_DEVICES = 100_000_000
@@ -29,16 +30,20 @@ class DrawnFleet(Sequence[SimulatedDevice]):
         profile: what the fleet is like.
         count: how many devices.
         seed: of all that is drawn.
+        trace: when these devices were there, and under which names; None for what the profile says.
 
     Raises:
         SpecError: there can be no such fleet.
     """
 
-    def __init__(self, profile: Profile, count: int, seed: int = 0) -> None:
+    def __init__(self, profile: Profile, count: int, seed: int = 0, trace: Trace | None = None) -> None:
         if not 1 <= count <= MAX_DEVICES:
             raise SpecError(f"devices = {count} is not between 1 and {MAX_DEVICES:,}.")
         if not profile.data.factory:
             raise SpecError("the profile does not say what data devices have; give it [data] with a factory.")
+        if trace is not None and count > len(trace.names):
+            raise SpecError(f"devices = {count} is more than the {len(trace.names)} of the trace.")
+        self._trace = trace
         self._profile = profile
         self._count = count
         self._seed = seed
@@ -77,7 +82,12 @@ class DrawnFleet(Sequence[SimulatedDevice]):
         if not 0 <= index < self._count:
             raise IndexError(index)
         at = int(np.searchsorted(self._first, index, side="right")) - 1
-        return self._classes[at].device(index, index - int(self._first[at]), *self._data(index, at))
+        device = self._classes[at].device(index, index - int(self._first[at]), *self._data(index, at))
+        if self._trace is not None:
+            device.name, device.available = self._trace.names[index], self._trace.available[index]
+            if self._trace.speeds is not None:
+                device.seconds_per_example = self._trace.speeds[index]
+        return device
 
     def __iter__(self) -> Iterator[SimulatedDevice]:
         return (self[index] for index in range(self._count))
@@ -85,7 +95,7 @@ class DrawnFleet(Sequence[SimulatedDevice]):
     def names(self, queue: str) -> list[str]:
         """Of all devices that serve a queue."""
         return [
-            f"{each.name}-{index}"
+            f"{each.name}-{index}" if self._trace is None else self._trace.names[index]
             for each, first, last in zip(self._profile.devices, self._first[:-1], self._first[1:], strict=True)
             if each.queue == queue
             for index in range(first, last)

@@ -33,6 +33,7 @@ def test_a_number_of_devices_is_enough(tmp_path: Path) -> None:
         ({**SPEC, "evaluation": TEST}, 0, None, "devices = 0"),
         ({**SPEC, "evaluation": TEST}, 5, {"devices": [{"queue": "gpu"}]}, "serves queue 'gpu'"),
         (SPEC, [fedtide.SimulatedDevice("a", digits())], {}, "devices are given, and a profile"),
+        ({**SPEC, "evaluation": TEST}, None, None, "how many devices"),
     ],
 )
 def test_what_does_not_fit_is_said(spec: dict[str, Any], devices: Any, profile: Any, words: str) -> None:

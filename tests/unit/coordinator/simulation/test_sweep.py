@@ -29,7 +29,7 @@ updates = 20
 
 def _plan(folder: Path) -> Plan:
     (folder / "spec.toml").write_text(SPEC)
-    return Plan(folder / "spec.toml", {}, 20, None, "one_by_one")
+    return Plan(folder / "spec.toml", {}, 20, None, None, "one_by_one")
 
 
 def test_all_combinations_run_with_all_seeds_and_none_twice(tmp_path: Path) -> None:
