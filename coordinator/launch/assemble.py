@@ -111,7 +111,7 @@ def coordinating(
         spec = parse_spec(seen["spec"], source="the checkpoint's spec")
     else:
         verify_proven_names(spec.privacy, url, options.authority)
-    if spec.privacy.mode != "off":
+    if spec.privacy.is_central:
         raise SpecError(f"privacy.mode = {spec.privacy.mode!r} can be written and not yet be run; set it to 'off'.")
     life = Life(new_identity(spec, machine) if seen is None else Identity(*seen["identity"]))
     campaign = life.identity.campaign

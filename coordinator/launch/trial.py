@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from coordinator.launch.expected_staleness import judge_staleness
+from coordinator.launch.privacy.noise import judge_local_noise
 from coordinator.telemetry.units import number
 from fl_core.aggregation import Contribution, Strategy, build_strategy
 from fl_core.codecs import codec
@@ -89,6 +90,7 @@ def try_campaign(spec: CampaignSpec, model: nn.Module, layout: Layout) -> Genera
     yield describe_model(spec.model.factory, model, layout)
     yield from judge_state(model)
     yield from judge_staleness(spec)
+    yield from judge_local_noise(spec, layout.num_parameters)
     yield from _try_strategy(spec, layout, initial)
     if spec.evaluation.show is not None:
         yield from _look_at_show(spec, model)

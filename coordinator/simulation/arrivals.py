@@ -94,6 +94,9 @@ class Played:
         for queue, waiting in self._waiting.items():
             while waiting and self._client.quick("LLEN", train_queue(queue)):
                 device = self._devices[waiting[0]]
+                if self._side.is_done(device):
+                    waiting.popleft()
+                    continue
                 if self._send_away(device, waiting[0]):
                     waiting.popleft()
                     continue

@@ -7,11 +7,13 @@ Everything goes through the calls that a worker makes (``fl_core/broker/tasks.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from coordinator.simulation.devices import SignsOfLife, SimulatedDevice
 from coordinator.simulation.held_versions import HeldVersions
+from coordinator.simulation.privacy import SimulatedPrivacy
 from coordinator.simulation.training import Training, Way, Work
 from fl_core.broker.connection import Client
 from fl_core.broker.tasks import TaskBroker, payload_place
@@ -62,6 +64,7 @@ class DeviceSide:
         self._broker = TaskBroker(client, "")
         self._way: Way = way
         self._remembered: dict[str, Device] = {}
+        self._privacy = SimulatedPrivacy()
         self._model: DeviceModel | None = None
         self._versions: HeldVersions | None = None
         self._training: Training | None = None
@@ -74,6 +77,8 @@ class DeviceSide:
     def take(self, device: SimulatedDevice, call: TaskCall) -> Taken | None:
         """Claim a task now, to be trained from the newest version; None where nobody waits for it any more.
 
+        So for a device that may give no more away, which says so.
+
         Raises:
             FedtideError: what a worker would report as a failed task; so with whatever user code raises.
         """
@@ -83,6 +88,9 @@ class DeviceSide:
         if claim.head is None or claim.task is None:
             return None
         task = claim.task
+        if not self._privacy.verify(device.name, task):
+            self._report(device.name, task, "budget_spent", self._privacy.sentence(device.name))
+            return None
         training, versions, _ = self._built(task)
         base, bytes_down = versions.hold(device.name, task, claim.head)
         work = Work(task, base, claim.head.version, self._remember(device))
@@ -119,15 +127,21 @@ class DeviceSide:
 
     def fail(self, taken: Taken, why: str) -> None:
         """The device gives the task up."""
-        name, task = taken.device.name, taken.task
-        self._broker.become(name)
+        self._broker.become(taken.device.name)
+        self._report(taken.device.name, taken.task, "failed", why)
+        self.vanish(taken)
+
+    def is_done(self, device: SimulatedDevice) -> bool:
+        """Whether it takes no task any more, because it may give no more away."""
+        return self._privacy.is_spent(device.name)
+
+    def _report(self, name: str, task: TrainTask, outcome: str, why: str) -> None:
         self._broker.report(
             TaskReport(
-                campaign=task.campaign, task_id=task.task_id, attempt=task.attempt, worker=name, outcome="failed",
+                campaign=task.campaign, task_id=task.task_id, attempt=task.attempt, worker=name, outcome=outcome,
                 detail=why,
             )
         )  # fmt: skip
-        self.vanish(taken)
 
     def vanish(self, taken: Taken) -> None:
         """The device is gone, with its task; nobody is told."""
@@ -168,5 +182,6 @@ class DeviceSide:
             known = self._remembered[device.name] = Device(
                 name=device.name, dataset=device.load(), device=CPU, own_model=device.own_model,
                 seconds_of=device.seconds_of, alter=device.alter,
+                spend=partial(self._privacy.spend, device.name),
             )  # fmt: skip
         return known

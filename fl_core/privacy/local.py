@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
-from fl_core.errors import InvariantError, SpecError
+from fl_core.errors import SpecError
 from fl_core.privacy.grid import RESOLUTION, from_grid, to_grid
 from fl_core.privacy.noise import add_rounded_gaussian
 from fl_core.privacy.terms import Terms
 from fl_core.vectors import FloatArray
-
-SpendOne: TypeAlias = Callable[[Terms], bytes]
-"""Counts one participation as spent, so that nothing makes it undone, and gives the 32 secret bytes of its noise.
-
-Raises ``BudgetSpent`` where there is nothing left to spend.
-"""
 
 
 def verify_covered(sends: str, part: int, num_state: int) -> None:
@@ -32,18 +23,6 @@ def verify_covered(sends: str, part: int, num_state: int) -> None:
     if sends != "delta" or part or num_state:
         what = "running statistics" if num_state else "parts" if part else sends.replace("_", " ")
         raise SpecError(f"this device adds its noise to deltas of whole models, and would have to send {what} as well.")
-
-
-def released(values: FloatArray, terms: Terms, spend_one: SpendOne | None) -> FloatArray:
-    """An update as it may leave this device, by then counted as spent.
-
-    Raises:
-        BudgetSpent: the device may give no more away.
-        InvariantError: nobody counts here.
-    """
-    if spend_one is None:
-        raise InvariantError("A device that does not count what it gives away was given a task with local noise.")
-    return privatised(values, terms, spend_one(terms))
 
 
 def privatised(values: FloatArray, terms: Terms, key: bytes) -> FloatArray:

@@ -20,8 +20,9 @@ from torch.utils.data import Dataset
 
 from fl_core.codecs import ErrorFeedback, codec
 from fl_core.codecs.model_payload import append_state
+from fl_core.errors import InvariantError
 from fl_core.models.build import build_model
-from fl_core.privacy.local import SpendOne, released, verify_covered
+from fl_core.privacy.local import privatised, verify_covered
 from fl_core.privacy.terms import Terms
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.draft import Draft
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 
 # Changes what a device sends, for trials of hostile devices: the honest values, what they are, and the base's weights.
 Alter: TypeAlias = Callable[[FloatArray, Sends, FloatArray], FloatArray]
+# Counts an update as given away, so that nothing makes it undone, and gives the 32 secret bytes of its noise.
+Spend: TypeAlias = Callable[[TrainTask, Terms], bytes]
 
 
 class DeviceModel:
@@ -102,7 +105,8 @@ class Device:
         emulate_example_seconds: added per example, to play a slow device.
         seconds_of: what a training took by another clock than this machine's; None for as it was measured.
         alter: changes what is sent, to play a hostile device; None for an honest one.
-        spend_one: counts what an update with local noise gives away; None where such updates cannot be made.
+        spend: counts what an update with local noise gives away, and refuses it (``BudgetSpent``); None where none can
+            be made.
     """
 
     name: str
@@ -117,7 +121,7 @@ class Device:
     emulate_example_seconds: float = 0.0
     seconds_of: Callable[[LocalTraining], float] | None = None
     alter: Alter | None = None
-    spend_one: SpendOne | None = None
+    spend: Spend | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +226,9 @@ def finish(
         outcome = replace(outcome, values=device.alter(outcome.values, sends, base.values[layout.trainable]))
     if (terms := Terms.read(task.privacy)) is not None and terms.is_local:
         verify_covered(task.sends, outcome.part, layout.num_state)
-        outcome = replace(outcome, values=released(outcome.values, terms, device.spend_one))
+        if device.spend is None:
+            raise InvariantError("A device that does not count what it gives away was given a task with local noise.")
+        outcome = replace(outcome, values=privatised(outcome.values, terms, device.spend(task, terms)))
     payload = encode(task, layout, outcome, device.name, device.feedback)
     if outcome.state is not None:
         payload = append_state(payload, layout, outcome.state, base.values[layout.state])

@@ -12,11 +12,10 @@ import torch
 from fl_core.errors import DataError
 from fl_core.factory import call, gate
 from fl_core.models.build import build_model
-from fl_core.privacy.local import SpendOne
 from fl_core.training.batches import count_examples
 from fl_core.training.device import pick_device
 from fl_core.training.method import Outcome
-from fl_core.training.one_task import Device
+from fl_core.training.one_task import Device, Spend
 from fl_core.training.pace import SpeedProfile
 from fl_core.vectors import FloatArray, Sends
 from fl_core.wire.messages import TrainTask
@@ -49,7 +48,7 @@ class OwnDevice:
         self._speed = SpeedProfile()
 
     def for_task(
-        self, task: TrainTask, model: CachedModel, should_stop: Callable[[], bool], spend_one: SpendOne | None = None
+        self, task: TrainTask, model: CachedModel, should_stop: Callable[[], bool], spend: Spend | None = None
     ) -> Device:
         """The device as a task of that campaign finds it."""
         settings = self._settings
@@ -64,7 +63,7 @@ class OwnDevice:
             spare=model.spare,
             should_stop=should_stop,
             emulate_example_seconds=settings.emulate_example_seconds,
-            spend_one=spend_one,
+            spend=spend,
             alter=self._emulate if settings.emulate_delay_seconds or settings.emulate_attack else None,
         )
 

@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import structlog
@@ -179,7 +178,7 @@ class Trainer:
         version = claim.head.version
         log.debug("training", version=version, queue_seconds=round(claim.queue_seconds, 3))
         with self._in_time(task, building):
-            device = self._own.for_task(task, model, self._stop_check(task), partial(self._spending.spend, task))
+            device = self._own.for_task(task, model, self._stop_check(task), self._spending.spend)
             done = do_task(task, model, model.base, version, device)
         blob, num_chunks = payload_place(task, self._settings.name, done.num_bytes)
         update = done.update(

@@ -26,6 +26,7 @@ from fl_core.privacy.accountant import epsilon_of
 from fl_core.privacy.budget import Budget
 from fl_core.privacy.noise import KEY_BYTES
 from fl_core.privacy.terms import Terms
+from fl_core.program.extras import need
 from fl_core.program.whole_file import sync_folder
 from fl_core.wire.messages import TrainTask
 
@@ -69,6 +70,7 @@ class SpendingJournal:
                     f"adds itself, and campaign {campaign} does not ask for that (privacy.mode = 'local')."
                 )
             return
+        need("privacy.mode = 'local'", "cryptography")
         if self.path.exists():
             with self._opened(fcntl.LOCK_SH) as file:
                 self._read(file)

@@ -34,6 +34,9 @@ class Side:
         self.ended: list[tuple[float, str, str, str]] = []
         self.gone: set[str] = set()
 
+    def is_done(self, device: SimulatedDevice) -> bool:
+        return False
+
     def take(self, device: SimulatedDevice, call: TaskCall) -> Any:
         number = call.task_id.partition("-")[0]
         if number in self.gone:

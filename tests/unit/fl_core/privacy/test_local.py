@@ -78,11 +78,11 @@ def test_a_task_is_counted_before_anything_leaves() -> None:
     task, model, _ = task_and_model()
     counted: list[Terms] = []
 
-    def spend_one(terms: Terms) -> bytes:
+    def spend(_: TrainTask, terms: Terms) -> bytes:
         counted.append(terms)
         return bytes([len(counted)]) * 32
 
-    first, second = done(task, model, spend_one=spend_one), done(task, model, spend_one=spend_one)
+    first, second = done(task, model, spend=spend), done(task, model, spend=spend)
     assert [terms.noise_multiplier for terms in counted] == [2.0, 2.0]
     assert bytes(first.payload) != bytes(second.payload)
     header = first.update(blob="", num_chunks=0, bytes_down=0, seconds={})
@@ -92,7 +92,7 @@ def test_a_task_is_counted_before_anything_leaves() -> None:
 def test_metrics_only_where_the_spec_says_so() -> None:
     """``privacy.metrics``: outside of the promise."""
     task, model, _ = task_and_model(SPEC + "metrics = true\n")
-    header = done(task, model, spend_one=lambda _: KEY).update(blob="", num_chunks=0, bytes_down=0, seconds={})
+    header = done(task, model, spend=lambda *_: KEY).update(blob="", num_chunks=0, bytes_down=0, seconds={})
     assert header.num_examples == 8 and header.metrics
     central = task_and_model(SPEC.replace('"local"', '"central"'))
     header = done(*central[:2]).update(blob="", num_chunks=0, bytes_down=0, seconds={})
@@ -103,9 +103,9 @@ def test_what_noise_does_not_cover_is_not_sent() -> None:
     """Whatever the order says: parameters, soft labels, and running statistics, which are sent beside the update."""
     task, model, _ = task_and_model()
     with pytest.raises(SpecError, match="parameters"):
-        done(dataclasses.replace(task, sends="parameters"), model, spend_one=lambda _: KEY)
+        done(dataclasses.replace(task, sends="parameters"), model, spend=lambda *_: KEY)
     normed = task_and_model(SPEC.replace("classes = 2", "classes = 2, batch_norm = true"))
     with pytest.raises(SpecError, match="running statistics"):
-        done(*normed[:2], spend_one=lambda _: KEY)
+        done(*normed[:2], spend=lambda *_: KEY)
     with pytest.raises(InvariantError, match="does not count"):
         done(task, model)
