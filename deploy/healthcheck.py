@@ -8,7 +8,8 @@
 
 It asks Redis two or three questions and loads neither torch nor celery, since it also runs on a quarter of a core.
 The broker's address comes from ``FEDTIDE_BROKER`` and the worker's name from ``FEDTIDE_NAME``; without one, the name is
-the host's and whatever the worker put behind it.
+the host's and whatever the worker put behind it. With ``FEDTIDE_IDENTITY`` both are the identity's. Such a device
+may not ask who has beaten: its worker is healthy while the broker lets it in.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import cast
 
 import redis
@@ -29,8 +31,15 @@ FRESH_SECONDS = 30
 
 def main(role: str) -> str | None:
     """The reason why this container is not healthy, or ``None``."""
-    client = connect(os.environ.get("FEDTIDE_BROKER", DEFAULT_URL), timeout_seconds=5.0)
+    url, folder = os.environ.get("FEDTIDE_BROKER", ""), os.environ.get("FEDTIDE_IDENTITY", "")
+    if folder:
+        from fl_core.identity.folder import read_identity
+
+        url = read_identity(Path(folder)).url(url)
+    client = connect(url or DEFAULT_URL, timeout_seconds=5.0)
     client.ping()
+    if role == "worker" and folder:
+        return None
     if role == "worker":
         name = os.environ.get("FEDTIDE_NAME") or socket.gethostname()
         seconds, _ = client.time()

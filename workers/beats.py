@@ -26,6 +26,7 @@ NEWS_SECONDS = 1.0
 # A worker that is refused asks at once whether it was sent away, and so often again, less and less.
 ASK_SECONDS = 1.0
 MOST_SECONDS = 60.0
+PATIENCE = 60
 
 
 class Beats:
@@ -39,8 +40,8 @@ class Beats:
         leaving: set when the worker stops.
         standing: whether this device still belongs to its federation.
         end: ends the worker, with the reason in one sentence; at once where what it does is wanted no more.
-        refused_seconds: so long may the broker refuse a worker without an identity; one that has an identity learns
-            whether it was sent away, and otherwise waits for a broker that has lost its users.
+        refused_seconds: so long may the broker refuse a worker without an identity. One that has an identity learns
+            whether it was sent away, and otherwise waits ``PATIENCE`` times as long for a broker that lost its users.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Beats:
         self._listens.set()
 
     def note_cut(self) -> None:
-        """The connection was closed from the other side: see now what that means, and not when a beat is due."""
+        """A connection was closed: see now what that means, and not when a beat is due."""
         if self._outage is None:
             self._next = 0.0
             self._listens.set()
@@ -130,6 +131,10 @@ class Beats:
                 log.error("the broker refuses this worker; waiting a while", reason=str(error), seconds=wait)
             if seconds >= wait:
                 self._end(f"the broker has refused this worker for {wait:g} s: {error}", False)
+            return
+        if seconds >= PATIENCE * wait:
+            # Started again it reads its identity anew, which may be another one by now.
+            self._end(f"the broker has refused this worker for {PATIENCE * wait:g} s: {error}", False)
             return
         if not news and seconds < self._ask_again:
             return

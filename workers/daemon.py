@@ -72,6 +72,7 @@ class Daemon:
         self._leave_by = self._last_moment = float("inf")
         self._reason = ""
         self._kept = Kept()
+        self._cuts_seen = 0
         self._moving_told = ("", 0.0)
         self._next_summary, self._summed_up = time.monotonic() + SUMMARY_SECONDS, Vitals()
         self._consumer = Consumer(
@@ -198,7 +199,8 @@ class Daemon:
         threading.Thread(target=self._empty_outbox, name="outbox", daemon=True).start()
         while not self._ended.wait(LOOK_SECONDS):
             self._looks.run()
-            if self._client.is_cut:
+            if self._client.num_cuts != self._cuts_seen:
+                self._cuts_seen = self._client.num_cuts
                 self._beats.note_cut()
             self._beating.run()
             if not self._beats.broker_is_away:

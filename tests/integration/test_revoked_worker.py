@@ -17,24 +17,22 @@ from tests.integration.test_enrolment import enrol
 
 
 def test_a_worker_waits_for_users_that_were_lost_and_ends_when_it_is_sent_away(lab: Lab) -> None:
-    """In the middle of a long task, which another device does; and started again it ends with the same sentence."""
+    """In the middle of a long task, which another device does, or idle; and started again it says the same."""
     authority = create_authority(lab.folder / "authority", "ours")
     authority.make_identity("chief", Role.COORDINATOR, 2, broker=lab.url)
     with connect(lab.url) as admin:
         servers = Servers((admin,))
-        tokens: dict[str, Token] = {
-            token.name: token
-            for token in devices.invite(
-                authority, servers, ["one", "two"], broker=lab.url, blobs="", queues=["default"], days=2
-            )
-        }
+        tokens: list[Token] = []
+        for queue, names in {"default": ["one", "two"], "other": ["idle"]}.items():
+            tokens += devices.invite(authority, servers, names, broker=lab.url, blobs="", queues=[queue], days=2)
         sync_users(authority, servers)
-        for token in tokens.values():
+        for token in tokens:
             enrol(authority, servers, token, lab.folder / token.name)
         spec = lab.spec(stop={"updates": 6}, dispatch={"concurrency": 1, "lease_seconds": 4.0})
         words = ["--identity", str(authority.folder / "identities/chief"), "run", str(spec)]
         coordinator = lab.program("coordinator", *words, "--out", str(lab.folder / "run"), name="coordinator")
         one = _worker(lab, "one", "--emulate-delay-seconds", "30", "--emulate-example-seconds", "0")
+        idle = _worker(lab, "idle")
         one.wait_for("loading torch")
 
         # The server has no file for its users, and loses them.
@@ -46,8 +44,9 @@ def test_a_worker_waits_for_users_that_were_lost_and_ends_when_it_is_sent_away(l
         until(lambda: _holder(lab) == "one")
 
         began = time.monotonic()
-        devices.revoke(authority, servers, ["one"])
+        devices.revoke(authority, servers, ["one", "idle"])
         assert one.wait(10) == 2, one.output
+        assert idle.wait(2) == 2, idle.output
         ended = time.monotonic() - began
         two = _worker(lab, "two")
         until(lambda: any(line["kind"] == "reissue" for line in lab.history()), 20)

@@ -205,6 +205,7 @@ def test_health_check_is_light() -> None:
         "fl_core.broker.connection",
         "fl_core.broker.keys",
         "fl_core.errors",
+        "fl_core.identity.folder",
     }
 
 

@@ -29,26 +29,25 @@ class SharedClient(BrokerClient):
     """A client whose connection is its process's, and not each thread's.
 
     Attributes:
+        num_cuts: how often a connection of its own was closed, from whichever side.
         wanted_in: seconds until somebody wants the connection; asked whenever the consumer is about to wait.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         pool: Any = self.connection_pool
-        pool.connection_class = _that_tells(pool.connection_class)
+        pool.connection_class = _that_tells(pool.connection_class, self._count_cut)
         self._hand: Any = SimpleNamespace()
         self._free = threading.Condition()
         self._owner: int | None = None
         self._depth = 0
         self._num_waiting = 0
         self._waits = False
+        self.num_cuts = 0
         self.wanted_in: Callable[[], float] = lambda: float("inf")
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether the connection that it had was closed, and nobody has connected again."""
-        connection = getattr(self._hand, "connection", None)
-        return connection is not None and connection._sock is None
+    def _count_cut(self) -> None:
+        self.num_cuts += 1
 
     # -- turns -----------------------------------------------------------------------------------------------------
 
@@ -167,13 +166,19 @@ class SharedClient(BrokerClient):
             self.give()
 
 
-def _that_tells(kind: type[Any]) -> type[Any]:
-    """Connections that call ``on_end`` when they are closed, since a thread that waits on one would not notice."""
+def _that_tells(kind: type[Any], note: Callable[[], None]) -> type[Any]:
+    """Connections that call ``on_end`` when they are closed, since a thread that waits on one would not notice.
+
+    Args:
+        note: called then, too, whoever has the connection.
+    """
 
     class Connection(kind):  # type: ignore[misc]
         on_end: Callable[[Any], None] | None = None
 
         def disconnect(self, *args: Any, **options: Any) -> None:
+            if self._sock is not None:
+                note()
             super().disconnect(*args, **options)
             if self.on_end is not None:
                 self.on_end(self)

@@ -145,7 +145,7 @@ def test_a_device_that_was_sent_away_ends_at_once(world: World) -> None:
 
 
 def test_a_device_that_nobody_sent_away_waits_for_a_broker_that_lost_its_users(world: World) -> None:
-    """For ever, saying so at least once a minute, and asking seldom; a broker that is away is asked nothing."""
+    """For an hour, saying so at least once a minute, and asking seldom; a broker that is away is asked nothing."""
     world.standing.is_known = True
     world.beats.note_listening()
     world.answer = _be_away
@@ -163,3 +163,6 @@ def test_a_device_that_nobody_sent_away_waits_for_a_broker_that_lost_its_users(w
     with capture_logs() as logs:
         world.look_for(BEAT_SECONDS)
     assert [line["event"] for line in logs] == ["the broker is back"]
+    world.answer = _refuse
+    world.look_for(3700.0)
+    assert "has refused this worker for 3600 s" in world.ended[0]

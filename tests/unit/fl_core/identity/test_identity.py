@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ from fl_core.identity.folder import (
     read_identity,
     write_surroundings,
 )
-from fl_core.identity.keys import is_signed, make_key, public_bytes, sign
+from fl_core.identity.keys import is_signed, make_key, public_bytes, read_secret, sign
 from fl_core.identity.revocations import read_revocations, sign_revocations
 from fl_core.identity.signer import Operator
 from fl_core.identity.token import SECRET_BYTES, Token
@@ -184,6 +185,26 @@ def test_an_identity_that_cannot_be_used_says_why(tmp_path: Path) -> None:
         read_identity(tmp_path / "waiting")
     with pytest.raises(CampaignError, match="dev-1 is a device, and campaigns do what operators ask"):
         Operator(make_folder(tmp_path / "device")).seal(Domain.CONTROL, b"stop")
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "refused"),
+    [(0, 0o440, False), (0, 0o400, False), (0, 0o444, True), (0, 0o460, True), (1000, 0o440, True)],
+)
+def test_what_root_hands_over_by_its_group_is_private(
+    owner: int, mode: int, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd's credentials and a cluster's mounted secrets are; not what others read, or the group writes."""
+    path = make_folder(tmp_path / "id") / "identity.pem"
+    status = SimpleNamespace(st_mode=stat.S_IFREG | mode, st_uid=owner)
+    monkeypatch.setattr(Path, "stat", lambda path: status)
+    monkeypatch.setattr("fl_core.identity.keys.os.getuid", lambda: 1000)
+    if refused:
+        with pytest.raises(SpecError, match="can be read by others"):
+            read_secret(path, "identity")
+    else:
+        assert read_secret(path, "identity")
+    monkeypatch.undo()
 
 
 def test_another_certificate_takes_the_place_of_the_first_in_one_step(tmp_path: Path) -> None:
