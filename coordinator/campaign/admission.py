@@ -137,9 +137,8 @@ class Admission:
             self._find_task(update, ledger)
         except RejectedUpdate:
             return None
-        named = update.blob.startswith(f"{update.task_id}.{update.attempt}.")
         fits = 0 < update.payload_bytes <= self.max_payload_bytes(strategy, update.part)
-        return (update.blob, update.payload_bytes) if named and fits else None
+        return (update.blob, update.payload_bytes) if update.names_own_blob and fits else None
 
     def blob_of(self, entry: LogEntry, strategy: Strategy) -> tuple[str, int] | None:
         """Name and size of the blob that an entry names, to be dropped with it; whatever became of its update.
@@ -152,7 +151,7 @@ class Admission:
             update = update_of(entry.header)
         except RejectedUpdate:
             return None
-        if not update.blob.startswith(f"{update.task_id}."):
+        if not update.names_own_blob:
             return None
         return update.blob, min(update.payload_bytes, self.max_payload_bytes(strategy, update.part))
 
@@ -232,7 +231,7 @@ class Admission:
     def _decode(self, update: ModelUpdate, entry: LogEntry, strategy: Strategy) -> tuple[Vector, ModelState | None]:
         payload: memoryview | bytes = entry.payload
         if update.blob:
-            if not update.blob.startswith(f"{update.task_id}.{update.attempt}."):
+            if not update.names_own_blob:
                 raise RejectedUpdate(Reason.MALFORMED, f"blob {update.blob!r} is not this task's")
             try:
                 payload = self._fetch_blob(update.blob, update.payload_bytes)

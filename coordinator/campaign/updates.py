@@ -91,7 +91,7 @@ class Updates:
         """An entry must not be merged, or cannot even be read."""
         refused = cause if isinstance(cause, Refused) else Refused(cause, None, None)
         update = refused.update
-        if update is not None and update.blob.startswith(f"{update.task_id}."):
+        if update is not None and update.names_own_blob:
             # What it declares is not to be trusted: no more is dropped later than an update can take.
             most = self._admission.max_payload_bytes(self._merging.strategy, update.part)
             effects.blob = (update.blob, min(update.payload_bytes, most))

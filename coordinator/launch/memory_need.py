@@ -9,8 +9,8 @@ from coordinator.storage.saver import max_log_bytes
 from fl_core.broker.bulk.blobs import WINDOW
 from fl_core.broker.bulk.chunks import CHUNK_BYTES
 from fl_core.broker.claiming import INLINE_MODEL_BYTES
+from fl_core.broker.inbox import INLINE_BYTES
 from fl_core.broker.overview.feed import MAX_BYTES as MAX_FEED_BYTES
-from fl_core.broker.tasks import INLINE_BYTES
 from fl_core.codecs import codec
 from fl_core.codecs.model_payload import max_version_bytes
 from fl_core.spec import CampaignSpec

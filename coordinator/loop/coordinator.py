@@ -2,7 +2,7 @@
 
 Order inside one turn, and why:
 
-1. entries are read and applied (``state``): nothing has left the process yet;
+1. what devices have sent is moved into the log; entries are read and applied (``state``): nothing has left the process;
 2. the newest version's bytes are written, once per turn however many merges the turn had;
 3. one fenced transaction moves the head, closes tasks, appends events (tasks issued, evaluations, control) and puts
    doorbells on the queues, whose tasks thus bind to the version just published.
@@ -132,12 +132,12 @@ class Coordinator:
         """Apply what the log has, and take operators' requests."""
         parts = self._parts
         most_ms = self._ctx.cadence.read_wait_ms if parts.transaction.is_empty else 0
-        entries, requests = parts.intake.read(wait_ms=parts.decisions.may_wait_ms(most_ms))
+        entries, requests = self._recovery.read(parts.decisions.may_wait_ms(most_ms))
         for effects in parts.intake.take(entries):
             if effects.pinned is not None:
                 self._publish()
                 parts.decisions.evaluate_pinned(effects.pinned, parts.supply.head)
-        parts.stalls.caught_up |= parts.intake.is_end(entries)
+        parts.stalls.caught_up |= parts.intake.at_end
         parts.payloads.reissue_lost(parts.transaction)
         for position, fields in requests:
             parts.decisions.take_request(position, fields)

@@ -40,7 +40,7 @@ class Intake:
         self._listeners = listeners
         self._timers = timers
         self._outages = outages
-        self._reader = LogReader(ctx.client, ctx.keys, state.position, state.control_position)
+        self._reader = LogReader(ctx.client, ctx.keys, state.position, state.control_position, ctx.writer)
 
     def read(self, *, wait_ms: int) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
         """The next entries of the log, and operators' requests.
@@ -50,12 +50,14 @@ class Intake:
 
         Raises:
             BrokerUnavailable: nothing was read; ask again.
+            FencedOut, LostData: another coordinator has taken over, or the server has lost data.
         """
         return self._reader.read(wait_ms=wait_ms, max_entries=self._ctx.cadence.read_entries)
 
-    def is_end(self, entries: Sequence[LogEntry]) -> bool:
-        """Whether so few were read that there are no more."""
-        return len(entries) < self._ctx.cadence.read_entries
+    @property
+    def at_end(self) -> bool:
+        """All that devices had sent when it was read last has been read."""
+        return self._reader.at_end
 
     def take(self, entries: Sequence[LogEntry]) -> Iterator[Effects]:
         """Apply entries for the first time, one at each step."""

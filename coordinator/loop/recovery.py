@@ -13,11 +13,12 @@ from coordinator.loop.parts import Parts
 from coordinator.outgoing.context import Context
 from fl_core.broker.lease import FORGOTTEN, OLDER, LostData
 from fl_core.broker.patience import Outage
+from fl_core.broker.task_rows import ANSWERED, attempt_name
 from fl_core.errors import CampaignError
 from fl_core.program.redaction import redact
 from fl_core.spec import to_toml
 from fl_core.wire.events import Opened, Resumed
-from fl_core.wire.log_entry import order
+from fl_core.wire.log_entry import LogEntry, order
 
 log = structlog.get_logger()
 
@@ -79,6 +80,14 @@ class Recovery:
             outages.loss = loss
         self._restore(outages.loss)
 
+    def read(self, wait_ms: int) -> tuple[list[LogEntry], list[tuple[str, dict[bytes, bytes]]]]:
+        """The next entries of the log, and operators' requests; where that shows a loss, nothing but the restored."""
+        try:
+            return self._parts.intake.read(wait_ms=wait_ms)
+        except LostData as loss:
+            self._restore(loss)
+            return [], []
+
     def restore_if_lost(self) -> None:
         """Go on with a restoration during which the server went away."""
         if self._parts.outages.loss is not None:
@@ -125,7 +134,9 @@ class Recovery:
         state, parts, transaction = self._state, self._parts, self._parts.transaction
         if parts.outages.loss is not None:
             self._register(parts.outages.loss)
-        owners = self._ctx.broker.all_owners()  # before the log is read: who has answered by now is in it
+        # Before the log is read: who has answered by now is in it.
+        owners = self._ctx.broker.all_owners()
+        said = self._ctx.broker.said({name: owner for name, owner in owners.items() if owner is not None})
         parts.monitors.resume_feed()
         parts.payloads.recover()
         parts.checkpoints.note_covered()
@@ -144,9 +155,10 @@ class Recovery:
             transaction.append(Resumed(control=""))
         parts.payloads.reissue_lost(transaction)
         parts.supply.begin()
-        attempts = {self._ctx.identity.task_id(task.number): task.attempt for task in state.ledger.open.values()}
+        identify = self._ctx.identity.task_id
+        out = {attempt_name(identify(task.number), task.attempt) for task in state.ledger.open.values()}
         stale = [
-            name for name, row in owners.items() if row is None or row.delivered or attempts.get(name) != row.attempt
+            name for name, owner in owners.items() if owner is None or name not in out or said.get(name) == ANSWERED
         ]
         transaction.add(self._ctx.broker.close_all_commands(stale))
         transaction.open(state.ledger.open.values())

@@ -82,7 +82,9 @@ class Surveyor:
         self._stalls.look(self._state, self._transaction.sequence)
         seen = self._lookout.look_at_tasks(self._state.ledger)
         caught_up = self._stalls.take_caught_up()
-        survey = self._dispatcher.survey(self._state.ledger, seen, judge_workers=judge, caught_up=caught_up)
+        survey = self._dispatcher.survey(
+            self._state.ledger, seen, self._lookout.ask_owners, judge_workers=judge, caught_up=caught_up
+        )
         self._monitors.note_claimed(survey.claimed)
         self._tell_what_waits()
         self._reissue(survey.abandoned)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fl_core.broker.task_rows import Owner
 from fl_core.clock import MACHINE, Clock
 
 
@@ -11,10 +10,13 @@ class Claims:
 
     Args:
         clock: this machine's.
+        from_the_start: each claim is asked for at every look since it was made, so that a new one is no older than the
+            last look.
     """
 
-    def __init__(self, clock: Clock = MACHINE) -> None:
+    def __init__(self, clock: Clock = MACHINE, *, from_the_start: bool = True) -> None:
         self._clock = clock
+        self._from_the_start = from_the_start
         self._since: dict[int, tuple[int, int, float]] = {}
         self._next: dict[int, tuple[int, int, float]] = {}
         self._last_look: float | None = None
@@ -27,18 +29,19 @@ class Claims:
         self._patience = float("inf") if self._last_look is None else self._now - self._last_look
         self._last_look = self._now
 
-    def age_seconds(self, number: int, owner: Owner, server_ms: int) -> float:
+    def age_seconds(self, number: int, attempt: int, claimed_ms: int, server_ms: int) -> float:
         """How long ago a task was claimed; asked once per claim and look.
 
         Args:
-            number: of the task.
-            owner: who claimed it.
+            number, attempt: of the task.
+            claimed_ms: when the server has stamped the claim.
             server_ms: the server's clock now.
         """
         known = self._since.get(number)
-        if known is None or known[:2] != (owner.attempt, owner.claimed_ms):
-            stamped = max(0.0, (server_ms - owner.claimed_ms) / 1000)
-            known = (owner.attempt, owner.claimed_ms, self._now - min(stamped, self._patience))
+        if known is None or known[:2] != (attempt, claimed_ms):
+            stamped = max(0.0, (server_ms - claimed_ms) / 1000)
+            is_new = known is not None or self._from_the_start
+            known = (attempt, claimed_ms, self._now - (min(stamped, self._patience) if is_new else stamped))
         self._next[number] = known
         return self._now - known[2]
 

@@ -2,12 +2,14 @@
 
 The broker only delivers. That a task is abandoned shows in three things at the broker's server (``lookout.py``): who
 claimed it, when that worker was last heard of, and what the worker says it holds. How long ago that was is measured
-without comparing stamps from before and after a jump of the server's clock.
+without comparing stamps from before and after a jump of the server's clock. Before a task is given up, its owner is
+asked: it may have answered meanwhile, or bytes of the task may move.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.campaign.identity import Identity
@@ -16,11 +18,13 @@ from coordinator.outgoing.bells import GRACE_SECONDS, Bells
 from coordinator.outgoing.claims import Claims
 from coordinator.outgoing.lookout import Fleet, Sightings
 from fl_core.broker.overview.roster import BEAT_SECONDS
-from fl_core.broker.task_rows import Owner
+from fl_core.broker.task_rows import ANSWERED, Owner
 from fl_core.clock import MACHINE, Clock
 from fl_core.spec import DispatchSection
 from fl_core.wire.messages import holding_name
 
+# What owners say of their tasks, by the task's number: ``ANSWERED``, or when bytes moved last (server's clock, ms).
+AskOwners = Callable[[Sequence[tuple[OpenTask, Owner]]], Mapping[int, int]]
 # So many tasks are issued at once: the server does nothing else while it writes them down.
 MAX_ISSUED = 500
 # A device that is alive and at work on a task past its deadline asks the training to stop, and kills it 5 s later.
@@ -56,6 +60,7 @@ class Dispatcher:
         self._identity = identity
         self._bells = Bells()
         self._claims = Claims(clock)
+        self._moves = Claims(clock, from_the_start=False)
         self._answered: dict[int, int] = {}
         self._served: frozenset[str] = frozenset()
         self._waiting_by_queue: Counter[str] = Counter()
@@ -94,37 +99,33 @@ class Dispatcher:
 
     # -- surveying -------------------------------------------------------------------------------------------------
 
-    def survey(self, ledger: Ledger, seen: Sightings, *, judge_workers: bool, caught_up: bool = False) -> Survey:
+    def survey(
+        self, ledger: Ledger, seen: Sightings, ask: AskOwners, *, judge_workers: bool, caught_up: bool = False
+    ) -> Survey:
         """Judge every open task once.
 
         Args:
             ledger: the tasks that are out.
             seen: what the broker's server knows of them.
+            ask: what the owners of tasks that would be given up say of them.
             judge_workers: False shortly after the broker was away or its clock was set: everybody's beat is old then.
             caught_up: the log was read to its end since the last survey.
         """
-        abandoned: list[tuple[OpenTask, str, str]] = []
         waiting: list[OpenTask] = []
         claimed: list[OpenTask] = []
-        answered: dict[int, int] = {}
+        suspects: list[tuple[OpenTask, Owner, str]] = []
         self._claims.begin_look()
         for task in ledger.open.values():
             owner = seen.owners.get(task.number)
-            if owner is None or owner.attempt != task.attempt:
+            if owner is None:
                 waiting.append(task)
-            elif not owner.delivered:
-                claimed.append(task)
-                since_claim = self._claims.age_seconds(task.number, owner, seen.server_ms)
-                if reason := self._why_abandoned(task, owner, seen, since_claim, judge_workers):
-                    abandoned.append((task, task.queue, reason))
-            elif caught_up and self._answered.get(task.number) == task.attempt:
-                # Its answer was there before the log was read to its end, and ended nothing: it cannot be read, or it
-                # is gone. The worker thinks that it is done.
-                abandoned.append((task, task.queue, "no_answer"))
-            else:
-                answered[task.number] = task.attempt
-        self._answered = answered
+                continue
+            claimed.append(task)
+            since_claim = self._claims.age_seconds(task.number, task.attempt, owner.claimed_ms, seen.server_ms)
+            if reason := self._why_abandoned(task, owner, seen, since_claim, judge_workers):
+                suspects.append((task, owner, reason))
         self._claims.end_look()
+        abandoned = self._judge(suspects, ask, seen, judge_workers, caught_up)
         self._waiting_by_queue = Counter(task.queue for task in waiting)
         stranded = [task for task in waiting if judge_workers and self._is_stranded(task, seen.now_ms)]
         if stranded:
@@ -133,6 +134,33 @@ class Dispatcher:
             waiting = [task for task in waiting if task.number not in left]
         silent = self._bells.missing(waiting, claimed, seen.depths, seen.now_ms / 1000)
         return Survey(abandoned, silent, len(claimed))
+
+    def _judge(
+        self, suspects: Sequence[tuple[OpenTask, Owner, str]], ask: AskOwners, seen: Sightings,
+        judge_workers: bool, caught_up: bool,
+    ) -> list[tuple[OpenTask, str, str]]:  # fmt: skip
+        """Those of some tasks that are given up once their owners were asked."""
+        said = ask([(task, owner) for task, owner, _ in suspects]) if suspects else {}
+        abandoned: list[tuple[OpenTask, str, str]] = []
+        answered: dict[int, int] = {}
+        self._moves.begin_look()
+        for task, owner, reason in suspects:
+            word, still = said.get(task.number), reason
+            if word is not None and word != ANSWERED:  # its bytes move: its task's time begins again
+                since = self._moves.age_seconds(task.number, task.attempt, word, seen.server_ms)
+                still = self._why_abandoned(task, owner, seen, since, judge_workers) or ""
+            elif word == ANSWERED and caught_up and self._answered.get(task.number) == task.attempt:
+                # Its answer was there before the log was read to its end, and ended nothing: it cannot be read, or it
+                # is gone. The worker thinks that it is done.
+                still = "no_answer"
+            elif word == ANSWERED:
+                answered[task.number] = task.attempt
+                continue
+            if still:
+                abandoned.append((task, task.queue, still))
+        self._moves.end_look()
+        self._answered = answered
+        return abandoned
 
     def _is_stranded(self, task: OpenTask, now_ms: int) -> bool:
         """Nobody serves its queue, and has not for a moment, while somebody serves another."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.campaign.ledger import Ledger
+from coordinator.campaign.ledger import Ledger, OpenTask
 from coordinator.outgoing.context import Context
 from fl_core.broker.overview.roster import BEAT_SECONDS, Roster
-from fl_core.broker.task_rows import Owner
+from fl_core.broker.task_rows import Owner, attempt_name
 
 # Of so many workers the names are read at each look, to tell who came and who left; all are counted.
 MAX_NAMED = 2000
@@ -36,7 +36,7 @@ class Sightings:
     """Who has which open task.
 
     Attributes:
-        owners: who claimed a task, by its number; of tasks that nobody has claimed there is none.
+        owners: who claimed the attempt of a task that is out, by its number; where nobody has, there is none.
         beats: of those workers: seconds since the last beat, and the name of what the worker says it holds.
         depths: how many messages wait on each queue, those of other campaigns included.
         now_ms: campaign time, by which tasks were issued.
@@ -72,11 +72,21 @@ class Lookout:
         """
         broker, clock = self._ctx.broker, self._ctx.clock
         names = {self._ctx.identity.task_id(number): number for number in ledger.open}
-        owners = broker.owners(list(names))
-        beats = self._roster.lookup(sorted({owner.worker for owner in owners.values()}))
+        owners = broker.owners({name: ledger.open[number].attempt for name, number in names.items()})
+        beats = self._roster.lookup(sorted({owner.worker for owner in owners.values() if owner.worker}))
         depths = {queue: broker.depth(queue) for queue in {task.queue for task in ledger.open.values()}}
         by_number = {names[name]: owner for name, owner in owners.items()}
         return Sightings(by_number, beats, depths, clock.now_ms(), clock.server_ms())
+
+    def ask_owners(self, owned: Sequence[tuple[OpenTask, Owner]]) -> dict[int, int]:
+        """What those who have tasks say of them, by the task's number: ``ANSWERED``, or when bytes moved last.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        names = {attempt_name(self._ctx.identity.task_id(task.number), task.attempt): task.number for task, _ in owned}
+        said = self._ctx.broker.said(dict(zip(names, (owner for _, owner in owned), strict=True)))
+        return {names[name]: word for name, word in said.items()}
 
     def look_at_fleet(self) -> Fleet:
         """Look at who serves the campaign's queues, and forget who has been silent for a day.

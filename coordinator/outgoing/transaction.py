@@ -11,7 +11,7 @@ from coordinator.storage.last_commit import LastCommit
 from coordinator.telemetry.spans import Traces
 from fl_core.broker.doorbell.message import ring_commands
 from fl_core.broker.lease import Command, LostData, Unanswered
-from fl_core.broker.task_rows import OpenRow
+from fl_core.broker.task_rows import OpenRow, attempt_name
 from fl_core.errors import BrokerUnavailable
 from fl_core.program.crash_points import crash_point
 from fl_core.wire.events import CampaignEvent, Event, Issued
@@ -52,6 +52,8 @@ class Transaction:
         self._commands: list[Command] = []
         self._unanswered: list[Command] = []
         self._to_close: list[int] = []
+        self._to_forget: list[tuple[int, int]] = []
+        self._attempts: dict[int, int] = {}
         self._to_open: dict[int, OpenTask] = {}
         self._to_ring: list[OpenTask] = []
         self.sequence = 0
@@ -60,7 +62,8 @@ class Transaction:
     @property
     def is_empty(self) -> bool:
         """Nothing waits to be written."""
-        return not (self._commands or self._unanswered or self._to_close or self._to_open or self._to_ring)
+        waits = (self._commands, self._unanswered, self._to_close, self._to_forget, self._to_open, self._to_ring)
+        return not any(waits)
 
     def go_on_from(self, sequence: int, issued: int) -> None:
         """Number events and tasks after these."""
@@ -70,7 +73,8 @@ class Transaction:
         """Forget what was not written."""
         self._commands = []
         self._unanswered = []
-        self._to_close, self._to_open, self._to_ring = [], {}, []
+        self._to_close, self._to_forget, self._to_open, self._to_ring = [], [], {}, []
+        self._attempts = {}
 
     def add(self, commands: Iterable[Command]) -> None:
         """Write these as well."""
@@ -97,14 +101,21 @@ class Transaction:
         self.ring(tasks)
 
     def open(self, tasks: Iterable[OpenTask]) -> None:
-        """Let workers claim these tasks."""
-        self._to_open |= {task.number: task for task in tasks}
+        """Let workers claim these tasks; of one that is issued again, whoever may have claimed it before its time."""
+        for task in tasks:
+            before = self._attempts.get(task.number, task.attempt)
+            if before != task.attempt:
+                self._to_forget += [(task.number, before), (task.number, task.attempt)]
+            self._attempts[task.number] = task.attempt
+            self._to_open[task.number] = task
 
     def close(self, numbers: Iterable[int]) -> None:
         """Let nobody claim these tasks any more."""
         for number in numbers:
             self._to_close.append(number)
             self._to_open.pop(number, None)
+            if (attempt := self._attempts.pop(number, None)) is not None:
+                self._to_forget.append((number, attempt))
 
     def ring(self, tasks: Iterable[OpenTask]) -> None:
         """Put their doorbells on the queues, last of all."""
@@ -130,7 +141,11 @@ class Transaction:
         batch, self._commands = self._commands, []
         closed, self._to_close = self._to_close[:MAX_TASKS], self._to_close[MAX_TASKS:]
         batch += self._broker.close_commands([self._identity.task_id(number) for number in closed])
-        opened = list(itertools.islice(self._to_open.values(), MAX_TASKS))
+        forgotten, self._to_forget = self._to_forget[:MAX_TASKS], self._to_forget[MAX_TASKS:]
+        names = [attempt_name(self._identity.task_id(number), attempt) for number, attempt in forgotten]
+        batch += self._broker.forget_commands(names)
+        # Not before all claims that came too early are forgotten, and with them none that comes in time.
+        opened = list(itertools.islice(self._to_open.values(), 0 if self._to_forget else MAX_TASKS))
         for task in opened:
             del self._to_open[task.number]
         identify, on_server_ms = self._identity.task_id, self._clock.on_server_ms

@@ -6,7 +6,7 @@ transaction under its fence (``lease.Writer.commit``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fl_core.broker import keys as broker_keys
 from fl_core.broker import rows, scripts
@@ -20,7 +20,7 @@ from fl_core.broker.overview import feed
 from fl_core.broker.overview.quarantine import Quarantine
 from fl_core.broker.overview.status import read_status
 from fl_core.broker.scripts import Script
-from fl_core.broker.task_rows import OpenRow, Owner, is_attempt
+from fl_core.broker.task_rows import OpenRow, Owner, attempt_name, is_attempt, word_of
 from fl_core.errors import BrokerRefused, BrokerUnfit
 from fl_core.wire.log_entry import event_mac, order
 from fl_core.wire.status import Status
@@ -28,6 +28,7 @@ from fl_core.wire.status import Status
 # Redis' script engine takes a command of some thousand words.
 _WORDS = 2000
 _PAGE = 5_000
+_ASKED = 500
 # The incarnation of a campaign that is over.
 ENDED = "ended"
 
@@ -45,6 +46,7 @@ class CampaignBroker:
         self._campaign = campaign
         self._continue = Script(client, scripts.CONTINUE)
         self._stream_end = Script(client, scripts.STREAM_END)
+        self._said = Script(client, scripts.SAID)
         self.keys = CampaignKeys(campaign)
         self.quarantine = Quarantine(client, self.keys)
 
@@ -82,26 +84,51 @@ class CampaignBroker:
             value = self._client.getrange(self.keys.trimmed, 0, 100).decode(errors="replace")
         return value if is_position(value) else START
 
-    def owners(self, task_ids: Sequence[str]) -> dict[str, Owner]:
-        """Who has which of some tasks, by task id. A row that cannot be read is nobody's claim."""
-        if not task_ids or rows.too_large(self._client, [self.keys.owners]):
+    def owners(self, attempts: Mapping[str, int]) -> dict[str, Owner]:
+        """Who has which of some tasks, by task id; a row that cannot be read is the claim of nobody who lives.
+
+        Args:
+            attempts: of each task id the attempt that is out.
+
+        Raises:
+            BrokerUnfit: somebody has filled the key, and it is to be dropped.
+            BrokerUnavailable: unknown.
+        """
+        if not attempts:
             return {}
+        if rows.too_large(self._client, [self.keys.owners]):
+            raise BrokerUnfit(f"{self.keys.owners} holds more than any campaign's claims; somebody has filled it.")
+        task_ids = list(attempts)
+        names = [attempt_name(*attempt) for attempt in attempts.items()]
         found: list[bytes | None] = []
         with broker_errors("reading who has which task"):
-            for start in range(0, len(task_ids), _PAGE):
-                found += self._client.hmget(self.keys.owners, task_ids[start : start + _PAGE])
+            for start in range(0, len(names), _PAGE):
+                found += self._client.hmget(self.keys.owners, names[start : start + _PAGE])
         claimed = [(task_id, row) for task_id, row in zip(task_ids, found, strict=True) if row is not None]
-        return dict(rows.good(self.keys.owners, claimed, lambda item: (item[0], Owner.from_row(item[1]))))
+        read = dict(rows.good(self.keys.owners, claimed, lambda item: (item[0], Owner.from_row(item[1]))))
+        return {task_id: read.get(task_id, Owner("", 0)) for task_id, _ in claimed}
 
     def all_owners(self) -> dict[str, Owner | None]:
-        """Who has which task, those included that nobody waits for any more; None for a row that cannot be read."""
+        """Who has which attempt of a task (``attempt_name``), those included that nobody waits for any more; None for a
+        row that cannot be read."""
         if rows.too_large(self._client, [self.keys.owners]):
             return {}
         with broker_errors("reading who has which task"):
             # Page by page: the server serves others in between.
             found = dict(self._client.hscan_iter(self.keys.owners, count=_PAGE))
-        named = rows.good(self.keys.owners, found.items(), lambda item: (rows.name(item[0]), item[1]))
+        named = rows.good(self.keys.owners, found.items(), lambda item: (rows.text(item[0]), item[1]))
         return {name: next(iter(rows.good(self.keys.owners, [row], Owner.from_row)), None) for name, row in named}
+
+    def said(self, owners: Mapping[str, Owner]) -> dict[str, int]:
+        """What the owners of attempts (``attempt_name``) say of them: ``ANSWERED``, or when bytes of it moved last."""
+        words: list[bytes] = []
+        asked = [(name, owner) for name, owner in owners.items() if owner.worker]
+        with broker_errors("reading what devices say"):
+            for start in range(0, len(asked), _ASKED):
+                page = asked[start : start + _ASKED]
+                words += self._said([self.keys.said(owner.worker) for _, owner in page], [name for name, _ in page])
+        found = ((name, word_of(word)) for (name, _), word in zip(asked, words, strict=True))
+        return {name: word for name, word in found if word is not None}
 
     def has_entry(self, position: str) -> bool:
         """Whether the log holds the entry at a position."""
@@ -156,18 +183,20 @@ class CampaignBroker:
         return [["HSET", self.keys.open_tasks, *page] for page in _pages(words)]
 
     def close_commands(self, task_ids: Sequence[str]) -> list[Command]:
-        """Let nobody claim these tasks any more, and forget who had them."""
-        held = (self.keys.open_tasks, self.keys.owners, self.keys.pins)
-        return [["HDEL", key, *page] for page in _pages(task_ids) for key in held]
+        """Let nobody claim these tasks any more."""
+        return [["HDEL", key, *page] for page in _pages(task_ids) for key in (self.keys.open_tasks, self.keys.pins)]
+
+    def forget_commands(self, attempts: Sequence[str]) -> list[Command]:
+        """Forget who had these attempts (``attempt_name``)."""
+        return [["HDEL", self.keys.owners, *page] for page in _pages(attempts)]
 
     def close_all_commands(self, stale: Sequence[str] = ()) -> list[Command]:
         """Let nobody claim any task, and forget who had some.
 
         Args:
-            stale: ids of tasks that nobody has, though a row says so: nobody could claim them any more.
+            stale: attempts (``attempt_name``) that nobody has, though a row says so: nobody could claim them any more.
         """
-        forgotten = (["HDEL", self.keys.owners, *page] for page in _pages(stale))
-        return [["UNLINK", self.keys.open_tasks, self.keys.pins], *forgotten]
+        return [["UNLINK", self.keys.open_tasks, self.keys.pins], *self.forget_commands(stale)]
 
     def event_commands(self, secret: bytes, header: bytes) -> list[Command]:
         """Append an event to the log, authenticated."""
@@ -195,7 +224,7 @@ class CampaignBroker:
             return set()
         with broker_errors("reading which payloads are lost"):
             names = list(self._client.sscan_iter(self.keys.lost_payloads, count=_PAGE))
-        return set(rows.good(self.keys.lost_payloads, names, rows.name))
+        return set(rows.good(self.keys.lost_payloads, names, rows.text))
 
     def lost_commands(self, names: Sequence[str]) -> list[Command]:
         """Write down that payloads are lost, for good."""
@@ -209,7 +238,7 @@ class CampaignBroker:
         """Leave only what monitors show, for a month: nobody trains, delivers or coordinates here any more."""
         keys = self.keys
         gone = [keys.open_tasks, keys.order, keys.owners, keys.pins, keys.versions, keys.patches, keys.control]
-        gone += [keys.lost_payloads, keys.log, keys.trimmed, keys.writer]
+        gone += [keys.lost_payloads, keys.inbox, keys.bell, keys.log, keys.trimmed, keys.writer]
         told = [keys.incarnation, keys.spec, keys.status, keys.head, keys.fence, keys.commits, keys.parked]
         expiring = [["EXPIRE", key, str(feed.KEEP_SECONDS)] for key in told]
         return [["UNLINK", *gone], ["SET", keys.incarnation, ENDED], *expiring]

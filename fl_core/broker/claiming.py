@@ -72,7 +72,7 @@ class Claiming:
             answer = self._claim(
                 keys=[
                     campaign.open_tasks, campaign.owners, campaign.head, campaign.pins,
-                    keys.QUEUE_COUNTS, campaign.patches, campaign.order,
+                    keys.QUEUE_COUNTS, campaign.patches, campaign.order, campaign.said(self.worker),
                 ],
                 args=[
                     task.task_id, task.attempt, self.worker, cached_digest,

@@ -23,7 +23,11 @@ key                                    type    holds
 ``fedtide:c:{id}:fence``               string  ``number|token`` of the newest lease: the number counts them, and only
                                                this holder may write
 ``fedtide:c:{id}:commits``             string  ``number.try|token``: the mark that the coordinator's last commit left
-``fedtide:c:{id}:log``                 stream  the update log: ``u`` ``p`` updates, ``r`` reports, ``e`` ``m`` events
+``fedtide:c:{id}:inbox``               list    what devices send: ``u`` or ``r``, the header's length, ``:``, header,
+                                               payload; the coordinator moves it into the log
+``fedtide:c:{id}:bell``                stream  one entry when the inbox is no longer empty, to wake the coordinator
+``fedtide:c:{id}:log``                 stream  the update log: ``u`` ``p`` updates, ``r`` reports, ``e`` ``m`` events;
+                                               written by the coordinator alone
 ``fedtide:c:{id}:trimmed``             string  the position up to which the log was trimmed
 ``fedtide:c:{id}:control``             stream  what operators asked for: ``request``, ``argument``, and with an
                                                identity the same, ``signed`` (``OperatorRequest``)
@@ -42,8 +46,11 @@ key                                    type    holds
 ``fedtide:c:{id}:patch:<v>:<i>``       string  chunk i of the patch to version v, at its place
 ``fedtide:c:{id}:pins``                hash    task id -> version that its worker is fetching
 ``fedtide:c:{id}:out``                 hash    task id -> ``attempt|issued ms|queue``: the ledger's open tasks
-``fedtide:c:{id}:owners``              hash    task id -> ``attempt|claimed ms|delivered|worker``
-``fedtide:c:{id}:blob:<name>:<i>``     string  chunk i of a payload too large to ride in the log, at its place
+``fedtide:c:{id}:owners``              hash    ``task id#attempt`` -> ``worker|claimed ms``, written once
+``fedtide:c:{id}:said:<worker>``       hash    ``task id#attempt`` -> what its worker says of it: ``answered``, or when
+                                               bytes of it moved last, ms; ends a day after the last word
+``fedtide:c:{id}:blob:<name>:<i>``     string  chunk i of a payload too large to ride in the log, at its place; the name
+                                               is ``worker:task id.attempt``
 ``fedtide:c:{id}:lost``                set     names of payloads that were lost with the server that had them
 =====================================  ======  ====================================================================
 
@@ -58,6 +65,7 @@ PREFIX = "fedtide:"
 # What Redis calls the types above, by the last word of a campaign's keys.
 CAMPAIGN_TYPES = {
     "spec": "string", "status": "string", "epoch": "string", "writer": "string", "fence": "string", "log": "stream",
+    "inbox": "list", "bell": "stream",
     "control": "stream", "parked": "stream", "feed": "stream", "head": "hash", "versions": "hash", "patches": "hash",
     "pins": "hash", "out": "hash", "owners": "hash", "lost": "set", "commits": "string",
     "trimmed": "string", "order": "string",
@@ -144,6 +152,14 @@ class CampaignKeys:
         return self._key("log")
 
     @property
+    def inbox(self) -> str:
+        return self._key("inbox")
+
+    @property
+    def bell(self) -> str:
+        return self._key("bell")
+
+    @property
     def trimmed(self) -> str:
         return self._key("trimmed")
 
@@ -195,6 +211,10 @@ class CampaignKeys:
     @property
     def owners(self) -> str:
         return self._key("owners")
+
+    def said(self, worker: str) -> str:
+        """What one device says of its tasks."""
+        return self._key(f"said:{worker}")
 
     def version(self, version: int) -> str:
         """Prefix of one version's chunks."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 import msgpack
 import redis
 
-from fl_core.broker import scripts
+from fl_core.broker import inbox, scripts
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.line.short_way import Word
-from fl_core.broker.scripts import Script
+from fl_core.broker.scripts import Script, is_missing
 from fl_core.errors import BrokerUnavailable, CampaignError, FencedOut
 
 Command = Sequence[str | bytes]
@@ -49,6 +50,7 @@ class Writer:
         fence: rises with every change of holder.
         commits: how many commits the campaign has had, over all holders.
         predecessor: the holder that this one, a standby until then, saw keeping its lease; empty if it saw none.
+        num_waiting: how many entries were left in the inbox when it was taken in last.
     """
 
     def __init__(self, client: Client, keys: CampaignKeys, *, holder: str, lease_seconds: float) -> None:
@@ -60,6 +62,7 @@ class Writer:
         self._release = Script(client, scripts.RELEASE)
         self._fenced = Script(client, scripts.FENCED)
         self._fenced_freeing = Script(client, scripts.FENCED_FREEING)
+        self._intake = Script(client, scripts.INTAKE)
         self.token = f"{holder}:{secrets.token_hex(4)}"
         self.fence = 0
         self.commits = 0
@@ -67,6 +70,7 @@ class Writer:
         self._mark = b""  # of the last commit
         self._doubtful = b""  # of one whose answer got lost
         self._tries = 0
+        self.num_waiting = 0
 
     @property
     def campaign(self) -> str:
@@ -159,14 +163,7 @@ class Writer:
                             raise
                         self._fenced_freeing(*words)
                 except redis.ResponseError as error:
-                    if "FENCEDOUT" in str(error):
-                        raise FencedOut(
-                            f"campaign {keys.campaign} has passed to another coordinator; this one ends."
-                        ) from None
-                    if "LOSTDATA" in str(error):
-                        how = {"older": OLDER, "incomplete": INCOMPLETE}.get(str(error).rpartition(" ")[2], FORGOTTEN)
-                        raise LostData(keys.campaign, how) from None
-                    raise
+                    raise self._told(error) from None
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, redis.ResponseError):
                 raise  # it answered, and wrote nothing
@@ -175,6 +172,51 @@ class Writer:
         self._mark = self._doubtful = mark
         self.commits += 1
         self._tries = 0
+
+    def take_in(self, then: Sequence[Word]) -> Any:
+        """Move what waits in the inbox into the log, and run one more command in the same round trip.
+
+        It takes effect only while the lease is ours. An answer that gets lost does no harm: what was moved is in the
+        log, and what was not is in the inbox.
+
+        Args:
+            then: the other command.
+
+        Returns:
+            Its reply.
+
+        Raises:
+            FencedOut: another coordinator has taken over; nothing was moved.
+            LostData: the server has lost the campaign, or a part of it; nothing was moved.
+            BrokerUnavailable: take in again.
+        """
+        keys = self._keys
+        words = self._intake.words(
+            [keys.writer, keys.fence, keys.commits, keys.inbox, keys.log, keys.bell],
+            [
+                self.token, self.fence, self._mark, self._doubtful,
+                inbox.MAX_MOVED, inbox.MAX_MOVED_BYTES, inbox.MAX_ENTRY_BYTES,
+            ],
+        )  # fmt: skip
+        left, reply = self._client.quick_both(words, then)
+        if isinstance(left, redis.ResponseError) and is_missing(left):
+            self._intake.supply(left)
+            left, reply = self._client.quick_both(words, then)
+        if isinstance(left, redis.ResponseError):
+            raise self._told(left) from None
+        if isinstance(reply, redis.ResponseError):
+            raise reply
+        self.num_waiting = int(left)
+        return reply
+
+    def _told(self, error: redis.ResponseError) -> Exception:
+        campaign = self._keys.campaign
+        if "FENCEDOUT" in str(error):
+            return FencedOut(f"campaign {campaign} has passed to another coordinator; this one ends.")
+        if "LOSTDATA" in str(error):
+            how = {"older": OLDER, "incomplete": INCOMPLETE}.get(str(error).rpartition(" ")[2], FORGOTTEN)
+            return LostData(campaign, how)
+        return error
 
 
 def count_of(mark: bytes) -> int:

@@ -1,19 +1,22 @@
 """The update log: one Redis Stream per campaign, in which everything that decides its course has one place.
 
-Workers append updates and reports; the coordinator appends its own decisions (events), authenticated by a key that
-only coordinators have. A campaign's state is a pure function of this sequence, so a coordinator that died is rebuilt
-by reading it again.
+The coordinator alone writes it: what devices have sent (``inbox.py``), in the order in which it came, and its own
+decisions (events), authenticated by a key that only coordinators have. A campaign's state is a pure function of this
+sequence, so a coordinator that died is rebuilt by reading it again.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fl_core.broker import rows
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.lease import Writer
 from fl_core.broker.line.reply_bound import ReplyTooLong
+from fl_core.broker.line.short_way import Word
 from fl_core.broker.scripts import READ_SMALL, Script
 from fl_core.errors import BrokerUnfit
 from fl_core.wire.events import CampaignEvent
@@ -34,13 +37,32 @@ def is_position(text: str) -> bool:
 
 
 class LogReader:
-    """Reads one campaign's log and its operators' control stream, from a position on."""
+    """Reads one campaign's log and its operators' control stream, from a position on.
 
-    def __init__(self, client: Client, keys: CampaignKeys, position: str, control_position: str) -> None:
+    Args:
+        client, keys: of the campaign.
+        position, control_position: of what was read last.
+        writer: moves what waits in the inbox into the log before each read; None reads what is there.
+
+    Attributes:
+        position, control_position: of what was read last.
+        at_end: the last read came to the log's end, and left nothing in the inbox.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        keys: CampaignKeys,
+        position: str,
+        control_position: str,
+        writer: Writer | None = None,
+    ) -> None:
         self._client = client
         self._keys = keys
+        self._writer = writer
         self.position = position
         self.control_position = control_position
+        self.at_end = False
 
     def peek(self) -> LogEntry | None:
         """The entry that the next read begins with, if it is there already.
@@ -50,7 +72,7 @@ class LogReader:
         """
         with broker_errors("reading the update log"):
             try:
-                streams = self._client.quick("XREAD", "COUNT", 1, "STREAMS", self._keys.log, self.position)
+                streams = self._read("XREAD", "COUNT", 1, "STREAMS", self._keys.log, self.position)
             except ReplyTooLong:
                 streams = [(self._keys.log.encode(), read_small(self._client, self._keys.log, self.position, 1))]
         return _entry(*_rows(self._keys.log, streams[0][1])[0]) if streams else None
@@ -61,13 +83,13 @@ class LogReader:
         Raises:
             BrokerUnavailable: nothing was read; ask again.
             BrokerUnfit: a stream has entries that no clock can have put there, behind which nothing can be written.
+            FencedOut, LostData: as the writer says (``lease.Writer.take_in``).
         """
         with broker_errors("reading the update log"):
             try:
-                streams = self._client.quick(
-                    "XREAD", "COUNT", max_entries, *(("BLOCK", wait_ms) if wait_ms else ()), "STREAMS",
-                    self._keys.log, self._keys.control, self.position, self.control_position,
-                )  # fmt: skip
+                streams = self._read_all(wait_ms, max_entries)
+                if streams and all(name == self._keys.bell.encode() for name, _ in streams):
+                    streams = self._read_all(0, max_entries)
             except ReplyTooLong:
                 places = ((self._keys.log, self.position), (self._keys.control, self.control_position))
                 streams = [(key.encode(), read_small(self._client, key, after, max_entries)) for key, after in places]
@@ -76,13 +98,25 @@ class LogReader:
         for name, items in streams or ():
             if name == self._keys.log.encode():
                 entries = [_entry(*row) for row in _rows(self._keys.log, items)]
-            else:
+            elif name == self._keys.control.encode():
                 requests = _rows(self._keys.control, items)
         if entries:
             self.position = entries[-1].position
         if requests:
             self.control_position = requests[-1][0]
+        self.at_end = len(entries) < max_entries and not (self._writer and self._writer.num_waiting)
         return entries, requests
+
+    def _read_all(self, wait_ms: int, max_entries: int) -> Any:
+        keys = self._keys
+        # The bell is gone once the inbox is taken in: whatever stands there was rung since.
+        return self._read(
+            "XREAD", "COUNT", max_entries, *(("BLOCK", wait_ms) if wait_ms else ()), "STREAMS",
+            keys.log, keys.control, keys.bell, self.position, self.control_position, START,
+        )  # fmt: skip
+
+    def _read(self, *words: Word) -> Any:
+        return self._client.quick(*words) if self._writer is None else self._writer.take_in(words)
 
 
 def scan(client: Client, keys: CampaignKeys, after: str = START, page: int = 100) -> Iterator[LogEntry]:

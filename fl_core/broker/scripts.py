@@ -27,9 +27,10 @@ from fl_core.errors import BrokerUnavailable
 WAIT_BOUNDS_MS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
 # The last waits themselves, newest first: so many characters of numbers and commas, which are a hundred or more.
 RECENT_WAITS_CHARACTERS = 600
-# The log of a campaign that the server does not know, and payloads that it names: the coordinator comes back sooner, or
-# the campaign was dropped for good.
-UNKNOWN_SECONDS = 24 * 3600
+# What a device says of its tasks ends by itself when it has said nothing for so long.
+SAID_SECONDS = 24 * 3600
+# So many more updates than tasks are out, twice, may wait for the coordinator.
+INBOX_SLACK = 1000
 # So many patches does a claim follow. Their bytes end a chain earlier; the bound is for a broken one, because nobody
 # else is served meanwhile.
 MAX_PATCHES = 8
@@ -42,7 +43,8 @@ _FOLDER = Path(__file__).with_name("lua")
 _NUMBERS = {
     "WAIT_BOUNDS_MS": "{" + ", ".join(map(str, WAIT_BOUNDS_MS)) + "}",
     "RECENT_WAITS_CHARACTERS": RECENT_WAITS_CHARACTERS,
-    "UNKNOWN_SECONDS": UNKNOWN_SECONDS,
+    "SAID_SECONDS": SAID_SECONDS,
+    "INBOX_SLACK": INBOX_SLACK,
     "MAX_PATCHES": MAX_PATCHES,
     "FORGET_MS": FORGET_MS,
     "MAX_FIELD_BYTES": MAX_FIELD_BYTES,
@@ -55,6 +57,8 @@ MOVING = "moving"
 ARRIVED = "arrived"
 REPORT = "report"
 BEAT = "beat"
+INTAKE = "intake"
+SAID = "said"
 FENCED = "fenced"
 ACQUIRE = "acquire"
 RENEW = "renew"
@@ -71,9 +75,9 @@ FENCED_FREEING = "fenced_freeing"
 # of memory: whoever is not trusted must not fill it further. ``no-writes`` is for those who may only read.
 _FUNCTIONS: dict[str, tuple[str, str]] = {
     **{name: (name, "") for name in (CLAIM, DELIVER, MOVING, REPORT, BEAT, FENCED, ACQUIRE, RENEW, CONTINUE)},
-    **{name: (name, "allow-oom") for name in (ARRIVED, RELEASE, DROP_ORPHANED)},
+    **{name: (name, "allow-oom") for name in (ARRIVED, INTAKE, RELEASE, DROP_ORPHANED)},
     FENCED_FREEING: (FENCED, "allow-oom"),
-    **{name: (name, "no-writes") for name in (READ_SMALL, STREAM_END, DEVICES)},
+    **{name: (name, "no-writes") for name in (SAID, READ_SMALL, STREAM_END, DEVICES)},
 }
 
 
@@ -121,6 +125,11 @@ def _load(client: Client) -> None:
         client.execute_command("FUNCTION", "LOAD", "REPLACE", LIBRARY)
 
 
+def is_missing(error: redis.ResponseError) -> bool:
+    """Whether a server says that it lacks the library."""
+    return "function not found" in str(error).lower()
+
+
 class Script:
     """One of the functions above.
 
@@ -158,7 +167,7 @@ class Script:
             redis.ResponseError: it is not.
             BrokerUnavailable: it is, and it is not this client's to load.
         """
-        if "function not found" not in str(error).lower():
+        if not is_missing(error):
             raise error
         if not self._client.loads_functions:
             raise BrokerUnavailable(

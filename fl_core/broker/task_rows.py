@@ -38,21 +38,43 @@ class OpenRow:
         return f"{self.attempt}|{self.issued_ms}|{self.queue}"
 
 
+def attempt_name(task_id: str, attempt: int) -> str:
+    """Which attempt of a task a row is about.
+
+    >>> attempt_name("7-ab", 2)
+    '7-ab#2'
+    """
+    return f"{task_id}#{attempt}"
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who claimed a task: the attempt, when (server's clock), and whether its update is in the log already."""
+    """Who claimed an attempt, and when (server's clock). One whose row cannot be read has no name."""
 
-    attempt: int
-    claimed_ms: int
-    delivered: bool
     worker: str
+    claimed_ms: int
 
     @classmethod
     def from_row(cls, row: bytes) -> Self:
-        """As ``CLAIM`` and ``DELIVER`` write it.
+        """As ``claim.lua`` writes it.
 
         Raises:
-            BadRow: they did not.
+            BadRow: it did not.
         """
-        attempt, claimed, delivered, worker = rows.parts(row, 4)
-        return cls(rows.number(attempt), rows.number(claimed), delivered == b"1", rows.name(worker))
+        worker, claimed = rows.parts(row, 2)
+        return cls(rows.name(worker), rows.number(claimed))
+
+
+ANSWERED = -1
+"""What an owner says of an attempt that it has answered, in place of a moment."""
+
+
+def word_of(said: bytes) -> int | None:
+    """What an owner says of an attempt: when bytes of it moved last (server's clock, ms), ``ANSWERED``, or nothing.
+
+    >>> word_of(b"answered"), word_of(b"1700000000000"), word_of(b""), word_of(b"nonsense")
+    (-1, 1700000000000, None, None)
+    """
+    if said == b"answered":
+        return ANSWERED
+    return int(said) if said.isdigit() and len(said) <= 16 else None

@@ -16,19 +16,20 @@ from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.bulk.uploads import Uploads
 from fl_core.broker.claiming import Claim, Claiming
 from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.inbox import INLINE_BYTES, packed
 from fl_core.broker.line.slow_lines import Transfer
 from fl_core.broker.scripts import Script
 from fl_core.broker.task_rows import is_attempt
-from fl_core.errors import Reason, RejectedUpdate
+from fl_core.errors import BrokerUnavailable, Reason, RejectedUpdate
 from fl_core.identity.domain import Domain, Seal
-from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainTask
+from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainTask, own_blob
 
-# Up to here a payload rides in the log entry: one round trip, but copied by redis-py and by the script engine.
-INLINE_BYTES = 64 * 1024
 # Called while a payload takes long, with its way ("up" or "down"), the bytes that have moved, and all of them.
 OnProgress = Callable[[Literal["up", "down"], int, int], None]
 # The claim said where updates go; a task that took longer asks again.
 PLACE_SECONDS = 10.0
+# A broker that has lost a campaign gets it again within seconds, where somebody coordinates it.
+UNKNOWN_SECONDS = 60.0
 
 
 class TaskBroker:
@@ -59,6 +60,7 @@ class TaskBroker:
         self._places = Places(client, given)
         self._worker = worker
         self._told = ("", "", float("-inf"))
+        self._missing = ("", 0.0)
         self._downloads = Downloads(self._places, lambda num_bytes: self._transfer("down", num_bytes))
         self._uploads = Uploads(self._places, lambda num_bytes: self._transfer("up", num_bytes))
         self._claiming = Claiming(client, worker)
@@ -139,12 +141,14 @@ class TaskBroker:
         """
         names = keys.CampaignKeys(campaign)
         with broker_errors("saying that bytes move"):
-            return bool(self._moving(keys=[names.open_tasks, names.owners], args=[task_id, attempt, self._worker]))
+            said = names.said(self._worker)
+            return bool(self._moving([names.open_tasks, names.owners, said], [task_id, attempt, self._worker]))
 
     def deliver(self, update: ModelUpdate, payload: bytes | memoryview, *, begun_before: bool = False) -> bool:
-        """Append an update to its campaign's log; False when the campaign has ended and takes nothing more.
+        """Put an update into its campaign's inbox; False when the campaign takes nothing more.
 
-        A second delivery of the same update does no harm: the coordinator counts one.
+        It has ended, or the broker does not know it and nobody has written it again for a minute. A second delivery of
+        the same update does no harm: the coordinator counts one.
 
         Args:
             begun_before: an earlier life of this worker may have sent a part of the payload; it is not sent again.
@@ -162,21 +166,15 @@ class TaskBroker:
             update, place = self._uploads.put(update, payload, lambda: self._updates_place(name), begun_before)
             chunks = chunk_keys(campaign.blob(update.blob), update.payload_bytes)
         header = self._seal(Domain.UPDATE, update.to_bytes())
-        if place:
-            self._uploads.forget()  # once it may have been named in the log, it is not delivered by that name again
-        with broker_errors("delivering an update"):
+        with broker_errors("delivering an update"), self._uploads.named_once(place):
             try:
-                position = self._deliver(
-                    keys=[campaign.log, campaign.owners, campaign.open_tasks, campaign.pins, campaign.incarnation],
-                    args=[
-                        update.task_id,
-                        update.attempt,
-                        self._worker,
-                        header,
-                        bytes(inline),
-                        *([] if place else chunks),
+                answer = self._deliver(
+                    [
+                        campaign.inbox, campaign.bell, campaign.open_tasks, campaign.pins, campaign.incarnation,
+                        campaign.said(self._worker),
                     ],
-                )
+                    [update.task_id, update.attempt, packed("u", header, inline), *([] if place else chunks)],
+                )  # fmt: skip
             except redis.ResponseError as error:
                 if "MISSINGCHUNK" in str(error):
                     self._uploads.forget()
@@ -184,12 +182,34 @@ class TaskBroker:
                         Reason.MISSING_PAYLOAD, "a chunk expired before the update was complete"
                     ) from error
                 raise
+        if answer == b"full":
+            raise BrokerUnavailable(
+                f"delivering an update: the inbox of campaign {update.campaign} is full; nobody takes it in now."
+            )
+        over = answer == b"over" or (answer == b"unknown" and self._is_gone(update.campaign))
+        self._missing = "", 0.0
         self._uploads.forget()
-        if position == b"over":
+        if over:
             with broker_errors("dropping an unwanted payload"):
                 if chunks:
                     self._places.at(place).unlink(*chunks)
             return False
+        return True
+
+    def _is_gone(self, campaign: str) -> bool:
+        """Whether a campaign that the broker has forgotten has been missing for so long that nobody writes it again.
+
+        Raises:
+            BrokerUnavailable: not yet.
+        """
+        missing, since = self._missing
+        if missing != campaign:
+            self._missing = missing, since = campaign, time.monotonic()
+        if time.monotonic() - since < UNKNOWN_SECONDS:
+            raise BrokerUnavailable(
+                f"delivering an update: the broker has no campaign {campaign} (any more); if it has lost its data, the "
+                "coordinator writes it again."
+            )
         return True
 
     def withdraw(self, update: ModelUpdate) -> None:
@@ -216,16 +236,23 @@ class TaskBroker:
             BrokerUnavailable: unknown; the worker's lease tells the coordinator all the same.
         """
         campaign = keys.CampaignKeys(report.campaign)
+        entry = packed("r", self._seal(Domain.REPORT, report.to_bytes()))
         with broker_errors("reporting a task"):
-            position = self._report(
-                keys=[campaign.log, campaign.owners, campaign.pins, campaign.incarnation],
-                args=[report.task_id, report.attempt, self._worker, self._seal(Domain.REPORT, report.to_bytes())],
-            )
-        return position is not None
+            taken = self._report(
+                [
+                    campaign.inbox, campaign.bell, campaign.owners, campaign.open_tasks, campaign.pins,
+                    campaign.incarnation, campaign.said(self._worker),
+                ],
+                [report.task_id, report.attempt, self._worker, entry],
+            )  # fmt: skip
+        return taken is not None
 
 
 def payload_place(task: TrainTask, worker: str, payload_bytes: int) -> tuple[str, int]:
-    """Where a payload of that size travels: the blob's name and its chunks; ``("", 0)`` is in the log entry itself."""
+    """Where a payload of that size travels: the blob's name and its chunks; ``("", 0)`` is in the inbox itself.
+
+    The device's name comes first: its rights are to what begins with it (``access/rules.py``).
+    """
     if payload_bytes <= INLINE_BYTES:
         return "", 0
-    return f"{task.task_id}.{task.attempt}.{worker}"[:128], count_chunks(payload_bytes)
+    return own_blob(worker, task.task_id, task.attempt), count_chunks(payload_bytes)

@@ -26,6 +26,7 @@ MAX_EVENT_ITEMS = 2**17
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
 
 
+_BLOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,319}")
 _HEX_DIGEST = re.compile(r"[0-9a-f]{16,64}")
 
 
@@ -51,8 +52,9 @@ def is_identifier(value: Any) -> bool:
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
-def is_name_or_empty(value: Any) -> bool:
-    return value == "" or is_identifier(value)
+def is_blob_or_empty(value: Any) -> bool:
+    """Whether this may name a payload: two names and a little more."""
+    return value == "" or (isinstance(value, str) and _BLOB.fullmatch(value) is not None)
 
 
 def is_digest(value: Any) -> bool:

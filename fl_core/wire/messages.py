@@ -38,6 +38,7 @@ from typing import Any, ClassVar, get_args
 from fl_core.wire.checks import (
     are_names,
     are_numbers,
+    is_blob_or_empty,
     is_count,
     is_digest,
     is_digest_or_empty,
@@ -45,7 +46,6 @@ from fl_core.wire.checks import (
     is_identifier,
     is_label,
     is_map,
-    is_name_or_empty,
     is_one_of,
     is_positive,
     is_positive_size,
@@ -146,7 +146,7 @@ class ModelUpdate(Record):
         part: which part of the model the payload is, from 1; 0 is the whole.
         payload_digest: xxh3-128 of the payload, hex, which guards against accidents; of a signed update BLAKE3, which
             guards against attackers.
-        blob: name of the payload's blob when it does not ride in the log entry, else empty.
+        blob: name of the payload's blob (``own_blob``) when it does not ride in the log entry, else empty.
         num_chunks: chunks of that blob, 0 when the payload is inline.
         bytes_down: model bytes fetched for this task (0 on a cache hit).
         metrics: e.g. the mean training loss.
@@ -165,11 +165,26 @@ class ModelUpdate(Record):
     layout_digest: str = checked(is_digest)
     payload_bytes: int = checked(is_count)
     payload_digest: str = checked(is_digest)
-    blob: str = checked(is_name_or_empty)
+    blob: str = checked(is_blob_or_empty)
     num_chunks: int = checked(is_count)
     bytes_down: int = checked(is_size)
     metrics: Mapping[str, float] = checked(are_numbers)
     seconds: Mapping[str, float] = checked(are_numbers)
+
+    @property
+    def names_own_blob(self) -> bool:
+        """Whether its blob is one of its own device, task and attempt; of a log of 0.1's first form too."""
+        own, before = own_blob(self.worker, self.task_id, self.attempt), f"{self.task_id}.{self.attempt}."
+        return self.blob == own or self.blob.startswith((f"{own}.", before))
+
+
+def own_blob(worker: str, task_id: str, attempt: int) -> str:
+    """The name of the payload with which a device answers an attempt of a task; more may follow behind a dot.
+
+    >>> own_blob("pi", "7-ab", 1)
+    'pi:7-ab.1'
+    """
+    return f"{worker}:{task_id}.{attempt}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

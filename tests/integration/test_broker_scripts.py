@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -17,12 +19,14 @@ from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.claiming import INLINE_MODEL_BYTES, Claim
 from fl_core.broker.connection import connect
+from fl_core.broker.inbox import INLINE_BYTES, MAX_ENTRY_BYTES, MAX_MOVED, packed
 from fl_core.broker.keys import CampaignKeys
+from fl_core.broker.lease import LostData, Writer
 from fl_core.broker.line.reply_bound import BoundedParser, _Reader
 from fl_core.broker.log import LogReader, scan
 from fl_core.broker.server.embedded import EmbeddedServer
-from fl_core.broker.tasks import INLINE_BYTES, TaskBroker, payload_place
-from fl_core.errors import MissingBlob, Reason, RejectedUpdate
+from fl_core.broker.tasks import TaskBroker, payload_place
+from fl_core.errors import BrokerUnavailable, FencedOut, MissingBlob, Reason, RejectedUpdate
 from fl_core.wire.digest import digest
 from fl_core.wire.log_entry import LogEntry
 from fl_core.wire.messages import ModelUpdate, TaskReport, TrainTask
@@ -65,7 +69,8 @@ REPORT = TaskReport(campaign="digits-1", task_id="1-abc", attempt=1, worker="pi"
 
 @pytest.fixture
 def client(server_and_twin: redis.Redis) -> redis.Redis:
-    """A real server, and its twin in memory."""
+    """A real server, and its twin in memory, which know the campaign."""
+    server_and_twin.set(KEYS.incarnation, "now")
     return server_and_twin
 
 
@@ -102,14 +107,29 @@ def _clock(client: redis.Redis) -> float:
     return seconds + micros / 1e6
 
 
+def _writer(client: redis.Redis) -> Writer:
+    """A coordinator that has just taken over."""
+    client.delete(KEYS.writer)
+    writer = Writer(client, KEYS, holder="here", lease_seconds=60)
+    assert writer.acquire(0)
+    return writer
+
+
 def _entries(client: redis.Redis) -> list[LogEntry]:
+    """The log, once what has arrived was taken in."""
+    _writer(client).take_in(("PING",))
     return list(scan(client, KEYS))
 
 
-def _owner(client: redis.Redis) -> tuple[str, ...]:
-    row = client.hget(KEYS.owners, TASK.task_id)
+def _owner(client: redis.Redis, attempt: int = 1) -> str:
+    row = client.hget(KEYS.owners, f"{TASK.task_id}#{attempt}")
     assert row is not None
-    return tuple(row.decode().split("|", 3))
+    return str(row.decode())
+
+
+def _said(client: redis.Redis, worker: str, attempt: int = 1) -> bytes | None:
+    word: bytes | None = client.hget(KEYS.said(worker), f"{TASK.task_id}#{attempt}")
+    return word
 
 
 # -- claiming ------------------------------------------------------------------------------------------------------
@@ -125,8 +145,8 @@ def test_a_claim_brings_the_newest_version(client: redis.Redis, publish: Callabl
     assert claim.head == replace(head, inline=b"model bytes")
     assert claim.task == TASK
     assert 2.5 <= claim.queue_seconds < 12.5
-    attempt, claimed, delivered, worker = _owner(client)
-    assert (attempt, delivered, worker) == ("1", "0", "pi")
+    worker, claimed = _owner(client).split("|")
+    assert worker == "pi"
     assert abs(int(claimed) - client.time()[0] * 1000) < 10_000
     assert client.hget(keys.QUEUE_COUNTS, "gpu:claimed") == b"1"
     assert client.hlen(KEYS.pins) == 0
@@ -216,8 +236,11 @@ def test_a_task_belongs_to_whoever_was_first(client: redis.Redis, publish: Calla
     first, second = TaskBroker(client, "pi"), TaskBroker(client, "laptop")
     assert first.claim(TASK, "").verdict == "ok"
     assert second.claim(TASK, "") == Claim("taken")
+    before = _owner(client)
     assert first.claim(TASK, "").verdict == "ok"
-    assert _owner(client)[3] == "pi"
+    assert _owner(client) == before, "a claim is written once"
+    client.hset(KEYS.owners, f"{TASK.task_id}#1", "nonsense")
+    assert first.claim(TASK, "") == second.claim(TASK, "") == Claim("taken")
 
 
 def test_the_next_attempt_is_free_again(client: redis.Redis, publish: Callable[..., Head]) -> None:
@@ -230,7 +253,8 @@ def test_the_next_attempt_is_free_again(client: redis.Redis, publish: Callable[.
     assert second.claim(SECOND, "").verdict == "ok"
     assert first.claim(TASK, "") == Claim("gone")
     assert first.claim(SECOND, "") == Claim("taken")
-    assert _owner(client)[0::3] == ("2", "laptop")
+    assert _owner(client).startswith("pi|")
+    assert _owner(client, 2).startswith("laptop|")
 
 
 def test_a_worker_s_name_may_hold_any_sign_but_the_bar(client: redis.Redis, publish: Callable[..., Head]) -> None:
@@ -241,7 +265,7 @@ def test_a_worker_s_name_may_hold_any_sign_but_the_bar(client: redis.Redis, publ
     assert TaskBroker(client, name).claim(TASK, "").verdict == "ok"
     assert TaskBroker(client, name).claim(TASK, "").verdict == "ok"
     assert TaskBroker(client, "aXb-c_d%1:2@x").claim(TASK, "").verdict == "taken"
-    assert _owner(client)[3] == name
+    assert _owner(client).startswith(f"{name}|")
 
 
 def test_whether_a_task_is_wanted(client: redis.Redis) -> None:
@@ -262,16 +286,17 @@ def test_bytes_that_move_keep_a_task(client: redis.Redis, publish: Callable[...,
     _open(client)
     pi, other = TaskBroker(client, "pi"), TaskBroker(client, "other")
     pi.claim(TASK, "")
-    client.hset(KEYS.owners, TASK.task_id, "1|1000|0|pi")
+    claimed = _owner(client)
     assert pi.say_moving(TASK.campaign, TASK.task_id, 1)
-    attempt, claimed, delivered, name = _owner(client)
-    assert (attempt, delivered, name) == ("1", "0", "pi")
-    assert int(claimed) > 1_000_000
+    assert _owner(client) == claimed
+    assert int(_said(client, "pi") or 0) > 1_000_000
+    assert client.ttl(KEYS.said("pi")) > 0
     assert not other.say_moving(TASK.campaign, TASK.task_id, 1)
-    assert _owner(client) == (attempt, claimed, delivered, name)
+    assert not client.exists(KEYS.said("other"))
     _open(client, attempt=2)
+    before = _said(client, "pi")
     assert pi.say_moving(TASK.campaign, TASK.task_id, 1), "nobody has begun it again: what comes first counts"
-    assert _owner(client) == (attempt, claimed, delivered, name)
+    assert _said(client, "pi") == before
     other.claim(SECOND, "")
     assert not pi.say_moving(TASK.campaign, TASK.task_id, 1)
     client.hdel(KEYS.open_tasks, TASK.task_id)
@@ -331,14 +356,15 @@ def _claimed(client: redis.Redis, publish: Callable[..., Head], worker: str = "p
 
 
 def test_a_delivery_enters_the_log_and_marks_its_task(client: redis.Redis, publish: Callable[..., Head]) -> None:
-    """Header and payload are one entry; the task is delivered, unpinned, and nobody else can claim it."""
+    """Header and payload are one entry; its device has said that it answered, and nobody can claim the task."""
     broker = _claimed(client, publish)
-    claimed = _owner(client)[1]
+    claimed = _owner(client)
     assert broker.deliver(UPDATE, b"1234")
+    assert (client.exists(KEYS.log), client.llen(KEYS.inbox)) == (0, 1)
     (entry,) = _entries(client)
     assert (entry.kind, entry.header, entry.payload) == ("u", UPDATE.to_bytes(), b"1234")
     assert abs(entry.milliseconds - client.time()[0] * 1000) < 10_000
-    assert _owner(client) == ("1", claimed, "1", "pi")
+    assert (_owner(client), _said(client, "pi")) == (claimed, b"answered")
     assert client.hlen(KEYS.pins) == 0
     assert TaskBroker(client, "laptop").claim(TASK, "") == Claim("taken")
     assert broker.claim(TASK, "") == Claim("taken")
@@ -379,6 +405,17 @@ def test_an_empty_payload_is_an_entry_without_one(client: redis.Redis) -> None:
     assert [entry.payload for entry in _entries(client)] == [b""]
 
 
+def test_what_a_device_says_is_bounded_by_its_tasks(client: redis.Redis, publish: Callable[..., Head]) -> None:
+    """It forgets what it said of those that nobody waits for any more."""
+    broker = _claimed(client, publish)
+    broker.deliver(UPDATE, b"1234")
+    client.hset(KEYS.said("pi"), mapping={"0-old#3": "answered", "nonsense": "x"})
+    _open(client, attempt=2)
+    broker.claim(SECOND, "")
+    broker.deliver(replace(UPDATE, attempt=2), b"1234")
+    assert client.hgetall(KEYS.said("pi")) == {b"1-abc#2": b"answered"}
+
+
 def _large(num_bytes: int) -> tuple[ModelUpdate, bytes]:
     payload = bytes(range(256)) * (num_bytes // 256) + bytes(num_bytes % 256)
     blob, num_chunks = payload_place(TASK, "pi", num_bytes)
@@ -387,7 +424,6 @@ def _large(num_bytes: int) -> tuple[ModelUpdate, bytes]:
 
 def test_a_large_payload_travels_beside_the_log(client: redis.Redis, publish: Callable[..., Head]) -> None:
     """Its chunks lose their expiry in the same step in which the entry appears: it can no longer end by itself."""
-    client.set(KEYS.incarnation, "now")
     broker = _claimed(client, publish)
     update, payload = _large(CHUNK_BYTES + 5)
     assert broker.deliver(update, payload)
@@ -398,25 +434,50 @@ def test_a_large_payload_travels_beside_the_log(client: redis.Redis, publish: Ca
     assert bytes(blobs.get(client, prefix, len(payload))) == payload
 
 
-def test_what_is_delivered_to_a_campaign_that_is_not_known_ends_by_itself(client: redis.Redis) -> None:
-    """Its coordinator comes back within a day, or nobody would ever drop the log and the chunks."""
-    update, payload = _large(CHUNK_BYTES + 5)
-    assert TaskBroker(client, "pi").deliver(update, payload)
-    held = [KEYS.log, *chunk_keys(KEYS.blob(update.blob), len(payload))]
-    assert all(UNCLAIMED_BLOB_SECONDS < client.ttl(key) <= scripts.UNKNOWN_SECONDS for key in held)
+def test_a_campaign_that_is_not_known_is_waited_for_and_not_for_ever(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its coordinator writes it again within seconds, or nobody would ever drop what is delivered."""
+    broker, (update, payload) = TaskBroker(client, "pi"), _large(CHUNK_BYTES + 5)
+    client.delete(KEYS.incarnation)
+    with pytest.raises(BrokerUnavailable, match="has no campaign digits-1"):
+        broker.deliver(update, payload)
+    client.set(KEYS.incarnation, "now")
+    assert broker.deliver(update, payload)
+    client.delete(KEYS.incarnation, KEYS.inbox)
+    assert not broker.report(REPORT)
+    monkeypatch.setattr("fl_core.broker.tasks.UNKNOWN_SECONDS", 0.0)
+    assert not broker.deliver(update, payload)
+    assert client.keys(f"{KEYS.blob('*')}") == []
+    assert client.exists(KEYS.inbox) == 0
+
+
+def test_an_inbox_that_nobody_empties_is_full_at_last(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two answers for each task that is out and some more; then devices wait with theirs."""
+    _open(client)
+    client.rpush(KEYS.inbox, *[b"x"] * (scripts.INBOX_SLACK + 1))
+    broker = TaskBroker(client, "pi")
+    assert broker.deliver(UPDATE, b"1234")
+    with pytest.raises(BrokerUnavailable, match="inbox of campaign digits-1 is full"):
+        broker.deliver(UPDATE, b"1234")
+    assert client.llen(KEYS.inbox) == scripts.INBOX_SLACK + 2
 
 
 def test_where_a_payload_travels() -> None:
     """Up to 64 KB in the entry, above that in a blob whose name says whose it is."""
     assert payload_place(TASK, "pi", INLINE_BYTES) == ("", 0)
-    assert payload_place(TASK, "pi", INLINE_BYTES + 1) == ("1-abc.1.pi", 1)
-    assert payload_place(SECOND, "x" * 200, 3 * CHUNK_BYTES + 1) == (("1-abc.2." + "x" * 200)[:128], 4)
+    assert payload_place(TASK, "pi", INLINE_BYTES + 1) == ("pi:1-abc.1", 1)
+    longest = "x" * 128
+    assert payload_place(replace(SECOND, task_id=longest), longest, 3 * CHUNK_BYTES + 1) == (
+        f"{longest}:{longest}.2", 4
+    )  # fmt: skip
+    assert replace(UPDATE, blob=f"{longest}:{longest}.2.abcdef").to_bytes()
 
 
 def _deliver_by_hand(client: redis.Redis, update: ModelUpdate, chunks: list[str]) -> bytes:
     return scripts.Script(client, scripts.DELIVER)(
-        keys=[KEYS.log, KEYS.owners, KEYS.open_tasks, KEYS.pins, KEYS.incarnation],
-        args=[update.task_id, update.attempt, "pi", update.to_bytes(), b"", *chunks],
+        [KEYS.inbox, KEYS.bell, KEYS.open_tasks, KEYS.pins, KEYS.incarnation, KEYS.said("pi")],
+        [update.task_id, update.attempt, packed("u", update.to_bytes()), *chunks],
     )
 
 
@@ -461,7 +522,7 @@ def test_an_update_that_no_reader_takes_is_not_sent(client: redis.Redis) -> None
     with pytest.raises(RejectedUpdate) as caught:
         TaskBroker(client, "pi").deliver(replace(UPDATE, attempt=0), b"1234")
     assert caught.value.reason is Reason.MALFORMED
-    assert client.exists(KEYS.log) == 0
+    assert client.exists(KEYS.log, KEYS.inbox) == 0
 
 
 # -- reporting -----------------------------------------------------------------------------------------------------
@@ -479,11 +540,11 @@ def test_its_owner_reports_the_end_of_a_task(client: redis.Redis, publish: Calla
 
 
 def test_nobody_reports_another_s_task(client: redis.Redis, publish: Callable[..., Head]) -> None:
-    """Another worker, another attempt, and an owner that has delivered are not heard."""
+    """Another worker, and an owner that has delivered, are not heard."""
     broker = _claimed(client, publish)
     before = _owner(client)
-    assert not TaskBroker(client, "laptop").report(replace(REPORT, worker="laptop"))
-    assert not broker.report(replace(REPORT, attempt=2))
+    other = TaskBroker(client, "laptop")
+    assert not other.report(replace(REPORT, worker="laptop"))
     assert _owner(client) == before
     assert client.hlen(KEYS.pins) == 1
     broker.deliver(UPDATE, b"1234")
@@ -498,6 +559,72 @@ def test_a_task_that_nobody_claimed_may_be_handed_back(client: redis.Redis) -> N
     assert [entry.kind for entry in _entries(client)] == ["r"]
 
 
+# -- the inbox -----------------------------------------------------------------------------------------------------
+
+
+def test_what_arrives_is_moved_in_its_order_and_once(client: redis.Redis) -> None:
+    """However often it is taken in; a page at a time, and those who wait are told that there is more."""
+    broker, count = TaskBroker(client, "pi"), MAX_MOVED + 3
+    for attempt in range(1, count + 1):
+        broker.deliver(replace(UPDATE, attempt=attempt), b"%d" % attempt)
+    writer = _writer(client)
+    assert writer.take_in(("PING",)) in (b"PONG", "PONG", True)
+    assert writer.num_waiting == 3
+    writer.take_in(("PING",))
+    writer.take_in(("PING",))
+    assert writer.num_waiting == 0
+    assert [entry.payload for entry in scan(client, KEYS)] == [b"%d" % n for n in range(1, count + 1)]
+    assert client.exists(KEYS.inbox, KEYS.bell) == 0
+
+
+def test_only_the_holder_of_the_lease_takes_in(client: redis.Redis) -> None:
+    """One that was fenced out, or whose server has forgotten it, moves nothing."""
+    TaskBroker(client, "pi").deliver(UPDATE, b"1234")
+    first = _writer(client)
+    second = _writer(client)
+    with pytest.raises(FencedOut):
+        first.take_in(("PING",))
+    client.set(KEYS.commits, b"7.1|another")
+    with pytest.raises(LostData, match="older than this coordinator's memory"):
+        second.take_in(("PING",))
+    client.delete(KEYS.fence)
+    with pytest.raises(LostData):
+        second.take_in(("PING",))
+    assert (client.llen(KEYS.inbox), client.exists(KEYS.log)) == (1, 0)
+
+
+def test_hostile_entries_cost_themselves(client: redis.Redis) -> None:
+    """Too large, of a kind that is the coordinator's, or cut off: an empty update stays of each, and the rest moves."""
+    good = packed("u", b"header", b"payload")
+    hostile = [
+        b"", b"e5:event", b"u", b"u99999:short", b"u-1:x", b"ux:y", b"\xff\x00", b"u" + b"9" * 11 + b":",
+        b"u2:ab" + bytes(MAX_ENTRY_BYTES), bytes(20 * 2**20),
+    ]  # fmt: skip
+    for entry in hostile:
+        client.rpush(KEYS.inbox, entry, good)
+    entries = _entries(client)
+    while len(entries) < 2 * len(hostile):
+        before, entries = len(entries), _entries(client)
+        assert len(entries) > before
+    assert [(entry.kind, entry.header, entry.payload) for entry in entries[::2]] == [("u", b"", b"")] * len(hostile)
+    assert {(entry.kind, entry.header, entry.payload) for entry in entries[1::2]} == {("u", b"header", b"payload")}
+
+
+def test_a_reader_is_woken_by_what_arrives(server: redis.Redis, broker_server: EmbeddedServer) -> None:
+    """Long before its wait ends, and it comes back with the entry."""
+    server.set(KEYS.incarnation, "now")
+    reader = LogReader(server, KEYS, "0-0", "0-0", _writer(server))
+    with connect(broker_server.url) as other:
+        late = threading.Timer(0.05, TaskBroker(other, "pi").deliver, (UPDATE, b"1234"))
+        began = time.monotonic()
+        late.start()
+        (entry,), _ = reader.read(wait_ms=10_000, max_entries=64)
+        assert time.monotonic() - began < 5
+        late.join()
+    assert entry.payload == b"1234"
+    assert reader.read(wait_ms=0, max_entries=64) == ([], [])
+
+
 # -- reading the log -----------------------------------------------------------------------------------------------
 
 
@@ -507,13 +634,14 @@ def test_the_log_is_read_in_order_and_once(client: redis.Redis) -> None:
     for attempt in range(1, 6):
         broker.deliver(replace(UPDATE, attempt=attempt), b"%d" % attempt)
     client.xadd(KEYS.control, {"request": "pause"})
-    reader = LogReader(client, KEYS, "0-0", "0-0")
+    reader = LogReader(client, KEYS, "0-0", "0-0", _writer(client))
     first, requests = reader.read(wait_ms=0, max_entries=3)
     assert [entry.payload for entry in first] == [b"1", b"2", b"3"]
     assert [fields for _, fields in requests] == [{b"request": b"pause"}]
     again = LogReader(client, KEYS, reader.position, reader.control_position)
     rest, requests = again.read(wait_ms=0, max_entries=3)
     assert ([entry.payload for entry in rest], requests) == ([b"4", b"5"], [])
+    assert (reader.at_end, again.at_end) == (False, True)
     assert again.read(wait_ms=0, max_entries=3) == ([], [])
     assert [entry.payload for entry in scan(client, KEYS, after=first[1].position, page=1)] == [b"3", b"4", b"5"]
 

@@ -13,6 +13,7 @@ import redis
 from fl_core.broker import keys, scripts
 from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.connection import connect
+from fl_core.broker.inbox import packed
 from fl_core.broker.lease import Writer
 from fl_core.broker.overview.feed import read_feed
 from fl_core.broker.scripts import Script
@@ -83,6 +84,8 @@ FAULTS: dict[str, Callable[[Stage], object]] = {
             "log",
             "open_tasks",
             "owners",
+            "inbox",
+            "bell",
             "order",
             "head",
             "incarnation",
@@ -200,8 +203,10 @@ def test_a_server_that_begins_to_evict_is_named_and_the_campaign_goes_on(
 def _answer_unreadably(client: redis.Redis, stage: Stage, message: bytes) -> None:
     task, campaign = call_of(message), stage.keys
     assert TaskBroker(client, WORKER).claim(task, "").verdict == "ok"
-    names = [campaign.log, campaign.owners, campaign.open_tasks, campaign.pins, campaign.incarnation]
-    Script(client, scripts.DELIVER)(names, [task.task_id, task.attempt, WORKER, b"of another release", b""])
+    names = [campaign.inbox, campaign.bell, campaign.open_tasks, campaign.pins, campaign.incarnation]
+    names.append(campaign.said(WORKER))
+    words = [task.task_id, task.attempt, packed("u", b"of another release")]
+    Script(client, scripts.DELIVER)(names, words)
 
 
 def test_an_answer_that_cannot_be_read_is_no_answer_in_the_next_life(url: str, tmp_path: Path) -> None:

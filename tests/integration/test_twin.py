@@ -37,6 +37,8 @@ COMMANDS = st.one_of(
     _command("HGET", KEYS, NAMES), _command("HMGET", KEYS, NAMES, NAMES), _command("HGETALL", KEYS),
     _command("HDEL", KEYS, NAMES, NAMES), _command("HLEN", KEYS), _command("HEXISTS", KEYS, NAMES),
     _command("HINCRBY", KEYS, NAMES, NUMBERS), _command("HKEYS", KEYS), _command("HVALS", KEYS),
+    _command("HSETNX", KEYS, NAMES, NUMBERS), _command("RPUSH", KEYS, NAMES, NAMES), _command("LINDEX", KEYS, NUMBERS),
+    _command("LTRIM", KEYS, st.sampled_from(["0", "1", "2", "-2"]), st.sampled_from(["-1", "0", "3"])),
     _command("LPUSH", KEYS, NAMES, NAMES), _command("RPOP", KEYS), _command("LLEN", KEYS),
     _command("LRANGE", KEYS, NUMBERS, NUMBERS), _command("LREM", KEYS, NUMBERS, NAMES),
     _command("SADD", KEYS, NAMES, NAMES), _command("SMEMBERS", KEYS),

@@ -6,9 +6,8 @@ selectors protect what a flat list of keys could not: a device calls the script 
 the pointer.
 
 What these rules cannot prevent, since the commands that the work needs allow it: a device can take doorbells of its
-own classes and put others there, write over the row of a task in ``owners`` if it knows the task's id, trim the log
-with the command that adds to it, and fill the server's memory, the registers of workers too. ``docs/security.md`` says
-what is done about each.
+own classes and put others there, claim a task in another's name if it knows the task's id, and fill the server's
+memory, the registers of workers too. ``docs/security.md`` says what is done about each.
 """
 
 from __future__ import annotations
@@ -62,22 +61,28 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
     """
     lists = [train_queue(queue) for queue in queues]
     registers = [DEVICES, *map(live, queues)]
-    declared = _of_campaigns("out", "owners", "head", "pins", "patches", "order", "log", "epoch")
+    said = _C + "said:" + name
+    declared = _of_campaigns("out", "owners", "head", "pins", "patches", "order", "inbox", "bell", "epoch")
     own_blobs = _blobs_of(name)
     readable = _of_campaigns("out", "owners", "head", "patches", "order", "epoch", "model:*", "patch:*", "constants:*")
     bindings = [f"{prefix}{name}" for prefix in ("_kombu.binding.", "_kombu.binding_permanent.") for name in lists]
     return [
         *_EVERYBODY,
         "+time",
-        _selector("fcall", "", *declared, QUEUE_COUNTS, keys.device(name), *registers, *own_blobs),
+        _selector("fcall", "", *declared, said, QUEUE_COUNTS, keys.device(name), *registers, *own_blobs),
         _selector("get hget hmget hexists exists strlen", "%R", *readable, QUEUE_COUNTS, REVOCATIONS, ANSWERS + name),
-        _selector("hset", "%W", *_of_campaigns("owners", "pins"), QUEUE_COUNTS),
+        _selector("hset", "%W", *_of_campaigns("pins"), QUEUE_COUNTS),
         _selector("hdel", "%W", *_of_campaigns("pins")),
         _selector("hincrby", "", QUEUE_COUNTS),
         _selector("hget hset pexpire unlink", "", keys.device(name)),
         _selector("zadd zrem", "%W", *registers),  # entries of others hold what it cannot know
-        _selector("xadd", "%W", *_of_campaigns("log")),
-        _selector("expire", "%W", *_of_campaigns("log"), *own_blobs),
+        _selector("hsetnx", "%W", *_of_campaigns("owners")),
+        _selector("rpush", "%W", *_of_campaigns("inbox")),
+        _selector("llen", "%R", *_of_campaigns("inbox")),
+        _selector("hlen", "%R", *_of_campaigns("out")),
+        _selector("xadd", "%W", *_of_campaigns("bell")),
+        _selector("hkeys hget hset hdel", "", said),
+        _selector("expire", "%W", *own_blobs, said),
         _selector("set get exists persist unlink strlen append getrange setrange", "", *own_blobs),
         _selector("set", "%W", REQUESTS + name),
         _selector("brpop llen", "", *lists),
@@ -110,10 +115,10 @@ def coordinator() -> list[str]:
         _selector("fcall fcall_ro", "", PREFIX + "*"),
         _selector("type memory|usage", "%R", everything, CAMPAIGNS, QUEUE_COUNTS, *registers, queues),
         _selector("get getrange mget exists strlen pttl", "%R", everything),
-        _selector("hget hmget hgetall hkeys hscan sscan", "%R", everything),
+        _selector("hget hmget hgetall hkeys hstrlen hscan sscan llen lindex", "%R", everything),
         _selector("xlen xread xrange xrevrange xinfo|stream", "%R", everything),
         _selector("set setrange persist expire del unlink", "%W", everything),
-        _selector("hset hdel sadd xadd xdel xtrim", "%W", everything),
+        _selector("hset hdel sadd ltrim xadd xdel xtrim", "%W", everything),
         _selector("zrange zrevrange", "%R", CAMPAIGNS),
         _selector("zadd zrem unlink", "%W", CAMPAIGNS),
         _selector("hget hstrlen", "%R", keys.device("*")),
@@ -150,6 +155,7 @@ def monitor() -> list[str]:
         _selector("getrange", "%R", *_of_campaigns("status", "writer")),
         _selector("xrange xrevrange memory|usage", "%R", *past),
         _selector("xlen", "%R", *past, *_of_campaigns("log")),
+        _selector("llen", "%R", *_of_campaigns("inbox")),
         _selector("zrevrange memory|usage", "%R", CAMPAIGNS),
         _selector("hget hmget hlen hgetall memory|usage", "%R", QUEUE_COUNTS),
         _selector("hget hstrlen", "%R", keys.device("*")),
@@ -168,7 +174,7 @@ def operator() -> list[str]:
 
 
 def _blobs_of(name: str) -> list[str]:
-    return [f"{_C}blob:*.{name}", f"{_C}blob:*.{name}:*", f"{_C}blob:*.{name}.*"]
+    return [f"{_C}blob:{name}:*"]
 
 
 def _of_campaigns(*names: str) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from fl_core.broker.bulk import blobs
@@ -86,13 +87,23 @@ class Uploads:
         named = update
         if place:
             # A name of its own for every delivery: what the coordinator once found to be lost must not come back.
-            named = replace(update, blob=f"{update.blob[:114]}.{secrets.token_hex(6)}")
+            named = replace(update, blob=f"{update.blob}.{secrets.token_hex(6)}")
         transfer = self._new_transfer(update.payload_bytes)
         if begun_before and not place:
             name = keys.blob(named.blob)
             transfer.done = blobs.arrived(self._places.at(place), name, payload, UNCLAIMED_BLOB_SECONDS)
             transfer.attempts = 1 if transfer.done else 0
         return _Leaving(update, named, place, transfer)
+
+    @contextlib.contextmanager
+    def named_once(self, place: str) -> Iterator[None]:
+        """Around the naming of a payload: where it fails, it may have been done, and another try has another name."""
+        try:
+            yield
+        except BaseException:
+            if place:
+                self.forget()
+            raise
 
     def forget(self) -> None:
         """What was on its way is not any more: the next payload is begun from the start."""

@@ -1,20 +1,20 @@
 -- A worker takes a task and learns the order and the newest version in the same round trip (late binding).
---   KEYS open-tasks owners head pins queue-counts patches order
+--   KEYS open-tasks owners head pins queue-counts patches order said
 --   ARGV task attempt worker cached-digest model-prefix queue inline-limit order-digest
 --   answer {'gone'} | {'taken'} |
 --          {'ok', waited-ms, version, digest, num_bytes, num_chunks, place, updates, codec, order [, more]}
 --          where more is the version's only chunk, or '' and the patches that lead to the version
 -- A doorbell that was answered, superseded or cancelled in the meantime is told that it is gone, which makes a repeated
--- doorbell harmless. A worker may claim again what it has, to learn of a newer version. The order is sent to who does
--- not have it.
-local open_tasks, owners, head_key, pins, counts, patches, order_key = unpack(KEYS)
+-- doorbell harmless. Nobody writes over a claim: each attempt has a row of its own. A worker may claim again what it has
+-- and has not answered, to learn of a newer version. The order is sent to who does not have it.
+local open_tasks, owners, head_key, pins, counts, patches, order_key, said = unpack(KEYS)
 local task, attempt, worker, cached, model, queue, inline_limit, known_order = unpack(ARGV)
 
 local open_attempt, issued = read_open(redis.call('HGET', open_tasks, task))
 if open_attempt ~= attempt then return {'gone'} end
-local owned, _, delivered, name = read_owner(redis.call('HGET', owners, task))
-local again = owned == attempt
-if again and (delivered == '1' or name ~= worker) then return {'taken'} end
+local field = attempt_of(task, attempt)
+local again = redis.call('HGET', owners, field)
+if again and (read_owner(again) ~= worker or redis.call('HGET', said, field) == 'answered') then return {'taken'} end
 local head = redis.call('HMGET', head_key, 'version', 'digest', 'num_bytes', 'num_chunks', 'place', 'updates', 'codec',
   'order')
 if not head[1] or not head[8] then return {'gone'} end
@@ -24,7 +24,10 @@ if head[8] ~= known_order then
   if not order then return {'gone'} end
 end
 local now = now_ms()
-redis.call('HSET', owners, task, owner_row(attempt, digits(now), '0', worker))
+if not again then
+  redis.call('HSETNX', owners, field, worker .. '|' .. digits(now))
+  redis.call('HDEL', said, field)
+end
 
 -- The queue's counts are everybody's: that somebody has written nonsense there costs no claim.
 local wait = math.max(0, now - tonumber(issued))

@@ -11,18 +11,10 @@ local token, fence, incarnation, lease_ms, mark_before, doubtful_mark, mark, com
 local found_mark = redis.call('GET', commits) or ''
 if found_mark == mark then return 0 end
 if redis.call('GET', incarnation_key) ~= incarnation then return redis.error_reply('LOSTDATA gone') end
-local found_fence, owner = read_fence(redis.call('GET', fence_key))
-if not found_fence then return redis.error_reply('LOSTDATA incomplete') end
-if tonumber(found_fence) < tonumber(fence) then return redis.error_reply('LOSTDATA older') end
-if owner ~= token then return redis.error_reply('FENCEDOUT') end
-local holder = redis.call('GET', writer)
-if holder ~= token then
-  if holder then return redis.error_reply('FENCEDOUT') end
-  redis.call('SET', writer, token, 'PX', lease_ms)
-end
-if found_mark ~= mark_before and found_mark ~= doubtful_mark then
-  return redis.error_reply('LOSTDATA ' .. (found_mark == '' and 'incomplete' or 'older'))
-end
+local holder = redis.call('GET', writer) or nil
+local why_not = refusal(redis.call('GET', fence_key), token, fence, holder, found_mark, mark_before, doubtful_mark)
+if why_not then return redis.error_reply(why_not) end
+if not holder then redis.call('SET', writer, token, 'PX', lease_ms) end
 for _, command in ipairs(cmsgpack.unpack(commands)) do
   -- What it counts stands among everybody's counts, and costs no commit where somebody has written nonsense there.
   if command[1] == 'HINCRBY' then redis.pcall(unpack(command)) else redis.call(unpack(command)) end

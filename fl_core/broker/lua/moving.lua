@@ -1,15 +1,16 @@
--- A device whose bytes move is at work: its task's time begins again.
---   KEYS open-tasks owners
+-- A device whose bytes move is at work, and says so: its task's time begins again.
+--   KEYS open-tasks owners said
 --   ARGV task attempt worker
 --   answer 0 where nobody waits for the bytes: the task has ended, or somebody else has it; else 1
-local open_tasks, owners = unpack(KEYS)
+local open_tasks, owners, said = unpack(KEYS)
 local task, attempt, worker = unpack(ARGV)
 
 local current = read_open(redis.call('HGET', open_tasks, task))
 if not current then return 0 end
-local owned, _, delivered, name = read_owner(redis.call('HGET', owners, task))
-if owned == current and name ~= worker then return 0 end
-if owned == current and current == attempt and delivered == '0' then
-  redis.call('HSET', owners, task, owner_row(attempt, digits(now_ms()), '0', worker))
+local field = attempt_of(task, current)
+local owner = read_owner(redis.call('HGET', owners, field))
+if owner and owner ~= worker then return 0 end
+if owner and current == attempt and redis.call('HGET', said, field) ~= 'answered' then
+  say(said, open_tasks, field, digits(now_ms()))
 end
 return 1

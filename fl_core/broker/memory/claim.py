@@ -15,7 +15,7 @@ from fl_core.broker.memory.keyspace import Keyspace
 Words: TypeAlias = Sequence[bytes]
 
 _OPEN = re.compile(rb"([0-9]+)\|([0-9]+)\|")
-_OWNER = re.compile(rb"([0-9]+)\|([0-9]+)\|([0-9])\|(.*)", re.DOTALL)
+_OWNER = re.compile(rb"(.+)\|([0-9]+)", re.DOTALL)
 _LINK = re.compile(rb"([0-9a-fA-F]+)\|[0-9]+\|([0-9]+)\|")
 
 
@@ -25,10 +25,15 @@ def read_open(row: bytes | None) -> tuple[bytes | None, bytes | None]:
     return (None, None) if match is None else (match[1], match[2])
 
 
-def read_owner(row: bytes | None) -> tuple[bytes | None, ...]:
-    """Attempt, time of the claim, whether it was delivered, and the worker; None where the row is none."""
+def read_owner(row: bytes | None) -> bytes | None:
+    """The worker that has an attempt; None where the row is none."""
     match = _OWNER.fullmatch(row or b"")
-    return (None, None, None, None) if match is None else match.groups()
+    return None if match is None else match[1]
+
+
+def attempt_of(task: bytes, attempt: bytes) -> bytes:
+    """Which attempt of a task it is about."""
+    return task + b"#" + attempt
 
 
 def tried(command: Callable[..., Any], *words: Any) -> Any:
@@ -41,14 +46,14 @@ def tried(command: Callable[..., Any], *words: Any) -> Any:
 
 def claim(keyspace: Keyspace, do: Commands, keys: Words, args: Words) -> list[Any]:
     """As ``claim.lua``."""
-    open_tasks, owners, head_key, pins, counts, patches, order_key = keys
+    open_tasks, owners, head_key, pins, counts, patches, order_key, said = keys
     task, attempt, worker, cached, model, queue, inline_limit, known_order = args
     open_attempt, issued = read_open(keyspace.hash(open_tasks).get(task))
     if open_attempt != attempt:
         return [b"gone"]
-    owned, _, delivered, name = read_owner(keyspace.hash(owners).get(task))
-    again = owned == attempt
-    if again and (delivered == b"1" or name != worker):
+    field = attempt_of(task, attempt)
+    row = keyspace.hash(owners).get(field)
+    if row is not None and (read_owner(row) != worker or keyspace.hash(said).get(field) == b"answered"):
         return [b"taken"]
     head = keyspace.hash(head_key)
     if b"version" not in head or b"order" not in head:
@@ -59,9 +64,10 @@ def claim(keyspace: Keyspace, do: Commands, keys: Words, args: Words) -> list[An
         if order is None:
             return [b"gone"]
     now = int(keyspace.now_ms)
-    do.do_hset(owners, task, b"%b|%d|0|%b" % (attempt, now, worker))
     wait = max(0, now - int(issued or 0))
-    if not again:
+    if row is None:
+        do.do_hsetnx(owners, field, b"%b|%d" % (worker, now))
+        do.do_hdel(said, field)
         _count_wait(do, counts, queue, wait)
     version, digest, num_bytes = head[b"version"], head[b"digest"], head[b"num_bytes"]
     place, updates, codec = (head.get(field, b"") for field in (b"place", b"updates", b"codec"))

@@ -167,6 +167,9 @@ class Commands:
         fields.update(zip(pairs[::2], pairs[1::2], strict=True))
         return len(fields) - before
 
+    def do_hsetnx(self, key: bytes, field: bytes, value: bytes) -> int:
+        return 0 if field in self._keys.hash(key) else self.do_hset(key, field, value)
+
     def do_hget(self, key: bytes, field: bytes) -> bytes | None:
         return self._keys.hash(key).get(field)
 
@@ -209,6 +212,27 @@ class Commands:
         queue: deque[bytes] = self._keys.made(key, deque)
         queue.extendleft(items)
         return len(queue)
+
+    def do_rpush(self, key: bytes, *items: bytes) -> int:
+        queue: deque[bytes] = self._keys.made(key, deque)
+        queue.extend(items)
+        return len(queue)
+
+    def do_lindex(self, key: bytes, at: bytes) -> bytes | None:
+        queue, index = self._keys.queue(key), int(at)
+        return queue[index] if -len(queue) <= index < len(queue) else None
+
+    def do_ltrim(self, key: bytes, start: bytes, end: bytes) -> bytes:
+        queue = self._keys.queue(key)
+        if (start, end) == (b"1", b"-1"):  # as it is mostly trimmed
+            if queue:
+                queue.popleft()
+        else:
+            kept = self.do_lrange(key, start, end)
+            queue.clear()
+            queue.extend(kept)
+        self._keys.tidy(key)
+        return b"OK"
 
     def do_rpop(self, key: bytes) -> bytes | None:
         queue = self._keys.queue(key)

@@ -15,12 +15,13 @@ import msgpack
 import redis
 
 from fl_core.broker import scripts
-from fl_core.broker.memory.claim import Words, claim, read_open, read_owner, tried
+from fl_core.broker.memory.claim import Words, attempt_of, claim, read_open, read_owner, tried
 from fl_core.broker.memory.commands import Commands
 from fl_core.broker.memory.keyspace import Keyspace
 
 _FENCE = re.compile(rb"([0-9]+)\|(.*)", re.DOTALL)
 _TOKEN = re.compile(rb"[0-9]+\|([0-9A-Fa-f]+)\|")
+_SENT = re.compile(rb"([ur])([0-9]+):")
 
 
 class Scripts:
@@ -56,38 +57,56 @@ class Scripts:
         return claim(self._keys, self._do, keys, args)
 
     def deliver(self, keys: Words, args: Words) -> Any:
-        log, owners, open_tasks, pins, incarnation_key = keys
-        task, attempt, worker, header, payload, *chunks = args
+        inbox, bell, open_tasks, pins, incarnation_key, said = keys
+        task, attempt, entry, *chunks = args
         incarnation = self._keys.string(incarnation_key)
-        if incarnation == b"ended":
-            return b"over"
+        if incarnation is None or incarnation == b"ended":
+            return b"unknown" if incarnation is None else b"over"
         for chunk in chunks:
             if not self._keys.exists(chunk):
                 raise redis.ResponseError("MISSINGCHUNK " + chunk.decode(errors="replace"))
-        ends = None if incarnation is not None else self._keys.now_ms + 1000 * scripts.UNKNOWN_SECONDS
+        if self._do.do_llen(inbox) >= 2 * self._do.do_hlen(open_tasks) + scripts.INBOX_SLACK:
+            return b"full"
         for chunk in chunks:
-            self._keys.end_at(chunk, ends)
-        position = self._do.streams.do_xadd(log, b"*", b"u", header, *((b"p", payload) if payload else ()))
-        if incarnation is None:
-            self._keys.end_at(log, ends)
+            self._keys.end_at(chunk, None)
+        self._put(inbox, bell, entry)
         if read_open(self._keys.hash(open_tasks).get(task))[0] == attempt:
-            claimed = read_owner(self._keys.hash(owners).get(task))[1] or b"0"
-            self._do.do_hset(owners, task, b"%b|%b|1|%b" % (attempt, claimed, worker))
+            self._say(said, open_tasks, attempt_of(task, attempt), b"answered")
         self._do.do_hdel(pins, task)
-        return position
+        return b"ok"
 
     def moving(self, keys: Words, args: Words) -> int:
-        open_tasks, owners = keys
+        open_tasks, owners, said = keys
         task, attempt, worker = args
         current = read_open(self._keys.hash(open_tasks).get(task))[0]
         if current is None:
             return 0
-        owned, _, delivered, name = read_owner(self._keys.hash(owners).get(task))
-        if owned == current and name != worker:
+        field = attempt_of(task, current)
+        owner = read_owner(self._keys.hash(owners).get(field))
+        if owner is not None and owner != worker:
             return 0
-        if owned == current == attempt and delivered == b"0":
-            self._do.do_hset(owners, task, b"%b|%d|0|%b" % (attempt, int(self._keys.now_ms), worker))
+        if owner is not None and current == attempt and self._keys.hash(said).get(field) != b"answered":
+            self._say(said, open_tasks, field, b"%d" % int(self._keys.now_ms))
         return 1
+
+    def said(self, keys: Words, args: Words) -> list[bytes]:
+        words = []
+        for key, field in zip(keys, args, strict=True):
+            word = tried(self._do.do_hget, key, field) or b""
+            words.append(word if len(word) <= 20 else b"")
+        return words
+
+    def _say(self, said: bytes, open_tasks: bytes, attempt: bytes, word: bytes) -> None:
+        for field in list(self._keys.hash(said)):
+            task, _, number = field.rpartition(b"#")
+            if read_open(self._keys.hash(open_tasks).get(task))[0] != number:
+                self._do.do_hdel(said, field)
+        self._do.do_hset(said, attempt, word)
+        self._keys.end_at(said, self._keys.now_ms + 1000 * scripts.SAID_SECONDS)
+
+    def _put(self, inbox: bytes, bell: bytes, entry: bytes) -> None:
+        if self._do.do_rpush(inbox, entry) == 1:
+            tried(self._do.streams.do_xadd, bell, b"MAXLEN", b"1", b"*", b"x", b"")
 
     def arrived(self, keys: Words, args: Words) -> list[Any]:
         there = self._keys.string(keys[0])
@@ -97,21 +116,19 @@ class Scripts:
         return [len(there), hashlib.sha1(there).hexdigest().encode()]
 
     def report(self, keys: Words, args: Words) -> Any:
-        log, owners, pins, incarnation_key = keys
-        task, attempt, worker, report = args
-        incarnation = self._keys.string(incarnation_key)
-        if incarnation == b"ended":
+        inbox, bell, owners, open_tasks, pins, incarnation_key, said = keys
+        task, attempt, worker, entry = args
+        if self._keys.string(incarnation_key) in (None, b"ended"):
             return None
-        if task in self._keys.hash(owners):
-            owned, _, delivered, name = read_owner(self._keys.hash(owners).get(task))
-            if owned != attempt or delivered == b"1" or name != worker:
-                return None
-            self._do.do_hset(owners, task, b"%b|0|1|%b" % (attempt, worker))
+        field = attempt_of(task, attempt)
+        owner = self._keys.hash(owners).get(field)
+        if owner is not None and (read_owner(owner) != worker or self._keys.hash(said).get(field) == b"answered"):
+            return None
+        self._put(inbox, bell, entry)
+        if owner is not None:
+            self._say(said, open_tasks, field, b"answered")
         self._do.do_hdel(pins, task)
-        position = self._do.streams.do_xadd(log, b"*", b"r", report)
-        if incarnation is None:
-            self._keys.end_at(log, self._keys.now_ms + 1000 * scripts.UNKNOWN_SECONDS)
-        return position
+        return 1
 
     def beat(self, keys: Words, args: Words) -> int:
         device, *registers = keys
@@ -140,20 +157,9 @@ class Scripts:
             return 0
         if self._keys.string(incarnation_key) != incarnation:
             raise redis.ResponseError("LOSTDATA gone")
-        found = _FENCE.fullmatch(self._keys.string(fence_key) or b"")
-        if found is None:
-            raise redis.ResponseError("LOSTDATA incomplete")
-        if int(found[1]) < int(fence):
-            raise redis.ResponseError("LOSTDATA older")
-        if found[2] != token:
-            raise redis.ResponseError("FENCEDOUT")
-        holder = self._keys.string(writer)
-        if holder not in (None, token):
-            raise redis.ResponseError("FENCEDOUT")
-        if holder is None:
+        self._refuse(writer, fence_key, token, fence, found_mark, mark_before, doubtful_mark)
+        if self._keys.string(writer) is None:
             self._do.do_set(writer, token, b"PX", lease_ms)
-        if found_mark not in (mark_before, doubtful_mark):
-            raise redis.ResponseError("LOSTDATA " + ("older" if found_mark else "incomplete"))
         for words in msgpack.unpackb(packed, raw=True):
             if words[0] == b"HINCRBY":
                 tried(self._do.run, words)
@@ -163,6 +169,43 @@ class Scripts:
         return 1
 
     fenced_freeing = fenced
+
+    def intake(self, keys: Words, args: Words) -> int:
+        writer, fence_key, commits, inbox, log, bell = keys
+        token, fence, mark_before, doubtful_mark, count, max_bytes, max_entry_bytes = args
+        found_mark = self._keys.string(commits) or b""
+        self._refuse(writer, fence_key, token, fence, found_mark, mark_before, doubtful_mark)
+        self._do.do_del(bell)
+        left = int(max_bytes)
+        for _ in range(int(count)):
+            entry = self._do.do_lindex(inbox, b"0") if left > 0 else None
+            if entry is None:
+                break
+            left -= len(entry)
+            head = _SENT.match(entry[:12])
+            header_end = head.end() + int(head[2]) if head else 0
+            if head is None or len(entry) > int(max_entry_bytes) or header_end > len(entry):
+                words = [b"u", b""]
+            else:
+                payload = entry[header_end:]
+                words = [head[1], entry[head.end() : header_end], *([b"p", payload] if payload else [])]
+            self._do.streams.do_xadd(log, b"*", *words)
+            self._do.do_ltrim(inbox, b"1", b"-1")
+        return self._do.do_llen(inbox)
+
+    def _refuse(
+        self, writer: bytes, fence_key: bytes, token: bytes, fence: bytes, found_mark: bytes, *known_marks: bytes
+    ) -> None:
+        """As ``refusal`` in ``common.lua``."""
+        found = _FENCE.fullmatch(self._keys.string(fence_key) or b"")
+        if found is None:
+            raise redis.ResponseError("LOSTDATA incomplete")
+        if int(found[1]) < int(fence):
+            raise redis.ResponseError("LOSTDATA older")
+        if found[2] != token or self._keys.string(writer) not in (None, token):
+            raise redis.ResponseError("FENCEDOUT")
+        if found_mark not in known_marks:
+            raise redis.ResponseError("LOSTDATA " + ("older" if found_mark else "incomplete"))
 
     def acquire(self, keys: Words, args: Words) -> Any:
         writer, fence_key, commits = keys

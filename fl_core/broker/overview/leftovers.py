@@ -26,7 +26,7 @@ from fl_core.errors import BrokerError
 
 _KEY = re.compile(rb"fedtide:c:\{([^{}]{1,200})\}:(.+)", re.DOTALL)
 _CHUNK = re.compile(rb"model:([0-9]{1,18}):[0-9]+")
-_BULK = (b"model:", b"patch:", b"constants:", b"blob:")
+_BULK = (b"model:", b"patch:", b"constants:", b"blob:", b"said:")
 _PAGE = 500
 MAX_DOORBELLS = 10_000
 

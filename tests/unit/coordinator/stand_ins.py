@@ -100,6 +100,21 @@ class Recorder:
         for command in commands if self._client is not None else ():
             self._client.execute_command(*command)
 
+    num_waiting = 0
+
+    def take_in(self, then: Sequence[Any]) -> Any:
+        """As the writer does where the inbox is empty."""
+        return self._client.quick(*then)
+
+
+def sent(client: Any, keys: CampaignKeys) -> list[tuple[str, bytes, bytes]]:
+    """What devices have put into a campaign's inbox: kind, header and payload."""
+    found = []
+    for entry in client.lrange(keys.inbox, 0, -1):
+        length, _, rest = entry[1:].partition(b":")
+        found.append((chr(entry[0]), rest[: int(length)], rest[int(length) :]))
+    return found
+
 
 class Events:
     """Stands for the transaction where only the events matter.

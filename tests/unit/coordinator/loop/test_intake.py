@@ -54,7 +54,7 @@ def test_entries_are_applied_in_order_and_everybody_is_told(bench: Callable[...,
     world.write(opened, issued)
     entries, requests = world.intake.read(wait_ms=0)
     assert ([entry.position for entry in entries], requests) == ([opened.position, issued.position], [])
-    assert world.intake.is_end(entries)
+    assert world.intake.at_end
     for number, effects in enumerate(world.intake.take(entries)):
         assert effects.moment_ms == entries[number].milliseconds
     assert world.told[:3] == [

@@ -12,6 +12,7 @@ import structlog
 
 from coordinator.storage.history import read_history
 from fl_core.broker import scripts
+from fl_core.broker.inbox import packed
 from fl_core.broker.keys import train_queue
 from fl_core.broker.scripts import Script
 from fl_core.wire.history import MergeLine
@@ -78,8 +79,8 @@ def _answer_unreadably(led: Led, task: Any) -> None:
     names = led.broker.keys
     deliver = Script(led.client, scripts.DELIVER)
     deliver(
-        keys=[names.log, names.owners, names.open_tasks, names.pins, names.incarnation],
-        args=[task.task_id, task.attempt, WORKER, b"of another release", b""],
+        [names.inbox, names.bell, names.open_tasks, names.pins, names.incarnation, names.said(WORKER)],
+        [task.task_id, task.attempt, packed("u", b"of another release")],
     )
 
 

@@ -31,7 +31,9 @@ class World:
         self.survey = Survey([], [], 0)
         self.judged: list[bool] = []
         self.rung: list[Any] = []
-        lookout: Any = SimpleNamespace(look_at_fleet=Fleet, look_at_tasks=lambda ledger: Sightings())
+        lookout: Any = SimpleNamespace(
+            look_at_fleet=Fleet, look_at_tasks=lambda ledger: Sightings(), ask_owners=lambda owned: {}
+        )
         dispatcher: Any = SimpleNamespace(note_fleet=lambda fleet: None, survey=self._survey)
         monitors: Any = SimpleNamespace(note_fleet=lambda fleet, named: None, note_claimed=lambda count: None)
         stalls: Any = SimpleNamespace(
@@ -42,7 +44,7 @@ class World:
         transaction: Any = self.events
         self.surveyor = Surveyor(self.ctx, campaign.state, transaction, monitors, lookout, dispatcher, stalls)
 
-    def _survey(self, ledger: Any, seen: Any, *, judge_workers: bool, caught_up: bool) -> Survey:
+    def _survey(self, ledger: Any, seen: Any, ask: Any, *, judge_workers: bool, caught_up: bool) -> Survey:
         self.judged.append(judge_workers)
         return self.survey
 

@@ -12,7 +12,7 @@ from coordinator.campaign.ledger import Ledger
 from coordinator.outgoing.dispatcher import DEVICE_GRACE_SECONDS, MAX_ISSUED, Dispatcher
 from coordinator.outgoing.lookout import Fleet, Sightings
 from fl_core.broker.overview.roster import BEAT_SECONDS
-from fl_core.broker.task_rows import Owner
+from fl_core.broker.task_rows import ANSWERED, Owner
 from fl_core.spec import DispatchSection
 from fl_core.wire.messages import holding_name
 from tests.unit.coordinator.stand_ins import IDENTITY, FakeClock
@@ -34,16 +34,25 @@ def _out(count: int, *, seconds_ago: float = 1.0, queue: str = "default") -> Led
     return ledger
 
 
-def _seen(*, claimed_ago: float, silent: float = 1.0, holds: bool = True, delivered: bool = False) -> Sightings:
+def _seen(*, claimed_ago: float, silent: float = 1.0, holds: bool = True) -> Sightings:
     """Task 1, attempt 1, in the hands of ``w``."""
     holding = holding_name(IDENTITY.campaign, IDENTITY.task_id(1), 1) if holds else ""
-    owner = Owner(1, NOW_MS - round(1000 * claimed_ago), delivered, "w")
+    owner = Owner("w", NOW_MS - round(1000 * claimed_ago))
     return Sightings({1: owner}, {"w": (silent, holding)}, {"default": 0}, NOW_MS, NOW_MS)
 
 
-def _reasons(dispatcher: Dispatcher, ledger: Ledger, seen: Sightings, **how: Any) -> list[tuple[int, str, str]]:
-    survey = dispatcher.survey(ledger, seen, **{"judge_workers": True, **how})
+def _reasons(
+    dispatcher: Dispatcher, ledger: Ledger, seen: Sightings, said: int | None = None, **how: Any
+) -> list[tuple[int, str, str]]:
+    """What is given up, where the owner of task 1 says this of it."""
+    ask = lambda owned: {task.number: said for task, _ in owned if said is not None}  # noqa: E731
+    survey = dispatcher.survey(ledger, seen, ask, **{"judge_workers": True, **how})
     return [(task.number, queue, reason) for task, queue, reason in survey.abandoned]
+
+
+def nobody(owned: Any) -> dict[int, int]:
+    """Owners who say nothing."""
+    return {}
 
 
 # -- issuing -------------------------------------------------------------------------------------------------------
@@ -71,7 +80,7 @@ def test_tasks_go_where_the_fewest_wait_and_where_somebody_lives() -> None:
     dispatcher = _dispatcher("cpu", "gpu", concurrency=8)
     assert Counter(dispatcher.plan(Ledger(), pending=0, barrier=False)) == {"cpu": 4, "gpu": 4}
     waiting = _out(3, queue="cpu")
-    dispatcher.survey(waiting, Sightings(depths={"cpu": 3}, now_ms=NOW_MS), judge_workers=True)
+    dispatcher.survey(waiting, Sightings(depths={"cpu": 3}, now_ms=NOW_MS), nobody, judge_workers=True)
     assert Counter(dispatcher.plan(waiting, pending=0, barrier=False)) == {"gpu": 4, "cpu": 1}
     dispatcher.note_fleet(Fleet(frozenset({"gpu"}), 1))
     assert set(dispatcher.plan(Ledger(), pending=0, barrier=False)) == {"gpu"}
@@ -111,20 +120,49 @@ def test_nobody_is_judged_when_everybody_s_beat_is_old() -> None:
 
 def test_an_answer_that_never_comes_out_of_the_log_is_missed_at_the_second_look() -> None:
     """Its worker has delivered; once the log was read to its end and ended nothing, the task is done again."""
-    dispatcher, ledger, seen = _dispatcher(), _out(1), _seen(claimed_ago=2.0, delivered=True)
-    assert _reasons(dispatcher, ledger, seen, caught_up=True) == [], "it may have come since the log was read"
-    assert _reasons(dispatcher, ledger, seen, caught_up=False) == []
-    assert _reasons(dispatcher, ledger, seen, caught_up=True) == [(1, "default", "no_answer")]
+    dispatcher, ledger = _dispatcher(), _out(1)
+    seen = _seen(claimed_ago=2 * BEAT_SECONDS + 2, holds=False)
+    assert _reasons(dispatcher, ledger, seen, ANSWERED, caught_up=True) == [], "it may have come since the log was read"
+    assert _reasons(dispatcher, ledger, seen, ANSWERED, caught_up=False) == []
+    assert _reasons(dispatcher, ledger, seen, ANSWERED, caught_up=True) == [(1, "default", "no_answer")]
 
 
-def test_a_claim_of_an_earlier_attempt_is_none() -> None:
-    """The task waits for its doorbell, which is rung for again when it is missing."""
+def test_an_answer_on_its_way_is_no_loss() -> None:
+    """Its worker's beat no longer holds the task, and its entry still waits in the inbox."""
+    dispatcher, ledger = _dispatcher(), _out(1)
+    gone = _seen(claimed_ago=2 * BEAT_SECONDS + 2, holds=False)
+    for _ in range(3):  # as long as the inbox is not empty
+        assert _reasons(dispatcher, ledger, gone, ANSWERED, caught_up=False) == []
+    silent = _seen(claimed_ago=LEASE + 2, silent=LEASE + 1)
+    assert _reasons(dispatcher, ledger, silent, ANSWERED, caught_up=False) == []
+    assert _reasons(dispatcher, ledger, gone) == [(1, "default", "lost")]
+
+
+def test_bytes_that_move_keep_a_task_from_its_deadline_and_from_its_loss() -> None:
+    """As long as they move; and what moved long ago does not."""
+    late, unheld = _seen(claimed_ago=2 * TIMEOUT), _seen(claimed_ago=2 * BEAT_SECONDS + 2, holds=False)
+    just_now, long_ago = NOW_MS - 1000, NOW_MS - round(1000 * (TIMEOUT + DEVICE_GRACE_SECONDS + 1))
+    for seen, reason in ((late, "deadline"), (unheld, "lost")):
+        assert _reasons(_dispatcher(), _out(1, seconds_ago=200), seen, just_now) == []
+        assert _reasons(_dispatcher(), _out(1, seconds_ago=200), seen, long_ago) in (
+            [(1, "default", "deadline")], [(1, "default", reason)],
+        )  # fmt: skip
+
+
+def test_a_claim_of_nobody_is_given_up() -> None:
+    """Somebody has written nonsense into its row, over which no device can write."""
+    seen = Sightings({1: Owner("", 0)}, {}, {"default": 0}, NOW_MS, NOW_MS)
+    assert _reasons(_dispatcher(), _out(1, seconds_ago=90), seen) == [(1, "default", "deadline")]
+
+
+def test_a_task_that_nobody_has_claimed_waits_for_its_doorbell() -> None:
+    """Which is rung for again when it is missing."""
     dispatcher, ledger = _dispatcher(), _out(1, seconds_ago=90)
-    seen = _seen(claimed_ago=80, silent=70)
+    seen = Sightings({}, {}, {"default": 0}, NOW_MS, NOW_MS)
     ledger.reissue(ledger.open[1], queue="default", now_ms=NOW_MS - 5000, spent=True)
-    survey = dispatcher.survey(ledger, seen, judge_workers=True)
+    survey = dispatcher.survey(ledger, seen, nobody, judge_workers=True)
     assert (survey.abandoned, survey.claimed, [task.number for task in survey.silent]) == ([], 0, [1])
-    again = dispatcher.survey(ledger, replace(seen, depths={"default": 1}), judge_workers=True)
+    again = dispatcher.survey(ledger, replace(seen, depths={"default": 1}), nobody, judge_workers=True)
     assert again.silent == []
 
 

@@ -19,7 +19,7 @@ from fl_core.broker.bulk.versions import publish_commands, write_version
 from fl_core.broker.doorbell.message import read_call
 from fl_core.broker.memory.client import MemoryClient, MemoryServer
 from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport
-from tests.unit.coordinator.stand_ins import Recorder, context
+from tests.unit.coordinator.stand_ins import IDENTITY, Recorder, context, sent
 from tests.unit.workers.tasks import ARGS, LAYOUT
 
 
@@ -41,6 +41,7 @@ class Offered:
         ctx = context(self.client, writer=Recorder(self.client), **{**defaults, **sections})
         self._ctx = replace(ctx, layout=LAYOUT)
         self.keys = ctx.keys
+        self.client.set(self.keys.incarnation, IDENTITY.incarnation)
         self._transaction = Transaction(self._ctx)
         self._transaction.add(Orders(self._ctx, "delta").commands(0))
 
@@ -70,14 +71,9 @@ class Offered:
         return call
 
     def answers(self) -> list[ModelUpdate | TaskReport]:
-        """Updates and reports that have entered the log."""
-        kinds: dict[bytes, type[ModelUpdate] | type[TaskReport]] = {b"u": ModelUpdate, b"r": TaskReport}
-        found: list[ModelUpdate | TaskReport] = []
-        for _, fields in self.client.xrange(self.keys.log):
-            for kind, read in kinds.items():
-                if kind in fields:
-                    found.append(read.from_bytes(fields[kind]))
-        return found
+        """Updates and reports that have arrived."""
+        kinds: dict[str, type[ModelUpdate] | type[TaskReport]] = {"u": ModelUpdate, "r": TaskReport}
+        return [kinds[kind].from_bytes(header) for kind, header, _ in sent(self.client, self.keys)]
 
 
 def device(name: str, overhead_seconds: float = 1.0, **more: Any) -> SimulatedDevice:

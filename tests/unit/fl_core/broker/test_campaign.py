@@ -10,7 +10,7 @@ from fl_core.broker.campaign import ENDED, CampaignBroker
 from fl_core.broker.keys import CAMPAIGNS
 from fl_core.broker.lease import Command
 from fl_core.broker.memory.client import MemoryClient, MemoryServer
-from fl_core.broker.task_rows import OpenRow, Owner
+from fl_core.broker.task_rows import ANSWERED, OpenRow, Owner, attempt_name
 
 TASKS = [OpenRow(f"{number}-ab", 1, 1_700_000_000_000, "default") for number in range(3)]
 IDS = [task.task_id for task in TASKS]
@@ -41,15 +41,28 @@ def test_open_tasks_can_be_claimed_as_long_as_all_that_they_need_is_there(broker
 
 
 def test_owners_are_found_by_task_and_bad_rows_are_nobodys(broker: CampaignBroker) -> None:
-    """A row that cannot be read claims nothing, and is still there to be removed."""
-    rows = {IDS[0]: "1|5|0|pi", IDS[1]: "nonsense", "a b": "1|5|0|pi"}
+    """A row that cannot be read is the claim of nobody who lives, and is still there to be removed."""
+    names = [attempt_name(task_id, 2) for task_id in IDS[:2]]
+    rows = {names[0]: "pi|5", names[1]: "nonsense", IDS[0]: "1|5|0|pi", "\xff": "pi|5"}
     broker._client.hset(broker.keys.owners, mapping=rows)
-    pi = Owner(1, 5, False, "pi")
-    assert broker.owners([*IDS, "none"]) == {IDS[0]: pi}
-    assert broker.owners([]) == {}
-    assert broker.all_owners() == {IDS[0]: pi, IDS[1]: None}
-    _run(broker, broker.close_all_commands(stale=[IDS[1]]))
-    assert broker.all_owners() == {IDS[0]: pi}
+    pi = Owner("pi", 5)
+    assert broker.owners({IDS[0]: 2, IDS[1]: 2, "none": 1}) == {IDS[0]: pi, IDS[1]: Owner("", 0)}
+    assert broker.owners({IDS[0]: 1}) == broker.owners({}) == {}
+    found = broker.all_owners()
+    assert found.items() >= {names[0]: pi, names[1]: None, IDS[0]: None}.items()
+    _run(broker, broker.close_all_commands(stale=[name for name, owner in found.items() if owner is None]))
+    assert list(broker.all_owners().values()) == [pi] * (len(found) - 2)
+
+
+def test_what_devices_say_is_read_where_they_can_have_said_it(broker: CampaignBroker) -> None:
+    """Of each attempt from its owner alone; what is too long, or none of our words, is nothing."""
+    names = [attempt_name("7-ab", attempt) for attempt in range(1, 6)]
+    for name, word in zip(names, ("answered", "1700", "x" * 30, "nonsense", "answered"), strict=True):
+        broker._client.hset(broker.keys.said("pi"), name, word)
+    broker._client.set(broker.keys.said("other"), "no hash")
+    owners = dict.fromkeys(names[:4], Owner("pi", 5)) | {names[4]: Owner("other", 5), "9-z#1": Owner("", 0)}
+    assert broker.said(owners) == {names[0]: ANSWERED, names[1]: 1700}
+    assert broker.said({}) == {}
 
 
 def test_many_tasks_are_written_in_commands_that_a_script_takes(broker: CampaignBroker) -> None:

@@ -15,7 +15,13 @@ PROPERTIES = [name for name, member in vars(CampaignKeys).items() if isinstance(
 
 
 def _all(campaign: CampaignKeys) -> list[str]:
-    by_name = [campaign.version(3), campaign.patch(3), campaign.blob("7-a.1.w"), campaign.constants("ab")]
+    by_name = [
+        campaign.version(3),
+        campaign.patch(3),
+        campaign.blob("w:7-a.1"),
+        campaign.said("w"),
+        campaign.constants("ab"),
+    ]
     return [getattr(campaign, name) for name in PROPERTIES] + by_name
 
 

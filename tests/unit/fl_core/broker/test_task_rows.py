@@ -21,12 +21,11 @@ def test_an_open_task_s_row_says_which_attempt_counts(attempt: int, issued_ms: i
 
 def test_an_owner_s_row() -> None:
     """A worker's name may hold anything that names may."""
-    assert Owner.from_row(b"2|1700|0|pi:3@lab") == Owner(2, 1700, False, "pi:3@lab")
-    assert Owner.from_row(b"2|1700|1|pi").delivered
+    assert Owner.from_row(b"pi:3@lab|1700") == Owner("pi:3@lab", 1700)
 
 
 @pytest.mark.parametrize(
-    "row", [b"", b"2|1700|0", b"x|1700|0|pi", b"2|-1|0|pi", b"2|1700|0|", b"2|1700|0|p i", b"\xff"]
+    "row", [b"", b"pi", b"|1700", b"pi|-1", b"pi|", b"pi|x", b"p i|1700", b"2|1700|0|pi", b"\xff|1", b"\xff"]
 )
 def test_what_no_script_wrote_is_refused(row: bytes) -> None:
     """Whoever reaches the broker can have written it."""
