@@ -14,12 +14,12 @@ import redis
 from fl_core.broker.bulk import blobs
 from fl_core.broker.bulk.versions import order_commands
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.log import scan
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.models.build import build_model
 from fl_core.vectors.layout import Layout
 from fl_core.wire.digest import digest
 from fl_core.wire.messages import ModelUpdate, TaskReport, TrainTask
+from tests.unit.coordinator.stand_ins import sent
 from tests.unit.workers import tasks
 from workers.breaker import Breakers
 from workers.child.train_task import Trainer
@@ -52,17 +52,18 @@ class Device:
         self.version_bytes = len(payload)
 
     def do(self, task: TrainTask, *, wanted: bool = True) -> list[ModelUpdate | TaskReport]:
-        """Ring for a task, which the coordinator waits for or not; what has come into the log."""
+        """Ring for a task, which the coordinator waits for or not; what has come into the inbox."""
         if wanted:
             self.client.hset(KEYS.open_tasks, task.task_id, f"{task.attempt}|0|default")
-        self.client.delete(KEYS.log)
+        self.client.delete(KEYS.inbox)
+        self.client.set(KEYS.incarnation, "now")
         for command in order_commands(KEYS, task.order):
             self.client.execute_command(*command)
         self.breakers.worked(task.campaign)  # whatever failed before, this one is tried
         self.trainer.execute(task.call.to_bytes())
         return [
-            ModelUpdate.from_bytes(entry.header) if entry.kind == "u" else TaskReport.from_bytes(entry.header)
-            for entry in scan(self.client, KEYS)
+            ModelUpdate.from_bytes(header) if kind == "u" else TaskReport.from_bytes(header)
+            for kind, header, _ in sent(self.client, KEYS)
         ]
 
 

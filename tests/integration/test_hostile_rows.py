@@ -39,8 +39,9 @@ from fl_core.broker.overview.registry import Registry
 from fl_core.broker.overview.roster import Roster
 from fl_core.broker.overview.strangers import drop_strangers
 from fl_core.broker.server.embedded import EmbeddedServer
+from fl_core.broker.task_rows import Owner
 from fl_core.broker.tasks import TaskBroker
-from fl_core.errors import BrokerError, FedtideError
+from fl_core.errors import BrokerError, BrokerUnfit, FedtideError
 from fl_core.spec import CampaignSpec
 from fl_core.wire.messages import Beat, ModelUpdate, TrainTask
 from fl_core.wire.status import Status
@@ -78,12 +79,12 @@ POISONS: dict[str, bytes] = {
 # What rows are asked for by name.
 FIELDS: dict[str, list[str]] = {
     KEYS.head: ["version", "digest", "num_bytes", "num_chunks", "place", "updates", "codec"],
-    KEYS.open_tasks: [TASK], KEYS.owners: [TASK], KEYS.pins: [TASK], KEYS.versions: ["1"], KEYS.patches: ["ab" * 16],
-    keys.device("w0"): ["row", "beat"],
+    KEYS.open_tasks: [TASK], KEYS.owners: [f"{TASK}#1"], KEYS.pins: [TASK], KEYS.versions: ["1"],
+    KEYS.patches: ["ab" * 16], keys.device("w0"): ["row", "beat"],
     keys.QUEUE_COUNTS: ["default:published", "default:claimed", "default:recent", "default:wait0", "default:waited_ms"],
 }  # fmt: skip
 STREAM_FIELDS = {
-    KEYS.log: "u", KEYS.control: "request", KEYS.feed: "l", KEYS.parked: "task",
+    KEYS.log: "u", KEYS.bell: "x", KEYS.control: "request", KEYS.feed: "l", KEYS.parked: "task",
 }  # fmt: skip
 TRAIN = TrainTask(
     campaign=CAMPAIGN, task_id=TASK, attempt=1, queue="default", timeout_seconds=60.0,
@@ -184,7 +185,8 @@ def _coordinate(url: str) -> None:
     reads: list[Callable[[], object]] = [
         broker.incarnation, broker.status, broker.lost_payloads, broker.quarantine.newest, broker.log_end,
         broker.all_owners, broker.trimmed, broker.holder,
-        lambda: broker.owners([TASK]), lambda: broker.quarantine.find("1-1"), lambda: broker.depth("default"),
+        lambda: broker.owners({TASK: 1}), lambda: broker.said({f"{TASK}#1": Owner("w0", 0)}),
+        lambda: broker.quarantine.find("1-1"), lambda: broker.depth("default"),
         lambda: versions.droppable(client, KEYS, 2), lambda: versions.read_head(client, KEYS),
         lambda: patches.drop_old_patches(client, places, KEYS, 1000),
         lambda: Roster(client).lookup(["w0"]), lambda: Roster(client).present(),
@@ -249,9 +251,9 @@ def test_a_stream_that_ends_where_no_clock_will_be_is_dropped(url: str) -> None:
     """Behind the last position that there is nothing can be written: the log would be deaf for good."""
     client = connect(url)
     _furnish(client)
-    for key in (KEYS.log, KEYS.control, KEYS.feed, KEYS.parked):
+    for key in (KEYS.log, KEYS.control, KEYS.feed, KEYS.parked, KEYS.bell):
         client.xadd(key, {"u": "x"}, id="18446744073709551615-18446744073709551615")
-    assert len(drop_strangers(client, KEYS, ["default"])) == 4
+    assert len(drop_strangers(client, KEYS, ["default"])) == 5
     client.xadd(KEYS.log, {"u": "x"})
 
 
@@ -266,8 +268,10 @@ def test_a_key_of_very_many_rows_is_not_read(url: str) -> None:
     )
     found = {queue.name: queue.published for queue in Queues(client).read(["default"])}
     assert found == {"default": 3}
-    client.hset(KEYS.owners, TASK, b"x" * (rows.MAX_KEY_BYTES + 2**20))
-    assert CampaignBroker(client, CAMPAIGN).owners([TASK]) == {}
+    client.hset(KEYS.owners, f"{TASK}#1", b"x" * (rows.MAX_KEY_BYTES + 2**20))
+    with pytest.raises(BrokerUnfit, match="somebody has filled it"):
+        CampaignBroker(client, CAMPAIGN).owners({TASK: 1})
+    assert drop_strangers(client, KEYS, ["default"]) == [KEYS.owners]
     client.set(KEYS.status, b"x" * (rows.MAX_KEY_BYTES + 2**20))
     assert Registry(client).status(CAMPAIGN) == Status()
 
@@ -337,7 +341,7 @@ def test_a_coordinator_lives_on_and_takes_its_keys_back(
             _poison(client, key, poison, theirs[key])
     tasks: list[bytes] = until(lambda: _tasks(client, mine.open_tasks))
     for task in tasks:
-        client.hset(mine.owners, task, b"1|\xff|0|w")
+        client.hset(mine.owners, f"{task.decode(errors='replace')}#1", b"w|\xff")
     time.sleep(2.0)
     until(is_well)
     for key in theirs:

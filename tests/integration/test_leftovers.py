@@ -19,8 +19,6 @@ from fl_core.broker.keys import CAMPAIGNS, CampaignKeys
 from fl_core.broker.overview import leftovers
 from fl_core.broker.overview.quarantine import Parked
 from fl_core.broker.server.embedded import EmbeddedServer
-from fl_core.broker.tasks import TaskBroker
-from fl_core.wire.messages import ModelUpdate
 
 PARKED = Parked("too_stale", "", "w", 1, b"h", b"p" * 1000, 1000, 1)
 SIZE = chunks.CHUNK_BYTES + 10
@@ -86,20 +84,6 @@ def test_what_an_ended_campaign_keeps_expires(client: redis.Redis) -> None:
     client.delete(keys.incarnation, keys.spec)
     leftovers.forget_expired(client, older_than_ms=100)
     assert client.zcard(CAMPAIGNS) == 0
-
-
-def test_an_update_for_a_campaign_that_is_no_more_does_not_stay(client: redis.Redis) -> None:
-    """A device that comes back after a month: what it delivers to nobody expires, until somebody registers it."""
-    update = ModelUpdate(
-        campaign="a-1", task_id="1-aa", attempt=1, worker="w", base_version=0, num_examples=1, sends="delta",
-        codec="fp32", layout_digest="0" * 32, payload_bytes=4, payload_digest="0" * 32, blob="", num_chunks=0,
-        bytes_down=0, metrics={}, seconds={},
-    )  # fmt: skip
-    keys = CampaignKeys("a-1")
-    TaskBroker(client, "w").deliver(update, b"abcd")
-    assert client.ttl(keys.log) > 0
-    CampaignBroker(client, "a-1").register(1, "e", "", position="0-0", control_position="0-0")
-    assert client.ttl(keys.log) == -1
 
 
 def test_clean_shows_and_drops_what_nobody_coordinates(client: redis.Redis, second: EmbeddedServer) -> None:

@@ -134,7 +134,7 @@ def test_an_answer_on_its_way_is_no_loss() -> None:
     for _ in range(3):  # as long as the inbox is not empty
         assert _reasons(dispatcher, ledger, gone, ANSWERED, caught_up=False) == []
     silent = _seen(claimed_ago=LEASE + 2, silent=LEASE + 1)
-    assert _reasons(dispatcher, ledger, silent, ANSWERED, caught_up=False) == []
+    assert _reasons(_dispatcher(), ledger, silent, ANSWERED, caught_up=True) == []
     assert _reasons(dispatcher, ledger, gone) == [(1, "default", "lost")]
 
 
