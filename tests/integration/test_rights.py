@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from fl_core.broker.access import rules
 from fl_core.broker.access.users import User, remove_users, set_users
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.connection import connect
+from fl_core.broker.inbox import packed
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview import leftovers
 from fl_core.broker.overview.quarantine import Quarantine
 from fl_core.broker.overview.registry import Registry
 from fl_core.broker.overview.strangers import drop_strangers
+from fl_core.broker.scripts import Script
 from fl_core.broker.server.binary import bundled_binary
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.identity.enrolment import password_hash
@@ -182,11 +184,12 @@ def device(guarded: Guarded) -> Iterator[redis.Redis]:
     admin.xadd(keys.log, {"u": b"private"})
     admin.hset(keys.head, mapping={"version": 1, "digest": "00", "place": ""})
     admin.hset(keys.open_tasks, "task-1", "1|0|default")
-    admin.hset(keys.owners, "task-1", "1|0|0|two")
+    admin.hset(keys.owners, "task-1#1", "two|0")
+    admin.rpush(keys.inbox, packed("u", b"private too"))
     admin.set(keys.fence, "1|token")
     admin.set(keys.order, b"order")
     admin.set(keys.version(1) + ":0", b"model")
-    admin.set(keys.blob("task-1.1.two") + ":0", b"delta")
+    admin.set(keys.blob("two:task-1.1") + ":0", b"delta")
     admin.set("fedtide:enrolled:two", b"certificate")
     with connect(guarded.url("one")) as client:
         yield client
@@ -200,7 +203,16 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
     "a9: merge what was refused": ("XADD", KEYS.control, "*", "request", "readmit", "argument", "1"),
     "a3: read others' updates in the log": ("XRANGE", KEYS.log, "-", "+"),
     "a3: read others' updates as they come": ("XREAD", "STREAMS", KEYS.log, "0"),
-    "a3: read others' payloads": ("GET", KEYS.blob("task-1.1.two") + ":0"),
+    "a3: read others' payloads": ("GET", KEYS.blob("two:task-1.1") + ":0"),
+    "a3: read payloads of whose name begins alike": ("GET", KEYS.blob("one2:task-1.1") + ":0"),
+    "a3: read what waits for the coordinator": ("LRANGE", KEYS.inbox, "0", "-1"),
+    "a3: take it out": ("LPOP", KEYS.inbox),
+    "a3: take it elsewhere": ("LMOVE", KEYS.inbox, KEYS.said("one"), "LEFT", "RIGHT"),
+    "a4: claim over another's claim": ("HSET", KEYS.owners, "task-1#1", "one|0"),
+    "a4: undo another's claim": ("HDEL", KEYS.owners, "task-1#1"),
+    "a4: replace another's payload": ("SET", KEYS.blob("two:task-1.1") + ":0", b"poison"),
+    "a4: with one's own name at its end": ("SET", KEYS.blob("two:task-1.1.one") + ":0", b"poison"),
+    "a8: say that another has answered": ("HSET", KEYS.said("two"), "task-1#1", "answered"),
     "read what was refused": ("XRANGE", KEYS.parked, "-", "+"),
     "a4: list open tasks": ("HGETALL", KEYS.open_tasks),
     "a4: list who has which task": ("HKEYS", KEYS.owners),
@@ -212,6 +224,17 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
     "a7: take the lease": ("SET", KEYS.writer, "me"),
     "a8: delete the log": ("DEL", KEYS.log),
     "a8: trim the log": ("XTRIM", KEYS.log, "MAXLEN", "0"),
+    "a8: trim the log by adding to it": ("XADD", KEYS.log, "MAXLEN", "0", "*", "u", "x"),
+    "a8: let the log end": ("EXPIRE", KEYS.log, "0"),
+    "a8: write into the log": ("XADD", KEYS.log, "*", "u", "x"),
+    "a8: empty the inbox": ("LTRIM", KEYS.inbox, "1", "0"),
+    "a8: delete the inbox": ("DEL", KEYS.inbox),
+    "a8: let the inbox end": ("EXPIRE", KEYS.inbox, "0"),
+    "a8: write over what waits": ("LSET", KEYS.inbox, "0", "x"),
+    "hold the server with a loop": ("EVAL", "while true do end", "0"),
+    "load a loop for later": ("SCRIPT", "LOAD", "while true do end"),
+    "load a loop as a function": ("FUNCTION", "LOAD", "REPLACE", scripts.LIBRARY),
+    "drop everybody's functions": ("FUNCTION", "FLUSH"),
     "a8: delete a queue": ("DEL", "fedtide.train.default"),
     "ring for another class": ("LPUSH", "fedtide.train.gpu", b"doorbell"),
     "take from another class": ("BRPOP", "fedtide.train.gpu", "0.1"),
@@ -231,7 +254,7 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
     ),
     "save the server's data elsewhere": ("CONFIG", "SET", "dir", "/"),
     "stop the server": ("SHUTDOWN", "NOSAVE"),
-    "copy a key": ("COPY", KEYS.log, KEYS.blob("task-1.1.one") + ":0"),
+    "copy a key": ("COPY", KEYS.log, KEYS.blob("one:task-1.1") + ":0"),
     "publish": ("PUBLISH", "channel", "x"),
     "beat in another's name": ("HSET", "fedtide:d:two", "beat", b"forged"),
     "say what another holds": ("HSET", "fedtide:d:two", "row", "1|0a|"),
@@ -248,14 +271,29 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
 def test_a_hostile_device_is_refused(guarded: Guarded, device: redis.Redis) -> None:
     """Each of these had its effect while all shared one user."""
     _must_all_be_refused(guarded.url("one"), ATTACKS)
-    scripts: list[Callable[[], Any]] = [
-        lambda: device.eval("return redis.call('INCR', KEYS[1])", 1, KEYS.fence),
-    ]
-    for attempt in scripts:
-        with pytest.raises(redis.ResponseError):
-            attempt()
+    scripts.load(guarded.admin)
+    functions: dict[str, tuple[str, list[str], list[Any]]] = {
+        "a7: take the lease": (scripts.ACQUIRE, [KEYS.writer, KEYS.fence, KEYS.commits], ["me", 1000, 0]),
+        "a8: move the inbox": (
+            scripts.INTAKE, [KEYS.writer, KEYS.fence, KEYS.commits, KEYS.inbox, KEYS.log, KEYS.bell],
+            ["token", 1, "", "", 64, 10**6, 10**6],
+        ),
+        "a8: say that another has answered": (
+            scripts.DELIVER,
+            [KEYS.inbox, KEYS.bell, KEYS.open_tasks, KEYS.pins, KEYS.incarnation, KEYS.said("two")],
+            ["task-1", 1, packed("u", b"forged")],
+        ),
+        "a8: drop what nobody coordinates": (scripts.DROP_ORPHANED, [KEYS.writer, KEYS.log], []),
+    }  # fmt: skip
+    for what, (name, keys, words) in functions.items():
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            raise AssertionError(f"{what}: {Script(device, name)(keys, words)!r}")
+    # What its work allows, and what it can do with that: add to what waits, and claim what nobody has.
+    assert device.hsetnx(KEYS.owners, "task-1#1", "one|0") == 0
+    assert device.execute_command("RPUSH", KEYS.inbox, b"nonsense") == 2
+    assert guarded.admin.hgetall(KEYS.owners) == {b"task-1#1": b"two|0"}
     assert guarded.admin.get(KEYS.fence) == b"1|token"
-    assert guarded.admin.xlen(KEYS.log) == 1
+    assert (guarded.admin.xlen(KEYS.log), guarded.admin.llen(KEYS.inbox)) == (1, 2)
 
 
 # Of all three who are no devices: nothing of the server's own, no member's papers, no key that is not fedtide's.
@@ -287,7 +325,7 @@ WATCHERS: dict[str, tuple[Any, ...]] = (
     | ADMINISTRATION
     | {
         "add to the log": ("XADD", KEYS.log, "*", "e", "x"),
-        "claim a task": ("HSET", KEYS.owners, "task-1", "1|0|0|me"),
+        "claim a task": ("HSETNX", KEYS.owners, "task-1#2", "me|0"),
         "take a task": ("BRPOP", "fedtide.train.default", "0.1"),
         "ring": ("LPUSH", "fedtide.train.default", b"doorbell"),
         "write a status": ("SET", KEYS.status, b"\x80"),

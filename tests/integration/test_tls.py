@@ -20,6 +20,7 @@ import pytest
 from coordinator.enrolment.authority import Authority, create_authority
 from fl_core.broker.bulk import blobs
 from fl_core.broker.connection import connect
+from fl_core.broker.inbox import packed
 from fl_core.broker.keys import CampaignKeys
 from fl_core.errors import BrokerUnavailable
 from fl_core.identity.certificates import Role
@@ -170,7 +171,7 @@ def test_a_federation_from_the_first_key_to_the_last_update(federation: Federati
 
 
 def _forge(federation: Federation, campaign: str) -> None:
-    """An enrolled device writes into the log by hand: in another one's name, and without a signature."""
+    """An enrolled device writes into the inbox by hand: in another one's name, and without a signature."""
     identity = read_identity(federation.lab.folder / "identity-one")
     record = ModelUpdate(
         campaign=campaign, task_id="1-000000000000", attempt=1, worker="two", base_version=0, num_examples=1,
@@ -179,7 +180,7 @@ def _forge(federation: Federation, campaign: str) -> None:
     ).to_bytes()  # fmt: skip
     with connect(identity.url()) as client:
         for header in (Signer(identity).seal(Domain.UPDATE, record), record):
-            client.xadd(CampaignKeys(campaign).log, {"u": header, "p": b"1234"})
+            client.rpush(CampaignKeys(campaign).inbox, packed("u", header, b"1234"))
 
 
 def _files(identity: Identity) -> str:
