@@ -14,9 +14,10 @@ from fl_core.wire.record import MAX_RECORD_BYTES
 INLINE_BYTES = 64 * 1024
 # A header, its signature with the certificate, and a payload.
 MAX_ENTRY_BYTES = INLINE_BYTES + 2 * MAX_RECORD_BYTES
-# So many entries, and bytes of them, are moved in one step; the server does nothing else meanwhile.
+# So many entries, and bytes of them, are moved in one step; the server does nothing else meanwhile. More at once would
+# save little: a step of small entries takes 0.4 ms, one of large ones some 5 ms.
 MAX_MOVED = 64
-MAX_MOVED_BYTES = 8 * 2**20
+MAX_MOVED_BYTES = 2 * 2**20
 
 
 def packed(kind: Literal["u", "r"], header: bytes, payload: bytes | memoryview = b"") -> bytes:

@@ -29,6 +29,8 @@ WAIT_BOUNDS_MS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000,
 RECENT_WAITS_CHARACTERS = 600
 # What a device says of its tasks ends by itself when it has said nothing for so long.
 SAID_SECONDS = 24 * 3600
+# Where an inbox may hold entries larger than this, each is weighed before it is read.
+HUGE_BYTES = 8 * 2**20
 # So many more updates than tasks are out, twice, may wait for the coordinator.
 INBOX_SLACK = 1000
 # So many patches does a claim follow. Their bytes end a chain earlier; the bound is for a broken one, because nobody
@@ -45,6 +47,7 @@ _NUMBERS = {
     "RECENT_WAITS_CHARACTERS": RECENT_WAITS_CHARACTERS,
     "SAID_SECONDS": SAID_SECONDS,
     "INBOX_SLACK": INBOX_SLACK,
+    "HUGE_BYTES": HUGE_BYTES,
     "MAX_PATCHES": MAX_PATCHES,
     "FORGET_MS": FORGET_MS,
     "MAX_FIELD_BYTES": MAX_FIELD_BYTES,

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
@@ -575,6 +576,29 @@ def test_what_arrives_is_moved_in_its_order_and_once(client: redis.Redis) -> Non
     assert writer.num_waiting == 0
     assert [entry.payload for entry in scan(client, KEYS)] == [b"%d" % n for n in range(1, count + 1)]
     assert client.exists(KEYS.inbox, KEYS.bell) == 0
+
+
+def test_an_answer_that_got_lost_loses_and_doubles_nothing(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cable is cut after the entries were moved; who reads again, or resumes, finds each of them once."""
+    broker = TaskBroker(client, "pi")
+    reader = LogReader(client, KEYS, "0-0", "0-0", _writer(client))
+    both: Any = client.quick_both  # type: ignore[attr-defined]
+
+    def cut(*words: Any) -> None:
+        both(*words)
+        raise redis.ConnectionError("the cable was cut")
+
+    for attempt in (1, 2):
+        broker.deliver(replace(UPDATE, attempt=attempt), b"%d" % attempt)
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "quick_both", cut)
+            with pytest.raises(BrokerUnavailable):
+                reader.read(wait_ms=0, max_entries=64)
+    entries, _ = reader.read(wait_ms=0, max_entries=64)
+    assert [entry.payload for entry in entries] == [b"1", b"2"]
+    assert [entry.payload for entry in _entries(client)] == [b"1", b"2"]
 
 
 def test_only_the_holder_of_the_lease_takes_in(client: redis.Redis) -> None:

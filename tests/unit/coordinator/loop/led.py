@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,17 @@ class Led:
     def deliver(self, task: Any, head: Any) -> None:
         """A delta of 1 everywhere."""
         payload = np.ones(LAYOUT.num_elements, np.float32).tobytes()
+        self.device.deliver(self.update(task, head, payload), payload)
+
+    def update(self, task: Any, head: Any, payload: bytes, **changes: Any) -> ModelUpdate:
+        """The header of an update with that payload."""
         update = ModelUpdate(
             campaign=task.campaign, task_id=task.task_id, attempt=task.attempt, worker=WORKER,
             base_version=head.version, num_examples=1, sends=task.sends, codec=task.codec,
             layout_digest=task.layout_digest, payload_bytes=len(payload), payload_digest=digest(payload),
             blob="", num_chunks=0, bytes_down=0, metrics={}, seconds={},
         )  # fmt: skip
-        self.device.deliver(update, payload)
+        return replace(update, **changes)
 
     def fail(self, task: Any, head: Any) -> None:
         """Its training raises."""

@@ -7,16 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import structlog
 
 from coordinator.storage.history import read_history
 from fl_core.broker import scripts
+from fl_core.broker.bulk import blobs
 from fl_core.broker.inbox import packed
 from fl_core.broker.keys import train_queue
 from fl_core.broker.scripts import Script
 from fl_core.wire.history import MergeLine
 from tests.unit.coordinator.loop.led import WORKER, Led
+from tests.unit.coordinator.stand_ins import LAYOUT
 
 
 def _merged_tasks(led: Led) -> list[int]:
@@ -69,6 +72,29 @@ def test_a_server_that_went_back_in_time_is_brought_forward(tmp_path: Path) -> N
     assert led.run()["merged"] == 40
     tasks = _merged_tasks(led)
     assert len(tasks) == len(set(tasks)) == 40
+
+
+def test_what_an_earlier_release_has_left_at_the_server_is_taken_over(tmp_path: Path) -> None:
+    """Claims by task alone, which block nobody, and an update in the log whose payload has the device's name last."""
+    led = Led(tmp_path, stop={"updates": 12}, dispatch={"concurrency": 4})
+    names, left = led.broker.keys, []
+
+    def leave(task: Any, head: Any) -> None:
+        payload = np.ones(LAYOUT.num_elements, np.float32).tobytes()
+        former = f"{task.task_id}.{task.attempt}.{WORKER}"
+        update = led.update(task, head, payload, blob=former, num_chunks=1)
+        blobs.put(led.client, names.blob(former), payload)
+        led.client.xadd(names.log, {"u": update.to_bytes()})
+        led.client.hset(names.owners, task.task_id, f"{task.attempt}|1700000000000|1|{WORKER}")
+        left.append(former)
+        if len(left) == 4:
+            led.answer = led.deliver
+
+    led.answer = leave
+    summary = led.run()
+    assert (summary["state"], summary["merged"], summary["surplus"]) == ("finished", 12, {})
+    assert len(_merged_tasks(led)) == len(set(_merged_tasks(led))) == 12
+    assert not led.client.exists(*(names.blob(name) + ":0" for name in left))
 
 
 # -- answers and messages that lead nowhere ------------------------------------------------------------------------
