@@ -14,6 +14,10 @@ import numpy as np
 from fl_core.vectors import BLOCK, FloatArray
 from fl_core.vectors.arithmetic import norm_and_finite
 
+_MAX_REPEATS = 32
+_SMALLEST_GAIN = 1e-6
+_SMOOTHING = 1e-6
+
 
 def trimmed_mean(votes: FloatArray, num_trimmed: int) -> FloatArray:
     """Of each coordinate, the mean of what is left without the ``num_trimmed`` smallest and as many largest values.
@@ -69,12 +73,79 @@ def krum(votes: FloatArray, num_byzantine: int, num_selected: int = 1) -> FloatA
 
 def krum_scores(votes: FloatArray, num_byzantine: int) -> list[float]:
     """Each vote's score, see ``krum``."""
+    everybody = range(len(votes))
+    return _scores(_squared_distances(votes), everybody, len(votes) - num_byzantine - 2)
+
+
+def _squared_distances(votes: FloatArray) -> list[list[float]]:
     distances = [[0.0] * len(votes) for _ in votes]
     for i, one in enumerate(votes):
         for j in range(i):
             distances[i][j] = distances[j][i] = norm_and_finite(one, minus=votes[j]) ** 2
-    num_nearest = len(votes) - num_byzantine - 2
-    return [math.fsum(sorted(row[:i] + row[i + 1 :])[:num_nearest]) for i, row in enumerate(distances)]
+    return distances
+
+
+def _scores(distances: Sequence[Sequence[float]], among: Sequence[int], num_nearest: int) -> list[float]:
+    return [math.fsum(sorted(distances[i][j] for j in among if j != i)[:num_nearest]) for i in among]
+
+
+def bulyan(votes: FloatArray, num_byzantine: int) -> FloatArray:
+    """Of each coordinate, the mean of the n - 4 f values nearest to the median, of n - 2 f votes that Krum has picked.
+
+    El Mhamdi, Guerraoui and Rouault, "The Hidden Vulnerability of Distributed Learning in Byzantium", ICML 2018, arXiv
+    1802.07927, section 4: Krum picks one vote, which is set aside, until there are n - 2 f of them. A vote that Krum
+    lets pass because it is far away in one coordinate alone then counts for nothing in that one.
+
+    Args:
+        votes: n of them, at least 4 f + 3.
+        num_byzantine: f, how many may be hostile.
+
+    >>> round(bulyan(np.array([[1.0], [1.1], [1.2], [900.0], [0.9], [1.0], [1.1]], np.float32), 1).item(), 2)
+    1.07
+    """
+    distances, left, picked = _squared_distances(votes), list(range(len(votes))), []
+    for _ in range(len(votes) - 2 * num_byzantine):
+        # Two votes that are nearest to each other may have one score; then all distances decide, and not their order.
+        nearest = _scores(distances, left, max(1, len(left) - num_byzantine - 2))
+        scores = list(zip(nearest, _scores(distances, left, len(left)), strict=True))
+        picked.append(left.pop(min(range(len(left)), key=scores.__getitem__)))
+    chosen = votes[sorted(picked)]
+    num_kept = len(votes) - 4 * num_byzantine
+    result: FloatArray = np.empty(votes.shape[1], np.float32)
+    for start in range(0, result.size, BLOCK):
+        ranked = np.sort(chosen[:, start : start + BLOCK], axis=0).astype(np.float64)
+        middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+        places = np.argsort(np.abs(ranked - middle), axis=0, kind="stable")[:num_kept]
+        kept = np.take_along_axis(ranked, np.sort(places, axis=0), axis=0)
+        result[start : start + BLOCK] = np.add.reduce(kept, axis=0) / num_kept
+    return result
+
+
+def geometric_median(votes: FloatArray) -> FloatArray:
+    """The point whose distances to all votes have the smallest sum; Σ ‖z - v_i‖, not of squares.
+
+    By Weiszfeld's method, smoothed, as in RFA: Pillutla, Kakade and Harchaoui, "Robust Aggregation for Federated
+    Learning", IEEE Transactions on Signal Processing 2022, arXiv 1912.13445, algorithm 2. It begins at the
+    coordinate-wise median and ends when the sum falls by less than a millionth, after at most 32 times n distances.
+
+    >>> geometric_median(np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [900.0, 900.0]], np.float32)).round(3).tolist()
+    [0.0, 0.0]
+    """
+    point, before = median(votes), math.inf
+    for _ in range(_MAX_REPEATS):
+        distances = [norm_and_finite(vote, minus=point) for vote in votes]
+        total = math.fsum(distances)
+        if total >= before * (1 - _SMALLEST_GAIN):
+            break
+        before = total
+        # A vote on which the point lies would weigh infinitely much; it weighs much more than any other.
+        smooth = _SMOOTHING * total / len(votes)
+        if not smooth:
+            break
+        weights = [1 / max(distance, smooth) for distance in distances]
+        scale = len(votes) / math.fsum(weights)
+        point = weighted_mean(votes, [weight * scale for weight in weights])
+    return point
 
 
 def clipped_mean(votes: FloatArray, clip_factor: float) -> FloatArray:

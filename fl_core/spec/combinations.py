@@ -34,7 +34,7 @@ WITH_FEEDBACK = ("topk",)
 WITHOUT_BUFFER = ("fedavg", "fedasync", "asyncfeded")
 """Nothing waits in these for others."""
 
-BY_COORDINATE = ("median", "trimmed_mean", "cosine")
+BY_COORDINATE = ("median", "trimmed_mean", "bulyan", "cosine")
 """Rules of ``robust`` that look at each element by itself, or at the coordinate-wise median."""
 
 OPTIMIZER_KEYS = {
@@ -176,7 +176,7 @@ def _votes_left_out(it: Choice) -> str | None:
         return None
     return (
         f"codec.name = {it.codec!r} leaves most elements out, and rule = {rule!r} would take their zeros for votes; "
-        "use int8, or a rule that judges whole updates (krum, multi_krum, norm_clip)"
+        "use int8, or a rule that judges whole updates (krum, multi_krum, geometric_median, norm_clip)"
     )
 
 

@@ -25,7 +25,9 @@ from fl_core.vectors.layout import Layout
 _PATIENCE = 4
 """With this many times K updates a buffer is also full where fewer than K workers have voted, if they are enough."""
 
-Rule: TypeAlias = Literal["median", "trimmed_mean", "krum", "multi_krum", "norm_clip", "cosine"]
+Rule: TypeAlias = Literal[
+    "median", "trimmed_mean", "geometric_median", "krum", "multi_krum", "bulyan", "norm_clip", "cosine"
+]
 
 
 class RobustArgs(Section):
@@ -46,9 +48,9 @@ class Robust(BufferedStrategy):
     the mean over the votes of s(τ). Several updates of one worker are averaged into its one vote (see
     ``vote_buffer.py``), so that nobody gains by being fast.
 
-    Nothing is merged without the votes of 2 f + 1 workers (2 f + 3 for Krum), f = ``num_byzantine``: with fewer, f
-    hostile ones may be the majority. With that many, 4 K updates fill the buffer as well where fewer than K workers are
-    about, and a flush merges; the step is then shortened by v / K for v votes.
+    Nothing is merged without the votes of 2 f + 1 workers (2 f + 3 for Krum, 4 f + 3 for Bulyan), f =
+    ``num_byzantine``: with fewer, f hostile ones may be the majority. With that many, 4 K updates fill the buffer as
+    well where fewer than K workers are about, and a flush merges; the step is then shortened by v / K for v votes.
 
     Memory is that of K + 1 models. Example weights are not used: a device may claim any number.
 
@@ -171,6 +173,8 @@ def votes_needed(args: RobustArgs) -> int:
     match args.rule:
         case "krum" | "multi_krum":
             return 2 * args.num_byzantine + 3
+        case "bulyan":
+            return 4 * args.num_byzantine + 3
         case _:
             return 2 * args.num_byzantine + 1
 
@@ -182,6 +186,10 @@ def decide(votes: FloatArray, args: RobustArgs) -> FloatArray:
             return robust_rules.median(votes)
         case "trimmed_mean":
             return robust_rules.trimmed_mean(votes, args.num_byzantine)
+        case "geometric_median":
+            return robust_rules.geometric_median(votes)
+        case "bulyan":
+            return robust_rules.bulyan(votes, args.num_byzantine)
         case "krum":
             return robust_rules.krum(votes, args.num_byzantine)
         case "multi_krum":

@@ -44,7 +44,16 @@ SPECS: dict[str, dict[str, Any]] = {
         f"robust {rule}": {
             "aggregation": {"strategy": "robust", "buffer_size": 3, "args": {"rule": rule, "num_byzantine": 0}}
         }
-        for rule in ("median", "trimmed_mean", "krum", "multi_krum", "norm_clip", "cosine")
+        for rule in (
+            "median",
+            "trimmed_mean",
+            "geometric_median",
+            "krum",
+            "multi_krum",
+            "bulyan",
+            "norm_clip",
+            "cosine",
+        )
     },
 }
 

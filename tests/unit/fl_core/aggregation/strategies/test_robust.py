@@ -90,7 +90,9 @@ def test_fewer_workers_than_votes_are_enough_if_the_rule_says_so() -> None:
     assert strategy.parameters.values.tolist() == [0.5] * SIZE
 
 
-RULES = st.sampled_from(["median", "trimmed_mean", "krum", "multi_krum", "norm_clip", "cosine"])
+RULES = st.sampled_from(
+    ["median", "trimmed_mean", "geometric_median", "krum", "multi_krum", "bulyan", "norm_clip", "cosine"]
+)
 
 
 @given(
@@ -104,7 +106,7 @@ def test_nothing_is_merged_without_the_votes_that_the_rule_needs(
 ) -> None:
     """However fast the f hostile workers are, by a full buffer or a flush: each merge has 2 f + 1 voters or more, and
     with a rule by coordinates or by distances the model stays among what honest workers have sent."""
-    size = 2 * num_byzantine + 3
+    size = (4 if rule == "bulyan" else 2) * num_byzantine + 3
     strategy = build(size, staleness="constant", rule=rule, num_byzantine=num_byzantine)
     waiting: set[int] = set()
     before = strategy.parameters.values.copy()
