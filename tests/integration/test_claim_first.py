@@ -37,10 +37,10 @@ OWN = "from fl_core.models import mlp\ndef net(**a): return mlp(**a)\n"
 class Device:
     """A worker's training half, and the campaign that it works for."""
 
-    def __init__(self, client: redis.Redis, url: str, folder: Path, *allow: str) -> None:
+    def __init__(self, client: redis.Redis, url: str, folder: Path, *allow: str, **more: Any) -> None:
         settings = WorkerSettings(
             broker=url, data="fl_core.data:digits", name="pi", state_dir=folder, allow=allow,
-            data_args={"shard": 0, "num_shards": 50},
+            data_args={"shard": 0, "num_shards": 50}, **more,
         )  # fmt: skip
         self.client = client
         self.breakers = Breakers()
