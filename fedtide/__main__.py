@@ -1,4 +1,4 @@
-"""The programs ``fedtide``, which ``python -m fedtide`` is too, and ``fedtide-worker``."""
+"""The programs ``fedtide``, which ``python -m fedtide`` is too, ``fedtide-worker`` and ``fedtide-keeper``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def main() -> None:
 def worker() -> None:
     """Serve campaigns on a device."""
     _start("workers")
+
+
+def keeper() -> None:
+    """Keep seeds for secure aggregation."""
+    _start("keepers")
 
 
 def _start(package: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fl_core.errors import SpecError
 
-OWN = ("coordinator", "fedtide", "fl_core", "workers")
+OWN = ("coordinator", "fedtide", "fl_core", "keepers", "workers")
 """The packages of this project."""
 
 ROOT = Path(__file__).parents[1]

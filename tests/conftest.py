@@ -30,7 +30,7 @@ sys.dont_write_bytecode = False
 # Said to be configured, so that a campaign that is run from a test leaves it alone: later tests read logs.
 structlog.configure()
 
-OURS = ("fedtide", "fl_core", "coordinator", "workers")
+OURS = ("fedtide", "fl_core", "coordinator", "workers", "keepers")
 
 # A shared machine makes single examples slow now and then, which says nothing about the code.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

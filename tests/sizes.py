@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("coordinator", "fedtide", "fl_core", "workers")
+PACKAGES = ("coordinator", "fedtide", "fl_core", "keepers", "workers")
 LONG_FILE = 300
 MANY_ARGUMENTS = 8
 

@@ -226,7 +226,7 @@ def _settings(options: dict[str, Any]) -> Any:
     from fl_core.allowance import AllowList
     from fl_core.broker.bulk.places import check_place
     from fl_core.broker.url import check_url
-    from fl_core.program.host import default_name
+    from fl_core.program.host import default_name, state_home
     from workers.settings import WorkerSettings
 
     name = options["name"] or default_name(os.getpid())
@@ -239,7 +239,7 @@ def _settings(options: dict[str, Any]) -> Any:
         data=options["data"],
         identity=options["identity"],
         name=name,
-        state_dir=options["state_dir"] or _state_home() / "fedtide" / name,
+        state_dir=options["state_dir"] or state_home() / "fedtide" / name,
         data_args=options["data_args"],
         cache_bytes=options["cache_bytes"],
         queues=queues,
@@ -264,17 +264,6 @@ def _settings(options: dict[str, Any]) -> Any:
         metrics_port=options["metrics_port"],
         traces=options["traces"],
     )
-
-
-def _state_home() -> Path:
-    if given := os.environ.get("XDG_STATE_HOME"):
-        return Path(given)
-    try:
-        return Path.home() / ".local" / "state"
-    except RuntimeError:
-        raise SpecError(
-            "this user has no home directory to keep undelivered updates in; name a folder with --state-dir."
-        ) from None
 
 
 def _make_state_dir(folder: Path) -> None:

@@ -83,7 +83,7 @@ def init(folder: Path, name: str, hosts: Sequence[str], reach: str, blobs: str, 
 
 
 @authority.command()
-@click.argument("role", type=click.Choice(["coordinator", "operator", "monitor", "server"]))
+@click.argument("role", type=click.Choice(["coordinator", "operator", "monitor", "keeper", "server"]))
 @click.argument("name")
 @click.option("--host", "hosts", metavar="NAME", multiple=True, help="A server's names and addresses; repeatable.")
 @click.option("--reach", metavar="URL", default="", help="The broker as it is reached, without user and password.")

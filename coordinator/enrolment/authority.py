@@ -30,6 +30,7 @@ from fl_core.identity.keys import key_pem, make_key, parse_key, public_bytes, re
 from fl_core.identity.revocations import Revocations, read_revocations, sign_revocations
 from fl_core.names import check_name
 from fl_core.program.whole_file import whole_file
+from fl_core.secure_aggregation.sealing import sealing_key
 
 AUTHORITY_KEY, AUTHORITY_CERTIFICATE, REVOCATION_LIST = "authority.key", "authority.pem", "revocations.crl"
 
@@ -62,20 +63,30 @@ class Authority:
         *,
         queues: Sequence[str] = (),
         hosts: Sequence[str] = (),
+        sealing_key: bytes = b"",
     ) -> Certificate:
         """Sign a certificate."""
         der = issue(
             self.key, self.certificate, name=name, role=role, public_key=public_key, now=_now(), days=days,
-            queues=queues, hosts=hosts,
+            queues=queues, hosts=hosts, sealing_key=sealing_key,
         )  # fmt: skip
         return read_certificate(der, self.certificate)
 
     def make_identity(
-        self, name: str, role: Role, days: float, *, hosts: Sequence[str] = (), broker: str = "", blobs: str = ""
+        self,
+        name: str,
+        role: Role,
+        days: float,
+        *,
+        queues: Sequence[str] = (),
+        hosts: Sequence[str] = (),
+        broker: str = "",
+        blobs: str = "",
     ) -> tuple[Member, Path]:
         """A key and a certificate for somebody who works on this machine, or is carried from here.
 
         Args:
+            queues: what a device may serve.
             hosts: a server's names and addresses.
             broker: the Redis URL that it will use, without user and password.
             blobs: the second server's place.
@@ -91,10 +102,11 @@ class Authority:
         folder = self.folder / "identities" / name
         write_surroundings(folder, self.certificate, broker=broker, blobs=blobs)
         key = key_of(folder)
-        certificate = self.issue(name, role, public_bytes(key), days, hosts=hosts)
+        sealing = sealing_key(key).public_key().public_bytes_raw() if role is Role.KEEPER else b""
+        certificate = self.issue(name, role, public_bytes(key), days, queues=queues, hosts=hosts, sealing_key=sealing)
         complete(folder, key, certificate)
         member = Member(
-            name, role, "enrolled", days=days, password_hash=password_hash(password_of(key)).hex(),
+            name, role, "enrolled", tuple(queues), days, password_hash=password_hash(password_of(key)).hex(),
             serial=f"{certificate.serial:x}", public_key=certificate.public_key.hex(),
             not_after_ms=certificate.not_after_ms,
         )  # fmt: skip

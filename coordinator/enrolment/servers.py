@@ -81,7 +81,7 @@ def user_of(member: Member, *, at_blobs: bool = False) -> User | None:
     elif member.role is Role.DEVICE:
         granted = rules.device(member.name, member.queues)
     else:
-        granted = _RULES[member.role]()
+        granted = rules.keeper(member.name) if member.role is Role.KEEPER else _RULES[member.role]()
     hashes = (member.password_hash, member.retiring_password_hash)
     return User(member.name, tuple(bytes.fromhex(hashed) for hashed in hashes if hashed), granted)
 

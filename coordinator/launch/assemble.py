@@ -111,6 +111,8 @@ def coordinating(
         spec = parse_spec(seen["spec"], source="the checkpoint's spec")
     else:
         verify_proven_names(spec.privacy, url, options.authority)
+    if spec.secure_aggregation.is_on:
+        raise SpecError("secure_aggregation.keepers can be named and cannot yet open sums; remove the section.")
     if spec.privacy.is_central:
         raise SpecError(f"privacy.mode = {spec.privacy.mode!r} can be written and not yet be run; set it to 'off'.")
     life = Life(new_identity(spec, machine) if seen is None else Identity(*seen["identity"]))

@@ -52,6 +52,8 @@ key                                    type    holds
 ``fedtide:c:{id}:blob:<name>:<i>``     string  chunk i of a payload too large to ride in the log, at its place; the name
                                                is ``worker:task id.attempt``
 ``fedtide:c:{id}:lost``                set     names of payloads that were lost with the server that had them
+``fedtide:k:{name}:certificate``       string  a keeper's certificate, with an expiry: it is there
+``fedtide:k:{name}:asks``              list    what that keeper is asked (``SignedAsk``)
 =====================================  ======  ====================================================================
 
 ``{id}`` carries literal braces: a Redis Cluster keeps a campaign's keys in one slot, as its scripts need.
@@ -83,6 +85,20 @@ def device(name: str) -> str:
     'fedtide:d:phone-1'
     """
     return PREFIX + "d:" + name
+
+
+def keeper_certificate(name: str) -> str:
+    """By which a keeper is known, and that it lives.
+
+    >>> keeper_certificate("bank-a")
+    'fedtide:k:bank-a:certificate'
+    """
+    return f"{PREFIX}k:{name}:certificate"
+
+
+def keeper_asks(name: str) -> str:
+    """The list of what a keeper is asked."""
+    return f"{PREFIX}k:{name}:asks"
 
 
 def live(queue: str) -> str:

@@ -1,8 +1,8 @@
 """Certificates: what an authority says of a key, as X.509, so that TLS and signatures go by the same words.
 
 The subject's common name is the owner's name and its organizational unit the role; the queues that a device may serve
-are URIs among the alternative names. A certificate of a device is good for clients only: whoever holds it cannot pose
-as a broker (extended key usage, RFC 5280).
+are URIs among the alternative names, and so is the key to which seeds are sealed for a keeper. A certificate of a
+device is good for clients only: whoever holds it cannot pose as a broker (extended key usage, RFC 5280).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ MAX_QUEUES = 64
 # A certificate begins so much before it was signed: the clock of a device may be days behind.
 BACKDATED = datetime.timedelta(days=3)
 _QUEUE = "urn:fedtide:queue:"
+_SEALING_KEY = "urn:fedtide:sealing-key:"
 _DAY_MS = 24 * 3600 * 1000
 _AUTHORITY_DAYS = 3650
 
@@ -40,6 +41,7 @@ class Role(StrEnum):
     OPERATOR = "operator"
     MONITOR = "monitor"
     SERVER = "server"
+    KEEPER = "keeper"
     INVITED = "invited"
 
 
@@ -55,6 +57,7 @@ class Certificate:
         public_key: Ed25519, 32 bytes.
         not_before_ms, not_after_ms: since when and until when it is good, ms since 1970.
         der: the certificate itself.
+        sealing_key: of a keeper, X25519, 32 bytes (``fl_core/secure_aggregation/sealing.py``); empty for others.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Certificate:
     not_before_ms: int
     not_after_ms: int
     der: bytes
+    sealing_key: bytes = b""
 
     def is_current(self, now_ms: float) -> bool:
         """Whether it is good at that time."""
@@ -111,6 +115,7 @@ def issue(
     days: float,
     queues: Sequence[str] = (),
     hosts: Sequence[str] = (),
+    sealing_key: bytes = b"",
 ) -> bytes:
     """A certificate, DER.
 
@@ -121,6 +126,7 @@ def issue(
         days: how long it is good.
         queues: what a device may serve.
         hosts: names and addresses of a server.
+        sealing_key: of a keeper.
 
     Raises:
         SpecError: a name is none.
@@ -158,6 +164,7 @@ def issue(
     )
     others: list[x509.GeneralName] = [x509.UniformResourceIdentifier(_QUEUE + queue) for queue in queues]
     others += [_host(host) for host in hosts]
+    others += [x509.UniformResourceIdentifier(_SEALING_KEY + sealing_key.hex())] if sealing_key else []
     if others:
         builder = builder.add_extension(x509.SubjectAlternativeName(others), critical=False)
     return builder.sign(authority_key, None).public_bytes(Encoding.DER)
@@ -185,7 +192,10 @@ def read_certificate(der: bytes, authority: bytes) -> Certificate:
         key = parsed.public_key()
         name = _only(parsed, NameOID.COMMON_NAME)
         role = Role(_only(parsed, NameOID.ORGANIZATIONAL_UNIT_NAME))
-        queues = _queues(parsed)
+        uris = _uris(parsed)
+        queues = tuple(uri.removeprefix(_QUEUE) for uri in uris if uri.startswith(_QUEUE))
+        (sealing_key,) = [uri for uri in uris if uri.startswith(_SEALING_KEY)] or [_SEALING_KEY]
+        sealing_key_bytes = bytes.fromhex(sealing_key.removeprefix(_SEALING_KEY))
         begin, end = parsed.not_valid_before_utc, parsed.not_valid_after_utc
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion):
         raise UntrustedError("a certificate was not issued by this authority, or is none.") from None
@@ -200,6 +210,7 @@ def read_certificate(der: bytes, authority: bytes) -> Certificate:
         not_before_ms=int(begin.timestamp() * 1000),
         not_after_ms=int(end.timestamp() * 1000),
         der=der,
+        sealing_key=sealing_key_bytes,
     )
 
 
@@ -208,13 +219,12 @@ def _only(certificate: x509.Certificate, kind: x509.ObjectIdentifier) -> str:
     return str(found.value)
 
 
-def _queues(certificate: x509.Certificate) -> tuple[str, ...]:
+def _uris(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return ()
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return tuple(uri.removeprefix(_QUEUE) for uri in uris if uri.startswith(_QUEUE))
+        return []
+    return list(names.get_values_for_type(x509.UniformResourceIdentifier))
 
 
 def _host(host: str) -> x509.GeneralName:

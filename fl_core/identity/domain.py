@@ -12,6 +12,8 @@ class Domain(StrEnum):
     UPDATE = "fedtide/update/1"
     REPORT = "fedtide/report/1"
     CONTROL = "fedtide/control/1"
+    UNMASK = "fedtide/unmask/1"
+    UNMASKED = "fedtide/unmasked/1"
     ENROLMENT = "fedtide/enrolment/1"
 
 

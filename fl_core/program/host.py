@@ -1,12 +1,15 @@
-"""This machine's name, in a form that may be shown and sent."""
+"""This machine's name, in a form that may be shown and sent, and where its users keep things."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 import platform
 import re
+from pathlib import Path
 
+from fl_core.errors import SpecError
 from fl_core.program.plain_text import shown
 
 MAX_NAME = 64
@@ -29,6 +32,22 @@ def default_name(pid: int) -> str:
         return (host or "worker") + end
     digest = hashlib.blake2b(host.encode(), digest_size=4).hexdigest()
     return f"{cleaned[: MAX_NAME - len(end) - 9] or 'worker'}-{digest}{end}"
+
+
+def state_home() -> Path:
+    """The folder for what programs of this user keep.
+
+    Raises:
+        SpecError: there is none.
+    """
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given)
+    try:
+        return Path.home() / ".local" / "state"
+    except RuntimeError:
+        raise SpecError(
+            "this user has no home directory to keep anything in; name a folder with --state-dir."
+        ) from None
 
 
 def is_loopback(host: str) -> bool:

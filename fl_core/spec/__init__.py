@@ -23,6 +23,7 @@ from fl_core.spec.sections import (
     ModelSection,
     ServerOptimizerSection,
 )
+from fl_core.spec.secure_aggregation import SecureAggregationSection
 from fl_core.spec.training import TrainingSection
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ModelSection",
     "PrivacySection",
     "Section",
+    "SecureAggregationSection",
     "ServerOptimizerSection",
     "Slug",
     "StopMetric",

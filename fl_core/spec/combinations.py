@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fl_core.built_in import CODECS, METHODS, STRATEGIES
 from fl_core.spec.private_combinations import PRIVATE
+from fl_core.spec.secure_aggregation import MASKED, only_masked
 
 if TYPE_CHECKING:
     from fl_core.spec.sections import CampaignSpec
@@ -313,4 +314,5 @@ ROWS: tuple[Row, ...] = (
         "a merge would take a thousand tasks per device", _never_full),
     Row("`training.schedule = \"plateau\"` without `evaluation.data`", "there is nothing to count", _plateaus),
     *(Row(what, why, refuse) for what, why, refuse in PRIVATE),
+    *(Row(what, why, only_masked(refuse)) for what, why, refuse in MASKED),
 )  # fmt: skip

@@ -30,6 +30,7 @@ from fl_core.spec.section import (
     Slug,
     name_or_import_path,
 )
+from fl_core.spec.secure_aggregation import SecureAggregationSection
 from fl_core.spec.training import TrainingSection
 from fl_core.vectors.buffers import BufferRole
 
@@ -139,6 +140,7 @@ class CampaignSpec(Section):
     guard: GuardSection = Field(default_factory=GuardSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
     privacy: PrivacySection = Field(default_factory=PrivacySection)
+    secure_aggregation: SecureAggregationSection = Field(default_factory=SecureAggregationSection)
     stop: StopSection = Field(default_factory=StopSection)
 
     @model_validator(mode="after")

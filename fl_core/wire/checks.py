@@ -13,6 +13,13 @@ MAX_DETAIL_CHARACTERS = 8_000
 MAX_LABEL_CHARACTERS = 400
 
 
+# Of a masked update: one for each keeper, with a key, a seal, and at most 64 seeds.
+MAX_BOXES = 16
+
+
+MAX_BOX_BYTES = 32 + 16 + 64 * 32
+
+
 MAX_MAP_ITEMS = 1024
 
 
@@ -87,6 +94,15 @@ def is_size(value: Any) -> bool:
 
 def is_positive_size(value: Any) -> bool:
     return type(value) is int and 0 < value <= _MAX_SIZE
+
+
+def are_boxes(value: Any) -> bool:
+    """A box for each keeper, with at most as many seeds as there can be."""
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) <= MAX_BOXES
+        and all(isinstance(box, bytes) and len(box) <= MAX_BOX_BYTES for box in value)
+    )
 
 
 def is_label(value: Any) -> bool:

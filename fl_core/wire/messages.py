@@ -12,7 +12,7 @@ TrainOrder     ``fedtide:c:{id}:order``, one per campaign      campaign, timeout
 ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id, attempt, worker, base_version,
                                                                num_examples, sends, part, codec, layout_digest,
                                                                payload_bytes, payload_digest, blob, num_chunks,
-                                                               bytes_down, metrics, seconds
+                                                               bytes_down, metrics, seconds, boxes
 TaskReport     update log, field ``r``                         campaign, task_id, attempt, worker, outcome, detail
 OperatorReq.   ``fedtide:c:{id}:control``, field ``signed``    campaign, incarnation, request, argument, nonce
 CampaignEvent  update log, field ``e`` (its MAC in ``m``)      campaign, sequence, kind, body
@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 from fl_core.wire.checks import (
+    are_boxes,
     are_names,
     are_numbers,
     is_blob_or_empty,
@@ -151,7 +152,12 @@ class ModelUpdate(Record):
         bytes_down: model bytes fetched for this task (0 on a cache hit).
         metrics: e.g. the mean training loss.
         seconds: parts of the task's life, each measured by one clock: queue, fetch, train, encode.
+        boxes: of a masked update, the seeds of its masks, sealed for one keeper each (``fl_core/secure_aggregation``).
     """
+
+    # 2: masked updates.
+    version: ClassVar[int] = 2
+    since: ClassVar[tuple[str, ...]] = ("boxes",)
 
     campaign: str = checked(is_identifier)
     task_id: str = checked(is_identifier)
@@ -170,6 +176,7 @@ class ModelUpdate(Record):
     bytes_down: int = checked(is_size)
     metrics: Mapping[str, float] = checked(are_numbers)
     seconds: Mapping[str, float] = checked(are_numbers)
+    boxes: tuple[bytes, ...] = checked(are_boxes, default=())
 
     @property
     def names_own_blob(self) -> bool:

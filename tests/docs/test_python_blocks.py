@@ -19,7 +19,7 @@ from fl_core.broker.server.embedded import EmbeddedServer
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 from tests.docs.stand_ins import put_up_a_campaign, run_without_processes
 
-INSIDE = {"fl_core", "coordinator", "workers"}
+INSIDE = {"fl_core", "coordinator", "workers", "keepers"}
 WITH_CODE = [page for page in PAGES if any(blocks(page, "python"))]
 # Runs that pages open, by the example that makes them.
 RUNS = {"attention-20261121-101500": "attention", "moons-20261121-101500": "own_code"}

@@ -123,7 +123,7 @@ def test_files_named_in_the_code_exist() -> None:
         r"(?<![\w/.])((?:coordinator|workers|fl_core|fedtide|deploy|examples|docs|tests|benchmarks)/[\w./-]*"
         r"\.(?:py|md|toml|lua|js|html|css|conf))\b"
     )
-    for folder in ("fedtide", "fl_core", "coordinator", "workers", "tests", "benchmarks", "examples"):
+    for folder in ("fedtide", "fl_core", "coordinator", "workers", "keepers", "tests", "benchmarks", "examples"):
         for file in (ROOT / folder).rglob("*.py"):
             for name in named.findall(file.read_text(encoding="utf-8")):
                 assert (ROOT / name).exists(), f"{name_of(file)} names {name}"

@@ -15,7 +15,9 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, name_of, prose
 
 GLOSSARY = ROOT / "docs/glossary.md"
-CODE = sorted(file for name in ("fedtide", "fl_core", "coordinator", "workers") for file in (ROOT / name).rglob("*.py"))
+CODE = sorted(
+    file for name in ("fedtide", "fl_core", "coordinator", "workers", "keepers") for file in (ROOT / name).rglob("*.py")
+)
 
 # Words that have another sense beside the one that the glossary refuses: what is looked for in texts instead.
 SENSES = {

@@ -74,7 +74,8 @@ def test_commands_work_in_bare_environments(
 def test_a_user_without_a_home_is_asked_for_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Containers are run as users that the system does not know; and a home that cannot be written is none."""
     from fl_core.errors import SpecError
-    from workers.cli import _make_state_dir, _state_home
+    from fl_core.program.host import state_home
+    from workers.cli import _make_state_dir
 
     def nobody() -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -82,7 +83,7 @@ def test_a_user_without_a_home_is_asked_for_a_folder(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", nobody)
     with pytest.raises(SpecError, match=r"no home directory .* --state-dir"):
-        _state_home()
+        state_home()
     (tmp_path / "file").touch()
     with pytest.raises(SpecError, match=r"--state-dir .* cannot be written \(Not a directory\); name another folder"):
         _make_state_dir(tmp_path / "file" / "fedtide")
@@ -187,7 +188,7 @@ def test_a_worker_outlives_the_reader_of_its_log(lab: Lab) -> None:
         process.kill()
 
 
-OURS = ("coordinator", "workers", "fl_core", "fedtide")
+OURS = ("coordinator", "workers", "keepers", "fl_core", "fedtide")
 
 
 @pytest.mark.parametrize("program", ["coordinator", "workers", "fedtide"])

@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-PROGRAMS = ("coordinator", "workers")
+PROGRAMS = ("coordinator", "workers", "keepers")
 # What the two import late.
 LATE = (
     "coordinator.cli", "coordinator.launch.assemble", "coordinator.launch.resume", "coordinator.launch.run",

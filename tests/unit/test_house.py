@@ -11,9 +11,8 @@ from tests.sizes import LONG_FILE, files
 
 ROOT = Path(__file__).parents[2]
 MAX_FILES = 16
-ROOMS = sorted(
-    {path.parent for name in ("fedtide", "coordinator", "fl_core", "workers") for path in (ROOT / name).rglob("*.py")}
-)
+PACKAGES = ("fedtide", "coordinator", "fl_core", "workers", "keepers")
+ROOMS = sorted({path.parent for name in PACKAGES for path in (ROOT / name).rglob("*.py")})
 
 
 def _drawn() -> set[Path]:

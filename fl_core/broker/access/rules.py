@@ -21,6 +21,8 @@ from fl_core.broker.keys import (
     PREFIX,
     QUEUE_COUNTS,
     TRAIN_QUEUE_PREFIX,
+    keeper_asks,
+    keeper_certificate,
     live,
     train_queue,
 )
@@ -101,6 +103,20 @@ def device_at_blobs(name: str) -> list[str]:
     ]
 
 
+def keeper(name: str) -> list[str]:
+    """A keeper: what it is asked, that it is there, and sums of masks under its own name."""
+    own_blobs = _blobs_of(name)
+    return [
+        *_EVERYBODY,
+        _selector("blpop", "", keeper_asks(name)),
+        _selector("set unlink", "%W", keeper_certificate(name)),
+        _selector("get", "%R", REVOCATIONS),
+        _selector("getrange", "%R", *_of_campaigns("epoch")),
+        _selector("xadd", "%W", *_of_campaigns("log")),
+        _selector("set persist exists strlen setrange", "", *own_blobs),
+    ]
+
+
 def coordinator() -> list[str]:
     """All that is a campaign's, its queues, and the registers; no user, no setting, no word on who is a member."""
     everything, queues = _C + "*", TRAIN_QUEUE_PREFIX + "*"
@@ -128,6 +144,8 @@ def coordinator() -> list[str]:
         _selector("llen lrange", "%R", queues),
         _selector("lpush lrem unlink", "%W", queues),
         _selector("get", "%R", REVOCATIONS),
+        _selector("getrange", "%R", keeper_certificate("*")),
+        _selector("rpush ltrim expire", "%W", keeper_asks("*")),
     ]
 
 

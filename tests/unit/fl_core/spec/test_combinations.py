@@ -58,6 +58,7 @@ METHOD_ARGS = {
 }
 CENTRAL = {"mode": "central", "epsilon": 8.0}
 LOCAL = {"mode": "local", "noise_multiplier": 1.0}
+KEEPERS = {"keepers": ["a", "b", "c"]}
 OPTIONS: list[dict[str, Any]] = [
     *({"codec": {"down": down}} for down in ("fp16", "bf16", "int8")),
     *({"codec": {"importance": importance}} for importance in ("gradient", "fisher", "attention")),
@@ -84,6 +85,15 @@ OPTIONS: list[dict[str, Any]] = [
     {"privacy": CENTRAL, "checkpoint": {"keep_log": True}},
     {"privacy": {**LOCAL, "adaptive_clip": True}},
     {"privacy": {**LOCAL, "min_separation": 2}},
+    {"secure_aggregation": KEEPERS},
+    {"secure_aggregation": KEEPERS, "privacy": CENTRAL},
+    {"secure_aggregation": KEEPERS, "privacy": LOCAL},
+    {"secure_aggregation": {**KEEPERS, "clip": 1.0}, "privacy": CENTRAL},
+    {"secure_aggregation": KEEPERS, "privacy": {**CENTRAL, "metrics": True}},
+    {"secure_aggregation": KEEPERS, "aggregation": {"max_update_norm": 1e9}},
+    {"secure_aggregation": KEEPERS, "aggregation": {"args": {"fairness": 0.5}}},
+    {"secure_aggregation": KEEPERS, "aggregation": {"buffer_size": 9}},
+    {"secure_aggregation": KEEPERS, "aggregation": {"buffer_size": 2048}},
 ]  # fmt: skip
 
 
