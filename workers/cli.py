@@ -255,7 +255,7 @@ def _settings(options: dict[str, Any]) -> Any:
         privacy_delta=options["privacy_delta"],
         # Not below a name that may be another one after a restart: what was given away stays given away.
         privacy_dir=options["privacy_dir"]
-        or (options["state_dir"] / "privacy" if options["state_dir"] else _state_home() / "fedtide" / "privacy"),
+        or (options["state_dir"] / "privacy" if options["state_dir"] else state_home() / "fedtide" / "privacy"),
         emulate_delay_seconds=options["emulate_delay_seconds"],
         emulate_example_seconds=options["emulate_example_seconds"],
         emulate_attack=options["emulate_attack"],
