@@ -24,6 +24,7 @@ def simulate(
     profile: str | Path | Mapping[str, Any] | None = None,
     trace: str | Path | None = None,
     training: Literal["auto", "one_by_one", "together"] = "one_by_one",
+    processes: int = 1,
     updates: int | None = None,
     seconds: float | None = None,
     target: float | None = None,
@@ -51,6 +52,7 @@ def simulate(
             tasks as one batch, which is faster where models are small and gives bits of its own, the same at every run.
             ``auto`` tries both on the first batch and goes on with the faster one; ``simulation.json`` in the run's
             folder says which it was.
+        processes: how many train at a time what is trained one by one: the same bits, sooner.
         updates, seconds, target: in place of the spec's ``stop``: so many merged updates, so much virtual time, an
             accuracy. The first that is reached ends the campaign.
         seed: in place of ``campaign.seed``.
@@ -86,7 +88,7 @@ def simulate(
         summary, shown = simulate_campaign(
             read, devices, profile, folder,
             trace=None if trace is None else Path(trace), recorded=None if recorded is None else Path(recorded),
-            way=training, pictures=out is not None,
+            way=training, num_processes=processes, pictures=out is not None,
             on_progress=lambda now: on_progress(now.to_map()) if on_progress is not None else None,
         )  # fmt: skip
     return Run(folder.path, summary, shown, temporary)

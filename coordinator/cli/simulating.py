@@ -62,6 +62,15 @@ set_option = click.option(
 @trace_option
 @seeds_option
 @training_option
+@click.option(
+    "--workers",
+    "num_processes",
+    metavar="NUMBER",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="So many processes train what is trained one by one; the bits are the same.",
+)
 @set_option
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/NAME-TIME]")
 @json_option
@@ -75,6 +84,7 @@ def simulate(
     trace: Path | None,
     seeds: int,
     training: str,
+    num_processes: int,
     settings: tuple[tuple[str, Any], ...],
     out: Path | None,
     as_json: bool,
@@ -99,7 +109,7 @@ def simulate(
         one = spec.model_copy(update={"campaign": spec.campaign.model_copy(update={"seed": seed})})
         folder = RunFolder(path if seeds == 1 else path / f"seed-{seed}")
         started = time.perf_counter()
-        summary, _ = simulate_campaign(one, devices, profile, folder, trace=trace, way=way)
+        summary, _ = simulate_campaign(one, devices, profile, folder, trace=trace, way=way, num_processes=num_processes)
         rate = summary["merged"] / (time.perf_counter() - started)
         summaries.append({"seed": seed, "simulated_per_second": rate, **summary})
     if as_json:

@@ -101,7 +101,7 @@ class Played:
                     waiting.popleft()
                     continue
                 message = self._client.quick("RPOP", train_queue(queue))
-                if (taken := self._side.take(device, read_call(message))) is not None:
+                if (taken := self._side.take(device, read_call(message), waiting[0])) is not None:
                     self._begin(waiting.popleft(), taken)
 
     def _send_away(self, device: SimulatedDevice, index: int) -> bool:

@@ -6,6 +6,7 @@ Everything goes through the calls that a worker makes (``fl_core/broker/tasks.py
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +14,7 @@ import torch
 
 from coordinator.simulation.devices import SignsOfLife, SimulatedDevice
 from coordinator.simulation.held_versions import HeldVersions
+from coordinator.simulation.pool import Pool
 from coordinator.simulation.privacy import SimulatedPrivacy
 from coordinator.simulation.training import Training, Way, Work
 from fl_core.broker.connection import Client
@@ -57,9 +59,16 @@ class DeviceSide:
         client: of the twin.
         signs: where it is said what a device has in hand.
         way: how devices' training is computed.
+        make_pool: makes the processes that train, from the campaign's model; None for this process alone.
     """
 
-    def __init__(self, client: Client, signs: SignsOfLife, way: Way = "one_by_one") -> None:
+    def __init__(
+        self,
+        client: Client,
+        signs: SignsOfLife,
+        way: Way = "one_by_one",
+        make_pool: Callable[[DeviceModel], Pool] | None = None,
+    ) -> None:
         self._signs = signs
         self._broker = TaskBroker(client, "")
         self._way: Way = way
@@ -68,16 +77,26 @@ class DeviceSide:
         self._model: DeviceModel | None = None
         self._versions: HeldVersions | None = None
         self._training: Training | None = None
+        self._make_pool = make_pool
+        self._pool: Pool | None = None
 
     @property
     def training(self) -> Training | None:
         """How devices train; None before the first task."""
         return self._training
 
-    def take(self, device: SimulatedDevice, call: TaskCall) -> Taken | None:
+    def close(self) -> None:
+        """End the processes that train."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def take(self, device: SimulatedDevice, call: TaskCall, index: int = -1) -> Taken | None:
         """Claim a task now, to be trained from the newest version; None where nobody waits for it any more.
 
         So for a device that may give no more away, which says so.
+
+        Args:
+            index: which of all devices that is; only processes that train ask.
 
         Raises:
             FedtideError: what a worker would report as a failed task; so with whatever user code raises.
@@ -93,7 +112,7 @@ class DeviceSide:
             return None
         training, versions, _ = self._built(task)
         base, bytes_down = versions.hold(device.name, task, claim.head)
-        work = Work(task, base, claim.head.version, self._remember(device))
+        work = Work(task, base, claim.head.version, self._remember(device), index)
         work_seconds = device.seconds_of(training.begin(work))
         holding = holding_name(task.campaign, task.task_id, task.attempt)
         self._signs.say(device.name, holding)
@@ -173,7 +192,9 @@ class DeviceSide:
             layout: Layout = model.layout
             constants = layout.flatten(model.module).values[layout.constants].copy()
             self._versions = HeldVersions(self._broker, layout, constants)
-            self._training = Training(model, task, self._way)
+            if self._make_pool is not None:
+                self._pool = self._make_pool(model)
+            self._training = Training(model, task, self._way, self._pool)
         return self._training, self._versions, self._model.layout.num_parameters
 
     def _remember(self, device: SimulatedDevice) -> Device:

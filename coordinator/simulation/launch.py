@@ -28,6 +28,7 @@ def simulate_campaign(
     trace: Path | None = None,
     recorded: Path | None = None,
     way: Way,
+    num_processes: int = 1,
     pictures: bool = True,
     on_progress: Callable[[Status], None] = lambda now: None,
 ) -> tuple[dict[str, Any], str]:
@@ -41,7 +42,7 @@ def simulate_campaign(
         folder: the run's.
         trace: the file that says when devices are there (``fleet/trace.py``); None where the profile does.
         recorded: the folder of a run whose updates arrive again; None lets the devices' speeds decide.
-        way: how devices' training is computed.
+        way, num_processes: how devices' training is computed.
         pictures: whether ``curves.png`` and ``report.html`` are made.
         on_progress: called now and then with the campaign's progress.
 
@@ -61,7 +62,9 @@ def simulate_campaign(
         fleet = devices
     recording = None if recorded is None else read_recording(recorded)
     with occupied(spec, folder, None, resume=False, auto_resume=False):
-        summary = run_simulation(spec, fleet, folder, recording=recording, way=way, on_progress=on_progress)
+        summary = run_simulation(
+            spec, fleet, folder, recording=recording, way=way, num_processes=num_processes, on_progress=on_progress
+        )
         if pictures:
             leave_pictures(folder, summary, title=summary["campaign"])
         shown = finish(spec, folder, summary)

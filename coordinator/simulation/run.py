@@ -28,6 +28,7 @@ from coordinator.simulation.device_side import DeviceSide
 from coordinator.simulation.devices import SignsOfLife, SimulatedDevice
 from coordinator.simulation.evaluator import InlineEvaluator
 from coordinator.simulation.fleet.drawn import DrawnFleet
+from coordinator.simulation.pool import Pool
 from coordinator.simulation.recorded import Recorded, Recording
 from coordinator.simulation.training import Way
 from coordinator.storage.checkpoint import CheckpointStore
@@ -71,6 +72,7 @@ def run_simulation(
     *,
     recording: Recording | None = None,
     way: Way = "one_by_one",
+    num_processes: int = 1,
     on_progress: Callable[[Status], None] = lambda now: None,
 ) -> dict[str, Any]:
     """Run a campaign to its end in virtual time.
@@ -81,6 +83,7 @@ def run_simulation(
         folder: the run's, which holds nothing yet.
         recording: let these updates arrive, and as they did; None lets the devices' speeds decide.
         way: how devices' training is computed.
+        num_processes: how many train at a time what is trained one by one; the bits are the same.
         on_progress: called now and then with its progress.
 
     Returns:
@@ -103,7 +106,8 @@ def run_simulation(
     client, keyspace = MemoryClient(server), server.keyspace
     identity = drawn_identity(spec, int(keyspace.now_ms)) if recording is None else recording.identity
     registers = {queue: (len(members), partial(_names, devices, queue)) for queue, members in queues.items()}
-    side = DeviceSide(client, SignsOfLife(keyspace, registers), way)
+    make_pool = partial(Pool, devices=devices, size=num_processes) if num_processes > 1 and recording is None else None
+    side = DeviceSide(client, SignsOfLife(keyspace, registers), way, make_pool)
     arrivals: Arrivals
     if recording is None:
         arrivals = Played(client, keyspace, side, devices, queues)
@@ -111,7 +115,10 @@ def run_simulation(
         named = {device.name: device for device in devices}
         arrivals = Recorded(client, keyspace, side, spec, named, recording)
     server.commands.streams.on_wait = arrivals.advance
-    summary: dict[str, Any] = _coordinator(spec, identity, client, folder, on_progress).run()
+    try:
+        summary: dict[str, Any] = _coordinator(spec, identity, client, folder, on_progress).run()
+    finally:
+        side.close()
     _write_how(folder, len(devices), side)
     return summary
 

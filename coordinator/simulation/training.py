@@ -11,16 +11,19 @@ import heapq
 import itertools
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import structlog
 import torch
 
+from coordinator.simulation.pool import Pool
 from fl_core.errors import SpecError
 from fl_core.training.importance import accumulated
 from fl_core.training.local import LocalTraining, train_locally
 from fl_core.training.method import Outcome
+from fl_core.training.methods.local_sgd import LocalSGD
 from fl_core.training.one_task import Device, DeviceModel, Done, do_task, finish, seed_of, settings_of
 from fl_core.training.together.examples import examples_of
 from fl_core.training.together.plan import Assignment, work_of
@@ -43,20 +46,24 @@ class Work:
 
     Attributes:
         task, base, version, device: as of ``do_task``.
+        index: which of all devices that is.
         expected: how long the training is, where that is known before it is computed.
+        outcome: what a process trains; None where none does.
         assignment: the same for ``Together``; None where it is trained by itself.
         done: what it came to, once that is computed.
     """
 
-    __slots__ = ("assignment", "base", "device", "done", "dropped", "expected", "task", "version")
+    __slots__ = ("assignment", "base", "device", "done", "dropped", "expected", "index", "outcome", "task", "version")
 
-    def __init__(self, task: TrainTask, base: Parameters, version: int, device: Device) -> None:
+    def __init__(self, task: TrainTask, base: Parameters, version: int, device: Device, index: int) -> None:
         self.task = task
         self.base = base
         self.version = version
         self.device = device
+        self.index = index
         self.expected: LocalTraining | None = None
         self.assignment: Assignment | None = None
+        self.outcome: Future[Outcome] | None = None
         self.done: Done | None = None
         self.dropped = False
 
@@ -69,14 +76,16 @@ class Training:
         task: one of its tasks.
         way: ``one_by_one`` gives the bits of a deployment. ``together`` gives its own, the same at every run, and is
             refused where the model does not allow it. ``auto`` takes the faster one.
+        pool: trains what is trained one by one, where it is a device's plain training; None for this process.
 
     Attributes:
         way: ``one_by_one`` or ``together``; ``auto`` until the first batch has been tried.
         why: why it is not ``together``; empty where it is.
     """
 
-    def __init__(self, model: DeviceModel, task: TrainTask, way: Way) -> None:
+    def __init__(self, model: DeviceModel, task: TrainTask, way: Way, pool: Pool | None = None) -> None:
         self._model = model
+        self._pool = pool
         self.way: Way = way
         self.why = "" if way != "one_by_one" else "it was asked for"
         self._together = Together(model.module, model.layout, cast(Sends, task.sends))
@@ -96,7 +105,7 @@ class Training:
             How much it trains; the losses are not those of the training where it has yet to be computed.
         """
         examples = None
-        if self.way != "one_by_one" and work.device.alter is None:
+        if self.way != "one_by_one" or self._may_pool(work):
             examples = examples_of(work.device.dataset, self._model.settings)
         if examples is None:
             work.done = do_task(work.task, self._model, work.base, work.version, work.device)
@@ -107,9 +116,21 @@ class Training:
         work.expected = LocalTraining(examples.number, num_steps, 0.0, {}, 0.0, num_seen)
         return work.expected
 
+    def _may_pool(self, work: Work) -> bool:
+        device = work.device
+        return (
+            self._pool is not None
+            and type(self._model.method) is LocalSGD
+            and device.own_model is None
+            and not device.memory
+            and not accumulated(work.task.codec_args.get("importance", ""))
+        )
+
     def arrives_at(self, work: Work, moment: float) -> None:
         """It is known when a task ends; those that end first are trained first."""
-        if work.done is None:
+        if work.done is None and self.way == "one_by_one" and self._pool is not None:
+            work.outcome = self._pool.begin(work.task, work.base, work.version, work.index, work.device.speed)
+        elif work.done is None:
             heapq.heappush(self._out, (moment, next(self._order), work))
 
     def drop(self, work: Work) -> None:
@@ -118,7 +139,12 @@ class Training:
 
     def result(self, work: Work) -> Done:
         """What a task has come to."""
-        if work.done is None and self.way != "one_by_one":
+        if work.outcome is not None:
+            outcome = work.outcome.result()
+            work.done = finish(
+                work.task, self._model.layout, work.base, work.version, work.device, outcome, outcome.training.seconds
+            )
+        elif work.done is None and self.way != "one_by_one":
             self._train_batch(work)
         if work.done is None:
             work.done = do_task(work.task, self._model, work.base, work.version, work.device)

@@ -199,7 +199,7 @@ def do_task(task: TrainTask, model: DeviceModel, base: Parameters, version: int,
         LayoutError: training has changed what is constant, or trains what is not sent.
     """
     started = time.perf_counter()
-    outcome = _train(task, model, base, version, device)
+    outcome = train_task(task, model, base, version, device)
     return finish(task, model.layout, base, version, device, outcome, time.perf_counter() - started)
 
 
@@ -246,7 +246,8 @@ def settings_of(task: TrainTask, settings: TrainingSection, version: int, device
     )
 
 
-def _train(task: TrainTask, model: DeviceModel, base: Parameters, version: int, device: Device) -> Outcome:
+def train_task(task: TrainTask, model: DeviceModel, base: Parameters, version: int, device: Device) -> Outcome:
+    """The first half of ``do_task``, with the same arguments: what training comes to."""
     layout, sends = model.layout, cast(Sends, task.sends)  # checked when the task was read
     model.local.restore(model.module)
     layout.load_into(model.module, base)

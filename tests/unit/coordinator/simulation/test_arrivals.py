@@ -37,7 +37,7 @@ class Side:
     def is_done(self, device: SimulatedDevice) -> bool:
         return False
 
-    def take(self, device: SimulatedDevice, call: TaskCall) -> Any:
+    def take(self, device: SimulatedDevice, call: TaskCall, index: int) -> Any:
         number = call.task_id.partition("-")[0]
         if number in self.gone:
             return None
