@@ -72,6 +72,8 @@ class Reason(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     UNKNOWN_WORKER = "unknown_worker"
     REVOKED = "revoked"
+    RESTING = "resting"
+    BUDGET_SPENT = "budget_spent"
 
 
 class RejectedUpdate(FedtideError):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
+import numpy as np
+
+from coordinator.campaign.effects import Admitted, LostPayload, Refused
 from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.ledger import Ledger, OpenTask, task_number
+from coordinator.campaign.private.privacy import Privacy
 from coordinator.campaign.signers import Signers
 from fl_core.aggregation import Contribution, Strategy
 from fl_core.aggregation.statistics import unfit
@@ -28,45 +32,6 @@ from fl_core.wire.signed import update_of
 OVERFLOW_NORM = 1e15
 
 FetchBlob = Callable[[str, int], memoryview]
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """An update that passed every check."""
-
-    task: OpenTask
-    update: ModelUpdate
-    contribution: Contribution
-
-
-class Refused(RejectedUpdate):
-    """A rejection, with what is known of its sender.
-
-    Attributes:
-        task: the open task that it ends, None if it answers none.
-        update: the header, None if it could not be read.
-    """
-
-    def __init__(self, cause: RejectedUpdate, task: OpenTask | None, update: ModelUpdate | None) -> None:
-        super().__init__(cause.reason, cause.detail)
-        self.task = task
-        self.update = update
-
-
-class LostPayload(Exception):
-    """An update for an open task whose payload is lost (``coordinator/outgoing/payloads.py``).
-
-    Attributes:
-        task: the open task.
-        attempt: the one that the update answers.
-        blob: the payload's name.
-    """
-
-    def __init__(self, task: OpenTask, attempt: int, blob: str) -> None:
-        super().__init__(blob)
-        self.task = task
-        self.attempt = attempt
-        self.blob = blob
 
 
 class Admission:
@@ -100,8 +65,13 @@ class Admission:
         weights = self._codec.max_payload_bytes(self._layout.num_parameters if size is None else size)
         return weights + (0 if strategy.sends == "soft_labels" else max_state_bytes(self._layout))
 
-    def admit(self, entry: LogEntry, ledger: Ledger, strategy: Strategy, guard: Guard) -> Admitted:
+    def admit(
+        self, entry: LogEntry, ledger: Ledger, strategy: Strategy, guard: Guard, privacy: Privacy | None = None
+    ) -> Admitted:
         """Check one update against the campaign's present state.
+
+        Args:
+            privacy: takes the place of all checks that look at values; None where the coordinator adds no noise.
 
         Raises:
             Refused: it must not be merged; the reason says why.
@@ -118,15 +88,42 @@ class Admission:
                 raise RejectedUpdate(
                     Reason.ROLLED_BACK, f"it starts from version {update.base_version}, which had diverged"
                 )
+            if privacy is not None:
+                privacy.verify(update.worker, staleness, strategy.version)
             try:
-                values, state = self._decode(update, entry, strategy)
+                payload = self._payload(update, entry)
             except PayloadLost:
                 raise LostPayload(task, update.attempt, update.blob) from None
+            if privacy is not None:
+                return self._admit_privately(privacy, entry, task, update, payload, strategy, staleness)
+            values, state = self._decode_payload(update, payload, strategy)
             self._check_values(values, strategy, staleness)
             self._check_state(state, strategy)
         except RejectedUpdate as error:
             raise Refused(error, task, update) from None
         return Admitted(task, update, _contribution(update, values, state, staleness))
+
+    def _admit_privately(
+        self,
+        privacy: Privacy,
+        entry: LogEntry,
+        task: OpenTask,
+        update: ModelUpdate,
+        payload: memoryview | bytes,
+        strategy: Strategy,
+        staleness: int,
+    ) -> Admitted:
+        """With no look at the values: whether an update counts may not depend on the data behind it."""
+        try:
+            values, _ = self._decode_payload(update, payload, strategy)
+        except RejectedUpdate as error:
+            if error.reason is not Reason.NOT_FINITE:
+                raise
+            values = np.zeros(self._layout.num_parameters, np.float32)
+        if not self._spec.privacy.metrics:
+            update = replace(update, num_examples=1, metrics={})
+        proof = privacy.evidence(entry.position, payload, update.payload_digest, staleness)
+        return Admitted(task, update, _contribution(update, values, None, staleness), proof)
 
     def announced(self, entry: LogEntry, ledger: Ledger, strategy: Strategy) -> tuple[str, int] | None:
         """Name and size of the payload that admitting this entry may ask for; None where there is none to fetch."""
@@ -228,7 +225,7 @@ class Admission:
             raise RejectedUpdate(Reason.MALFORMED, f"it brings part {update.part} of the model, which is none")
         return size
 
-    def _decode(self, update: ModelUpdate, entry: LogEntry, strategy: Strategy) -> tuple[Vector, ModelState | None]:
+    def _payload(self, update: ModelUpdate, entry: LogEntry) -> memoryview | bytes:
         payload: memoryview | bytes = entry.payload
         if update.blob:
             if not update.names_own_blob:
@@ -243,7 +240,7 @@ class Admission:
             )
         if not has_digest(payload, update.payload_digest):
             raise RejectedUpdate(Reason.WRONG_DIGEST, "its payload does not have its digest; it was damaged on the way")
-        return self._decode_payload(update, payload, strategy)
+        return payload
 
     def _decode_payload(
         self, update: ModelUpdate, payload: memoryview | bytes, strategy: Strategy

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from coordinator.campaign.admission import Refused
 from coordinator.campaign.course import Course
-from coordinator.campaign.effects import Effects
+from coordinator.campaign.effects import Effects, Refused
 from coordinator.campaign.fruitless import place_of
 from coordinator.campaign.ledger import Ledger, OpenTask
 from fl_core.errors import Reason
@@ -39,7 +38,7 @@ class Attempts:
             self._ledger.reject(task, refused.reason)
             effects.closed.append(task.number)
         _note_rejection(effects, refused.reason, update)
-        if task is not None:
+        if task is not None and refused.reason not in (Reason.RESTING, Reason.BUDGET_SPENT):  # nothing has failed
             worker = update.worker if update is not None else ""
             self._course.note_failure(refused.reason.value, refused.detail, worker, place_of(task), effects)
 

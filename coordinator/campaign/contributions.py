@@ -32,11 +32,15 @@ class Contributions:
         self.bytes_down = 0
         self.device_scores: dict[str, dict[str, float]] = {}
 
-    def admit(self, update: ModelUpdate) -> None:
-        """An update was admitted."""
+    def admit(self, update: ModelUpdate, metrics: Mapping[str, float]) -> None:
+        """An update was admitted.
+
+        Args:
+            metrics: those of its device that may be shown.
+        """
         self.bytes_up = min(MAX_TOTAL_BYTES, self.bytes_up + update.payload_bytes)
         self.bytes_down = min(MAX_TOTAL_BYTES, self.bytes_down + update.bytes_down)
-        scores = {name: update.metrics[name] for name in DEVICE_SCORES if name in update.metrics}
+        scores = {name: metrics[name] for name in DEVICE_SCORES if name in metrics}
         if scores and (update.worker in self.device_scores or len(self.device_scores) < MAX_SCORED_DEVICES):
             self.device_scores[update.worker] = scores
 

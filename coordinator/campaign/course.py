@@ -108,7 +108,7 @@ class Course:
         if self.phase.is_over:
             return
         strategy = self._merging.strategy
-        cancelled, arrived = self._ledger.cancel_open(), strategy.buffer_count
+        cancelled, arrived = self._ledger.cancel_open(), self._merging.num_waiting
         effects.closed += cancelled
         effects.reopened.clear()
         if target_met:
@@ -122,6 +122,8 @@ class Course:
             and not self._merging.flush(effects, arrived / (arrived + len(cancelled)))
         ):
             self._ledger.cancel_buffered()  # too few to be trusted (strategy ``robust``)
+        if phase.is_over and self._merging.privacy is not None:
+            self._merging.privacy.end()
         self._look_at_model()
         self.phase = phase
         self.stop_reason = reason

@@ -4,11 +4,56 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from coordinator.campaign.admission import Admitted, LostPayload, Refused
 from coordinator.campaign.ledger import OpenTask
-from fl_core.aggregation import Merge
+from fl_core.aggregation import Contribution, Merge
+from fl_core.errors import RejectedUpdate
+from fl_core.privacy.spend import Spend
 from fl_core.wire.history import HistoryLine
-from fl_core.wire.messages import TaskReport
+from fl_core.wire.messages import ModelUpdate, TaskReport
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An update that passed every check.
+
+    Attributes:
+        evidence: what stands for it in the transcript of a private campaign; else empty.
+    """
+
+    task: OpenTask
+    update: ModelUpdate
+    contribution: Contribution
+    evidence: bytes = b""
+
+
+class Refused(RejectedUpdate):
+    """A rejection, with what is known of its sender.
+
+    Attributes:
+        task: the open task that it ends, None if it answers none.
+        update: the header, None if it could not be read.
+    """
+
+    def __init__(self, cause: RejectedUpdate, task: OpenTask | None, update: ModelUpdate | None) -> None:
+        super().__init__(cause.reason, cause.detail)
+        self.task = task
+        self.update = update
+
+
+class LostPayload(Exception):
+    """An update for an open task whose payload is lost (``coordinator/outgoing/payloads.py``).
+
+    Attributes:
+        task: the open task.
+        attempt: the one that the update answers.
+        blob: the payload's name.
+    """
+
+    def __init__(self, task: OpenTask, attempt: int, blob: str) -> None:
+        super().__init__(blob)
+        self.task = task
+        self.attempt = attempt
+        self.blob = blob
 
 
 @dataclass(slots=True)
@@ -22,6 +67,7 @@ class Effects:
         reopened: tasks whose next attempt has to be published.
         history: lines for ``history.jsonl``.
         merges: what was merged.
+        spends: what that has cost devices of their privacy budgets.
         refusals: rejections, with the entry they came from.
         failure: a report of a device whose training failed.
         handed_back: a report of a device that gives a task back, with its reason.
@@ -38,6 +84,7 @@ class Effects:
     reopened: list[OpenTask] = field(default_factory=list)
     history: list[HistoryLine] = field(default_factory=list)
     merges: list[Merge] = field(default_factory=list)
+    spends: list[Spend] = field(default_factory=list)
     refusals: list[Refused] = field(default_factory=list)
     failure: TaskReport | None = None
     handed_back: TaskReport | None = None

@@ -8,6 +8,7 @@ from typing import Any
 from coordinator.campaign.contributions import Contributions
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.ledger import Ledger
+from coordinator.campaign.private.privacy import Privacy
 from fl_core.aggregation import Contribution, Merge, Strategy
 from fl_core.wire.history import MergeLine
 
@@ -18,25 +19,43 @@ class Merging:
     Args:
         strategy: at version 0, or restored.
         ledger, contributions: where merges are counted.
+        privacy: adds noise to each sum; None where updates are merged as they are.
 
     Attributes:
         strategy: as above; going back to an earlier version makes another one.
+        privacy: as above.
         waits_since_ms: when the oldest update in the buffer came in; campaign time.
     """
 
-    def __init__(self, strategy: Strategy, ledger: Ledger, contributions: Contributions) -> None:
+    def __init__(
+        self, strategy: Strategy, ledger: Ledger, contributions: Contributions, privacy: Privacy | None = None
+    ) -> None:
         self.strategy = strategy
+        self.privacy = privacy
         self._ledger = ledger
         self._contributions = contributions
         self._workers: list[str] = []
         self.waits_since_ms = 0
 
-    def offer(self, worker: str, contribution: Contribution, effects: Effects) -> None:
-        """Take one update in. Its task is in the ledger's buffer already."""
+    @property
+    def num_waiting(self) -> int:
+        """How many updates wait for a merge."""
+        return self.strategy.buffer_count if self.privacy is None else self.privacy.num_waiting
+
+    def offer(self, worker: str, contribution: Contribution, effects: Effects, evidence: bytes = b"") -> None:
+        """Take one update in. Its task is in the ledger's buffer already.
+
+        Args:
+            evidence: what stands for it in the transcript of a private campaign.
+        """
         if not self._workers:
             self.waits_since_ms = effects.moment_ms
         self._workers.append(worker)
-        if (merge := self.strategy.offer(contribution)) is not None:
+        if self.privacy is not None:
+            self.privacy.add(contribution, evidence, self.strategy.version)
+            if self.privacy.is_full:
+                self._release(self.privacy, effects)
+        elif (merge := self.strategy.offer(contribution)) is not None:
             self._record(merge, effects)
 
     def flush(self, effects: Effects, share: float = 1.0) -> bool:
@@ -45,10 +64,21 @@ class Merging:
         Args:
             share: how much of a cohort has come in, in (0, 1].
         """
+        if self.privacy is not None:
+            # K alone sets the step: half a cohort moves the model half as far, and with the same noise.
+            if self.privacy.num_waiting:
+                self._release(self.privacy, effects)
+                return True
+            return False
         merge = self.strategy.flush(share)
         if merge is not None:
             self._record(merge, effects)
         return merge is not None
+
+    def _release(self, privacy: Privacy, effects: Effects) -> None:
+        release = privacy.release(self.strategy.version + 1)
+        effects.spends.append(release.spend)
+        self._record(self.strategy.advance(release.mean, release.staleness, release.weights), effects)
 
     def _record(self, merge: Merge, effects: Effects) -> None:
         workers = self._workers[: merge.num_updates]
@@ -72,9 +102,15 @@ class Merging:
 
     def go_on_with(self, strategy: Strategy) -> None:
         """Merge into another model from now on; what waits in the buffer came from the one before, and is dropped."""
+        self.drop()
+        self.strategy = strategy
+
+    def drop(self) -> None:
+        """What waits is never merged."""
         self._ledger.cancel_buffered()
         self._workers.clear()
-        self.strategy = strategy
+        if self.privacy is not None:
+            self.privacy.drop()
 
     def export(self) -> dict[str, Any]:
         """Who waits and since when, as plain values; the strategy's state is its own."""

@@ -8,7 +8,7 @@ What an event says is in ``fl_core/wire/events.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from coordinator.campaign.admission import Admission
@@ -23,11 +23,14 @@ from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.judging.scores import Scores
 from coordinator.campaign.ledger import Ledger, task_number
 from coordinator.campaign.merging import Merging
+from coordinator.campaign.private.privacy import Privacy
+from coordinator.campaign.private.sum import SUM
 from coordinator.campaign.signers import Signers
 from coordinator.campaign.timeline import Timeline
 from coordinator.campaign.updates import Updates
 from fl_core.aggregation import Strategy
 from fl_core.errors import BrokerUnavailable, InvariantError, Reason, RejectedUpdate
+from fl_core.privacy.spend import Spend
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
 from fl_core.wire.events import (
@@ -63,6 +66,7 @@ class CampaignState:
 
     Attributes:
         timeline, ledger, contributions, merging, course, evaluations: the parts.
+        privacy: noise and budgets; None where the coordinator adds no noise.
         position: the last entry applied.
         sequence: the last event applied.
         control_position: the last operator's request that became an event.
@@ -84,7 +88,8 @@ class CampaignState:
         self.timeline = Timeline()
         self.ledger = Ledger()
         self.contributions = Contributions()
-        self.merging = Merging(strategy, self.ledger, self.contributions)
+        self.privacy = Privacy.of(campaign, spec, layout)
+        self.merging = Merging(strategy, self.ledger, self.contributions, self.privacy)
         self.course = Course(spec, layout, self.timeline, self.ledger, self.merging)
         self.evaluations = Evaluations(spec, layout, self.ledger, self.merging, self.course)
         self._attempts = Attempts(spec.dispatch.max_attempts, self.ledger, self.course)
@@ -99,6 +104,18 @@ class CampaignState:
         """The log goes on under another secret: what comes under the one before counts for nothing."""
         self._secret = secret
         self._admission.begin_life(secret)
+
+    def charge(self, spends: Iterable[Spend]) -> int:
+        """Count releases of other lives that this one's log does not lead to; how many there were.
+
+        It is no entry of the log: a checkpoint has to follow before anything else does.
+        """
+        if self.privacy is None:
+            return 0
+        charged = self.privacy.charge(spends)
+        if charged and self.privacy.is_overdrawn:
+            self.merging.drop()  # in the sum nobody's update can be told apart any more
+        return charged
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -273,7 +290,9 @@ class CampaignState:
         self._verify_whole()
         tensors, strategy_meta = self.strategy.export_state()
         judged_tensors, judged_meta = self.evaluations.export()
-        return tensors | judged_tensors, {
+        private_tensors, private_meta = ({}, None) if self.privacy is None else self.privacy.export()
+        return tensors | judged_tensors | private_tensors, {
+            **({} if private_meta is None else {"privacy": private_meta}),
             "strategy": strategy_meta,
             "ledger": self.ledger.export(),
             "position": self.position,
@@ -295,8 +314,10 @@ class CampaignState:
             CampaignError: the checkpoint is of another strategy or model.
         """
         self.evaluations.restore(tensors, meta)  # first: it says which strategy
-        own = {name: array for name, array in tensors.items() if not name.startswith((GUARD, DELIVERY))}
+        own = {name: array for name, array in tensors.items() if not name.startswith((GUARD, DELIVERY, SUM))}
         self.strategy.restore_state(own, meta["strategy"])
+        if self.privacy is not None:
+            self.privacy.restore(tensors, meta["privacy"])
         self.ledger.restore(meta["ledger"])
         self.timeline.restore(meta)
         self.course.restore(meta)

@@ -117,6 +117,7 @@ def describe_devices(state: CampaignState, max_workers: int | None = None) -> di
     """Who has contributed, and what devices say of themselves: it looks at every device that ever took part."""
     return {
         **describe_device_scores(state.contributions.device_scores, max_workers),
+        **({} if state.privacy is None else {"privacy": state.privacy.describe(state.strategy.version)}),
         "num_workers": len(state.contributions.merged_by_worker),
         "merged_by_worker": dict(sorted(state.contributions.merged_by_worker.most_common(max_workers))),
     }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from coordinator.campaign.admission import Admission, LostPayload, Refused
+from coordinator.campaign.admission import Admission
 from coordinator.campaign.attempts import Attempts
 from coordinator.campaign.contributions import Contributions
 from coordinator.campaign.course import Course
-from coordinator.campaign.effects import Effects
+from coordinator.campaign.effects import Effects, LostPayload, Refused
 from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.ledger import Ledger
 from coordinator.campaign.merging import Merging
@@ -50,7 +50,7 @@ class Updates:
             BrokerUnavailable: its payload could not be read; nothing has changed.
         """
         try:
-            admitted = self._admission.admit(entry, self._ledger, self._merging.strategy, guard)
+            admitted = self._admission.admit(entry, self._ledger, self._merging.strategy, guard, self._merging.privacy)
         except Refused as refused:
             self.refuse(refused, effects)
             self._course.close_cohort(effects)
@@ -60,16 +60,16 @@ class Updates:
             return
         effects.admitted = admitted
         update = admitted.update
-        self._contributions.admit(update)
+        self._contributions.admit(update, admitted.contribution.metrics)
         effects.closed.append(admitted.task.number)
         if update.blob:
             effects.blob = (update.blob, update.payload_bytes)
         self._ledger.buffer(admitted.task)
-        self._merge(update.worker, admitted.contribution, effects)
+        self._merge(update.worker, admitted.contribution, effects, admitted.evidence)
 
     def readmit(self, event: Readmitted, effects: Effects) -> None:
         """Take one out of quarantine, if its task can still be readmitted."""
-        if not self._ledger.can_readmit(event.task, event.reason):
+        if not self._ledger.can_readmit(event.task, event.reason) or self._merging.privacy is not None:
             return
         try:
             update, contribution = self._admission.readmit(
@@ -81,9 +81,9 @@ class Updates:
         self._ledger.readmit(event.task, event.reason)
         self._merge(update.worker, contribution, effects)
 
-    def _merge(self, worker: str, contribution: Contribution, effects: Effects) -> None:
+    def _merge(self, worker: str, contribution: Contribution, effects: Effects, evidence: bytes = b"") -> None:
         self._course.fruitless.end()
-        self._merging.offer(worker, contribution, effects)
+        self._merging.offer(worker, contribution, effects, evidence)
         self._course.close_cohort(effects)
         self._course.check_limits(effects)
 

@@ -113,8 +113,6 @@ def coordinating(
         verify_proven_names(spec.privacy, url, options.authority)
     if spec.secure_aggregation.is_on:
         raise SpecError("secure_aggregation.keepers can be named and cannot yet open sums; remove the section.")
-    if spec.privacy.is_central:
-        raise SpecError(f"privacy.mode = {spec.privacy.mode!r} can be written and not yet be run; set it to 'off'.")
     life = Life(new_identity(spec, machine) if seen is None else Identity(*seen["identity"]))
     campaign = life.identity.campaign
     last_commit = LastCommit(folder.last_commit)
@@ -183,13 +181,20 @@ def coordinating(
             "server": broker.server_run(),
             "rules": rules_of(None if loaded is None else loaded[1]),
         }
+        if state.privacy is not None and seen is None:
+            state.privacy.noise_secret = secrets.token_bytes(32)
         saved = Saved(reads_life_before=bool(life.secret_before), about=about)
         if loaded is not None:
             tensors, meta = loaded
             saved_layout = Layout.from_map(meta["layout"])
             verify_digest(layout, saved_layout.digest, saved_layout)
             state.restore(tensors, meta["state"])
-            saved = replace(saved, history_bytes=meta["history_bytes"], commits=meta.get("commits", 0))
+            saved = replace(
+                saved,
+                history_bytes=meta["history_bytes"],
+                commits=meta.get("commits", 0),
+                is_older=bool(store.damaged),
+            )
             if life.position:
                 state.position = life.position
             del tensors, loaded  # the state has its own; this frame lives as long as the campaign

@@ -21,6 +21,7 @@ from coordinator.loop.monitors import Monitors
 from coordinator.loop.outages import Outages
 from coordinator.loop.parts import Parts
 from coordinator.loop.recovery import Recovery
+from coordinator.loop.spending import Spending
 from coordinator.loop.supply import Supply
 from coordinator.loop.surveyor import Surveyor
 from coordinator.outgoing.context import Context
@@ -38,6 +39,7 @@ from coordinator.storage.kept_log import KeptLog
 from coordinator.storage.last_commit import LastCommit
 from coordinator.storage.run_folder import Beside, RunFolder
 from coordinator.storage.saver import Saver
+from coordinator.storage.spend_journal import SpendJournal
 from coordinator.telemetry.feed import Feed
 from coordinator.telemetry.spans import Traces
 from coordinator.telemetry.status import StatusWriter
@@ -56,12 +58,14 @@ class Saved:
         commits: how many commits the campaign had had.
         reads_life_before: the state is still that of the life before, and the rest of that one's log is to be read.
         about: what each checkpoint of this coordinator tells a resume (``lives.py``).
+        is_older: it is not the newest one, which is damaged.
     """
 
     history_bytes: int = 0
     commits: int = 0
     reads_life_before: bool = False
     about: Mapping[str, Any] | None = None
+    is_older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +139,15 @@ def wire(
     surveyor = Surveyor(ctx, state, transaction, monitors, lookout, dispatcher, stalls)
     decisions = Decisions(ctx, state, transaction, evaluator, timing)
     outages = Outages(ctx, decisions.interrupted, watchers.look_after, checkpoints, surveyor)
+    private = SpendJournal(files.store.files, writer.fence) if state.privacy is not None else None
+    spending = Spending(ctx, state, private, decisions.interrupted)
     answers, console = Answers(ctx, state, transaction, payloads), Console(ctx, state)
     timers: list[Timer] = [monitors] if watchers.traces is None else [monitors, watchers.traces]
     parts = Parts(
         transaction=transaction,
-        intake=Intake(ctx, state, payloads, outages, [checkpoints, answers, monitors, console], timers),
+        intake=Intake(ctx, state, payloads, outages, [checkpoints, spending, answers, monitors, console], timers),
         decisions=decisions,
-        supply=Supply(state, publisher, orders, dispatcher, transaction),
+        supply=Supply(state, publisher, orders, dispatcher, transaction, spending),
         surveyor=surveyor,
         evictions=Evictions(ctx.client, machine),
         stalls=stalls,
@@ -150,10 +156,11 @@ def wire(
         checkpoints=checkpoints,
         journal=journal,
         monitors=monitors,
+        spending=spending,
     )
     recovery = Recovery(
         ctx, state, parts, files.store.highest_fence,
-        behind=behind, reads_life_before=saved.reads_life_before,
+        behind=behind, reads_life_before=saved.reads_life_before, is_older=saved.is_older,
     )  # fmt: skip
     return Coordinator(
         ctx,

@@ -88,6 +88,8 @@ class Checkpoints:
             self.save()
             self._saver.wait()
             if self._saver.failure is None:
+                if self._state.privacy is not None and self._state.phase.is_over:
+                    self._saver.drop_earlier()  # those before it hold the noise's secret, and sums without noise
                 return
             if machine.wait(cadence.full_disk_pause_seconds, interrupted) or machine.monotonic() > deadline:
                 raise CampaignError(f"{self._saver.failure} Nothing is lost; go on with --resume then.")

@@ -108,7 +108,9 @@ class Decisions:
         answer = Readmitted(
             control=control, task=0, reason="", header=b"", payload=b"", operator=asked.operator, nonce=asked.nonce
         )
-        if parked is None or parked.task is None or not parked.has_payload:
+        if self._state.privacy is not None:
+            self._log.warning("nothing is readmitted with privacy.mode = 'central'", parked=position)
+        elif parked is None or parked.task is None or not parked.has_payload:
             self._log.warning("cannot be readmitted", parked=position, reason="gone, too large, or ended no task")
         else:
             answer = replace(
@@ -188,7 +190,7 @@ class Decisions:
     def _merge_due_ms(self) -> float:
         """When that is, in campaign time; infinite where nothing waits for it, or it was asked for."""
         state, patience = self._state, self._spec.aggregation.max_wait_seconds
-        if patience is None or not state.strategy.buffer_count or state.strategy.version <= self._merge_asked:
+        if patience is None or not state.merging.num_waiting or state.strategy.version <= self._merge_asked:
             return math.inf
         return state.merging.waits_since_ms + 1000 * patience
 

@@ -83,6 +83,8 @@ def end_from_checkpoint(spec: CampaignSpec, folder: RunFolder, url: str | None) 
     admission = Admission(identity.campaign, spec, layout, identity.secret, _no_blob)
     state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission, layout)
     state.restore(tensors, meta["state"])
+    if state.privacy is not None and not store.damaged:
+        store.drop_earlier()
     log.info("the campaign is over; completing its folder", campaign=identity.campaign, folder=str(folder.path))
     if url is None:
         log.warning(

@@ -5,12 +5,12 @@ Beside those here there are ``Checkpoints``, which cover the entry, and ``Monito
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
-from coordinator.campaign.admission import Refused
-from coordinator.campaign.effects import Effects
+from coordinator.campaign.effects import Effects, Refused
 from coordinator.campaign.state import CampaignState
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import Payloads
@@ -70,7 +70,10 @@ class Answers:
             self._transaction.open(effects.reopened)
             self._transaction.ring(effects.reopened)
         for refused in effects.refusals if self._state.accepts else ():
-            self._transaction.add(self._ctx.broker.quarantine.park_commands(parked_of(refused, entry)))
+            parked = parked_of(refused, entry)
+            if self._state.privacy is not None:  # a raw update, and nothing is readmitted
+                parked = replace(parked, payload=b"")
+            self._transaction.add(self._ctx.broker.quarantine.park_commands(parked))
         if effects.lost_payload is not None:
             self._payloads.note_lost(effects.lost_payload)
 

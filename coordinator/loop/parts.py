@@ -10,6 +10,7 @@ from coordinator.loop.evictions import Evictions
 from coordinator.loop.intake import Intake
 from coordinator.loop.monitors import Monitors
 from coordinator.loop.outages import Outages
+from coordinator.loop.spending import Spending
 from coordinator.loop.supply import Supply
 from coordinator.loop.surveyor import Surveyor
 from coordinator.outgoing.payloads import Payloads
@@ -33,6 +34,7 @@ class Parts:
         payloads: of large updates.
         checkpoints, journal: what is written on disk.
         monitors: writes for watchers.
+        spending: of devices' privacy budgets.
     """
 
     transaction: Transaction
@@ -47,3 +49,4 @@ class Parts:
     checkpoints: Checkpoints
     journal: Journal
     monitors: Monitors
+    spending: Spending

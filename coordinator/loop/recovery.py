@@ -31,6 +31,7 @@ class Recovery:
         highest_fence: in the checkpoints.
         behind: the server knows of fewer commits than the checkpoint.
         reads_life_before: the state is still that of the life before, and the rest of that one's log is to be read.
+        is_older: the checkpoint was not the newest one, which is damaged.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Recovery:
         *,
         behind: bool,
         reads_life_before: bool,
+        is_older: bool = False,
     ) -> None:
         self._ctx = ctx
         self._state = state
@@ -49,6 +51,7 @@ class Recovery:
         self._highest_fence = highest_fence
         self._behind = behind
         self._reads_life_before = reads_life_before
+        self._is_older = is_older
         self._log = log.bind(campaign=ctx.identity.campaign)
 
     def begin(self) -> None:
@@ -59,6 +62,10 @@ class Recovery:
         """
         self._ctx.clock.read()
         self._parts.monitors.resume_timing()
+        if self._is_older:
+            # The newest checkpoint may have known of other lives' releases, and what came after hung on that. Charged
+            # before the log is read, they stop a device early at worst.
+            self._charge_other_lives()
         if self._reads_life_before:
             self._read_life_before()
         self._parts.outages.loss = self._parts.outages.loss or self._missing()
@@ -141,6 +148,7 @@ class Recovery:
         parts.payloads.recover()
         parts.checkpoints.note_covered()
         replayed = parts.intake.replay()
+        self._charge_other_lives()
         transaction.clear()
         parts.payloads.keep_only(parts.checkpoints.all_blobs())
         self._ctx.clock.begin(state.timeline.clock_shift_ms, order(state.position)[0])
@@ -169,6 +177,9 @@ class Recovery:
         parts.checkpoints.forget_life_before()
         if replayed:
             self._log.info("resumed", replayed=replayed, version=state.strategy.version, out=state.ledger.out)
+
+    def _charge_other_lives(self) -> None:
+        self._parts.spending.charge_other_lives(self._parts.checkpoints.save_first)
 
     def _register(self, loss: LostData) -> None:
         """Write down what the server must know of the campaign: at launch, in a new life, after a loss of data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.campaign.state import CampaignState
+from coordinator.loop.spending import Spending
 from coordinator.outgoing.dispatcher import Dispatcher
 from coordinator.outgoing.orders import Orders
 from coordinator.outgoing.publisher import Publisher
@@ -17,6 +18,7 @@ class Supply:
         state: the campaign's.
         publisher, orders, dispatcher: of versions, of the order, of tasks.
         transaction: where they go.
+        spending: is written down before a version is shown.
     """
 
     def __init__(
@@ -26,12 +28,14 @@ class Supply:
         orders: Orders,
         dispatcher: Dispatcher,
         transaction: Transaction,
+        spending: Spending,
     ) -> None:
         self._state = state
         self._publisher = publisher
         self._orders = orders
         self._dispatcher = dispatcher
         self._transaction = transaction
+        self._spending = spending
 
     @property
     def published(self) -> int:
@@ -54,16 +58,19 @@ class Supply:
         Raises:
             BrokerUnavailable: publish again.
         """
+        self._spending.make_durable()
         self._publisher.publish(self._state.strategy, self._transaction)
         if self._publisher.is_crowded:
             self._publisher.drop_old(self._transaction)
 
     def publish_exactly(self) -> None:
         """Publish the newest version to the last bit, also where devices get patches: it is the last one."""
+        self._spending.make_durable()
         self._publisher.publish(self._state.strategy, self._transaction, exact=True)
 
     def begin(self) -> None:
         """Publish version and order, whatever the broker may hold."""
+        self._spending.make_durable()
         self._publisher.publish(self._state.strategy, self._transaction)
         self._orders.forget()
         self.order()

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import structlog
 
-from coordinator.campaign.admission import LostPayload
+from coordinator.campaign.effects import LostPayload
 from coordinator.outgoing.transaction import Transaction
 from coordinator.storage.spool import Spool
 from fl_core.broker.bulk import blobs, versions

@@ -203,6 +203,9 @@ def _coordinator(
         fetch = kept_log.keeping(fetch)
     admission = Admission(identity.campaign, spec, layout, identity.secret, fetch)
     state = CampaignState(identity.campaign, spec, identity.secret, strategy, admission, layout)
+    if state.privacy is not None:
+        # From the seed like all else: it shows what noise does to a model, and protects nobody.
+        state.privacy.noise_secret = hashlib.blake2b(identity.secret, person=b"noise", digest_size=32).digest()
     evaluator = InlineEvaluator(client, broker.keys, spec, model, layout) if spec.evaluation.data else None
     folder.write_spec(to_toml(without_credentials(spec)))
     clock = CampaignClock(broker, VirtualClock(client.server.keyspace))

@@ -53,6 +53,7 @@ class CheckpointStore:
         url: a folder, or an fsspec URL such as ``s3://bucket/campaign`` (its file system has to be installed).
 
     Attributes:
+        files: the folder's.
         damaged: what is wrong with checkpoints that are newer than the one that :meth:`load` gave.
 
     Raises:
@@ -65,7 +66,7 @@ class CheckpointStore:
                 f"checkpoint.url = {url!r} is as a run's folder keeps it, without its password; give it whole in "
                 "FEDTIDE_CHECKPOINT_URL or with --checkpoint-url."
             )
-        self._files: LocalFiles | RemoteFiles = RemoteFiles(url) if "://" in url else LocalFiles(Path(url))
+        self.files: LocalFiles | RemoteFiles = RemoteFiles(url) if "://" in url else LocalFiles(Path(url))
         self._url = url
         self._damaged: set[tuple[int, int]] = set()
         self.damaged: tuple[str, ...] = ()
@@ -90,11 +91,11 @@ class CheckpointStore:
         with self._writing():
             if constants:
                 record["constants"] = name = f"constants-{_digest(constants, b'')}.safetensors"
-                if name not in self._files.names():
-                    self._files.keep(name, self._files.stage(name, tensor_file_parts(constants)))
+                if name not in self.files.names():
+                    self.files.keep(name, self.files.stage(name, tensor_file_parts(constants)))
                 tensors = {name: array for name, array in tensors.items() if name not in constants}
             number = (fence, max((n for f, n in self._numbers() if f == fence), default=0) + 1)
-            arrays = self._files.stage(f"{_name(number)}.safetensors", tensor_file_parts(tensors))
+            arrays = self.files.stage(f"{_name(number)}.safetensors", tensor_file_parts(tensors))
         return Begun(number, arrays, msgpack.packb(record))
 
     def finish(self, begun: Begun) -> None:
@@ -108,25 +109,25 @@ class CheckpointStore:
             before = sorted(n for n in self._numbers() if n < number)
             # A damaged one is none that could be gone back to, and is not counted as one.
             earlier = [n for n in before if n not in self._damaged]
-            self._files.keep(f"{_name(number)}.safetensors", begun.arrays)
+            self.files.keep(f"{_name(number)}.safetensors", begun.arrays)
             crash_point("mid_checkpoint")
             commit = f"{_name(number)}.msgpack"
-            self._files.keep(commit, self._files.stage(commit, [begun.record]))
+            self.files.keep(commit, self.files.stage(commit, [begun.record]))
             for old in [*earlier[: -(KEPT - 1)], *self._damaged.intersection(before)]:
                 # The commit goes first: a crash in between leaves arrays without meaning, not a broken checkpoint.
-                self._files.remove(f"{_name(old)}.msgpack")
-                self._files.remove(f"{_name(old)}.safetensors")
+                self.files.remove(f"{_name(old)}.msgpack")
+                self.files.remove(f"{_name(old)}.safetensors")
             self._remove_unfinished(number)
 
     def _remove_unfinished(self, number: tuple[int, int]) -> None:
         """What writers that died left behind: arrays without a commit, and files under another name."""
-        names = set(self._files.names())
+        names = set(self.files.names())
         for name in names:
             match = re.fullmatch(r"(\.?)(state-(\d+)-(\d+))\.(?:safetensors|msgpack)(?:\.partial)?", name)
             if match is None or (int(match[3]), int(match[4])) >= number:
                 continue
             if match[1] or f"{match[2]}.msgpack" not in names:
-                self._files.remove(name)
+                self.files.remove(name)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -136,6 +137,12 @@ class CheckpointStore:
             raise CampaignError(
                 f"the checkpoint cannot be written to {self._url} ({error}); free space or mend it."
             ) from error
+
+    def drop_earlier(self) -> None:
+        """Remove all but the newest: they hold what nobody may have any more."""
+        for number in sorted(self._numbers())[:-1]:
+            self.files.remove(f"{_name(number)}.msgpack")
+            self.files.remove(f"{_name(number)}.safetensors")
 
     def highest_fence(self) -> int:
         """The highest fencing token that has saved here; 0 if none has."""
@@ -151,10 +158,10 @@ class CheckpointStore:
         for number in sorted(self._numbers(), reverse=True):
             try:
                 record, meta = self._record(number)
-                with self._files.open(f"{_name(number)}.safetensors") as file:
+                with self.files.open(f"{_name(number)}.safetensors") as file:
                     tensors = read_tensor_file(file)
                 if "constants" in record:
-                    with self._files.open(record["constants"]) as file:
+                    with self.files.open(record["constants"]) as file:
                         tensors |= read_tensor_file(file)
                 if _digest(tensors, record["meta"]) != record["digest"]:
                     raise ValueError("its content does not have its digest")
@@ -183,7 +190,7 @@ class CheckpointStore:
         return None
 
     def _record(self, number: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
-        record = msgpack.unpackb(self._files.read(f"{_name(number)}.msgpack"), raw=False, strict_map_key=False)
+        record = msgpack.unpackb(self.files.read(f"{_name(number)}.msgpack"), raw=False, strict_map_key=False)
         if record["format"] not in READABLE:
             raise CampaignError(
                 f"{_name(number)} in {self._url} has format {record['format']}, this program reads "
@@ -196,7 +203,7 @@ class CheckpointStore:
             raise CampaignError(f"no checkpoint in {self._url} is whole ({'; '.join(problems)}).")
 
     def _numbers(self) -> list[tuple[int, int]]:
-        found = (re.fullmatch(r"state-(\d+)-(\d+)\.msgpack", name) for name in self._files.names())
+        found = (re.fullmatch(r"state-(\d+)-(\d+)\.msgpack", name) for name in self.files.names())
         return [(int(match.group(1)), int(match.group(2))) for match in found if match]
 
 

@@ -59,6 +59,20 @@ class LocalFiles:
         with file:
             os.fsync(file.fileno())
         (self._folder / f".{name}.partial").replace(self._folder / name)
+        self._sync_folder()
+
+    def append(self, name: str, data: bytes) -> None:
+        """Write behind what a file has, durably; where there is none, one is made."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / name
+        is_new = not path.exists()
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
+            _write(file, [data])
+            os.fsync(file.fileno())
+        if is_new:
+            self._sync_folder()
+
+    def _sync_folder(self) -> None:
         handle = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -113,6 +127,13 @@ class RemoteFiles:
         with file, self._fs.open(f"{self._root}/{name}", "wb") as there:
             file.seek(0)
             shutil.copyfileobj(file, there, 2**20)
+
+    def append(self, name: str, data: bytes) -> None:
+        """Write behind what a file has; such stores replace files whole."""
+        self._fs.makedirs(self._root, exist_ok=True)
+        path = f"{self._root}/{name}"
+        before: bytes = self._fs.cat_file(path) if self._fs.exists(path) else b""
+        self._fs.pipe_file(path, before + data)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""

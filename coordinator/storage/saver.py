@@ -182,6 +182,18 @@ class Saver:
         if self._thread is not None:
             self._thread.join()
 
+    def drop_earlier(self) -> None:
+        """Remove all checkpoints but the newest.
+
+        Raises:
+            CampaignError: they cannot be removed.
+        """
+        self.wait()
+        try:
+            self._store.drop_earlier()
+        except OSError as error:
+            raise CampaignError(f"a checkpoint cannot be removed ({error}); go on with --resume.") from error
+
     def close(self) -> None:
         """Let a checkpoint that is being written end."""
         self.wait()

@@ -96,7 +96,7 @@ class StatusWriter:
                 **({"state": FAILED, "stop_reason": failure} if failure else {}),
                 "live_workers": self.live_workers,
                 "claimed": self.claimed,
-                "buffered": self._state.strategy.buffer_count,
+                "buffered": self._state.merging.num_waiting,
                 "buffer_size": self._spec.aggregation.buffer_size,
                 "waits_for": str(getattr(self._state.strategy, "waits_for", "")),
                 "recent_updates_per_second": round(rate, 2),

@@ -122,12 +122,18 @@ class BufferedStrategy(Strategy):
     def flush(self, share: float = 1.0) -> Merge | None:
         """Merge what waits, however few; None when nothing does."""
         buffer = self._buffer
-        if buffer.count == 0:
-            return None
-        self.step(self.mean(share))
+        return self._step_by(self.mean(share), buffer.weights) if buffer.count else None
+
+    def advance(self, mean: Delta, staleness: Sequence[int], weights: Sequence[float]) -> Merge:
+        """Move the model by a mean that was made elsewhere."""
+        self._buffer.staleness = list(staleness)  # by which a rule may go
+        return self._step_by(mean, weights)
+
+    def _step_by(self, mean: Delta, weights: Sequence[float]) -> Merge:
+        self.step(mean)
         self.version += 1
-        merge = Merge(self.version, buffer.count, tuple(buffer.staleness), tuple(buffer.weights))
-        buffer.clear()
+        merge = Merge(self.version, len(weights), tuple(self._buffer.staleness), tuple(weights))
+        self._buffer.clear()
         return merge
 
     def _merge_if_full(self) -> Merge | None:

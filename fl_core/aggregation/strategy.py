@@ -11,7 +11,7 @@ A strategy sees weights only: of a model with buffers it gets the layout and the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_core.aggregation.contribution import Contribution
-from fl_core.errors import CampaignError, LayoutError, SpecError
+from fl_core.errors import CampaignError, InvariantError, LayoutError, SpecError
 from fl_core.signatures import verify_class
 from fl_core.spec import CampaignSpec
-from fl_core.vectors import FloatArray, Parameters, Sends
+from fl_core.vectors import Delta, FloatArray, Parameters, Sends
 from fl_core.vectors.layout import Layout
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -134,6 +134,18 @@ class Strategy(ABC):
                 step is to be that much shorter: one device's data must not get the weight of all.
         """
         return None
+
+    def advance(self, mean: Delta, staleness: Sequence[int], weights: Sequence[float]) -> Merge:
+        """Make a version of a mean that was made elsewhere, of updates that were not offered: a noisy sum's.
+
+        Args:
+            mean: float32 ``(num_parameters,)``; it is overwritten.
+            staleness, weights: of each update in it.
+
+        Raises:
+            InvariantError: this strategy does not move by means.
+        """
+        raise InvariantError(f"{type(self).__name__} was to move by a mean that was made elsewhere.")
 
     def slow(self, factor: float) -> None:
         """Take steps that are ``factor`` times as long from now on, since the guard went back to an earlier version.

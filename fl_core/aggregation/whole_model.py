@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from fl_core.aggregation.statistics import Statistics
 from fl_core.aggregation.strategy import Merge, Strategy, Tensors, restore_vector, with_prefix
 from fl_core.aggregation.voted_statistics import VotedStatistics
 from fl_core.errors import CampaignError
-from fl_core.vectors import FloatArray, Parameters
+from fl_core.vectors import Delta, FloatArray, Parameters
 from fl_core.vectors.layout import Layout
 
 CONSTANTS = "model.constants"
@@ -103,6 +103,12 @@ class WholeModel(Strategy):
     def flush(self, share: float = 1.0) -> Merge | None:
         """Merge what waits, however few."""
         return self._after(self.inner.flush(share))
+
+    def advance(self, mean: Delta, staleness: Sequence[int], weights: Sequence[float]) -> Merge:
+        """Make a version of a mean of weights that was made elsewhere."""
+        merge = self.inner.advance(mean, staleness, weights)
+        self._after(merge)
+        return merge
 
     def _after(self, merge: Merge | None) -> Merge | None:
         if merge is not None:

@@ -18,11 +18,11 @@ class PrivacySection(Section):
     """
 
     mode: Literal["off", "central", "local"] = "off"
-    clip: float = Field(default=1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0, le=1e9)
     epsilon: float | None = Field(default=None, gt=0)
-    noise_multiplier: float | None = Field(default=None, gt=0)
+    noise_multiplier: float | None = Field(default=None, gt=0, le=1e6)
     delta: float = Field(default=1e-6, gt=0, lt=1)
-    max_participations: int = Field(default=32, ge=1)
+    max_participations: int = Field(default=32, ge=1, le=10**9)
     min_separation: int = Field(default=1, ge=1)
     adaptive_clip: bool = False
     metrics: bool = False

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fl_core.errors import Reason
+from fl_core.privacy.status import PrivacyStatus
 from fl_core.wire.checks import is_identifier
 from fl_core.wire.histogram import Histogram, Histograms, histograms_from_map, histograms_to_map
 from fl_core.wire.lenient import Lenient, known, record, records_by_name, when
@@ -239,6 +240,7 @@ class Summary(Lenient):
         bytes_up, bytes_down: of payloads, as far as devices say so.
         fruitless: what a long stretch of failures has in common.
         device_means, device_scores: what devices score on their own data: means, and by worker.
+        privacy: what devices have spent of their budgets; None where the coordinator adds no noise.
         num_workers: how many have contributed.
         merged_by_worker: updates by worker; in a status of those that contributed most.
         model_digest: of the delivered parameters; in a summary alone.
@@ -279,6 +281,7 @@ class Summary(Lenient):
     fruitless: Failures | None = known(record(Failures), None, optional=True)
     device_means: Mapping[str, float] | None = known(when(_are_numbers), None, optional=True)
     device_scores: Mapping[str, Mapping[str, float]] | None = known(when(_are_scores), None, optional=True)
+    privacy: PrivacyStatus | None = known(record(PrivacyStatus), None, optional=True)
     num_workers: int = known(when(_is_count), 0)
     merged_by_worker: Mapping[str, int] = known(_counters, {})
     model_digest: str | None = known(_text, None, optional=True)

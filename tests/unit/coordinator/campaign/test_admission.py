@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.campaign.admission import Admission, Admitted, Refused
+from coordinator.campaign.admission import Admission
+from coordinator.campaign.effects import Admitted, Refused
 from coordinator.campaign.ledger import task_id
 from fl_core.aggregation import Contribution
 from fl_core.errors import BrokerUnavailable, Reason, RejectedUpdate
@@ -160,9 +161,11 @@ def test_a_bad_payload_ends_its_task(campaign: Any, reason: Reason, make: Callab
 def test_every_reason_has_its_case() -> None:
     """No reason exists that nothing is refused for.
 
-    training_failed is the ledger's own, for attempts that failed; those of signatures are in test_signers.
+    training_failed is the ledger's own, for attempts that failed; those of signatures are in test_signers, those of
+    privacy in private/test_privacy.
     """
     elsewhere = {Reason.TRAINING_FAILED, Reason.BAD_SIGNATURE, Reason.UNKNOWN_WORKER, Reason.REVOKED}
+    elsewhere |= {Reason.RESTING, Reason.BUDGET_SPENT}
     assert {case[1] for case in CASES} | {case[1] for case in PAYLOAD_CASES} == set(Reason) - elsewhere
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
+from coordinator.loop.spending import Spending
 from coordinator.loop.supply import Supply
 from coordinator.outgoing.dispatcher import Dispatcher
 from coordinator.outgoing.orders import Orders
@@ -45,7 +47,8 @@ def _supply(campaign: Any) -> tuple[Supply, Publishing, Events]:
     orders, dispatcher = Orders(ctx, "delta"), Dispatcher(ctx.spec.dispatch, ctx.identity, ctx.machine)
     publishing: Any = publisher
     transaction: Any = events
-    return Supply(campaign.state, publishing, orders, dispatcher, transaction), publisher, events
+    spending = Spending(ctx, campaign.state, None, threading.Event())
+    return Supply(campaign.state, publishing, orders, dispatcher, transaction, spending), publisher, events
 
 
 def test_a_version_is_published_once(bench: Callable[..., Any]) -> None:

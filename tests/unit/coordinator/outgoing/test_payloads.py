@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.campaign.admission import LostPayload
+from coordinator.campaign.effects import LostPayload
 from coordinator.campaign.ledger import OpenTask
 from coordinator.outgoing import payloads as module
 from coordinator.outgoing.payloads import WORTH_A_THREAD_BYTES, Payloads
