@@ -41,9 +41,14 @@ class _JsonMap(click.ParamType[dict[str, Any]]):
 
 @click.command(
     cls=FedtideCommand,
-    context_settings={"auto_envvar_prefix": "FEDTIDE", "show_default": True},
+    context_settings={
+        "auto_envvar_prefix": "FEDTIDE",
+        "show_default": True,
+        "help_option_names": ["-h", "--help"],
+    },
     epilog="`fedtide-worker enroll TOKEN` gives a device an identity of its own; see `fedtide-worker enroll --help`.",
 )
+@click.version_option(package_name="fedtide")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
