@@ -40,7 +40,7 @@ log = structlog.get_logger()
 LOOK_SECONDS = 0.2
 # While bytes move, it is said so often.
 MOVING_SECONDS = 2.0
-SUMMARY_SECONDS = 600.0
+SUMMARY_SECONDS = 60.0
 # What the worker cannot be without may fail for so long before the worker ends.
 MAX_FAILING_SECONDS = 30.0
 # Rights and passwords are edited in moments; after so long somebody has to give this device others.
@@ -228,7 +228,10 @@ class Daemon:
         self._next_summary, self._summed_up = time.monotonic() + SUMMARY_SECONDS, vitals
         done, failed = vitals.num_done - before.num_done, vitals.num_failed - before.num_failed
         if done or failed:
-            log.info("tasks", last_minutes=round(SUMMARY_SECONDS / 60), done=done, failed=failed)
+            log.info(
+                "tasks", last_seconds=round(SUMMARY_SECONDS), done=done, failed=failed,
+                bytes_up=vitals.bytes_up - before.bytes_up, bytes_down=vitals.bytes_down - before.bytes_down,
+            )  # fmt: skip
 
     def _break_off(self) -> None:
         """The main thread does not end (it waits for a broker that is frozen, say)."""

@@ -42,6 +42,8 @@ log = structlog.get_logger()
 
 WANTED_SECONDS = 2.0
 PROGRESS_SECONDS = 30.0
+# Of tasks that were delivered, a line this often at most.
+LINE_SECONDS = 1.0
 
 
 class Trainer:
@@ -83,7 +85,7 @@ class Trainer:
         self._fetching = Fetching(self._broker)
         self._delivering = Delivering(self._broker, settings.state_dir, on_late=lambda: self._show(state="delivering"))
         self.recorder = TaskRecorder(pulse.tally, settings.name, traces=settings.traces)
-        self._next_word = 0.0
+        self._next_word = self._next_line = 0.0
         self._in_user_code, self._limit = False, 0.0
         self._is_private = False
         self._vitals = replace(
@@ -207,10 +209,23 @@ class Trainer:
             bytes_down=self._vitals.bytes_down + bytes_down,
         )
         if wanted:
-            log.debug("delivered", version=version, attempt=task.attempt, digest=update.payload_digest)
+            self._tell(
+                version=version, attempt=task.attempt, digest=update.payload_digest, examples=update.num_examples,
+                loss=update.metrics.get("loss"), train_seconds=round(done.train_seconds, 3),
+                deliver_seconds=round(parts["deliver"], 3),
+            )  # fmt: skip
         else:
             self._models.forget(task.campaign)
             log.info("the campaign has ended; the update was not wanted")
+
+    def _tell(self, **facts: Any) -> None:
+        """A line for the device's owner, once a second at most; the level ``debug`` tells of all."""
+        now = time.monotonic()
+        if now < self._next_line:
+            log.debug("delivered", **facts)
+            return
+        self._next_line = now + LINE_SECONDS
+        log.info("delivered", **facts)
 
     def _fail(self, task: TaskCall, error: BaseException, seconds: float) -> None:
         """Tell the coordinator that user code (or this installation) could not do the task."""
