@@ -76,17 +76,23 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget_spent"
 
 
+UNTRUSTED = frozenset({Reason.BAD_SIGNATURE, Reason.UNKNOWN_WORKER, Reason.REVOKED})
+"""Of what was not signed by its sender, or by one who is no member any more. It ends no task."""
+
+
 class RejectedUpdate(FedtideError):
     """One update is refused. The campaign goes on; the update is counted and parked.
 
     Attributes:
         reason: which check failed.
+        signer: whose certificate was beside it, where its signature is what is wrong; empty where there is none.
     """
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, signer: str = "") -> None:
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.signer = signer
 
 
 class BrokerError(FedtideError):

@@ -37,7 +37,7 @@ class Attempts:
         else:
             self._ledger.reject(task, refused.reason)
             effects.closed.append(task.number)
-        _note_rejection(effects, refused.reason, update)
+        _note_rejection(effects, refused.reason, update, signer=refused.signer)
         if task is not None and refused.reason not in (Reason.RESTING, Reason.BUDGET_SPENT):  # nothing has failed
             worker = update.worker if update is not None else ""
             self._course.note_failure(refused.reason.value, refused.detail, worker, place_of(task), effects)
@@ -101,10 +101,14 @@ class Attempts:
 
 
 def _note_rejection(
-    effects: Effects, reason: Reason, answer: ModelUpdate | TaskReport | None, detail: str | None = None
+    effects: Effects,
+    reason: Reason,
+    answer: ModelUpdate | TaskReport | None,
+    detail: str | None = None,
+    signer: str = "",
 ) -> None:
     """A line for what came to nothing, with what is known of who sent it."""
-    worker, task = (answer.worker, answer.task_id) if answer else (None, None)
+    worker, task = (answer.worker, answer.task_id) if answer else (signer or None, None)
     effects.history.append(
         RejectionLine(seconds=effects.seconds, reason=reason.value, worker=worker, task=task, detail=detail)
     )

@@ -35,7 +35,7 @@ class Refused(RejectedUpdate):
     """
 
     def __init__(self, cause: RejectedUpdate, task: OpenTask | None, update: ModelUpdate | None) -> None:
-        super().__init__(cause.reason, cause.detail)
+        super().__init__(cause.reason, cause.detail, cause.signer)
         self.task = task
         self.update = update
 

@@ -127,18 +127,22 @@ class Signers:
         except UntrustedError as error:
             raise RejectedUpdate(Reason.UNKNOWN_WORKER, str(error)) from None
         if certificate.role.value != role:
-            raise RejectedUpdate(Reason.UNKNOWN_WORKER, f"{certificate.name} is no {role} but {certificate.role.value}")
+            said = f"{certificate.name} is no {role} but {certificate.role.value}"
+            raise RejectedUpdate(Reason.UNKNOWN_WORKER, said, certificate.name)
         if f"{certificate.serial:x}" in self.revoked:
-            raise RejectedUpdate(Reason.REVOKED, f"a certificate of {certificate.name} that was revoked")
+            said = f"a certificate of {certificate.name} that was revoked"
+            raise RejectedUpdate(Reason.REVOKED, said, certificate.name)
         if not certificate.is_current(moment_ms):
             raise RejectedUpdate(
                 Reason.REVOKED,
                 f"the certificate of {certificate.name} was not good at that time; `{_RENEWED[role]}` makes another",
+                certificate.name,
             )
         if not is_signed(certificate.public_key, domain, signed.body, signed.signature):
-            raise RejectedUpdate(Reason.BAD_SIGNATURE, f"it is not signed with the key of {certificate.name}")
+            said = f"it is not signed with the key of {certificate.name}"
+            raise RejectedUpdate(Reason.BAD_SIGNATURE, said, certificate.name)
         return certificate.name, signed.body
 
     def _verify_name(self, signer: str, written: str) -> None:
         if signer and signer != written:
-            raise RejectedUpdate(Reason.UNKNOWN_WORKER, f"{signer} has signed it in the name of {written}")
+            raise RejectedUpdate(Reason.UNKNOWN_WORKER, f"{signer} has signed it in the name of {written}", signer)

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from coordinator.cli.group import broker_option, fedtide, json_option, operator, print_json, registry_at
+from coordinator.cli.group import (
+    authority_asked_for,
+    broker_option,
+    fedtide,
+    json_option,
+    operator,
+    print_json,
+    registry_at,
+)
 from fl_core.clock import MACHINE
 from fl_core.program.streams import outlive_readers
 
@@ -52,8 +60,10 @@ def workers(broker: str, as_json: bool, watch: float | None, name: str | None) -
     from coordinator.monitor.queues import look_at_workers
     from coordinator.terminal.tables import print_workers
 
+    authority = authority_asked_for()
+
     def look() -> list[dict[str, Any]]:
-        rows = look_at_workers(broker)
+        rows = look_at_workers(broker, authority)
         return rows if name is None else [row for row in rows if row["worker"] == name]
 
     _watching(look, print_json if as_json else print_workers, watch)
@@ -72,7 +82,7 @@ def top(campaign: str | None, broker: str, as_json: bool) -> None:
     from fl_core.broker.connection import connect
 
     name = registry_at(broker).find(campaign) if campaign else None
-    observer = Observer(connect(broker, timeout_seconds=5))
+    observer = Observer(connect(broker, timeout_seconds=5), authority_asked_for())
     seen = observer.poll()
     if as_json:
         return print_json(gather(observer, name or choose(seen)).to_map())
@@ -124,4 +134,5 @@ def monitor(
     asks = operator() if control is not None else None
     if asks is not None:
         asks.identity()  # one that is no operator's is told now, and not when somebody presses a button
-    serve(broker, access=access, port=page_port, seal=None if asks is None else asks.seal)
+    seal = None if asks is None else asks.seal
+    serve(broker, access=access, port=page_port, seal=seal, authority=authority_asked_for())

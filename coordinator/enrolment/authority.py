@@ -108,7 +108,7 @@ class Authority:
         member = Member(
             name, role, "enrolled", tuple(queues), days, password_hash=password_hash(password_of(key)).hex(),
             serial=f"{certificate.serial:x}", public_key=certificate.public_key.hex(),
-            not_after_ms=certificate.not_after_ms,
+            certificate=certificate.der.hex(), not_after_ms=certificate.not_after_ms,
         )  # fmt: skip
         return self.members.put(member), folder
 

@@ -9,6 +9,7 @@ from typing import Any
 from coordinator.enrolment.authority import Authority, now_ms
 from coordinator.enrolment.members import Member
 from fl_core.broker.access import mailbox, rules
+from fl_core.broker.access.member_list import Listed, publish_members
 from fl_core.broker.access.users import User, remove_users, save_users, set_users
 from fl_core.identity.certificates import Role
 
@@ -31,7 +32,11 @@ class Servers:
         return self.clients[0]
 
     def set(self, members: Iterable[Member]) -> int:
-        """Have each server's users follow from what the authority knows of these members; how many the broker has."""
+        """Have each server's users follow from what the authority knows of these members, and tell those who watch.
+
+        Returns:
+            How many of them are users at the broker.
+        """
         known = [member for member in members if member.role is not Role.SERVER]
         counts = []
         for number, client in enumerate(self.clients):
@@ -40,6 +45,7 @@ class Servers:
                 set_users(client, users[start : start + _MAX_BATCH])
             remove_users(client, sorted({member.name for member in known} - {user.name for user in users}))
             counts.append(len(users))
+        publish_members(self.broker, {member.name: _listed(member) for member in known})
         return counts[0]
 
     def remove(self, names: Sequence[str]) -> None:
@@ -55,6 +61,12 @@ class Servers:
 _RULES: dict[Role, Callable[[], list[str]]] = {
     Role.COORDINATOR: rules.coordinator, Role.OPERATOR: rules.operator, Role.MONITOR: rules.monitor
 }  # fmt: skip
+
+
+def _listed(member: Member) -> Listed:
+    """What those who watch learn of a member."""
+    until_ms = member.not_after_ms if member.serial else member.token_expires_ms
+    return Listed(member.role.value, member.state, until_ms, member.serial, bytes.fromhex(member.certificate))
 
 
 def user_of(member: Member, *, at_blobs: bool = False) -> User | None:

@@ -126,7 +126,7 @@ def parked_of(refused: Refused, entry: LogEntry) -> Parked:
     return Parked(
         reason=refused.reason.value,
         detail=refused.detail,
-        worker=update.worker if update else "",
+        worker=update.worker if update else refused.signer,
         task=refused.task.number if refused.task else None,
         header=entry.header,
         payload=entry.payload,

@@ -18,6 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from coordinator.monitor.members import MEMBER_STATES
 from coordinator.monitor.observer import Observer, Snapshot
 from coordinator.monitor.views import worker_counts
 from fl_core.broker.overview.queues import WAIT_BOUNDS_SECONDS
@@ -83,6 +84,12 @@ def _of_workers(seen: Snapshot) -> Iterator[Metric]:
     for state in (*WORKER_STATES, SILENT):
         workers.add_metric([state], counts.get(state, 0))
     yield workers
+    if seen.members.listed:
+        members = GaugeMetricFamily("fedtide_members", "Members of the federation by state.", labels=["state"])
+        standings = seen.members.counts()
+        for state in MEMBER_STATES:
+            members.add_metric([state], standings.get(state, 0))
+        yield members
 
 
 def _of_campaigns(seen: Snapshot) -> Iterator[Metric]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from coordinator.monitor.members import identity_row, read_published
 from fl_core.broker.connection import connect
 from fl_core.broker.overview.queues import Queues
 from fl_core.broker.overview.roster import Roster
@@ -12,12 +13,17 @@ from fl_core.broker.overview.roster import Roster
 SAMPLE_SECONDS = 1.0
 
 
-def look_at_workers(broker: str) -> list[dict[str, Any]]:
+def look_at_workers(broker: str, authority: bytes = b"") -> list[dict[str, Any]]:
     """One row per registered worker, the most recently seen first.
+
+    Args:
+        authority: the certificate of the authority that whoever asks belongs to, DER; empty for none.
 
     Raises:
         BrokerUnavailable: nothing is known.
     """
+    client = connect(broker, timeout_seconds=5)
+    members = read_published(client, authority)
     return [
         {
             "worker": seen.beat.worker,
@@ -35,8 +41,9 @@ def look_at_workers(broker: str) -> list[dict[str, Any]]:
             "device": seen.beat.device,
             "host": seen.beat.host,
             "pid": seen.beat.pid,
+            **identity_row(members, seen.beat.worker),
         }
-        for seen in Roster(connect(broker, timeout_seconds=5)).present()
+        for seen in Roster(client).present()
     ]
 
 

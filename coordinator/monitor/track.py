@@ -25,6 +25,7 @@ class WorkerPast:
 
     Attributes:
         updates, rejected: counts.
+        untrusted: of the rejected ones, those that were not signed by their sender.
         staleness, train_seconds: sums over its merged updates.
         sparks: updates merged per equal part of the campaign's time so far (``Track.spark_seconds`` each).
         last_event: joined, lost or left.
@@ -32,6 +33,7 @@ class WorkerPast:
 
     updates: int = 0
     rejected: int = 0
+    untrusted: int = 0
     staleness: int = 0
     train_seconds: float = 0.0
     sparks: list[int] = field(default_factory=list)
@@ -126,6 +128,9 @@ class Track:
         for name, count in line.workers.items():
             if name:
                 self._worker(name).rejected += count
+        for name, count in (line.untrusted or {}).items():
+            if name:
+                self._worker(name).untrusted += count
 
     def _add_event(self, line: FeedLine) -> None:
         self.num_events += 1

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from coordinator.monitor.members import identity_row, in_words
 from coordinator.monitor.observer import Observer, Snapshot
 from coordinator.monitor.track import Track, WorkerPast
 from coordinator.telemetry.goals import nearest_goal
@@ -44,6 +45,7 @@ def overview(observer: Observer, seen: Snapshot) -> Row:
         ],
         "queues": queue_rows(observer, seen),
         "workers": worker_counts(seen.workers),
+        "members": in_words(seen.members.counts()) if seen.members.listed else None,
     }
 
 
@@ -159,7 +161,8 @@ def worker_page(
     size = max(1, min(size, MAX_PAGE_SIZE))
     page = max(0, min(page, (len(found) - 1) // size if found else 0))
     rows = [
-        _past_row(name, past, "gone") if worker is None else _worker_row(worker, past, seen)
+        (_past_row(name, past, "gone") if worker is None else _worker_row(worker, past, seen))
+        | identity_row(seen.members, name)
         for name, worker, past in found[page * size : (page + 1) * size]
     ]
     return {"total": len(found), "page": page, "size": size, "rows": rows}
@@ -211,6 +214,7 @@ def _past_row(name: str, past: WorkerPast, state: str) -> Row:
         "seen": None,
         "updates": updates,
         "rejected": past.rejected,
+        "untrusted": past.untrusted,
         "staleness": round(past.staleness / updates, 2) if updates else None,
         "train": round(past.train_seconds / updates, 3) if updates else None,
         "sparks": past.sparks,

@@ -83,18 +83,19 @@ def build_app(
     return RequestGuard(app, only_local_names=is_loopback(access.host))
 
 
-def serve(broker: str, *, access: Access, port: int, seal: Seal | None = None) -> None:
+def serve(broker: str, *, access: Access, port: int, seal: Seal | None = None, authority: bytes = b"") -> None:
     """Serve until Ctrl-C.
 
     Args:
         seal: signs what the page asks of campaigns.
+        authority: the certificate of the authority that this program belongs to, DER; empty for none.
 
     Raises:
         BrokerUnavailable: the broker does not answer at the start; later outages are shown on the page.
     """
     import uvicorn
 
-    observer = Observer(connect(broker, timeout_seconds=5))
+    observer = Observer(connect(broker, timeout_seconds=5), authority)
     observer.poll()
     app = build_app(observer, broker, access, seal=seal)
     observer.start()

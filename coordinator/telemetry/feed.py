@@ -15,6 +15,7 @@ from coordinator.telemetry.staleness_histogram import STALENESS_BOUNDS, stalenes
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Command
 from fl_core.broker.overview import feed
+from fl_core.errors import UNTRUSTED
 from fl_core.wire.feed_lines import (
     CoordinatorLine,
     Event,
@@ -61,6 +62,7 @@ class Feed:
         self._merged_by: dict[str, list[float]] = {}
         self._rejected: Counter[str] = Counter()
         self._rejected_by: Counter[str] = Counter()
+        self._untrusted: Counter[str] = Counter()
         self._last_rejection = 0.0
 
     # -- collecting ------------------------------------------------------------------------------------------------
@@ -82,6 +84,8 @@ class Feed:
                 case RejectionLine():
                     self._rejected[line.reason] += 1
                     self._rejected_by[line.worker or ""] += 1
+                    if line.reason in UNTRUSTED:
+                        self._untrusted[line.worker or ""] += 1
                     self._last_rejection = line.seconds
                 case _:
                     self.tell(line)
@@ -172,7 +176,12 @@ class Feed:
             )
         if self._rejected:
             workers = dict(self._rejected_by.most_common(MAX_NAMES))
-            lines.append(RejectionsLine(seconds=self._last_rejection, reasons=dict(self._rejected), workers=workers))
+            untrusted = dict(self._untrusted.most_common(MAX_NAMES)) or None
+            lines.append(
+                RejectionsLine(
+                    seconds=self._last_rejection, reasons=dict(self._rejected), workers=workers, untrusted=untrusted
+                )
+            )
         if self._dropped:
             lines.append(LeftOutLine(seconds=lines[-1].seconds, lines=self._dropped))
         return sorted(lines, key=lambda line: line.seconds)
@@ -183,6 +192,9 @@ def _fitted(line: FeedLine) -> feed.Line:
     enough, each staleness is given as its bucket's bound. The counts beside them stay whole."""
     while isinstance(line, MergesLine | RejectionsLine) and line.workers and not _fits(line):
         line = replace(line, workers=dict(list(line.workers.items())[: len(line.workers) * 7 // 8]))  # type: ignore[arg-type]
+        if isinstance(line, RejectionsLine) and line.untrusted:
+            kept = {name: count for name, count in line.untrusted.items() if name in line.workers}
+            line = replace(line, untrusted=kept or None)
     if isinstance(line, MergesLine) and not _fits(line):
         bounds = [*STALENESS_BOUNDS, STALENESS_BOUNDS[-1] + 1]
         pairs = zip(bounds, staleness_histogram(line.staleness).counts, strict=True)

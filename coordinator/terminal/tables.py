@@ -29,6 +29,9 @@ STATE_STYLES = {
     "finished": "cyan",
     "stopped": "cyan",
 }
+IDENTITY_STYLES = {"enrolled": "green", "expiring": "yellow", "invited": "yellow"} | dict.fromkeys(
+    ("expired", "revoked", "unproven", "unknown"), "red"
+)
 WORKER_STYLES = {"training": "green", "delivering": "yellow", "silent": "red", "gone": "dim"}
 
 
@@ -156,13 +159,15 @@ def print_queues(rows: Iterable[Row]) -> None:
 
 def print_workers(rows: Iterable[Row]) -> None:
     """`fedtide workers`."""
-    table = new_table("worker", "state", "task", "seen s ago", "queues", "done", "failed", "sent", "fetched")
     rows = list(rows)
+    identity = ["identity"] if any("identity" in row for row in rows) else []
+    table = new_table("worker", "state", *identity, "task", "seen s ago", "queues", "done", "failed", "sent", "fetched")
     for row in rows:
         style = WORKER_STYLES.get(row["state"], "white")
         table.add_row(
             row["worker"],
             _styled(row["state"], style),
+            *([identity_of(row)] if identity else []),
             _task_number(row["holding"]),
             f"{row['silent_seconds']:.1f}",
             ",".join(row["queues"]),
@@ -175,6 +180,11 @@ def print_workers(rows: Iterable[Row]) -> None:
     for row in rows:
         if row["trouble"]:
             console().print(_styled(f"{row['worker']}: {row['trouble']}", "yellow"))
+
+
+def identity_of(row: Row) -> Text:
+    """How a worker stands with the authority."""
+    return _styled(row.get("identity_text", "–"), IDENTITY_STYLES.get(row.get("identity", ""), ""))
 
 
 def print_parked_list(rows: Iterable[Row]) -> None:

@@ -22,8 +22,8 @@ from coordinator.telemetry.goals import nearest_goal
 from coordinator.telemetry.staleness_histogram import staleness_labels
 from coordinator.telemetry.units import amount, duration, main_score, number
 from coordinator.terminal.sparkline import sparkline
-from coordinator.terminal.tables import STATE_STYLES, WORKER_STYLES, ledger_sentence, new_table
-from fl_core.errors import BrokerError
+from coordinator.terminal.tables import STATE_STYLES, WORKER_STYLES, identity_of, ledger_sentence, new_table
+from fl_core.errors import UNTRUSTED, BrokerError
 from fl_core.wire.feed_lines import FeedLine
 from fl_core.wire.histogram import Histogram
 from fl_core.wire.status import Status
@@ -152,7 +152,7 @@ def picture(glance: Glance, width: int) -> Group:
         heading.append(f"  {status.wall_seconds:.0f} s  led by {status.writer or 'nobody'}", style="dim")
         columns = [_facts(status, glance.scores, width), _histogram(status.staleness_histogram)]
         parts += [heading, Columns(columns, padding=(0, 4))]
-    parts += [_queues(glance.overview["queues"]), _workers(glance.worker_table, glance.overview["workers"])]
+    parts += [_queues(glance.overview["queues"]), _workers(glance.worker_table, glance.overview)]
     if glance.events:
         parts.append(_events(glance.events))
     parts.append(Text("q ends", style="dim"))
@@ -173,7 +173,8 @@ def _facts(status: Status, scores: list[float], width: int) -> Table:
     goal = nearest_goal(status)
     grid.add_row("goal", "none; it runs until it is stopped" if goal is None else goal.sentence)
     grid.add_row("ledger", Text(ledger_sentence(status), style="bold red" if status.missing else ""))
-    refused = ", ".join(f"{reason} {count}" for reason, count in status.rejected.items())
+    untrusted = {reason: count for reason, count in status.surplus.items() if reason in UNTRUSTED}
+    refused = ", ".join(f"{reason} {count}" for reason, count in [*status.rejected.items(), *untrusted.items()])
     grid.add_row("refused", Text(refused or "none", style="red" if refused else ""))
     if status.fruitless is not None:
         grid.add_row("nothing comes of it", Text(status.fruitless.sentence, style="bold red"))
@@ -211,11 +212,13 @@ def _queues(rows: list[Row]) -> Table:
     return table
 
 
-def _workers(page: Row, counts: dict[str, int]) -> Table:
-    title = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no worker"
+def _workers(page: Row, overview: Row) -> Table:
+    title = ", ".join(f"{count} {state}" for state, count in overview["workers"].items()) or "no worker"
+    title += f" – {overview['members']}" if overview["members"] else ""
     more = page["total"] - len(page["rows"])
+    identity = ["identity"] if overview["members"] else []
     table = new_table(
-        "worker", "state", "seen", "merged", "staleness", "trains", "refused", "sent", "over time",
+        "worker", "state", *identity, "seen", "merged", "staleness", "trains", "refused", "sent", "over time",
         title=title + (f"; {more} more" if more > 0 else ""),
     )  # fmt: skip
     for row in page["rows"]:
@@ -223,6 +226,7 @@ def _workers(page: Row, counts: dict[str, int]) -> Table:
         table.add_row(
             Text(row["worker"]),
             Text(state, style=WORKER_STYLES.get(state, "")),
+            *([identity_of(row)] if identity else []),
             "–" if row["seen"] is None else f"{row['seen']:.1f} s",
             str(row["updates"]),
             number(row["staleness"], 1),

@@ -56,6 +56,8 @@ key                                    type    holds
 ``fedtide:k:{name}:asks``              list    what that keeper is asked (``SignedAsk``)
 =====================================  ======  ====================================================================
 
+What an authority publishes and what members ask of it is in ``access/rules.py``.
+
 ``{id}`` carries literal braces: a Redis Cluster keeps a campaign's keys in one slot, as its scripts need.
 """
 

@@ -114,13 +114,13 @@ def position(raw: object) -> str:
     return found
 
 
-def parts(raw: object, count: int) -> list[bytes]:
-    """The ``count`` words of a row, which ``|`` separates; the last one may hold more of them.
+def parts(raw: object, count: int, limit: int = 2048) -> list[bytes]:
+    """The ``count`` words of a row of at most ``limit`` bytes, which ``|`` separates; the last may hold more of them.
 
     Raises:
         BadRow: there are fewer.
     """
-    if not isinstance(raw, bytes) or len(raw) > 2048:
+    if not isinstance(raw, bytes) or len(raw) > limit:
         raise BadRow("no row, or too long")
     words = raw.split(b"|", count - 1)
     if len(words) != count:

@@ -84,12 +84,15 @@ class RejectionsLine(Line):
     Attributes:
         reasons: reason -> count.
         workers: name -> count; the empty name is that of senders whom nobody knows.
+        untrusted: the same, of those alone that were not signed by their sender (``fl_core.errors.UNTRUSTED``); by the
+            name in the certificate that was beside them. None where there was none.
     """
 
     kind: ClassVar[str] = "rejections"
 
     reasons: Mapping[str, int] = checked(_are_counters)
     workers: Mapping[str, int] = checked(_are_counters)
+    untrusted: Mapping[str, int] | None = optional(_are_counters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

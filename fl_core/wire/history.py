@@ -132,7 +132,8 @@ class RejectionLine(Line):
 
     Attributes:
         reason: ``fl_core.errors.Reason``.
-        worker, task: who sent it for which task (its id); None where it could not be read.
+        worker, task: who sent it for which task (its id); None where it could not be read. Of one that is not signed by
+            its sender, the worker is whoever's certificate was beside it.
         detail: the last line of what the device said.
     """
 

@@ -249,6 +249,8 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
     "read another's certificate": ("GET", "fedtide:enrolled:two"),
     "ask in another's name": ("SET", "fedtide:enrol:two", b"request"),
     "publish revocations": ("SET", "fedtide:revocations", b""),
+    "read who is a member": ("HGET", "fedtide:members", "two"),
+    "make itself a member": ("HSET", "fedtide:members", "one", b"enrolled|device|9|ab|"),
     "run a script on the fence": (
         "EVAL", "return redis.call('INCR', KEYS[1])", "1", KEYS.fence
     ),
@@ -315,6 +317,7 @@ ADMINISTRATION: dict[str, tuple[Any, ...]] = {
     "put a whole key in": ("RESTORE", KEYS.order, "0", b"x"),
     "publish revocations": ("SET", "fedtide:revocations", b""),
     "forget revocations": ("DEL", "fedtide:revocations"),
+    "make somebody a member": ("HSET", "fedtide:members", "one", b"enrolled|device|9|ab|"),
     "read a member's certificate": ("GET", "fedtide:enrolled:two"),
     "ask in a device's name": ("SET", "fedtide:enrol:two", b"request"),
     "publish": ("PUBLISH", "channel", "x"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fl_core.identity.certificates import Role, issue, make_authority
 from fl_core.identity.domain import Domain, Seal
 from fl_core.identity.keys import make_key, public_bytes, sign
+from fl_core.identity.revocations import sign_revocations
 from fl_core.wire.signed import Signed
 
 START = datetime.datetime.fromtimestamp(1_000, datetime.UTC)  # where the log by hand begins
@@ -34,6 +35,10 @@ class Federation:
         return issue(
             self._key, self.authority, name=name, role=role, public_key=public_bytes(key), now=self._now, days=days
         )
+
+    def revocations(self, number: int, serials: Iterable[int]) -> bytes:
+        """A list of what it takes back, DER."""
+        return sign_revocations(self._key, self.authority, number, serials, self._now)
 
     def member(self, name: str, role: Role, *, days: float = 10.0) -> Seal:
         """A member with a key of its own, who signs."""

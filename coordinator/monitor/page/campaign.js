@@ -7,6 +7,8 @@ import { Scores } from "./scores.js";
 import { Queues, Workers } from "./tables.js";
 import { percent, scoreLabel, scoreText, span, sum } from "./text.js";
 
+// Refused for who sent it, which ends no task.
+const UNTRUSTED = new Set(["bad_signature", "unknown_worker", "revoked"]);
 const PARTS = [
   ["queue", "waited in queue", "--grey"], ["fetch", "fetched base", "--blue"], ["train", "trained", "--green"],
   ["encode", "encoded", "--violet"], ["send", "sent", "--orange"], ["log", "waited in log", "--yellow"],
@@ -187,9 +189,12 @@ export class Campaign {
   }
 
   showRejected(now) {
-    const rows = Object.entries(now.rejected).toSorted((a, b) => b[1] - a[1]);
-    const refused = sum(rows.map((row) => row[1])), most = Math.max(1, ...rows.map((row) => row[1]));
-    this.rejectedCard.small.textContent = refused ? `${refused}, ${percent(refused / (now.merged + refused))} of all that came` : "";
+    const refused = sum(Object.values(now.rejected));
+    const rows = [...Object.entries(now.rejected), ...Object.entries(now.surplus).filter(([reason]) => UNTRUSTED.has(reason))].toSorted((a, b) => b[1] - a[1]);
+    const most = Math.max(1, ...rows.map((row) => row[1]));
+    const forged = sum(Object.entries(now.surplus).map(([reason, count]) => (UNTRUSTED.has(reason) ? count : 0)));
+    const share = refused ? `${refused}, ${percent(refused / (now.merged + refused))} of all that came` : "";
+    this.rejectedCard.small.textContent = [share, forged ? `${forged} not signed by a member as its own` : ""].filter(Boolean).join("; ");
     this.rejectedBody.replaceChildren(...rows.map(([reason, count]) => h("div", { class: "reason" }, h("span", {}, reason), h("i", { css: { width: `${(100 * count) / most}%` } }), h("b", {}, String(count)))));
     if (!rows.length) this.rejectedBody.replaceChildren(h("p", { class: "empty" }, "none so far"));
     this.quarantine.hidden = !now.parked_entries;

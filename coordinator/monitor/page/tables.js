@@ -4,6 +4,7 @@ import { h, spark } from "./charts.js";
 import { card, cell, css, pill, table } from "./pieces.js";
 import { bytes, span } from "./text.js";
 
+const IDENTITY_CLASS = { enrolled: "good", expiring: "warn", invited: "warn", expired: "bad", revoked: "bad", unproven: "bad", unknown: "bad" };
 const WORKER_CLASS = { training: "good", idle: "info", loading: "warn", delivering: "warn", leaving: "warn", silent: "bad", gone: "" };
 
 /** The queues: shared by both views. */
@@ -44,7 +45,7 @@ export class Workers {
     this.campaign = campaign;
     this.page = 0;
     this.sort = "worker";
-    const columns = [["worker", "worker", ""], ["state", "state", "text"], ["task", null, "text optional"], ["seen", "seen", ""]];
+    const columns = [["worker", "worker", ""], ["state", "state", "text"], ["identity", null, "text identity"], ["task", null, "text optional"], ["seen", "seen", ""]];
     if (campaign) columns.push(["merged", "updates", ""], ["over time", null, "optional"], ["staleness", "staleness", ""], ["training", "train", ""], ["refused", "rejected", ""]);
     else columns.push(["done", "done", ""], ["failed", "failed", ""], ["sent", "bytes_up", "optional"], ["host", "host", "text optional"]);
     this.body = h("tbody");
@@ -78,7 +79,9 @@ export class Workers {
     }
   }
   update(message) {
-    this.card.small.textContent = Object.entries(message.workers).map(([state, n]) => `${n} ${state}`).join(", ") || "none has registered";
+    const counts = Object.entries(message.workers).map(([state, n]) => `${n} ${state}`).join(", ") || "none has registered";
+    this.card.small.textContent = message.members ? `${counts} – ${message.members}` : counts;
+    this.element.classList.toggle("without-identity", !message.members);
     if (this.ticks++ % 2 === 0) this.refresh();
   }
   async refresh() {
@@ -94,11 +97,13 @@ export class Workers {
     this.back.disabled = answer.page === 0;
     this.on.disabled = answer.page >= pages - 1;
     this.body.replaceChildren(...answer.rows.map((row) => this.row(row)));
-    if (!answer.rows.length) this.body.replaceChildren(h("tr", {}, h("td", { colspan: 9 }, h("p", { class: "empty" }, "No worker here: start one with fedtide-worker --broker URL --data MODULE:CALLABLE"))));
+    if (!answer.rows.length) this.body.replaceChildren(h("tr", {}, h("td", { colspan: 10 }, h("p", { class: "empty" }, "No worker here: start one with fedtide-worker --broker URL --data MODULE:CALLABLE"))));
   }
   row(row) {
     const task = row.holding ? row.holding.split("/")[1].replace(/-[0-9a-f]+#/, " attempt ") : "–";
-    const common = [cell(row.worker), cell(h("span", { title: row.trouble ?? "" }, pill(row.state, WORKER_CLASS[row.state]), row.trouble ? h("span", { class: "quiet" }, ` fails: ${row.trouble}`) : ""), "text"), cell(task, "text optional"), cell(row.seen === null ? "–" : span(row.seen))];
+    const identity = h("span", {}, row.identity ? pill(row.identity_text, IDENTITY_CLASS[row.identity]) : "–",
+      row.untrusted ? h("span", { class: "quiet", title: "not signed with its key, or with a certificate that does not count" }, ` ${row.untrusted} refused`) : "");
+    const common = [cell(row.worker), cell(h("span", { title: row.trouble ?? "" }, pill(row.state, WORKER_CLASS[row.state]), row.trouble ? h("span", { class: "quiet" }, ` fails: ${row.trouble}`) : ""), "text"), cell(identity, "text identity"), cell(task, "text optional"), cell(row.seen === null ? "–" : span(row.seen))];
     if (!this.campaign) return h("tr", { "data-worker": row.worker }, ...common, cell(row.done), cell(row.failed), cell(row.bytes_up === undefined ? "–" : bytes(row.bytes_up), "optional"), cell(row.host, "text optional"));
     return h("tr", { "data-worker": row.worker }, ...common, cell(row.updates), cell(spark([...row.sparks, ...Array(Math.max(0, 24 - row.sparks.length)).fill(null)], css("--green")), "optional"),
       cell(row.staleness === null ? "–" : row.staleness.toFixed(1)), cell(span(row.train)), cell(row.rejected || "–"));

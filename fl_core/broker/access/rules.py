@@ -29,8 +29,11 @@ from fl_core.broker.keys import (
 
 # Of any campaign.
 _C = PREFIX + "c:{*}:"
+# What devices ask of their authority and what it answers, by name; what it has taken back; and who is a member
+# (``mailbox.py``, ``member_list.py``).
 REQUESTS, ANSWERS = PREFIX + "enrol:", PREFIX + "enrolled:"
 REVOCATIONS = PREFIX + "revocations"
+MEMBERS = PREFIX + "members"
 _EVERYBODY = (
     "+hello",
     "+ping",
@@ -178,6 +181,8 @@ def monitor() -> list[str]:
         _selector("hget hmget hlen hgetall memory|usage", "%R", QUEUE_COUNTS),
         _selector("hget hstrlen", "%R", keys.device("*")),
         _selector("zrevrange zcount memory|usage", "%R", DEVICES, live("*")),
+        _selector("hlen hscan memory|usage", "%R", MEMBERS),
+        _selector("get", "%R", REVOCATIONS),
         _selector("llen lindex memory|usage", "%R", TRAIN_QUEUE_PREFIX + "*"),
     ]
 

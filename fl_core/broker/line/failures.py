@@ -160,7 +160,8 @@ def _kind(error: Exception) -> Kind | None:
 
 
 def _said(error: Exception) -> Kind:
-    text = str(error)
+    # redis-py says before it which command of a pipeline was answered so.
+    text = str(error).rpartition(" of pipeline caused error: ")[2]
     code = text.partition(" ")[0]
     if (kind := _BY_CODE.get(code)) is not None:
         return kind

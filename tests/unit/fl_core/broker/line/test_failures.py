@@ -115,6 +115,10 @@ def test_a_server_that_refuses_says_so_and_is_waited_for(answer: str, said: str)
             "WRONGTYPE Operation against a key holding the wrong kind of value",
             "writing: a key that is fedtide's holds something else; give fedtide a database",
         ),
+        (
+            "Command # 1 (ZADD fedtide:campaigns 1 a) of pipeline caused error: WRONGTYPE Operation against a key",
+            "writing: a key that is fedtide's holds something else",
+        ),
         ("MOVED 3999 127.0.0.1:6381", "writing: the broker is a cluster"),
         ("CROSSSLOT Keys in request don't hash to the same slot", "writing: the broker is a cluster"),
         ("ERR value is not an integer or out of range", "writing: the broker does not take the command"),
