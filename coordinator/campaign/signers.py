@@ -67,7 +67,7 @@ class Signers:
         update = ModelUpdate.from_bytes(body)
         self._verify_name(name, update.worker)
         if self.authority and len(update.payload_digest) != STRONG_DIGITS:
-            raise RejectedUpdate(Reason.BAD_SIGNATURE, "its digest does not bind the payload; it must be BLAKE3")
+            raise RejectedUpdate(Reason.BAD_SIGNATURE, "its digest does not bind the payload; it must be BLAKE3", name)
         return update
 
     def report(self, entry: LogEntry) -> TaskReport:

@@ -18,6 +18,9 @@ from fl_core.errors import BrokerUnfit, UntrustedError
 MAX_MEMBERS = 50_000
 # A certificate that ends sooner is said to.
 SOON_DAYS = 30
+# One that was revoked is seen to be within this time, or later where reading would take more than this share of it.
+LOOK_SECONDS = 5.0
+MAX_SHARE = 0.05
 MEMBER_STATES = ("enrolled", "expiring", "expired", "revoked", "invited")
 _DAY_MS = 24 * 3600 * 1000
 
@@ -112,6 +115,33 @@ def read_published(client: Client, authority: bytes = b"") -> Members:
         rows.tell(MEMBERS, str(error))
         return Members()
     return Members(listed, count <= MAX_MEMBERS, authority, _revoked(client, authority))
+
+
+class MemberWatch:
+    """Reads it again when that is due: members come and go rarely, and there may be many.
+
+    Args:
+        client, authority: as above.
+    """
+
+    def __init__(self, client: Client, authority: bytes) -> None:
+        self._client = client
+        self._authority = authority
+        self._seen = Members()
+        self._next_look = float("-inf")
+
+    def look(self) -> Members:
+        """What stands at the broker, as of some seconds ago.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        started = time.monotonic()
+        if started >= self._next_look:
+            self._seen = read_published(self._client, self._authority)
+            took = time.monotonic() - started
+            self._next_look = started + max(LOOK_SECONDS, took / MAX_SHARE)
+        return self._seen
 
 
 def _revoked(client: Client, authority: bytes) -> frozenset[str]:

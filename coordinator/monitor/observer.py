@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from coordinator.monitor.members import Members, read_published
+from coordinator.monitor.members import Members, MemberWatch
 from coordinator.monitor.track import Track
 from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
@@ -39,8 +39,6 @@ FEED_PAGE = 500
 FEED_PAGES_PER_POLL = 40
 FORGET_TRACK_SECONDS = 600.0
 QUEUE_POINTS = 300
-# Members come and go rarely; one that was revoked is seen to be within this time.
-MEMBERS_SECONDS = 5.0
 # A look takes as long as the broker lets it, some reads of some seconds each. After this, nobody looks any more.
 STALE_SECONDS = 45.0
 
@@ -109,13 +107,13 @@ class Observer:
 
     def __init__(self, client: Client, authority: bytes = b"") -> None:
         self._client = client
-        self._authority = authority
+        self._members = MemberWatch(client, authority)
         self._registry, self._waiting = Registry(client), Queues(client)
         self._roster = Roster(client)
         self._lock = threading.RLock()
         self._followed: dict[str, _Followed] = {}
         self._queues: dict[str, QueuePast] = {}
-        self._next_workers = self._next_all_campaigns = self._next_members = 0.0
+        self._next_workers = self._next_all_campaigns = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._looked_at = time.monotonic()
@@ -190,7 +188,6 @@ class Observer:
         campaigns = self._look_at_campaigns()
         active = [name for name, status in campaigns.items() if not status.is_over]
         workers, seen_at = self._look_at_workers(now)
-        members = self._look_at_members()
         known = {queue for status in campaigns.values() for queue in status.queues or ()}
         queues = self._waiting.read(known | {queue for worker in workers for queue in worker.beat.queues})
         with self._lock:
@@ -213,7 +210,7 @@ class Observer:
             live=self._roster.count_live([queue.name for queue in queues]),
             workers=workers,
             workers_seen_at=seen_at,
-            members=members,
+            members=self._members.look(),
         )
         return self.snapshot
 
@@ -236,15 +233,6 @@ class Observer:
         took = time.monotonic() - started
         self._next_workers = started + took + min(took / MAX_SHARE, MAX_PAUSE_SECONDS)
         return workers, now
-
-    def _look_at_members(self) -> Members:
-        if time.monotonic() < self._next_members:
-            return self.snapshot.members
-        started = time.monotonic()
-        members = read_published(self._client, self._authority)
-        took = time.monotonic() - started
-        self._next_members = started + took + max(MEMBERS_SECONDS, took / MAX_SHARE)
-        return members
 
     # -- following a campaign --------------------------------------------------------------------------------------
 

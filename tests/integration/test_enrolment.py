@@ -15,7 +15,9 @@ from coordinator.enrolment import devices
 from coordinator.enrolment.authority import Authority, create_authority, open_authority
 from coordinator.enrolment.devices import Accepted
 from coordinator.enrolment.servers import Servers, sync_users
+from coordinator.monitor.members import read_published
 from fl_core.broker.access import mailbox
+from fl_core.broker.access.rules import MEMBERS
 from fl_core.broker.connection import connect
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.errors import BrokerRefused, SpecError
@@ -223,3 +225,19 @@ def test_a_fleet_is_enrolled_at_once(
     assert len(client.execute_command("ACL", "USERS")) == 41
     devices.revoke(authority, servers, names)
     assert not any(reaches(one.result().url()) for one in asking[:5])
+
+
+def test_who_watches_learns_who_is_a_member(
+    authority: Authority, servers: Servers, invite: Callable[..., Token], tmp_path: Path
+) -> None:
+    """Invited, enrolled, taken back: proven by its certificate, and said again with the users."""
+    token = invite()
+    states = [read_published(servers.broker, authority.certificate).standing("dev-1")]
+    enrol(authority, servers, token, tmp_path / "device")
+    states.append(read_published(servers.broker, authority.certificate).standing("dev-1"))
+    devices.revoke(authority, servers, ["dev-1"])
+    states.append(read_published(servers.broker, authority.certificate).standing("dev-1"))
+    assert [state.state for state in states if state is not None] == ["invited", "expiring", "revoked"]
+    servers.broker.delete(MEMBERS)
+    sync_users(authority, servers)
+    assert read_published(servers.broker, authority.certificate).standing("dev-1") == states[-1]

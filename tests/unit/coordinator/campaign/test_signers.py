@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coordinator.loop.listeners import parked_of
 from fedtide.testing import LogByHand
 from fl_core.errors import Reason
 from fl_core.identity.certificates import Role, issue, make_authority, read_certificate
@@ -16,6 +17,7 @@ from fl_core.identity.domain import Domain
 from fl_core.identity.keys import make_key, public_bytes, sign
 from fl_core.wire.digest import digest, strong_digest
 from fl_core.wire.events import Revoked
+from fl_core.wire.history import RejectionLine
 from fl_core.wire.log_entry import LogEntry
 from fl_core.wire.messages import ModelUpdate
 from fl_core.wire.signed import Signed, body_of, update_of
@@ -113,6 +115,18 @@ def test_a_forgery_is_refused_and_ends_nobodys_task(what: str) -> None:
     assert log.reason(entry) == reason
     assert log.reason(log.seal(log.plain())) is None
     assert log.log.state.strategy.version == 1
+
+
+def test_a_refusal_names_whose_certificate_was_beside_it() -> None:
+    """In the history, from which monitors count by device; what anybody can write names nobody."""
+    log = SignedLog(aggregation={"buffer_size": 1})
+    nameless = {"not signed", "another authority", "rubbish", "cut off"}
+    for what, (entry, reason) in _forgeries(log).items():
+        effects = log.log.apply(entry)
+        (line,) = effects.history
+        assert isinstance(line, RejectionLine)
+        assert (line.reason, line.worker) == (reason, None if what in nameless else "worker-0"), what
+        assert parked_of(effects.refusals[0], entry).worker == (line.worker or "")
 
 
 def test_a_signed_update_is_good_once() -> None:

@@ -73,7 +73,7 @@ def test_a_page_for_others_asks_who_they_are(
     """Beyond loopback nothing is served to everybody; tokens come from the environment too, and are never shown."""
     web = pytest.importorskip("coordinator.monitor.web", reason="the extra `monitor` is not installed")
     served: list[Any] = []
-    monkeypatch.setattr(web, "serve", lambda broker, access, port, seal: served.append((access, port)))
+    monkeypatch.setattr(web, "serve", lambda broker, access, port, **_: served.append((access, port)))
     said = run("monitor", "--host", "0.0.0.0")
     assert (said.exit_code, "--login TOKEN" in said.output, served) == (2, True, [])
     token = "t" * 16

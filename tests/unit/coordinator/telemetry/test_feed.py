@@ -13,7 +13,7 @@ from coordinator.telemetry.feed import MAX_LINES, MAX_NAMES, Feed
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview.feed import MAX_ENTRY_BYTES
 from fl_core.wire.feed_lines import WorkerLine
-from fl_core.wire.history import EvaluationLine, MergeLine, PhaseLine, ReissueLine
+from fl_core.wire.history import EvaluationLine, MergeLine, PhaseLine, ReissueLine, RejectionLine
 
 KEYS = CampaignKeys("a")
 
@@ -54,6 +54,25 @@ def test_no_update_is_lost_in_folding(merges: list[list[tuple[int, str]]]) -> No
     everything = [update for updates in merges for update in updates]
     assert staleness == Counter(value for value, _ in everything)
     assert workers == Counter(name for _, name in everything)
+
+
+def test_refusals_for_who_sent_them_are_told_apart() -> None:
+    """By reason, by name, and by the name in the certificate where it is that which did not count; names have room."""
+    feed = Feed(KEYS)
+    said = [("too_stale", "a"), ("revoked", "a"), ("bad_signature", "b"), ("bad_signature", None)]
+    said += [("unknown_worker", f"{'x' * 60}-{index}") for index in range(100)]
+    lines = [RejectionLine(seconds=1.0, reason=reason, worker=worker, task=None) for reason, worker in said]
+    feed.add("1-0", lines[:4])
+    (line,) = _lines(feed.commands(1, "1-0", 1.0))
+    assert line["workers"] == {"a": 2, "b": 1, "": 1}
+    assert line["untrusted"] == {"a": 1, "b": 1, "": 1}
+    feed.add("2-0", lines[:1])
+    (line,) = _lines(feed.commands(1, "2-0", 10.0))
+    assert "untrusted" not in line
+    feed.add("3-0", lines[4:])
+    (line,) = _lines(feed.commands(1, "3-0", 20.0))
+    assert line["reasons"] == {"unknown_worker": 100}
+    assert 0 < len(line["untrusted"]) == len(line["workers"]) < MAX_NAMES
 
 
 def test_training_time_is_not_lost_between_entries() -> None:
