@@ -76,6 +76,7 @@ FAULTS: dict[str, Callable[[Stage], object]] = {
     "it goes back by a moment": lambda stage: _go_back(stage, 0.05),
     "the newest version's bytes are gone": _lose_the_version,
     "it is empty": lambda stage: stage.client.flushdb(),
+    "its functions are gone": lambda stage: stage.client.function_flush("SYNC"),
     "the end of the log is gone": _lose_what_workers_wrote,
     "ids start again below those that were read": _go_back_to_smaller_ids,
     **{
