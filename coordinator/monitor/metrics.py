@@ -166,6 +166,7 @@ def _gauges(shown: Mapping[str, Status], seen: Snapshot) -> Iterator[Metric]:
     age = GaugeMetricFamily("fedtide_status_age_seconds", "Since the coordinator's last word.", labels=["campaign"])
     entries = GaugeMetricFamily("fedtide_log_entries", "Entries in the update log.", labels=["campaign"])
     parked = GaugeMetricFamily("fedtide_quarantine_entries", "Refused updates that are kept.", labels=["campaign"])
+    inbox = GaugeMetricFamily("fedtide_inbox_entries", "Sent, and not taken in yet.", labels=["campaign"])
     for name, status in shown.items():
         for each in STATES:
             state.add_metric([name, each], float(status.state == each))
@@ -175,7 +176,8 @@ def _gauges(shown: Mapping[str, Status], seen: Snapshot) -> Iterator[Metric]:
         if (lengths := seen.lengths.get(name)) is not None:
             entries.add_metric([name], lengths.log)
             parked.add_metric([name], lengths.parked)
-    yield from (state, led, age, entries, parked)
+            inbox.add_metric([name], lengths.inbox)
+    yield from (state, led, age, entries, parked, inbox)
 
 
 def _histograms(shown: Mapping[str, Status]) -> Iterator[Metric]:

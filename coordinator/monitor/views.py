@@ -107,6 +107,7 @@ def campaign_now(seen: Snapshot, campaign: str) -> Row:
         row["status_age_seconds"] = round(max(0.0, seen.seen_at - status.written_ms / 1000), 1)
     if (lengths := seen.lengths.get(campaign)) is not None:
         row["log_entries"], row["parked_entries"] = lengths.log, lengths.parked
+        row["inbox_entries"] = lengths.inbox
     if status.timing is not None:
         row["part_quantiles"] = {part: part_quantiles(each) for part, each in status.timing.parts.items()}
     return row

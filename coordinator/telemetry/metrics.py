@@ -76,6 +76,9 @@ class CoordinatorMetrics:
         entries = GaugeMetricFamily(PREFIX + "log_entries", "Entries in the update log.", labels=["campaign"])
         entries.add_metric([campaign], lengths.log)
         yield entries
+        inbox = GaugeMetricFamily(PREFIX + "inbox_entries", "Sent, and not taken in yet.", labels=["campaign"])
+        inbox.add_metric([campaign], lengths.inbox)
+        yield inbox
 
 
 class _Collector(Collector):

@@ -174,7 +174,7 @@ export class Campaign {
     const terms = LEDGER.flatMap(([name, colour], i) => [i ? " + " : "", h("span", { class: "swatch", css: { background: css(colour) } }), `${name} `, h("b", {}, String(counts[name]))]);
     this.ledgerBody.replaceChildren(stack,
       h("p", { class: "equation" }, "issued ", h("b", {}, String(now.issued)), hole ? " ≠ " : " = ", ...terms, " ", hole ? pill(`${hole} missing`, "bad") : pill("adds up", "good")),
-      h("p", { class: "quiet" }, `Re-issued: ${now.reissued}. Updates that answered no open task (duplicates, late ones): ${sum(Object.values(now.surplus))}. Log entries that wait for a checkpoint: ${now.log_entries ?? 0}${now.checkpoint_age_seconds === undefined ? "" : `; the newest one is ${clock(now.checkpoint_age_seconds)} old`}.`));
+      h("p", { class: "quiet" }, `Re-issued: ${now.reissued}. Updates that answered no open task (duplicates, late ones): ${sum(Object.values(now.surplus))}. Entries that wait for the coordinator: ${now.inbox_entries ?? 0}; in the log, for a checkpoint: ${now.log_entries ?? 0}${now.checkpoint_age_seconds === undefined ? "" : `; the newest one is ${clock(now.checkpoint_age_seconds)} old`}.`));
   }
 
   showParts(now) {

@@ -28,10 +28,11 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Entries in a campaign's streams: update log, quarantine."""
+    """Entries in a campaign's update log, quarantine and inbox."""
 
     log: int
     parked: int
+    inbox: int
 
 
 def read_health(client: Client) -> Health:
@@ -56,7 +57,7 @@ def _count(value: object) -> int:
 
 
 def read_lengths(client: Client, campaigns: list[str]) -> dict[str, Lengths]:
-    """Lengths of some campaigns' streams, in one round trip.
+    """How much waits for some campaigns' coordinators, in one round trip.
 
     Raises:
         BrokerUnavailable: unknown.
@@ -66,8 +67,8 @@ def read_lengths(client: Client, campaigns: list[str]) -> dict[str, Lengths]:
             keys = CampaignKeys(campaign)
             pipeline.xlen(keys.log)
             pipeline.xlen(keys.parked)
+            pipeline.llen(keys.inbox)
         answers = pipeline.execute(raise_on_error=False)
     return {
-        campaign: Lengths(_count(answers[2 * index]), _count(answers[2 * index + 1]))
-        for index, campaign in enumerate(campaigns)
+        campaign: Lengths(*map(_count, answers[3 * index : 3 * index + 3])) for index, campaign in enumerate(campaigns)
     }

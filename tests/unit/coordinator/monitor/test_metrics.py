@@ -56,7 +56,7 @@ def _exported(**changes: Any) -> dict[str, list[tuple[dict[str, str], float]]]:
         seen_at=1000.0,
         health=Health("9", 5, 700, 1000, 3),
         campaigns={"a": _status(**changes), "silent": Status()},
-        lengths={"a": Lengths(7, 2)},
+        lengths={"a": Lengths(7, 2, 3)},
         queues=[QueueState("gpu", 2, 1.5, 10, 8)],
     )
     return _samples(exposition(observer))

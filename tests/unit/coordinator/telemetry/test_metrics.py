@@ -58,9 +58,11 @@ def test_a_scrape_before_the_first_status_is_empty() -> None:
     """Afterwards it has the age of what is shown and the log's length, as the broker says it at that moment."""
     client: Any = MemoryClient(MemoryServer())
     client.xadd(keys.CampaignKeys("a").log, {"u": "x"})
+    client.rpush(keys.CampaignKeys("a").inbox, "x", "y")
     metrics = CoordinatorMetrics(client)
     assert generate_latest(metrics.registry) == b""
     metrics.show(_status())
     page = generate_latest(metrics.registry).decode()
     assert f'{PREFIX}log_entries{{campaign="a"}} 1.0' in page
+    assert f'{PREFIX}inbox_entries{{campaign="a"}} 2.0' in page
     assert f'{PREFIX}status_age_seconds{{campaign="a"}}' in page
