@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 from coordinator.campaign.effects import Effects
@@ -10,6 +11,7 @@ from coordinator.loop.listeners import Listener, Timer
 from coordinator.loop.outages import Outages
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import WORTH_A_THREAD_BYTES, Payloads
+from fl_core.broker.lease import LostData
 from fl_core.broker.log import LogReader
 from fl_core.wire.log_entry import LogEntry
 
@@ -85,8 +87,11 @@ class Intake:
 
     def look_ahead(self) -> None:
         """Begin to read the payload of the entry that comes next, if it is there already."""
-        if self._ctx.layout.num_bytes >= WORTH_A_THREAD_BYTES and (waiting := self._reader.peek()) is not None:
-            self._read_ahead([waiting])
+        if self._ctx.layout.num_bytes < WORTH_A_THREAD_BYTES:
+            return
+        with contextlib.suppress(LostData):  # the next read finds out, where that can be mended
+            if (waiting := self._reader.peek()) is not None:
+                self._read_ahead([waiting])
 
     def _read_ahead(self, entries: Sequence[LogEntry]) -> None:
         if self._ctx.layout.num_bytes >= WORTH_A_THREAD_BYTES:

@@ -417,6 +417,17 @@ def test_what_a_device_says_is_bounded_by_its_tasks(client: redis.Redis, publish
     assert client.hgetall(KEYS.said("pi")) == {b"1-abc#2": b"answered"}
 
 
+def test_a_key_that_holds_something_else_stops_no_work(client: redis.Redis, publish: Callable[..., Head]) -> None:
+    """Nothing is said there, and the task is claimed, moved, answered and reported all the same."""
+    client.set(KEYS.said("pi"), "no hash")
+    broker = _claimed(client, publish)
+    assert broker.claim(TASK, "").verdict == "ok"
+    assert broker.say_moving(TASK.campaign, TASK.task_id, 1)
+    assert broker.deliver(UPDATE, b"1234")
+    assert broker.report(REPORT)
+    assert [entry.kind for entry in _entries(client)] == ["u", "r"]
+
+
 def _large(num_bytes: int) -> tuple[ModelUpdate, bytes]:
     payload = bytes(range(256)) * (num_bytes // 256) + bytes(num_bytes % 256)
     blob, num_chunks = payload_place(TASK, "pi", num_bytes)

@@ -14,7 +14,7 @@ local open_attempt, issued = read_open(redis.call('HGET', open_tasks, task))
 if open_attempt ~= attempt then return {'gone'} end
 local field = attempt_of(task, attempt)
 local again = redis.call('HGET', owners, field)
-if again and (read_owner(again) ~= worker or redis.call('HGET', said, field) == 'answered') then return {'taken'} end
+if again and (read_owner(again) ~= worker or has_answered(said, field)) then return {'taken'} end
 local head = redis.call('HMGET', head_key, 'version', 'digest', 'num_bytes', 'num_chunks', 'place', 'updates', 'codec',
   'order')
 if not head[1] or not head[8] then return {'gone'} end
@@ -26,7 +26,7 @@ end
 local now = now_ms()
 if not again then
   redis.call('HSETNX', owners, field, worker .. '|' .. digits(now))
-  redis.call('HDEL', said, field)
+  redis.pcall('HDEL', said, field)
 end
 
 -- The queue's counts are everybody's: that somebody has written nonsense there costs no claim.

@@ -44,9 +44,16 @@ local function refusal(fence_row, token, fence, holder, found_mark, mark_before,
   end
 end
 
+-- Whether a device has said that it has answered an attempt. Of a key that holds something else it has said nothing.
+local function has_answered(said, attempt)
+  return redis.pcall('HGET', said, attempt) == 'answered'
+end
+
 -- A device writes down what it says of an attempt, and forgets what it said of tasks that nobody waits for any more.
 local function say(said, open_tasks, attempt, word)
-  for _, field in ipairs(redis.call('HKEYS', said)) do
+  local fields = redis.pcall('HKEYS', said)
+  if fields.err then return end
+  for _, field in ipairs(fields) do
     local task, number = string.match(field, '^(.*)#(%d+)$')
     if not task or read_open(redis.call('HGET', open_tasks, task)) ~= number then redis.call('HDEL', said, field) end
   end

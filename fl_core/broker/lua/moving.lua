@@ -10,7 +10,7 @@ if not current then return 0 end
 local field = attempt_of(task, current)
 local owner = read_owner(redis.call('HGET', owners, field))
 if owner and owner ~= worker then return 0 end
-if owner and current == attempt and redis.call('HGET', said, field) ~= 'answered' then
+if owner and current == attempt and not has_answered(said, field) then
   say(said, open_tasks, field, digits(now_ms()))
 end
 return 1

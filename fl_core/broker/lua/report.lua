@@ -9,7 +9,7 @@ local incarnation = redis.call('GET', incarnation_key)
 if not incarnation or incarnation == 'ended' then return false end
 local field = attempt_of(task, attempt)
 local owner = redis.call('HGET', owners, field)
-if owner and (read_owner(owner) ~= worker or redis.call('HGET', said, field) == 'answered') then return false end
+if owner and (read_owner(owner) ~= worker or has_answered(said, field)) then return false end
 put(inbox, bell, entry)
 if owner then say(said, open_tasks, field, 'answered') end
 redis.call('HDEL', pins, task)

@@ -53,7 +53,7 @@ def claim(keyspace: Keyspace, do: Commands, keys: Words, args: Words) -> list[An
         return [b"gone"]
     field = attempt_of(task, attempt)
     row = keyspace.hash(owners).get(field)
-    if row is not None and (read_owner(row) != worker or keyspace.hash(said).get(field) == b"answered"):
+    if row is not None and (read_owner(row) != worker or tried(do.do_hget, said, field) == b"answered"):
         return [b"taken"]
     head = keyspace.hash(head_key)
     if b"version" not in head or b"order" not in head:
@@ -67,7 +67,7 @@ def claim(keyspace: Keyspace, do: Commands, keys: Words, args: Words) -> list[An
     wait = max(0, now - int(issued or 0))
     if row is None:
         do.do_hsetnx(owners, field, b"%b|%d" % (worker, now))
-        do.do_hdel(said, field)
+        tried(do.do_hdel, said, field)
         _count_wait(do, counts, queue, wait)
     version, digest, num_bytes = head[b"version"], head[b"digest"], head[b"num_bytes"]
     place, updates, codec = (head.get(field, b"") for field in (b"place", b"updates", b"codec"))

@@ -85,7 +85,7 @@ class Scripts:
         owner = read_owner(self._keys.hash(owners).get(field))
         if owner is not None and owner != worker:
             return 0
-        if owner is not None and current == attempt and self._keys.hash(said).get(field) != b"answered":
+        if owner is not None and current == attempt and tried(self._do.do_hget, said, field) != b"answered":
             self._say(said, open_tasks, field, b"%d" % int(self._keys.now_ms))
         return 1
 
@@ -97,7 +97,10 @@ class Scripts:
         return words
 
     def _say(self, said: bytes, open_tasks: bytes, attempt: bytes, word: bytes) -> None:
-        for field in list(self._keys.hash(said)):
+        fields = tried(self._do.do_hkeys, said)
+        if fields is None:
+            return
+        for field in fields:
             task, _, number = field.rpartition(b"#")
             if read_open(self._keys.hash(open_tasks).get(task))[0] != number:
                 self._do.do_hdel(said, field)
@@ -122,7 +125,7 @@ class Scripts:
             return None
         field = attempt_of(task, attempt)
         owner = self._keys.hash(owners).get(field)
-        if owner is not None and (read_owner(owner) != worker or self._keys.hash(said).get(field) == b"answered"):
+        if owner is not None and (read_owner(owner) != worker or tried(self._do.do_hget, said, field) == b"answered"):
             return None
         self._put(inbox, bell, entry)
         if owner is not None:
