@@ -1,4 +1,4 @@
-"""What devices send, as it waits in a campaign's inbox until the coordinator moves it into the log.
+"""What devices and keepers send, as it waits in a campaign's inbox until the coordinator moves it into the log.
 
 Devices may put something into the inbox and do nothing else with it: they cannot read it, take it back, or write the
 log. ``lua/intake.lua`` moves entries, in one step with the check that the coordinator still has its lease.
@@ -20,8 +20,8 @@ MAX_MOVED = 64
 MAX_MOVED_BYTES = 2 * 2**20
 
 
-def packed(kind: Literal["u", "r"], header: bytes, payload: bytes | memoryview = b"") -> bytes:
-    """An update or a report as it waits: its kind, the length of its header, header and payload.
+def packed(kind: Literal["u", "r", "k"], header: bytes, payload: bytes | memoryview = b"") -> bytes:
+    """An update, a report or a keeper's answer as it waits: its kind, the length of its header, header and payload.
 
     >>> packed("u", b"head", b"payload")
     b'u4:headpayload'

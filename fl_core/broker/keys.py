@@ -23,11 +23,11 @@ key                                    type    holds
 ``fedtide:c:{id}:fence``               string  ``number|token`` of the newest lease: the number counts them, and only
                                                this holder may write
 ``fedtide:c:{id}:commits``             string  ``number.try|token``: the mark that the coordinator's last commit left
-``fedtide:c:{id}:inbox``               list    what devices send: ``u`` or ``r``, the header's length, ``:``, header,
-                                               payload; the coordinator moves it into the log
+``fedtide:c:{id}:inbox``               list    what devices send: ``u``, ``r`` or ``k``, the header's length, ``:``,
+                                               header, payload; the coordinator moves it into the log
 ``fedtide:c:{id}:bell``                stream  one entry when the inbox is no longer empty, to wake the coordinator
-``fedtide:c:{id}:log``                 stream  the update log: ``u`` ``p`` updates, ``r`` reports, ``e`` ``m`` events;
-                                               written by the coordinator alone
+``fedtide:c:{id}:log``                 stream  the update log: ``u`` ``p`` updates, ``r`` reports, ``e`` ``m`` events,
+                                               ``k`` ``p`` keepers' answers; written by the coordinator alone
 ``fedtide:c:{id}:trimmed``             string  the position up to which the log was trimmed
 ``fedtide:c:{id}:control``             stream  what operators asked for: ``request``, ``argument``, and with an
                                                identity the same, ``signed`` (``OperatorRequest``)
@@ -52,8 +52,8 @@ key                                    type    holds
 ``fedtide:c:{id}:blob:<name>:<i>``     string  chunk i of a payload too large to ride in the log, at its place; the name
                                                is ``worker:task id.attempt``
 ``fedtide:c:{id}:lost``                set     names of payloads that were lost with the server that had them
-``fedtide:k:{name}:certificate``       string  a keeper's certificate, with an expiry: it is there
-``fedtide:k:{name}:asks``              list    what that keeper is asked (``SignedAsk``)
+``fedtide:k:<name>:certificate``       string  a keeper's certificate, with an expiry: it is there
+``fedtide:k:<name>:asks``              list    what that keeper is asked (``SignedAsk``)
 =====================================  ======  ====================================================================
 
 What an authority publishes and what members ask of it is in ``access/rules.py``.

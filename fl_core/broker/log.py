@@ -167,7 +167,7 @@ def _pairs(items: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[tuple[str, di
 
 
 def _entry(position: str, fields: dict[bytes, bytes]) -> LogEntry:
-    for kind, beside in (("u", b"p"), ("e", b"m"), ("r", b"")):
+    for kind, beside in (("u", b"p"), ("e", b"m"), ("r", b""), ("k", b"p")):
         if (header := fields.get(kind.encode())) is not None:
             return LogEntry(position, kind, header, fields.get(beside, b""))
     return LogEntry(position, "?", b"", b"")

@@ -59,6 +59,10 @@ def is_identifier(value: Any) -> bool:
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
+def is_name_or_empty(value: Any) -> bool:
+    return value == "" or is_identifier(value)
+
+
 def is_blob_or_empty(value: Any) -> bool:
     """Whether this may name a payload: two names and a little more."""
     return value == "" or (isinstance(value, str) and _BLOB.fullmatch(value) is not None)

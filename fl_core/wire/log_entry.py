@@ -13,9 +13,9 @@ class LogEntry:
 
     Attributes:
         position: ``milliseconds-sequence`` of the server's clock; never goes back.
-        kind: ``u`` update, ``r`` report, ``e`` event, ``?`` anything else.
+        kind: ``u`` update, ``r`` report, ``k`` keeper's answer, ``e`` event, ``?`` anything else.
         header: the record's bytes.
-        payload: an update's inline payload, or an event's MAC.
+        payload: what an update or an answer brings inline, or an event's MAC.
     """
 
     position: str

@@ -21,6 +21,7 @@ from fl_core.broker.campaign import CampaignBroker
 from fl_core.broker.claiming import INLINE_MODEL_BYTES, Claim
 from fl_core.broker.connection import connect
 from fl_core.broker.inbox import INLINE_BYTES, MAX_ENTRY_BYTES, MAX_MOVED, packed
+from fl_core.broker.keepers import answers
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import LostData, Writer
 from fl_core.broker.line.reply_bound import BoundedParser, _Reader
@@ -643,6 +644,20 @@ def test_hostile_entries_cost_themselves(client: redis.Redis) -> None:
         assert len(entries) > before
     assert [(entry.kind, entry.header, entry.payload) for entry in entries[::2]] == [("u", b"", b"")] * len(hostile)
     assert {(entry.kind, entry.header, entry.payload) for entry in entries[1::2]} == {("u", b"header", b"payload")}
+
+
+def test_a_keeper_s_answer_takes_the_same_way(client: redis.Redis) -> None:
+    """Inline or beside; its payload has the keeper's name first, as its rights say."""
+    assert answers.place_of_sum("ab" * 16, "bank-a", 3, 10) == ("", 0)
+    assert answers.deliver(client, KEYS.campaign, b"answer", "", memoryview(b"sum"))
+    payload = bytes(INLINE_BYTES + 1)
+    blob, _ = answers.place_of_sum("ab" * 16, "bank-a", 3, len(payload))
+    assert blob.startswith("bank-a:")
+    assert answers.deliver(client, KEYS.campaign, b"another", blob, memoryview(payload))
+    assert [(entry.kind, entry.header, entry.payload) for entry in _entries(client)] == [
+        ("k", b"answer", b"sum"), ("k", b"another", b""),
+    ]  # fmt: skip
+    assert bytes(blobs.get(client, KEYS.blob(blob), len(payload))) == payload
 
 
 def test_a_reader_is_woken_by_what_arrives(server: redis.Redis, broker_server: EmbeddedServer) -> None:

@@ -115,7 +115,8 @@ def keeper(name: str) -> list[str]:
         _selector("set unlink", "%W", keeper_certificate(name)),
         _selector("get", "%R", REVOCATIONS),
         _selector("getrange", "%R", *_of_campaigns("epoch")),
-        _selector("xadd", "%W", *_of_campaigns("log")),
+        _selector("rpush", "%W", *_of_campaigns("inbox")),
+        _selector("xadd", "%W", *_of_campaigns("bell")),
         _selector("set persist exists strlen setrange", "", *own_blobs),
     ]
 

@@ -1,4 +1,4 @@
-"""A keeper's answer on its way into a campaign's log, with the sum of masks that it brings."""
+"""A keeper's answer on its way into a campaign's inbox, with the sum of masks that it brings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from fl_core.broker.bulk.chunks import chunk_keys, count_chunks
 from fl_core.broker.bulk.uploads import UNCLAIMED_BLOB_SECONDS
 from fl_core.broker.campaign import ENDED
 from fl_core.broker.connection import Client, broker_errors
+from fl_core.broker.inbox import INLINE_BYTES, packed
 from fl_core.broker.keys import CampaignKeys
-from fl_core.broker.tasks import INLINE_BYTES
 
 
 def place_of_sum(order: str, keeper: str, first_seed: int, num_bytes: int) -> tuple[str, int]:
-    """Where a sum of that size travels: the blob's name and its chunks; ``("", 0)`` is in the log entry itself.
+    """Where a sum of that size travels: the blob's name and its chunks; ``("", 0)`` is in the entry itself.
+
+    The keeper's name comes first: its rights are to what begins with it (``access/rules.py``).
 
     Args:
         order: the order's digest.
@@ -22,11 +24,11 @@ def place_of_sum(order: str, keeper: str, first_seed: int, num_bytes: int) -> tu
     """
     if num_bytes <= INLINE_BYTES:
         return "", 0
-    return f"sum-{order[:24]}.{first_seed}.{keeper}", count_chunks(num_bytes)
+    return f"{keeper}:sum-{order[:24]}.{first_seed}", count_chunks(num_bytes)
 
 
 def deliver(client: Client, campaign: str, header: bytes, blob: str, payload: memoryview) -> bool:
-    """Append an answer to a campaign's log; False where the campaign is over.
+    """Put an answer into a campaign's inbox; False where the campaign is over.
 
     The payload goes to the broker, never to a second server: what a replay needs must not be forgotten there.
 
@@ -47,8 +49,8 @@ def deliver(client: Client, campaign: str, header: bytes, blob: str, payload: me
     with broker_errors("answering the coordinator"), client.pipeline(transaction=True) as pipeline:
         for key in chunk_keys(keys.blob(blob), len(payload)) if blob else ():
             pipeline.persist(key)
-        beside = {} if blob or not payload else {"p": bytes(payload)}
-        pipeline.xadd(keys.log, {"k": header, **beside})
+        pipeline.rpush(keys.inbox, packed("k", header, b"" if blob else payload))
+        pipeline.xadd(keys.bell, {"x": ""}, maxlen=1, approximate=False)
         pipeline.execute()
     return True
 

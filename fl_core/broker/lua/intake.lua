@@ -1,10 +1,10 @@
--- What devices have put into the inbox goes into the log, in the order in which it came; only the coordinator that has
+-- What devices and keepers have put into the inbox goes into the log, in the order in which it came; only the coordinator that has
 -- the lease does that, and nobody else writes the log.
 --   KEYS writer fence commits inbox log bell
 --   ARGV token fence mark-before doubtful-mark count max-bytes max-entry-bytes
 --   answer how many entries are left in the inbox | error FENCEDOUT | error LOSTDATA incomplete or older
 -- Entries are moved in this one step, so that none is lost or doubled whoever dies, or whichever answer gets lost. One
--- that is too large, or of no kind that devices send, leaves an empty update behind, which the campaign counts as
+-- that is too large, or of no kind that is sent here, leaves an empty update behind, which the campaign counts as
 -- malformed. Whoever finds the inbox empty from now on rings again.
 -- To read an entry costs copies of it. Where some may be huge, the first one is weighed before: what the server tells is
 -- the first node's size times the number of nodes, which is no more than the number of entries.
@@ -25,7 +25,7 @@ for _ = 1, tonumber(count) do
   local entry = left > 0 and (is_huge and '' or redis.call('LINDEX', inbox, 0))
   if not entry then break end
   left = left - #entry
-  local kind, length, start = string.match(string.sub(entry, 1, 12), '^([ur])(%d+):()')
+  local kind, length, start = string.match(string.sub(entry, 1, 12), '^([urk])(%d+):()')
   local header_end = length and start + tonumber(length) - 1
   if not length or #entry > most or header_end > #entry then
     redis.call('XADD', log, '*', 'u', '')

@@ -21,7 +21,7 @@ from fl_core.broker.memory.keyspace import Keyspace
 
 _FENCE = re.compile(rb"([0-9]+)\|(.*)", re.DOTALL)
 _TOKEN = re.compile(rb"[0-9]+\|([0-9A-Fa-f]+)\|")
-_SENT = re.compile(rb"([ur])([0-9]+):")
+_SENT = re.compile(rb"([urk])([0-9]+):")
 
 
 class Scripts:
