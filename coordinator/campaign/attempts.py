@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.campaign.contributions import Contributions
 from coordinator.campaign.course import Course
 from coordinator.campaign.effects import Effects, Refused
 from coordinator.campaign.fruitless import place_of
@@ -20,12 +21,13 @@ class Attempts:
 
     Args:
         max_attempts: so many of a task are spent at most (``dispatch.max_attempts``).
-        ledger, course: the campaign's.
+        ledger, contributions, course: the campaign's.
     """
 
-    def __init__(self, max_attempts: int, ledger: Ledger, course: Course) -> None:
+    def __init__(self, max_attempts: int, ledger: Ledger, contributions: Contributions, course: Course) -> None:
         self._max_attempts = max_attempts
         self._ledger = ledger
+        self._contributions = contributions
         self._course = course
 
     def refuse(self, refused: Refused, effects: Effects) -> None:
@@ -48,8 +50,10 @@ class Attempts:
         if report.outcome in ("handed_back", "budget_spent"):
             effects.handed_back = report
             self._reissue(task, task.queue, effects, reason=report.outcome, spent=False, report=report)
-            if said:
-                self._course.note_failure(report.outcome, said, report.worker, taken, effects)
+            if report.outcome == "budget_spent":  # nothing has failed
+                self._contributions.note_given_all(report.worker)
+            elif said:
+                self._course.note_failure("handed_back", said, report.worker, taken, effects)
             return
         effects.failure = report
         if task.failures + 1 >= self._max_attempts:

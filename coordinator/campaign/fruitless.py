@@ -105,7 +105,7 @@ class Fruitless:
         """An attempt at a task failed; whether with it the stretch has become worth a word.
 
         Args:
-            reason: of the rejection, or ``failed``, ``handed_back``, ``budget_spent``, ``lost``, ``deadline``.
+            reason: of the rejection, or ``failed``, ``handed_back``, ``lost``, ``deadline``.
             detail: what is known of it, in words.
             worker: who failed; empty where that is not known.
             taken: the task's queue, and where it stood there.
@@ -224,7 +224,6 @@ class Fruitless:
             Reason.MISSING_PAYLOAD.value: "The server drops payloads: look at its memory and its maxmemory-policy.",
             Reason.WRONG_DIGEST.value: "Payloads are damaged on the way: look at what is between devices and server.",
             "failed": "Mend what the devices' training raises; their logs have the traceback.",
-            "budget_spent": "Devices may give no more away: the campaign can only end with what it has.",
             "handed_back": "Mend what the devices say; their logs have more.",
             "lost": "Devices fall silent while they train: see whether they are killed, perhaps for want of memory.",
             "deadline": f"Raise dispatch.task_timeout_seconds = {spec.dispatch.task_timeout_seconds:g}.",

@@ -92,7 +92,7 @@ class CampaignState:
         self.merging = Merging(strategy, self.ledger, self.contributions, self.privacy)
         self.course = Course(spec, layout, self.timeline, self.ledger, self.merging)
         self.evaluations = Evaluations(spec, layout, self.ledger, self.merging, self.course)
-        self._attempts = Attempts(spec.dispatch.max_attempts, self.ledger, self.course)
+        self._attempts = Attempts(spec.dispatch.max_attempts, self.ledger, self.contributions, self.course)
         self._updates = Updates(admission, self.ledger, self.contributions, self.merging, self.course, self._attempts)
         self.position = "0-0"
         self.sequence = 0

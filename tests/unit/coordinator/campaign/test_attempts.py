@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator.campaign.attempts import MAX_SAID_CHARACTERS
+from coordinator.campaign.contributions import Contributions
 
 TWICE = {"dispatch": {"max_attempts": 2}}
 
@@ -32,6 +33,23 @@ def test_handing_back_spends_no_attempt(bench: Callable[..., Any]) -> None:
         campaign.apply(campaign.report(1, attempt, outcome="handed_back", detail=""))
     assert (campaign.state.ledger.open[1].attempt, campaign.state.ledger.open[1].failures) == (6, 0)
     assert campaign.state.fruitless.failures == 0, "nobody said that anything is wrong"
+
+
+def test_a_device_that_may_give_no_more_is_no_failure(bench: Callable[..., Any]) -> None:
+    """Its task is for others, and it is known to have given all, until it gives something after all."""
+    campaign = bench(**TWICE).open(2)
+    for attempt in range(1, 4):
+        campaign.apply(campaign.report(1, attempt, outcome="budget_spent", detail="epsilon = 8 is spent"))
+    state = campaign.state
+    assert (state.ledger.open[1].attempt, state.ledger.open[1].failures) == (4, 0)
+    assert [row["reason"] for row in campaign.history] == ["budget_spent"] * 3
+    assert state.fruitless.failures == 0
+    assert len(state.contributions.given_all) == 1
+    kept = Contributions()
+    kept.restore(state.contributions.export())
+    assert kept.given_all == state.contributions.given_all
+    campaign.apply(campaign.update(2))
+    assert not state.contributions.given_all
 
 
 @pytest.mark.parametrize(("reason", "expires"), [("lost", True), ("deadline", True), ("no_worker", False)])
