@@ -32,6 +32,7 @@ from fl_core.broker.scripts import Script
 from fl_core.broker.server.binary import bundled_binary
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.identity.enrolment import password_hash
+from fl_core.wire.messages import TrainOrder
 from tests.integration.lab import Lab, assert_identity, until
 
 PASSWORD = "of-the-test"
@@ -83,6 +84,11 @@ class Guarded:
         """The lab, with programs that log in as this user."""
         self.lab.url = self.url(name)
         return self.lab
+
+    def reset(self) -> None:
+        """Forget what was refused so far."""
+        for admin in self.admins:
+            admin.execute_command("ACL", "LOG", "RESET")
 
     def refusals(self) -> list[tuple[str, str]]:
         """What the servers have refused so far, by user and object; a user that is not there yet counts for nothing."""
@@ -160,6 +166,14 @@ def test_what_is_seldom_done_is_allowed_too(guarded: Guarded, device: redis.Redi
         observer.follow("trial-1")
         assert list(observer.poll().campaigns) == ["trial-1"]
         assert Quarantine(client, KEYS).newest() == []
+    ended = CampaignKeys("ended-1")
+    guarded.admin.zadd("fedtide:campaigns", {"ended-1": 4})
+    guarded.admin.mset({KEYS.incarnation: "e", ended.incarnation: "ended", KEYS.order: ORDER, ended.order: ORDER})
+    assert guarded.refusals() == []
+    with connect(guarded.url("one")) as client:  # as `fedtide-worker --check` asks; how campaigns are is not for it
+        assert [order.campaign for order in Registry(client).orders(["default"])] == ["trial-1"]
+    assert {who for who, _ in guarded.refusals()} == {"one"}
+    guarded.reset()
     with connect(guarded.url("boss")) as client:
         assert Registry(client).find("tri") == "trial-1"
         Registry(client).request("trial-1", "readmit", "1-1")
@@ -196,6 +210,10 @@ def device(guarded: Guarded) -> Iterator[redis.Redis]:
 
 
 KEYS = CampaignKeys("trial-1")
+ORDER = TrainOrder(
+    campaign="trial-1", timeout_seconds=60.0, model_factory="fl_core.models:mlp", model_args={}, training={},
+    layout_digest="ab" * 16, codec="fp32", sends="delta",
+).to_bytes()  # fmt: skip
 # The numbers are those of the attacks that worked while all shared one user; a1 and what is left of a4 and a6 are in
 # test_attacks.py.
 ATTACKS: dict[str, tuple[Any, ...]] = {

@@ -75,6 +75,8 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
         *_EVERYBODY,
         "+time",
         _selector("fcall", "", *declared, said, QUEUE_COUNTS, keys.device(name), *registers, *own_blobs),
+        _selector("zrevrange memory|usage", "%R", CAMPAIGNS),  # `fedtide-worker --check` tries those that run
+        _selector("getrange", "%R", *_of_campaigns("order", "epoch")),
         _selector("get hget hmget hexists exists strlen", "%R", *readable, QUEUE_COUNTS, REVOCATIONS, ANSWERS + name),
         _selector("hset", "%W", *_of_campaigns("pins"), QUEUE_COUNTS),
         _selector("hdel", "%W", *_of_campaigns("pins")),
