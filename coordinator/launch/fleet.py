@@ -148,16 +148,24 @@ class Fleet:
         folder: gets each worker's log and state.
         allow: what tasks may name on them (``fl_core.allowance``).
         blobs: the place of the server for blobs; empty for none.
+        identities: the folder of each one's identity, by name; of keepers, too, who are started as well.
     """
 
     def __init__(
-        self, workers: Sequence[FleetWorker], broker: str, folder: Path, allow: Iterable[str] = (), blobs: str = ""
+        self,
+        workers: Sequence[FleetWorker],
+        broker: str,
+        folder: Path,
+        allow: Iterable[str] = (),
+        blobs: str = "",
+        identities: Mapping[str, Path] | None = None,
     ) -> None:
-        self._workers = workers
         self._broker = broker
         self._folder = folder
         self._allow = tuple(allow)
         self._blobs = blobs
+        self._identities = identities or {}
+        self._workers = {worker.name: worker for worker in workers}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._reported: set[str] = set()
         self._restarts: dict[str, Restarts] = {}
@@ -166,39 +174,24 @@ class Fleet:
     def start(self) -> None:
         """Start all of them; they appear on the roster when they are ready. Call it from the main thread."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for worker in self._workers:
-            self._processes[worker.name] = self._start_one(worker)
+        for name in (*(keeper for keeper in self._identities if keeper not in self._workers), *self._workers):
+            self._processes[name] = self._start_one(name)
 
-    def _start_one(self, worker: FleetWorker) -> subprocess.Popen[bytes]:
-        parent = os.getpid()
+    def _start_one(self, name: str) -> subprocess.Popen[bytes]:
+        parent, worker = os.getpid(), self._workers.get(name)
+        program = "keepers" if worker is None else "workers"
         # By its place, since by its name PYTHONPATH may find a namesake.
-        command = [sys.executable, "-P", str(ROOT / "workers/__main__.py"), "--data", worker.data]
-        command += [
-            "--data-args",
-            json.dumps(worker.data_args),
-            "--name",
-            worker.name,
-            "--threads",
-            str(worker.threads),
-        ]
-        command += ["--state-dir", str(self._folder / worker.name), "--grace-seconds", "2"]
-        command += ["--emulate-delay-seconds", str(worker.emulate_delay_seconds)]
-        command += ["--emulate-example-seconds", str(worker.emulate_example_seconds)]
-        if worker.emulate_attack:
-            command += ["--emulate-attack", worker.emulate_attack]
-        if worker.model:
-            command += ["--model", worker.model, "--model-args", json.dumps(worker.model_args)]
-        if self._blobs:
-            command += ["--blobs", self._blobs]
-        for queue in worker.queue:
-            command += ["--queue", queue]
+        command = [sys.executable, "-P", str(ROOT / program / "__main__.py"), "--state-dir", str(self._folder / name)]
+        command += ["--identity", str(self._identities[name])] if name in self._identities else []
+        command += [] if worker is None else self._settings(worker)
+        threads = 1 if worker is None else worker.threads or os.cpu_count() or 1
         # BLAS and OpenMP read these when they are loaded; without them every process starts a thread per core.
-        environment = {**os.environ, "OMP_NUM_THREADS": str(worker.threads or os.cpu_count() or 1)}
-        for name in ("FEDTIDE_CONFIG", "FEDTIDE_BLOBS"):
-            environment.pop(name, None)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        for variable in ("FEDTIDE_CONFIG", "FEDTIDE_BLOBS"):
+            environment.pop(variable, None)
         # An address may hold a password, and everybody on the machine reads command lines.
         environment |= {"FEDTIDE_BROKER": self._broker, "FEDTIDE_ALLOW": " ".join(self._allow)}
-        with (self._folder / f"{worker.name}.log").open("ab") as output:
+        with (self._folder / f"{name}.log").open("ab") as output:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -209,6 +202,29 @@ class Fleet:
                 start_new_session=True,
                 preexec_fn=lambda: end_with_parent(parent, signal.SIGTERM),
             )
+
+    def _settings(self, worker: FleetWorker) -> list[str]:
+        command = ["--data", worker.data]
+        command += [
+            "--data-args",
+            json.dumps(worker.data_args),
+            "--name",
+            worker.name,
+            "--threads",
+            str(worker.threads),
+        ]
+        command += ["--grace-seconds", "2"]
+        command += ["--emulate-delay-seconds", str(worker.emulate_delay_seconds)]
+        command += ["--emulate-example-seconds", str(worker.emulate_example_seconds)]
+        if worker.emulate_attack:
+            command += ["--emulate-attack", worker.emulate_attack]
+        if worker.model:
+            command += ["--model", worker.model, "--model-args", json.dumps(worker.model_args)]
+        if self._blobs:
+            command += ["--blobs", self._blobs]
+        for queue in worker.queue:
+            command += ["--queue", queue]
+        return command
 
     @property
     def pids(self) -> dict[str, int]:
@@ -228,8 +244,8 @@ class Fleet:
             if name not in self._reported:
                 self._reported.add(name)
                 log.warning("a worker of the fleet has ended", worker=name, code=code, said=self.last_words(name))
-        if self._processes and len(ended) == len(self._processes):
-            name = next(iter(ended))
+        if self._processes and self._workers and self._workers.keys() <= ended.keys():
+            name = next(iter(self._workers))
             raise SpecError(f"every worker of the fleet has ended; {name} said: {self.last_words(name)}")
 
     def _is_replaced(self, name: str, code: int) -> bool:
@@ -244,7 +260,7 @@ class Fleet:
             self._again_at[name] = time.monotonic() + pause
         elif time.monotonic() >= self._again_at[name]:
             del self._again_at[name]
-            self._processes[name] = self._start_one(next(one for one in self._workers if one.name == name))
+            self._processes[name] = self._start_one(name)
             self._restarts[name].note_start()
         return True
 

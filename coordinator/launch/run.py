@@ -39,7 +39,12 @@ def run_campaign(spec: CampaignSpec, options: RunOptions, callbacks: Callbacks) 
     try:
         with surrounded(spec, options, callbacks.on_broker) as around:
             told = _measured(around.metrics, callbacks)
-            summary = lead(spec, folder, around, replace(launch, blobs=around.blobs), told)
+            launch = replace(launch, blobs=around.blobs)
+            if around.identity is not None:
+                from fl_core.identity.folder import read_identity
+
+                launch = replace(launch, authority=read_identity(around.identity).authority)
+            summary = lead(spec, folder, around, launch, told)
     except BrokerError:
         from coordinator.loop.ending import end_from_checkpoint
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from fl_core.broker.connection import broker_errors, connect
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.broker.server.embedded_watch import EmbeddedWatch
 from fl_core.broker.url import public_url
+from fl_core.program.extras import need
 from fl_core.spec import CampaignSpec
+
+TRIAL_COORDINATOR = "trial-coordinator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Surroundings:
         watches: of embedded servers, which are looked after as well.
         blobs: the place of the server for versions; empty for the broker itself.
         metrics: what Prometheus reads; None where it is not wanted.
+        identity: the folder of the coordinator's identity, in a trial with keepers; None for none.
     """
 
     url: str
@@ -49,6 +53,7 @@ class Surroundings:
     watches: Sequence[EmbeddedWatch] = ()
     blobs: str = ""
     metrics: Served | None = None
+    identity: Path | None = None
 
     def look_after(self) -> None:
         """Called about once a second.
@@ -74,11 +79,27 @@ def surrounded(spec: CampaignSpec, options: RunOptions, on_broker: Callable[[str
         open_blobs(options, folder.broker / "blobs", watches) as blobs,
     ):
         on_broker(url)
+        identities = dict(_identities(spec, options))
+        own = identities.pop(TRIAL_COORDINATOR, None)
+        # Whoever has an identity logs in with it; to the run's own server all come as the user that needs no password.
+        fleet_url = url.replace("redis://", "redis://default:any@") if identities else local_url
         with (
             metrics_served(options.metrics, local_url) as metrics,
-            local_fleet(options.fleet, local_url, folder.workers, allowed_by(spec), blobs) as fleet,
+            local_fleet(options.fleet, fleet_url, folder.workers, allowed_by(spec), blobs, identities) as fleet,
         ):
-            yield Surroundings(local_url, fleet, watches, blobs, metrics)
+            yield Surroundings(local_url, fleet, watches, blobs, metrics, own)
+
+
+def _identities(spec: CampaignSpec, options: RunOptions) -> Mapping[str, Path]:
+    """Everybody's identity in a trial with keepers, by name; none where nobody needs one, or they have their own."""
+    keepers = spec.secure_aggregation.keepers
+    if not keepers or options.broker is not None or not options.fleet or options.launch.authority:
+        return {}
+    need("a trial with keepers", "cryptography", "blake3")
+    from coordinator.enrolment.trial import trial_federation  # it needs a package that others do not
+
+    devices = {worker.name: worker.queue for worker in options.fleet}
+    return trial_federation(options.folder.path / "federation", TRIAL_COORDINATOR, devices, keepers)
 
 
 @contextlib.contextmanager
@@ -126,10 +147,15 @@ def open_blobs(options: RunOptions, folder: Path, watches: list[EmbeddedWatch]) 
 
 @contextlib.contextmanager
 def local_fleet(
-    workers: Sequence[FleetWorker], url: str, folder: Path, allow: Sequence[str] = (), blobs: str = ""
+    workers: Sequence[FleetWorker],
+    url: str,
+    folder: Path,
+    allow: Sequence[str] = (),
+    blobs: str = "",
+    identities: Mapping[str, Path] | None = None,
 ) -> Iterator[Fleet]:
-    """Worker processes on this machine, which end with the block."""
-    fleet = Fleet(workers, url, folder, allow, blobs)
+    """Worker processes on this machine, and keepers, which end with the block."""
+    fleet = Fleet(workers, url, folder, allow, blobs, identities)
     try:
         fleet.start()
         yield fleet

@@ -1,7 +1,7 @@
 """The judge of a chaos run: independent of the ledger, of the state machine and of the product's arithmetic.
 
-It reads three things: each worker's own diary (the lines that it logged when a delivery was acknowledged), the log
-that the coordinator has kept as raw msgpack, and what the campaign wrote into its folder.
+It reads three things: each worker's own diary (the lines that it logged when a delivery was acknowledged), the log that
+the coordinator has kept as raw msgpack (with privacy it may keep none), and what the campaign wrote into its folder.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Rules:
         merge_again: its strategy and codec are those that the referee can merge itself.
         forgetful: the server lost acknowledged writes, which are done again, or are out when the campaign stops; or its
             clock was set, so that no time tells what came before the stop. The cancelled may be among the missing.
+        asked_ms: when the campaign was first asked to stop, where no log is kept that says when it did.
     """
 
     campaign: str
@@ -36,6 +37,7 @@ class Rules:
     max_staleness: int
     merge_again: bool = True
     forgetful: bool = False
+    asked_ms: float | None = None
 
 
 def read_diaries(files: Iterable[Path]) -> list[tuple[int, str, float]]:
@@ -125,11 +127,13 @@ def judge(folder: Path, diaries: Iterable[Path], initial: np.ndarray, names: lis
     merges = Counter(task for line in lines if line["kind"] == "merge" for task in line["tasks"])
     refused = {int(line["task"].partition("-")[0]) for line in lines if line["kind"] == "rejection" and line["task"]}
     delivered = read_diaries(diaries)
-    entries = read_log(folder)
+    entries = read_log(folder) if rules.asked_ms is None else []
     logged = {(int(h["task_id"].partition("-")[0]), h["payload_digest"]) for k, h, _, _ in entries if k == "u"}
     # What was delivered before the campaign was asked to stop must have been merged or refused by name. A task that was
     # out at that moment was cancelled, and an answer that comes later is late.
-    stopped_ms = max(ms for kind, header, _, ms in entries if kind == "e" and header["kind"] == "stopped")
+    stopped_ms = rules.asked_ms or max(
+        ms for kind, header, _, ms in entries if kind == "e" and header["kind"] == "stopped"
+    )
     lost = {task for task, _, ms in delivered if ms < stopped_ms and task not in merges and task not in refused}
     num_lost = max(0, len(lost) - summary["cancelled"]) if rules.forgetful else len(lost)
     told = {
@@ -137,8 +141,9 @@ def judge(folder: Path, diaries: Iterable[Path], initial: np.ndarray, names: lis
         "doubled": sum(times > 1 for times in merges.values()),
         "merges_written": sum(merges.values()) == summary["merged"],
         "delivered": len(delivered),
-        "delivered_not_in_log": sum((task, digest) not in logged for task, digest, _ in delivered),
     }
+    if entries:
+        told["delivered_not_in_log"] = sum((task, digest) not in logged for task, digest, _ in delivered)
     if not rules.merge_again:
         return told
     again = merge_again(entries, initial, rules)

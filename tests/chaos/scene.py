@@ -13,8 +13,25 @@ EXTRAS = {"evaluator": 12.0, "blobs": 15.0, "power": 20.0, "snapshot": 40.0, "cl
 """The same of what only some have: killed evaluators and second servers; a server that comes back without its last
 second, or as it was some seconds ago; its clock set; the disk of the run's folder full."""
 
+OF_KEEPERS = {"keeper": 6.0}
+"""And of scenes with keepers."""
+
+KEEPERS = ("keeper-0", "keeper-1", "keeper-2")
+
+PRIVATE = ("fedbuff", "fadas", "fedavg")
+"""Strategies that go with central privacy."""
+
+MASKED = ("fedbuff", "fadas")
+"""And with keepers."""
+
 LOSING = frozenset({"power", "snapshot"})
 """Faults after which the server has forgotten what it had acknowledged."""
+
+
+# A budget that no device spends in a performance, and noise that leaves numbers finite.
+PRIVACY = {"mode": "central", "clip": 0.01, "noise_multiplier": 30.0, "delta": 1e-6, "max_participations": 100_000}
+
+SECURE_AGGREGATION = {"keepers": list(KEEPERS), "colluders": 1, "min_devices": 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +43,8 @@ class Scene:
         blobs: a second server for versions.
         embedded: the coordinator starts its own servers; killed alone, it has to start them again.
         end: the coordinator is killed again and again while it ends the campaign.
+        privacy: ``central``, or ``off``.
+        keepers: updates are masked, and three keepers open sums.
         faults: mean seconds between strikes, by name.
     """
 
@@ -35,6 +54,8 @@ class Scene:
     blobs: bool = False
     embedded: bool = False
     end: bool = False
+    privacy: str = "off"
+    keepers: bool = False
     faults: dict[str, float] = dataclasses.field(default_factory=lambda: dict(BATTERY))
 
     @property
@@ -45,7 +66,13 @@ class Scene:
     @property
     def referee_merges(self) -> bool:
         """Whether the referee's own arithmetic is that of this scene."""
-        return (self.strategy, self.codec, self.down, self.losing) == ("fedbuff", "fp32", "fp32", False)
+        form = (self.strategy, self.codec, self.down, self.privacy, self.keepers, self.losing)
+        return form == ("fedbuff", "fp32", "fp32", "off", False, False)
+
+    @property
+    def keeps_log(self) -> bool:
+        """Whether the coordinator keeps the log, by which the referee merges again; with privacy it may not."""
+        return self.privacy == "off"
 
     def spec(self) -> dict[str, Any]:
         """The campaign's spec. With patches or a second server the model is too large to come with a claim."""
@@ -74,7 +101,9 @@ class Scene:
                 "max_attempts": 1000,
                 "lease_seconds": 5.0,
             },
-            "checkpoint": {"keep_log": True, "every_merges": 50, "every_seconds": 3.0},
+            "checkpoint": {"keep_log": self.keeps_log, "every_merges": 50, "every_seconds": 3.0},
+            **({"privacy": PRIVACY} if self.privacy == "central" else {}),
+            **({"secure_aggregation": SECURE_AGGREGATION} if self.keepers else {}),
             **(
                 {"evaluation": {"data": "fl_core.data:digits", "data_args": {"split": "test"}}}
                 if "evaluator" in self.faults
@@ -103,8 +132,34 @@ def draw(seed: int) -> Scene:
     embedded = choose.random() < 0.25
     extras = ["evaluator"] if embedded else choose.sample(sorted(EXTRAS), 2)
     faults = {**BATTERY, **{name: EXTRAS[name] for name in extras}}
-    return Scene(
+    scene = Scene(
         strategy, codec, down, blobs="blobs" in extras, embedded=embedded, end=choose.random() < 0.5, faults=faults
+    )
+    if strategy in PRIVATE and choose.random() < 0.5:
+        scene = _with_privacy(scene)
+    # An embedded server is the coordinator's own, who makes identities for its own fleet alone.
+    if strategy in MASKED and not embedded and choose.random() < 0.5:
+        scene = _with_keepers(scene)
+    return scene
+
+
+def _with_privacy(scene: Scene) -> Scene:
+    strategy, codec = _private(scene)
+    return dataclasses.replace(scene, strategy=strategy, codec=codec, privacy="central")
+
+
+def _with_keepers(scene: Scene) -> Scene:
+    """The scene with keepers, who are killed too; a masked update is written in one way only."""
+    strategy = scene.strategy if scene.strategy in MASKED else "fedbuff"
+    faults = {**scene.faults, **OF_KEEPERS}
+    return dataclasses.replace(scene, strategy=strategy, codec="fp32", embedded=False, keepers=True, faults=faults)
+
+
+def _private(scene: Scene) -> tuple[str, str]:
+    """Strategy and codec as they are with central privacy, which takes neither any strategy nor any codec."""
+    return (
+        scene.strategy if scene.strategy in PRIVATE else "fedbuff",
+        "int8" if scene.codec == "topk" else scene.codec,
     )
 
 
@@ -117,14 +172,21 @@ def parse(text: str, seed: int) -> Scene:
     if text == "plain":
         return Scene()
     scene = draw(seed)
-    for word in [] if text == "drawn" else text.replace(";", " ").split():
-        key, _, value = word.partition("=")
-        if key == "faults":
-            every = {**BATTERY, **EXTRAS}
-            faults = {name: every[name] for name in value.split(",") if name}
-            scene = dataclasses.replace(scene, faults=faults, blobs=scene.blobs or "blobs" in faults)
-        elif key in ("blobs", "embedded", "end"):
-            scene = dataclasses.replace(scene, **{key: value not in ("", "0", "no")})
-        else:
-            scene = dataclasses.replace(scene, **{key: value})
-    return scene
+    words = dict(word.split("=", 1) for word in text.replace(";", " ").split() if "=" in word)
+    given = dict(words)
+    if "faults" in words:
+        every = {**BATTERY, **EXTRAS, **OF_KEEPERS}
+        faults = {name: every[name] for name in words.pop("faults").split(",") if name}
+        scene = dataclasses.replace(scene, faults=faults, blobs=scene.blobs or "blobs" in faults)
+    for key in {"blobs", "embedded", "end", "keepers"} & words.keys():
+        scene = dataclasses.replace(scene, **{key: words.pop(key) not in ("", "0", "no")})
+    scene = dataclasses.replace(scene, **words)
+    # What was drawn gives way to what was chosen; what was chosen stays, and the rest is made to go with it.
+    if "keepers" not in given and (scene.strategy not in MASKED or scene.codec != "fp32" or scene.embedded):
+        scene = dataclasses.replace(scene, keepers=False)
+    if "privacy" not in given and (scene.strategy, scene.codec) != _private(scene):
+        scene = dataclasses.replace(scene, privacy="off")
+    scene = _with_privacy(scene) if scene.privacy == "central" else scene
+    if scene.keepers:
+        return _with_keepers(scene)
+    return dataclasses.replace(scene, faults={name: every for name, every in scene.faults.items() if name != "keeper"})

@@ -18,9 +18,11 @@ from typing import Any
 
 import tomli_w
 
+from coordinator.enrolment.trial import trial_federation
 from fl_core.broker.server.embedded import EmbeddedServer
 from tests.chaos.proxy import Proxy
-from tests.chaos.scene import Scene
+from tests.chaos.scene import KEEPERS, Scene
+from tests.chaos.witness import Witness
 from tests.integration.warm import WarmProcess, start
 
 NUM_WORKERS = 8
@@ -104,16 +106,36 @@ class Theatre:
         spec = folder / "spec.toml"
         spec.write_text(tomli_w.dumps(scene.spec()))
         self.run_folder = self._prepare_disk() / "run"
-        run = ["coordinator", "run", str(spec), "--out", str(self.run_folder)]
+        names = [f"w{index}" for index in range(NUM_WORKERS)]
+        self._identities = (
+            trial_federation(folder / "federation", "leader", dict.fromkeys(names, ("default",)), KEEPERS)
+            if scene.keepers
+            else {}
+        )
+        self._user = "default:any@" if scene.keepers else ""  # the server's own, which asks for no password
+        self.url = self.url.replace("redis://", f"redis://{self._user}")
+        run = ["coordinator", *self._as("leader"), "run", str(spec), "--out", str(self.run_folder)]
         run += ["--port", str(self.port)] if scene.embedded else ["--broker", self.url]
         run += ["--blobs", f":{self.blobs.port}"] if self.blobs is not None else []
         self.coordinator = Actor("coordinator", folder, run)
+        self.witness = Witness(self.url)
         self.proxies = [Proxy(("127.0.0.1", self.port)) for _ in range(NUM_WORKERS)]
         self.workers = [self._worker(index) for index in range(NUM_WORKERS)]
+        self.keepers = [self._keeper(name) for name in KEEPERS] if scene.keepers else []
+
+    def _as(self, name: str) -> list[str]:
+        """The option by which a program is somebody, in scenes in which everybody is somebody."""
+        return ["--identity", str(self._identities[name])] if self._identities else []
+
+    def _keeper(self, name: str) -> Actor:
+        command = ["keepers", *self._as(name), "--broker", self.url, "--state-dir", str(self.folder / f"state-{name}")]
+        return Actor(name, self.folder, command)
 
     def _worker(self, index: int) -> Actor:
         data_args = json.dumps({"shard": index, "num_shards": NUM_WORKERS})
-        command = ["workers", "--broker", f"redis://127.0.0.1:{self.proxies[index].port}/0", "--name", f"w{index}"]
+        name, port = f"w{index}", self.proxies[index].port
+        command = ["workers", *(self._as(name) or ["--name", name])]
+        command += ["--broker", f"redis://{self._user}127.0.0.1:{port}/0"]
         command += ["--data", "fl_core.data:digits", "--data-args", data_args, "--threads", "1", "--log-level", "debug"]
         command += ["--state-dir", str(self.folder / f"state-{index}")]
         return Actor(f"w{index}", self.folder, [*command, "--emulate-delay-seconds", str(DELAYS[index])])
@@ -174,9 +196,10 @@ class Theatre:
         if not self.coordinator.running:
             has_checkpoint = any((self.run_folder / "checkpoint").glob("*.msgpack"))
             self.coordinator.start(*(["--resume"] if has_checkpoint else []))
-        for worker in self.workers:
-            if not worker.running:
-                worker.start()
+        for actor in (*self.keepers, *self.workers):
+            if not actor.running:
+                actor.start()
+        self.witness.look()
         now = time.monotonic()
         if "power" in self.scene.faults and (tail := self._tail()) is not None:
             self._sizes.append((now, tail.stat().st_size))
@@ -215,6 +238,9 @@ class Theatre:
 
     def _strike_worker(self) -> bool:
         return self.random.choice(self.workers).kill()
+
+    def _strike_keeper(self) -> bool:
+        return self.random.choice(self.keepers).kill()
 
     def _strike_broker(self) -> bool:
         if self.scene.embedded:
@@ -312,7 +338,7 @@ class Theatre:
             return {"error": done.stderr.strip()}
 
     def close(self) -> None:
-        for actor in [self.coordinator, *self.workers]:
+        for actor in [self.coordinator, *self.workers, *self.keepers]:
             actor.kill()
         for proxy in self.proxies:
             proxy.close()

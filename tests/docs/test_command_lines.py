@@ -18,6 +18,7 @@ from coordinator.cli import fedtide
 from coordinator.enrolment.authority import create_authority
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.identity.certificates import Role
+from keepers.cli import keeper
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 from workers.cli import worker
 from workers.identity.command import enroll
@@ -65,6 +66,8 @@ def _verify(words: list[str]) -> None:
     elif program == "fedtide-worker":
         enrols = rest[:1] == ["enroll"]
         _parse(enroll if enrols else worker, rest[enrols:])
+    elif program == "fedtide-keeper":
+        _parse(keeper, rest)
     elif program == "make":
         assert set(targets) >= {word for word in rest if not ASSIGNMENT.fullmatch(word)}
     elif program in ("python", ".venv/bin/python"):
