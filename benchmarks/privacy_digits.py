@@ -1,6 +1,6 @@
 """Accuracy against epsilon: handwritten digits on 359 devices of four examples each, in virtual time.
 
-    python benchmarks/privacy_digits.py --seeds 3 --into docs/privacy.md
+    python benchmarks/privacy_digits.py --seeds 3
 
 A linear softmax model, FedBuff with 120 updates to a merge, 359 tasks out at a time (an update is about two versions
 old), five local steps at rate 0.5, updates clipped to 0.5, twenty updates of each device, delta 0.001. The
