@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator.cli import (
     afterwards,
     checking,
+    creating,
     enrolment,
     launching,
     simulating,
@@ -13,4 +14,14 @@ from coordinator.cli import (
 )  # each adds its commands to the group
 from coordinator.cli.group import fedtide
 
-__all__ = ["afterwards", "checking", "enrolment", "fedtide", "launching", "simulating", "steering", "watching"]
+__all__ = [
+    "afterwards",
+    "checking",
+    "creating",
+    "enrolment",
+    "fedtide",
+    "launching",
+    "simulating",
+    "steering",
+    "watching",
+]
