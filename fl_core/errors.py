@@ -74,6 +74,7 @@ class Reason(StrEnum):
     REVOKED = "revoked"
     RESTING = "resting"
     BUDGET_SPENT = "budget_spent"
+    WRONG_BASE = "wrong_base"
 
 
 UNTRUSTED = frozenset({Reason.BAD_SIGNATURE, Reason.UNKNOWN_WORKER, Reason.REVOKED})

@@ -74,6 +74,11 @@ class Breakers:
             self._states.popitem(last=False)
         return news
 
+    def was_told(self, campaign: str, why: str) -> bool:
+        """Whether the campaign's last failure here was this one as well."""
+        state = self._states.get(campaign)
+        return state is not None and state.why == why[:200]
+
     def worked(self, campaign: str) -> bool:
         """A task was done; whether the campaign had failed before it."""
         return self._states.pop(campaign, None) is not None

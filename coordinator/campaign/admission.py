@@ -82,7 +82,11 @@ class Admission:
         task: OpenTask | None = None
         try:
             update = self.signers.update(entry)  # before a task is looked for: a forgery ends nobody's
-            task = self._find_task(update, ledger)
+            found = self._find_task(update, ledger)
+            self.signers.verify_base(
+                update, self._secret
+            )  # a device that was led astray may still bring the honest update
+            task = found
             staleness = self._check_header(update, strategy, self._spec.aggregation.max_staleness)
             if guard.is_refused(update.base_version):
                 raise RejectedUpdate(
@@ -167,6 +171,7 @@ class Admission:
             RejectedUpdate: it cannot be merged all the same.
         """
         update = self.signers.readmitted(header, moment_ms)
+        self.signers.verify_base(update, self._secret)
         staleness = self._check_header(update, strategy, max_staleness=None)
         if self.signers.authority and not has_digest(payload, update.payload_digest):
             raise RejectedUpdate(Reason.WRONG_DIGEST, "its payload does not have its digest: somebody has changed it")

@@ -9,9 +9,11 @@ did.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from typing import Any
 
+from coordinator.campaign.identity import version_mac
 from fl_core.errors import Reason, RejectedUpdate, UntrustedError
 from fl_core.identity.domain import Domain
 from fl_core.wire.digest import STRONG_DIGITS
@@ -97,6 +99,25 @@ class Signers:
             RejectedUpdate: it is not.
         """
         return self.update(LogEntry(f"{moment_ms}-0", "u", header, b""))
+
+    def verify_base(self, update: ModelUpdate, secret: bytes) -> None:
+        """Where pointers are signed, the version that an update starts from is one that a coordinator has published.
+
+        Args:
+            secret: the campaign's.
+
+        Raises:
+            RejectedUpdate: it is none.
+        """
+        if not self.authority:
+            return
+        expected = version_mac(secret, update.incarnation, update.base_version, update.base_digest)
+        if not hmac.compare_digest(expected, update.base_mac):
+            raise RejectedUpdate(
+                Reason.WRONG_BASE,
+                f"its device trained from other bytes than version {update.base_version} as it was published, or is of "
+                "a release that does not say from which; install this one there",
+            )
 
     def export(self) -> dict[str, Any]:
         """For a checkpoint; nothing where there is no authority."""

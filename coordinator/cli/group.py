@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fl_core.errors import FedtideError
+from fl_core.errors import FedtideError, SpecError
 from fl_core.program.command_line import AS_IDENTITY, Discreet, FedtideCommand, config_file, fail
 
 if TYPE_CHECKING:
+    from fl_core.identity.folder import Identity
     from fl_core.identity.signer import Operator
 
 BROKER_HELP = "The Redis that coordinator and workers share: redis://[USER:PASSWORD@]HOST:PORT/0."
@@ -53,17 +54,31 @@ def reach_as_identity(ctx: click.Context, param: click.Parameter, value: str | N
         url = identity.url(given)
     except FedtideError as error:
         return fail(error)
-    ctx.meta[AS_IDENTITY] = identity.authority
+    ctx.meta[AS_IDENTITY] = identity
     return url
 
 
-def authority_asked_for() -> bytes:
-    """The certificate of the authority that ``--identity`` belongs to, DER; empty without one.
+def coordinator_asked_for() -> Identity | None:
+    """The coordinator's identity that ``--identity`` names; None without one.
 
     It is known once ``--broker`` was read, by which the identity was.
+
+    Raises:
+        SpecError: it is no coordinator's.
     """
-    authority: bytes = click.get_current_context().meta.get(AS_IDENTITY, b"")
-    return authority
+    identity: Identity | None = click.get_current_context().meta.get(AS_IDENTITY)
+    if identity is not None and (role := identity.certificate.role.value) != "coordinator":
+        raise SpecError(
+            f"{identity.name} is a {role}, and no device would train for it; give --identity DIR, the folder of a "
+            "coordinator (`fedtide authority issue coordinator NAME` makes one)."
+        )
+    return identity
+
+
+def authority_asked_for() -> bytes:
+    """The certificate of the authority that ``--identity`` belongs to, DER; empty without one."""
+    identity: Identity | None = click.get_current_context().meta.get(AS_IDENTITY)
+    return b"" if identity is None else identity.authority
 
 
 broker_option = click.option(

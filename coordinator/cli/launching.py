@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 from coordinator.cli.group import (
     BROKER_HELP,
     EXIT_WITHOUT_RESULT,
-    authority_asked_for,
     blobs_option,
+    coordinator_asked_for,
     fedtide,
     json_option,
     print_json,
@@ -203,7 +203,7 @@ def run(
                     broker,
                     fleet,
                     folder,
-                    LaunchOptions(going_on, blobs, traces, allow_eviction, trial_seconds, authority_asked_for()),
+                    LaunchOptions(going_on, blobs, traces, allow_eviction, trial_seconds, coordinator_asked_for()),
                     port,
                     None if metrics_port is None else (metrics_host, metrics_port),
                 ),

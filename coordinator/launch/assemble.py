@@ -27,6 +27,7 @@ from coordinator.loop.coordinator import Coordinator
 from coordinator.loop.evaluation.evaluator import Evaluator
 from coordinator.loop.lease.keeper import LEASE_SECONDS
 from coordinator.loop.lease.standby import take_lease
+from coordinator.loop.trust.membership import membership
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import Payloads
 from coordinator.storage.checkpoint import CheckpointStore
@@ -114,6 +115,7 @@ def coordinating(
     if spec.secure_aggregation.is_on:
         raise SpecError("secure_aggregation.keepers can be named and cannot yet open sums; remove the section.")
     life = Life(new_identity(spec, machine) if seen is None else Identity(*seen["identity"]))
+    authority, seal = membership(options.identity, None if seen is None else seen["state"])
     campaign = life.identity.campaign
     last_commit = LastCommit(folder.last_commit)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
@@ -124,7 +126,7 @@ def coordinating(
     trial = None if options.resume or not options.trial_seconds else try_campaign
     evaluator = None
     if spec.evaluation.data:
-        evaluator = Evaluator(campaign, url, spec, model, layout, options.blobs, trial, machine)
+        evaluator = Evaluator(campaign, url, spec, model, layout, options.blobs, trial, machine, authority)
     elif trial is not None:
         refuse_faults(try_outside(partial(try_spec, spec), options.trial_seconds, LONGER))
     try:
@@ -204,7 +206,7 @@ def coordinating(
         folder.write_spec(to_toml(without_credentials(spec)))
         clock = CampaignClock(broker, machine)
         ctx = Context(
-            identity, spec, layout, client, broker, clock, writer, blobs=options.blobs, authority=options.authority
+            identity, spec, layout, client, broker, clock, writer, blobs=options.blobs, authority=authority, seal=seal
         )
         coordinator = wire(
             ctx, state, payloads, evaluator,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coordinator.launch.fleet import FleetWorker
 from coordinator.storage.run_folder import RunFolder
 from fl_core.program.outside import TRIAL_SECONDS
 from fl_core.wire.status import Status
+
+if TYPE_CHECKING:
+    from fl_core.identity.folder import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +24,8 @@ class LaunchOptions:
         blobs: the place of a second server, for versions (``fl_core/broker/bulk/places.py``); empty for none.
         traces: tell OpenTelemetry the spans of each task.
         allow_eviction: take a broker that evicts keys when it is full.
-        authority: the certificate of the authority whose devices may take part, DER; empty for everybody. A
-            campaign that was begun with one keeps it.
+        identity: of this coordinator; only devices of its authority may take part, and it signs what they train by.
+            None takes everybody. A campaign that was begun with one keeps its authority.
         trial_seconds: how long a new campaign may be tried before it is launched; 0 launches it untried.
     """
 
@@ -31,7 +34,12 @@ class LaunchOptions:
     traces: bool = False
     allow_eviction: bool = False
     trial_seconds: float = TRIAL_SECONDS
-    authority: bytes = b""
+    identity: Identity | None = None
+
+    @property
+    def authority(self) -> bytes:
+        """The certificate of this coordinator's authority, DER; empty for none."""
+        return b"" if self.identity is None else self.identity.authority
 
 
 @dataclass(frozen=True, slots=True)

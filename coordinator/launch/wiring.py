@@ -30,6 +30,7 @@ from coordinator.outgoing.lookout import Lookout
 from coordinator.outgoing.orders import Orders
 from coordinator.outgoing.payloads import Payloads
 from coordinator.outgoing.publisher import Publisher
+from coordinator.outgoing.sealing import Sealing
 from coordinator.outgoing.stalls import Stalls
 from coordinator.outgoing.transaction import Transaction
 from coordinator.storage.checkpoint import CheckpointStore
@@ -131,8 +132,13 @@ def wire(
     transaction = Transaction(ctx, watchers.traces, files.last_commit)
     monitors = Monitors(ctx, state, status, feed, timing, transaction)
     strategy = state.strategy
-    orders = Orders(ctx, strategy.sends, constants_digest(strategy.parameters.values[layout.constants]))
-    publisher = Publisher(ctx.client, ctx.keys, layout, timing, ctx.blobs, codec_name=spec.codec.down, clock=machine)
+    sealing = Sealing(ctx)
+    fixed = constants_digest(strategy.parameters.values[layout.constants], sealing.name)
+    orders = Orders(ctx, strategy.sends, sealing, fixed)
+    publisher = Publisher(
+        ctx.client, ctx.keys, layout, timing, ctx.blobs,
+        codec_name=spec.codec.down, clock=machine, name=sealing.name,
+    )  # fmt: skip
     dispatcher = Dispatcher(spec.dispatch, ctx.identity, machine)
     stalls = Stalls(ctx, state.position)
     lookout = Lookout(ctx, Roster(ctx.client))
@@ -147,7 +153,7 @@ def wire(
         transaction=transaction,
         intake=Intake(ctx, state, payloads, outages, [checkpoints, spending, answers, monitors, console], timers),
         decisions=decisions,
-        supply=Supply(state, publisher, orders, dispatcher, transaction, spending),
+        supply=Supply(state, publisher, orders, dispatcher, transaction, spending, sealing),
         surveyor=surveyor,
         evictions=Evictions(ctx.client, machine),
         stalls=stalls,

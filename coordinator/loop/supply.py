@@ -7,6 +7,7 @@ from coordinator.loop.spending import Spending
 from coordinator.outgoing.dispatcher import Dispatcher
 from coordinator.outgoing.orders import Orders
 from coordinator.outgoing.publisher import Publisher
+from coordinator.outgoing.sealing import Sealing
 from coordinator.outgoing.transaction import Transaction
 from fl_core.broker.bulk.head import Head
 
@@ -19,6 +20,7 @@ class Supply:
         publisher, orders, dispatcher: of versions, of the order, of tasks.
         transaction: where they go.
         spending: is written down before a version is shown.
+        sealing: signs the pointer.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Supply:
         dispatcher: Dispatcher,
         transaction: Transaction,
         spending: Spending,
+        sealing: Sealing,
     ) -> None:
         self._state = state
         self._publisher = publisher
@@ -36,6 +39,7 @@ class Supply:
         self._dispatcher = dispatcher
         self._transaction = transaction
         self._spending = spending
+        self._sealing = sealing
 
     @property
     def published(self) -> int:
@@ -60,6 +64,7 @@ class Supply:
         """
         self._spending.make_durable()
         self._publisher.publish(self._state.strategy, self._transaction)
+        self._seal()
         if self._publisher.is_crowded:
             self._publisher.drop_old(self._transaction)
 
@@ -67,6 +72,7 @@ class Supply:
         """Publish the newest version to the last bit, also where devices get patches: it is the last one."""
         self._spending.make_durable()
         self._publisher.publish(self._state.strategy, self._transaction, exact=True)
+        self._seal()
 
     def begin(self) -> None:
         """Publish version and order, whatever the broker may hold."""
@@ -77,7 +83,13 @@ class Supply:
 
     def order(self) -> None:
         """Write the order, if it has changed."""
-        self._transaction.add(self._orders.commands(self._state.evaluations.num_plateaus))
+        if commands := self._orders.commands(self._state.evaluations.num_plateaus):
+            self._transaction.add(commands)
+            self._seal()
+
+    def _seal(self) -> None:
+        """Version and order are signed together: whichever of them is new."""
+        self._transaction.add(self._sealing.pointer_commands(self._publisher.head, self._orders.written))
 
     def issue(self) -> None:
         """Put as many tasks out as there is room for."""
@@ -89,7 +101,7 @@ class Supply:
     def look(self) -> None:
         """See whether devices can still fetch what was published; what they cannot is published again."""
         self._publisher.look()
-        if self._publisher.is_led_astray(self._orders.written):
+        if self._publisher.is_led_astray(self._orders.written, self._sealing.sealed):
             self._orders.forget()
         self._publisher.drop_old(self._transaction)
 

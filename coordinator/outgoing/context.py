@@ -12,6 +12,7 @@ from fl_core.broker.connection import Client
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.lease import Writer
 from fl_core.clock import Clock
+from fl_core.identity.domain import Seal
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
 
@@ -28,6 +29,7 @@ class Context:
         writer: the lease, by which this coordinator alone may write there.
         cadence: how often what is done.
         authority: the certificate of the authority whose devices may take part, DER; empty for everybody.
+        seal: signs as this coordinator, where the campaign has an authority; else None.
         blobs: the place of the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
     """
 
@@ -41,6 +43,7 @@ class Context:
     cadence: Cadence = field(default_factory=Cadence)
     blobs: str = ""
     authority: bytes = b""
+    seal: Seal | None = None
 
     @property
     def keys(self) -> CampaignKeys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.outgoing.context import Context
+from coordinator.outgoing.sealing import Sealing
 from fl_core.broker.bulk.versions import order_commands
 from fl_core.training.order import train_order
 from fl_core.training.schedule import plateau_factor
@@ -15,23 +16,26 @@ class Orders:
     Args:
         ctx: the campaign.
         sends: what devices send back.
+        sealing: signs orders.
         constants_digest: of what no version carries (``constants_digest`` of ``fl_core/vectors/agreement.py``).
     """
 
-    def __init__(self, ctx: Context, sends: str, constants_digest: str = "") -> None:
+    def __init__(self, ctx: Context, sends: str, sealing: Sealing, constants_digest: str = "") -> None:
         self._ctx = ctx
+        self._sealing = sealing
         self._sends = sends
         self._constants_digest = constants_digest
         self._written: int | None = None
+        self._packed = b""
 
     def forget(self) -> None:
         """It is not known what is written."""
         self._written = None
 
     @property
-    def written(self) -> TrainOrder | None:
-        """What is written; None where that is not known."""
-        return None if self._written is None else self.order(self._written)
+    def written(self) -> bytes | None:
+        """What is written, as it travels; None where that is not known."""
+        return None if self._written is None else self._packed
 
     def commands(self, num_plateaus: int) -> list[list[str | bytes]]:
         """The Redis commands that write the order, if it is not written yet.
@@ -42,12 +46,14 @@ class Orders:
         if num_plateaus == self._written:
             return []
         self._written = num_plateaus
-        return order_commands(self._ctx.keys, self.order(num_plateaus))
+        self._packed = self._sealing.order(self.order(num_plateaus))
+        return order_commands(self._ctx.keys, self._packed)
 
     def order(self, num_plateaus: int) -> TrainOrder:
         """The order as it stands after so many plateaus."""
         ctx = self._ctx
         factor = plateau_factor(ctx.spec.training, num_plateaus)
         return train_order(
-            ctx.identity.campaign, ctx.spec, ctx.layout, self._sends, factor, constants_digest=self._constants_digest
-        )
+            ctx.identity.campaign, ctx.spec, ctx.layout, self._sends, factor,
+            constants_digest=self._constants_digest, incarnation=self._sealing.incarnation,
+        )  # fmt: skip

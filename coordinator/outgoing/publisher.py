@@ -23,8 +23,7 @@ from fl_core.codecs.model_payload import encode_version
 from fl_core.errors import BrokerError
 from fl_core.vectors import FloatArray
 from fl_core.vectors.layout import Layout
-from fl_core.wire.digest import digest
-from fl_core.wire.messages import TrainOrder
+from fl_core.wire.digest import Namer, digest
 
 KEPT_VERSIONS = 3
 # So many versions, or bytes of them, may come between two looks at which old ones are dropped.
@@ -48,6 +47,7 @@ class Publisher:
         place: the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
         codec_name: how versions are written.
         clock: this machine's.
+        name: of the two digests the one that names versions and constants.
 
     Attributes:
         published: the newest version that can be fetched; -1 before the first.
@@ -63,6 +63,7 @@ class Publisher:
         *,
         codec_name: str = "fp32",
         clock: Clock = MACHINE,
+        name: Namer = digest,
     ) -> None:
         self._clock = clock
         self._client = client
@@ -77,7 +78,8 @@ class Publisher:
         self._updates = place
         self._head: Head | None = None
         self._constants: constants.Constants | None = None
-        self._doubted: tuple[Head | None, TrainOrder | None] | None = None
+        self._doubted: tuple[Head | None, bytes | None] | None = None
+        self._name = name
         self._since_drop = 0
         self._retry_at = 0.0
         self._pauses = Backoff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
@@ -138,12 +140,12 @@ class Publisher:
         payload = values.astype("<f4", copy=False).data.cast("B")
         if self._place and len(payload) > INLINE_MODEL_BYTES and self._clock.monotonic() >= self._retry_at:
             try:
-                written = constants.write_constants(self._places, self._keys, payload, self._place)
+                written = constants.write_constants(self._places, self._keys, payload, self._place, self._name)
             except BrokerError as error:
                 self._give_up_for_now(error)
-                written = constants.write_constants(self._places, self._keys, payload, "")
+                written = constants.write_constants(self._places, self._keys, payload, "", self._name)
         else:
-            written = constants.write_constants(self._places, self._keys, payload, "")
+            written = constants.write_constants(self._places, self._keys, payload, "", self._name)
         transaction.add([written.command(self._keys)])
         self._constants = written
 
@@ -170,8 +172,9 @@ class Publisher:
 
     def _write_to(self, version: int, payload: memoryview, *, place: str = "", updates: str = "") -> Head:
         return versions.write_version(
-            self._places, self._keys, version, payload, place=place, updates=updates, codec=self._codec.name
-        )
+            self._places, self._keys, version, payload,
+            place=place, updates=updates, codec=self._codec.name, name=self._name,
+        )  # fmt: skip
 
     def _give_up_for_now(self, error: BrokerError) -> None:
         pause = self._pauses.next()
@@ -181,15 +184,18 @@ class Publisher:
         )  # fmt: skip
         self._retry_at = self._clock.monotonic() + pause
 
-    def is_led_astray(self, order: TrainOrder | None) -> bool:
+    def is_led_astray(self, order: bytes | None, sealed: bytes = b"") -> bool:
         """Whether the pointer or the order at the broker was changed by somebody else; the version is then published
         again. Both are seen at two looks, since a change of ours may be on its way at one of them.
 
         Args:
-            order: what should be written there; None where that is not known.
+            order: what should be written there, as it travels; None where that is not known.
+            sealed: the pointer as it was signed; empty where it was not.
         """
         try:
-            fine = self._head is None or versions.is_shown(self._client, self._keys, self._head, order, self._constants)
+            fine = self._head is None or versions.is_shown(
+                self._client, self._keys, self._head, order, self._constants, sealed
+            )
         except BrokerError:
             return False
         seen, self._doubted = self._doubted, None if fine else (self._head, order)

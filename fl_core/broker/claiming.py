@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import redis
 
@@ -13,8 +13,11 @@ from fl_core.broker.bulk.patches import Patch
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.scripts import Script
 from fl_core.errors import Reason, RejectedUpdate
-from fl_core.wire.digest import digest
 from fl_core.wire.messages import TaskCall, TrainOrder, TrainTask
+from fl_core.wire.signed import body_of, order_digest
+
+if TYPE_CHECKING:
+    from fl_core.broker.bulk.trust import Trust
 
 # A model of one chunk comes with the answer to the claim: one round trip instead of two.
 INLINE_MODEL_BYTES = 256 * 1024
@@ -44,14 +47,16 @@ class Claiming:
     Args:
         client: the broker's.
         worker: its name.
+        trust: holds what the broker says against its coordinator's signature; None believes it.
 
     Attributes:
         worker: as given.
     """
 
-    def __init__(self, client: Client, worker: str) -> None:
+    def __init__(self, client: Client, worker: str, trust: Trust | None = None) -> None:
         self.worker = worker
-        self._orders = _Orders()
+        self._trust = trust
+        self._orders = _Orders(trust)
         self._claim = Script(client, scripts.CLAIM)
 
     def claim(self, task: TaskCall | TrainTask, cached_digest: str) -> Claim:
@@ -65,6 +70,7 @@ class Claiming:
         Raises:
             BrokerUnavailable: nothing is claimed, or it is and the same call says so again.
             RejectedUpdate: the order is none that this program can read (malformed).
+            UntrustedError: order or pointer are not what a coordinator has signed, or are old ones.
         """
         campaign = keys.CampaignKeys(task.campaign)
         known = self._orders.get(task.campaign)
@@ -83,38 +89,46 @@ class Claiming:
                 raise redis.InvalidResponse("no answer to a claim")
         if answer[0] == b"taken":
             return Claim("taken")
-        heads = rows.good(campaign.head, [answer[2:9]], Head.from_row) if answer[0] == b"ok" else []
+        heads = rows.good(campaign.head, [[*answer[2:9], answer[10]]], Head.from_row) if answer[0] == b"ok" else []
         if not heads:
             return Claim("gone")
-        order = self._orders.remember(task.campaign, answer[9]) if answer[9] or known is None else known[1]
-        inline = answer[10] or None if len(answer) > 10 else None
-        patches = rows.good(campaign.patches, answer[11:], Patch.from_row)
-        whole = len(patches) == len(answer) - 11
-        head = replace(heads[0], inline=inline, patches=tuple(patches) if whole else ())
+        if answer[9] or known is None:
+            known = self._orders.remember(task.campaign, answer[9])
+        named, order = known
+        head = heads[0]
+        if self._trust is not None:
+            head = self._trust.head(task.campaign, head, named, order.incarnation)
+        inline = answer[11] or None if len(answer) > 11 else None
+        patches = rows.good(campaign.patches, answer[12:], Patch.from_row)
+        whole = len(patches) == len(answer) - 12
+        head = replace(head, inline=inline, patches=tuple(patches) if whole else ())
         return Claim("ok", rows.number_or_zero(answer[1]) / 1000, head, TrainTask.of(task, order))
 
 
 class _Orders:
     """How the tasks of the campaigns that were served last are done; the server sends it to who does not have it."""
 
-    def __init__(self) -> None:
+    def __init__(self, trust: Trust | None) -> None:
+        self._trust = trust
         self._known: dict[str, tuple[str, TrainOrder]] = {}
 
     def get(self, campaign: str) -> tuple[str, TrainOrder] | None:
         """An order's digest, and the order."""
         return self._known.get(campaign)
 
-    def remember(self, campaign: str, packed: bytes) -> TrainOrder:
-        """Take in what the server sent.
+    def remember(self, campaign: str, packed: bytes) -> tuple[str, TrainOrder]:
+        """Take in what the server sent: its digest, and the order.
 
         Raises:
             RejectedUpdate: it is no order of that campaign (malformed).
+            UntrustedError: no coordinator has signed it.
         """
-        order = TrainOrder.from_bytes(packed)
+        body = body_of(packed) if self._trust is None else self._trust.order(campaign, packed)
+        order = TrainOrder.from_bytes(body)
         if order.campaign != campaign:
             raise RejectedUpdate(Reason.MALFORMED, f"the order of campaign {campaign} is for {order.campaign}")
         self._known.pop(campaign, None)
-        self._known[campaign] = (digest(packed), order)
+        self._known[campaign] = (order_digest(packed), order)
         while len(self._known) > MAX_ORDERS:
             del self._known[next(iter(self._known))]
-        return order
+        return self._known[campaign]

@@ -33,12 +33,13 @@ key                                    type    holds
                                                identity the same, ``signed`` (``OperatorRequest``)
 ``fedtide:c:{id}:parked``              stream  rejected updates, bounded
 ``fedtide:c:{id}:feed``                stream  the campaign's past for monitors, folded and bounded
-``fedtide:c:{id}:order``               string  how the campaign's tasks are to be done (``TrainOrder``); ``head`` has
-                                               its digest
+``fedtide:c:{id}:order``               string  how the campaign's tasks are to be done (``TrainOrder``, signed where
+                                               the campaign has an authority); ``head`` has its digest
 ``fedtide:c:{id}:head``                hash    newest version: version, digest, num_bytes, num_chunks, place,
                                                updates (the place for payloads of large updates),
                                                codec, order (digest of the order)
-                                               with constants: constants (``digest|bytes|place``)
+                                               with constants: constants (``digest|bytes|place``);
+                                               with an authority: sealed (``Pointer``, signed)
 ``fedtide:c:{id}:constants:<d>:<i>``   string  chunk i of the constants of digest d, at their place (``constants.py``)
 ``fedtide:c:{id}:versions``            hash    version -> ``bytes|place``, of all versions whose chunks are kept
 ``fedtide:c:{id}:model:<v>:<i>``       string  chunk i of version v, at its place (``places.py``)

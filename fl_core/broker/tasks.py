@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import redis
 
@@ -24,6 +24,9 @@ from fl_core.errors import BrokerUnavailable, Reason, RejectedUpdate
 from fl_core.identity.domain import Domain, Seal
 from fl_core.wire.messages import ModelUpdate, TaskCall, TaskReport, TrainTask, own_blob
 
+if TYPE_CHECKING:
+    from fl_core.broker.bulk.trust import Trust
+
 # Called while a payload takes long, with its way ("up" or "down"), the bytes that have moved, and all of them.
 OnProgress = Callable[[Literal["up", "down"], int, int], None]
 # The claim said where updates go; a task that took longer asks again.
@@ -42,6 +45,7 @@ class TaskBroker:
         on_progress: called every five seconds while a payload is on its way.
         on_moved: called whenever bytes of one have moved; what it raises ends the transfer.
         seal: signs what is sent; None sends it as it is.
+        trust: holds orders and pointers against their coordinator's signature; None believes them.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class TaskBroker:
         on_progress: OnProgress | None = None,
         on_moved: Callable[[], None] = lambda: None,
         seal: Seal | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self._client = client
         self._on_progress = on_progress
@@ -63,7 +68,7 @@ class TaskBroker:
         self._missing = ("", 0.0)
         self._downloads = Downloads(self._places, lambda num_bytes: self._transfer("down", num_bytes))
         self._uploads = Uploads(self._places, lambda num_bytes: self._transfer("up", num_bytes))
-        self._claiming = Claiming(client, worker)
+        self._claiming = Claiming(client, worker, trust)
         self._deliver = Script(client, scripts.DELIVER)
         self._report = Script(client, scripts.REPORT)
         self._moving = Script(client, scripts.MOVING)

@@ -11,6 +11,8 @@ class Domain(StrEnum):
 
     UPDATE = "fedtide/update/1"
     REPORT = "fedtide/report/1"
+    ORDER = "fedtide/task/1"
+    VERSION = "fedtide/version/1"
     CONTROL = "fedtide/control/1"
     UNMASK = "fedtide/unmask/1"
     UNMASKED = "fedtide/unmasked/1"

@@ -9,7 +9,14 @@ from fl_core.wire.messages import TrainOrder
 
 
 def train_order(
-    campaign: str, spec: CampaignSpec, layout: Layout, sends: str, factor: float = 1.0, *, constants_digest: str = ""
+    campaign: str,
+    spec: CampaignSpec,
+    layout: Layout,
+    sends: str,
+    factor: float = 1.0,
+    *,
+    constants_digest: str = "",
+    incarnation: str = "",
 ) -> TrainOrder:
     """How the tasks of a campaign are to be done.
 
@@ -19,9 +26,11 @@ def train_order(
         sends: what its strategy merges.
         factor: of the learning rate, in (0, 1].
         constants_digest: of what no version carries; empty for a model without (``fl_core/vectors/agreement.py``).
+        incarnation: of the campaign's life, where orders are signed.
     """
     return TrainOrder(
         campaign=campaign,
+        incarnation=incarnation,
         timeout_seconds=spec.dispatch.task_timeout_seconds,
         model_factory=spec.model.factory,
         model_args=spec.model.args,

@@ -11,7 +11,7 @@ from fl_core.errors import LayoutError
 from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.module_tensors import carried_tensors
-from fl_core.wire.digest import digest
+from fl_core.wire.digest import Namer, digest
 
 if TYPE_CHECKING:
     import torch
@@ -44,13 +44,14 @@ def _first_difference(expected: Layout, actual: Layout) -> str | None:
     return None
 
 
-def constants_digest(constants: FloatArray) -> str:
-    """A name for exactly these values (xxh3-128 of their bytes, hex); empty for a model without constants.
+def constants_digest(constants: FloatArray, name: Namer = digest) -> str:
+    """A name for exactly these values; empty for a model without constants.
 
     Args:
         constants: float32 ``(num_constants,)``, as at ``Layout.constants``.
+        name: of the two digests (``fl_core/wire/digest.py``) the one that is taken of their bytes.
     """
-    return digest(constants.astype("<f4", copy=False).data) if constants.size else ""
+    return name(constants.astype("<f4", copy=False).data) if constants.size else ""
 
 
 def verify_constants(layout: Layout, module: torch.nn.Module, base: Parameters) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import xxhash
 
+from fl_core.errors import SpecError
+
 Bytes = bytes | bytearray | memoryview
+Namer = Callable[[Bytes], str]
+"""One of the two digests below."""
 # Of the digest that withstands attackers, in hexadecimal digits; the other has half as many.
 STRONG_DIGITS = 64
 
@@ -19,12 +25,26 @@ def digest(payload: Bytes) -> str:
 
 
 def strong_digest(payload: Bytes) -> str:
-    """BLAKE3 of the bytes, hex: nobody finds other bytes with the same. Needs the extra ``security``."""
-    from blake3 import blake3
+    """BLAKE3 of the bytes, hex: nobody finds other bytes with the same. Needs the extra ``security``.
+
+    Raises:
+        SpecError: that is not installed.
+    """
+    try:
+        from blake3 import blake3
+    except ImportError:
+        from fl_core.program.extras import missing
+
+        raise SpecError(missing("a campaign with an authority", "blake3")) from None
 
     return str(blake3(payload).hexdigest())
 
 
+def namer_of(declared: str) -> Namer:
+    """Of which kind a digest is."""
+    return strong_digest if len(declared) == STRONG_DIGITS else digest
+
+
 def has_digest(payload: Bytes, declared: str) -> bool:
     """Whether the bytes have the digest that somebody declared, of whichever kind that is."""
-    return (strong_digest if len(declared) == STRONG_DIGITS else digest)(payload) == declared
+    return namer_of(declared)(payload) == declared

@@ -4,15 +4,18 @@
 record         where it travels                                fields (beside ``v``, the format's version, an int)
 =============  ==============================================  ========================================================
 TaskCall       Celery message, queue ``fedtide.train.<name>``  campaign, task_id, attempt, queue
-TrainOrder     ``fedtide:c:{id}:order``, one per campaign      campaign, timeout_seconds, model_factory, model_args,
-                                                               model_buffers, model_seed, layout_digest,
+TrainOrder     ``fedtide:c:{id}:order``, one per campaign      campaign, incarnation, timeout_seconds, model_factory,
+                                                               model_args, model_buffers, model_seed, layout_digest,
                                                                constants_digest, training,
                                                                learning_rate_factor, codec, codec_args, sends,
                                                                privacy
+Pointer        ``fedtide:c:{id}:head``, field ``sealed``       campaign, incarnation, fence, version_number, digest,
+                                                               num_bytes, codec, place, updates, order, mac
 ModelUpdate    update log, field ``u`` (payload in ``p``)      campaign, task_id, attempt, worker, base_version,
                                                                num_examples, sends, part, codec, layout_digest,
                                                                payload_bytes, payload_digest, blob, num_chunks,
-                                                               bytes_down, metrics, seconds, boxes
+                                                               bytes_down, metrics, seconds, boxes, incarnation,
+                                                               base_digest, base_mac
 TaskReport     update log, field ``r``                         campaign, task_id, attempt, worker, outcome, detail
 OperatorReq.   ``fedtide:c:{id}:control``, field ``signed``    campaign, incarnation, request, argument, nonce
 CampaignEvent  update log, field ``e`` (its MAC in ``m``)      campaign, sequence, kind, body
@@ -21,8 +24,8 @@ Beat           ``fedtide:d:<name>``, one per worker            worker, state, qu
                                                                bytes_down, trouble
 =============  ==============================================  ========================================================
 
-Where a campaign has an authority, an update, a report and an operator's request travel inside a ``Signed``
-(``fl_core/wire/signed.py``).
+Where a campaign has an authority, all of them but doorbells, events and beats travel inside a ``Signed``
+(``fl_core/wire/signed.py``), and only there is a ``Pointer`` (``fl_core/broker/bulk/head.py``).
 
 Decoding is strict, because the network is hostile: the size is bounded before anything is allocated, an unknown or
 missing field, a wrong type, a value out of range or a newer format is refused with ``RejectedUpdate(malformed)``.
@@ -47,6 +50,7 @@ from fl_core.wire.checks import (
     is_identifier,
     is_label,
     is_map,
+    is_name_or_empty,
     is_one_of,
     is_positive,
     is_positive_size,
@@ -54,7 +58,7 @@ from fl_core.wire.checks import (
     is_share,
     is_size,
     is_text,
-)
+)  # fmt: skip
 from fl_core.wire.record import Record, checked, checks_of
 from fl_core.wire.states import WORKER_STATES, Request
 
@@ -89,14 +93,16 @@ class TrainOrder(Record):
         codec_args: the codec's settings.
         sends: what comes back, ``"delta"`` or ``"parameters"``.
         timeout_seconds: how long the coordinator waits after the worker took the task.
+        incarnation: of the campaign's present life; empty where orders are not signed.
         privacy: what devices do for their privacy (``fl_core/privacy/terms.py``); empty for nothing.
     """
 
-    # 2: versions are without constants, and models are built with the campaign's seed. 3: privacy.
+    # 2: versions are without constants, and models are built with the campaign's seed. 3: signed orders; privacy.
     version: ClassVar[int] = 3
-    since: ClassVar[tuple[str, ...]] = ("privacy",)
+    since: ClassVar[tuple[str, ...]] = ("incarnation", "privacy")
 
     campaign: str = checked(is_identifier)
+    incarnation: str = checked(is_name_or_empty, default="")
     timeout_seconds: float = checked(is_finite)
     model_factory: str = checked(is_identifier)
     model_args: Mapping[str, Any] = checked(is_map)
@@ -153,11 +159,13 @@ class ModelUpdate(Record):
         metrics: e.g. the mean training loss.
         seconds: parts of the task's life, each measured by one clock: queue, fetch, train, encode.
         boxes: of a masked update, the seeds of its masks, sealed for one keeper each (``fl_core/secure_aggregation``).
+        incarnation, base_digest, base_mac: of the version that training started from, as the device found it and its
+            ``Pointer`` says; empty where that is not signed.
     """
 
-    # 2: masked updates.
+    # 2: masked updates; where pointers are signed, an update names the version that it starts from by its content.
     version: ClassVar[int] = 2
-    since: ClassVar[tuple[str, ...]] = ("boxes",)
+    since: ClassVar[tuple[str, ...]] = ("boxes", "incarnation", "base_digest", "base_mac")
 
     campaign: str = checked(is_identifier)
     task_id: str = checked(is_identifier)
@@ -177,6 +185,9 @@ class ModelUpdate(Record):
     metrics: Mapping[str, float] = checked(are_numbers)
     seconds: Mapping[str, float] = checked(are_numbers)
     boxes: tuple[bytes, ...] = checked(are_boxes, default=())
+    incarnation: str = checked(is_name_or_empty, default="")
+    base_digest: str = checked(is_digest_or_empty, default="")
+    base_mac: str = checked(is_digest_or_empty, default="")
 
     @property
     def names_own_blob(self) -> bool:

@@ -92,7 +92,7 @@ def publish(client: redis.Redis) -> Callable[..., Head]:
         head = Head(version, digest(payload), len(payload), blobs.put(client, KEYS.version(version), payload))
         fields = {"version": version, "digest": head.digest, "num_bytes": head.num_bytes, "num_chunks": head.num_chunks}
         client.hset(KEYS.head, mapping=fields)
-        for command in order_commands(KEYS, TASK.order):
+        for command in order_commands(KEYS, TASK.order.to_bytes()):
             client.execute_command(*command)
         return head
 
@@ -318,7 +318,7 @@ def test_the_order_comes_with_the_first_claim_and_again_where_it_changed(
     assert broker.claim(call, "").task == TASK
     client.set(KEYS.order, held)
     lowered = replace(TASK, learning_rate_factor=0.5)
-    for command in order_commands(KEYS, lowered.order):
+    for command in order_commands(KEYS, lowered.order.to_bytes()):
         client.execute_command(*command)
     assert broker.claim(call, "").task == lowered
 

@@ -57,7 +57,7 @@ class Device:
             self.client.hset(KEYS.open_tasks, task.task_id, f"{task.attempt}|0|default")
         self.client.delete(KEYS.inbox)
         self.client.set(KEYS.incarnation, "now")
-        for command in order_commands(KEYS, task.order):
+        for command in order_commands(KEYS, task.order.to_bytes()):
             self.client.execute_command(*command)
         self.breakers.worked(task.campaign)  # whatever failed before, this one is tried
         self.trainer.execute(task.call.to_bytes())

@@ -73,7 +73,7 @@ class World:
         self.broker = TaskBroker(client, "pi")
         seconds, _ = client.time()
         client.hset(KEYS.open_tasks, TASK.task_id, f"1|{seconds * 1000}|default")
-        AtOnce(client).add(order_commands(KEYS, TASK.order))
+        AtOnce(client).add(order_commands(KEYS, TASK.order.to_bytes()))
 
     def new_device(self) -> CachedModel:
         settings = TrainingSection()

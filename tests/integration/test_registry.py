@@ -141,7 +141,7 @@ def test_waits_are_counted_per_queue(client: redis.Redis) -> None:
     broker, broker_keys = CampaignBroker(client, "digits-1"), keys.CampaignKeys("digits-1")
     client.hset(broker_keys.head, mapping={"version": 0, "digest": "ab" * 8, "num_bytes": 4, "num_chunks": 1})
     client.set(f"{broker_keys.version(0)}:0", b"1234")
-    for command in order_commands(broker_keys, TASK.order):
+    for command in order_commands(broker_keys, TASK.order.to_bytes()):
         client.execute_command(*command)
     seconds, micros = client.time()
     now_ms = seconds * 1000 + micros // 1000

@@ -44,7 +44,7 @@ class Fetching:
             SpecError: they lie where this device does not go.
             MissingBlob, BrokerError: they could not be had within the task's time.
         """
-        if model.constants_digest == task.constants_digest:
+        if model.has_constants(task.constants_digest):
             return 0
         give_up, pauses = time.monotonic() + task.timeout_seconds, _pauses()
         while True:

@@ -15,8 +15,8 @@ from fl_core.wire.histogram import SECONDS, Histogram, bucket
 from fl_core.wire.messages import TaskCall, TrainTask
 
 # delivered; the campaign had ended meanwhile; its doorbell was void; cancelled while training; training raised; the
-# device may give no more away; the worker had to stop (the parent says so)
-OUTCOMES = ("delivered", "unwanted", "void", "cancelled", "failed", "budget_spent", "handed_back")
+# device may give no more away; the worker had to stop (the parent says so); no coordinator has signed what it rests on
+OUTCOMES = ("delivered", "unwanted", "void", "cancelled", "failed", "budget_spent", "handed_back", "distrusted")
 PARTS = ("fetch", "train", "encode", "deliver")
 _SPANS = {"fetch": "pull"}
 _ROW = len(SECONDS) + 2  # buckets, the rest, the sum

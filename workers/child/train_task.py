@@ -19,7 +19,7 @@ from fl_core.allowance import AllowList
 from fl_core.broker.connection import connect
 from fl_core.broker.patience import device_outage, patiently
 from fl_core.broker.tasks import TaskBroker, payload_place
-from fl_core.errors import BrokerError, BudgetSpent, RejectedUpdate, TrainingStopped
+from fl_core.errors import BrokerError, BudgetSpent, RejectedUpdate, TrainingStopped, UntrustedError
 from fl_core.factory import gate
 from fl_core.privacy.budget import Budget
 from fl_core.privacy.terms import Terms
@@ -31,7 +31,7 @@ from workers.child.fetching import Fetching
 from workers.child.own_device import OwnDevice, reusable
 from workers.child.reporting import Overdue, Reporting, quietly, words_of
 from workers.child.tally import TaskRecorder
-from workers.identity.signing import seal_of
+from workers.identity.signing import seal_of, trust_of
 from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
@@ -80,6 +80,7 @@ class Trainer:
             on_progress=self._note_progress,
             on_moved=self._note_moved,
             seal=seal_of(settings),
+            trust=trust_of(settings),
         )
         self._reporting = Reporting(self._broker, settings.name)
         self._fetching = Fetching(self._broker)
@@ -129,6 +130,8 @@ class Trainer:
             except TrainingStopped:
                 log.info("task was cancelled")
                 self.recorder.ended(task, "cancelled")
+            except UntrustedError as error:
+                self._distrust(task, str(error), time.monotonic() - started)
             except BudgetSpent as error:
                 self._rest(task, str(error))
             except (Exception, Overdue, SystemExit, KeyboardInterrupt) as error:
@@ -177,7 +180,7 @@ class Trainer:
             log.debug("the task ended meanwhile", verdict=claim.verdict)
             self.recorder.ended(task, "void")
             return
-        version = claim.head.version
+        head, version = claim.head, claim.head.version
         log.debug("training", version=version, queue_seconds=round(claim.queue_seconds, 3))
         with self._in_time(task, building):
             device = self._own.for_task(task, model, self._stop_check(task), self._spending.spend)
@@ -195,6 +198,8 @@ class Trainer:
             },
             signed=self._settings.identity is not None,
         )
+        if head.mac:
+            update = replace(update, incarnation=head.incarnation, base_digest=model.digest, base_mac=head.mac)
         ready = time.perf_counter()
         wanted = self._delivering.deliver(update, done.payload)
         model.spare = reusable(done.outcome, model)
@@ -226,6 +231,13 @@ class Trainer:
             return
         self._next_line = now + LINE_SECONDS
         log.info("delivered", **facts)
+
+    def _distrust(self, task: TaskCall, why: str, seconds: float) -> None:
+        """No coordinator has signed what the broker shows; the campaign, whose doing it is not, is told nothing."""
+        (log.debug if self._breakers.was_told(task.campaign, why) else log.error)("a task was dropped", reason=why)
+        self._breakers.failed(task.campaign, seconds, why[:200])
+        self.recorder.ended(task, "distrusted")
+        self._vitals = replace(self._vitals, num_failed=self._vitals.num_failed + 1)
 
     def _fail(self, task: TaskCall, error: BaseException, seconds: float) -> None:
         """Tell the coordinator that user code (or this installation) could not do the task."""
@@ -273,10 +285,8 @@ class Trainer:
 
     def _note_progress(self, way: str, done: int, num_bytes: int) -> None:
         """A version or an update takes long on its way: the parent tells it with its beats, the log now and then."""
-        up = way == "up"
-        moved: dict[str, Any] = (
-            {"bytes_up": self._vitals.bytes_up + done} if up else {"bytes_down": self._vitals.bytes_down + done}
-        )
+        up, field = way == "up", f"bytes_{way}"
+        moved: dict[str, Any] = {field: getattr(self._vitals, field) + done}
         self._pulse.write(replace(self._vitals, state="delivering" if up else self._vitals.state, **moved))
         if up:
             self._delivering.keep()

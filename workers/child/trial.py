@@ -49,6 +49,7 @@ from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.buffers import BufferRole
 from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TrainOrder
+from workers.identity.signing import trust_of
 from workers.settings import WorkerSettings
 
 READ_EXAMPLES = 32
@@ -87,7 +88,7 @@ def _try_broker(settings: WorkerSettings, dataset: Dataset[Any], device: torch.d
     client = connect(settings.broker, timeout_seconds=5)
     with broker_errors(f"reaching the broker at {where}"):
         client.ping()
-    orders = Registry(client).orders(settings.queues)
+    orders = Registry(client).orders(settings.queues, trust_of(settings))
     queues = ", ".join(settings.queues)
     running = ", ".join(order.campaign for order in orders) or "no campaign"
     yield Finding("broker", "ok", f"answers at {where}; {running} runs on {queues}")

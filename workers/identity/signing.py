@@ -1,9 +1,14 @@
-"""The signature of this device, beside what it sends."""
+"""The signature of this device, beside what it sends; and its trust in what coordinators have signed."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fl_core.identity.domain import Seal
 from workers.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from fl_core.broker.bulk.trust import Trust
 
 
 def seal_of(settings: WorkerSettings) -> Seal | None:
@@ -18,3 +23,18 @@ def seal_of(settings: WorkerSettings) -> Seal | None:
     from fl_core.identity.signer import Signer
 
     return Signer(read_identity(settings.identity)).seal
+
+
+def trust_of(settings: WorkerSettings) -> Trust | None:
+    """What holds orders and versions against their coordinator's signature; None where it has no identity.
+
+    Raises:
+        SpecError, UntrustedError: the identity cannot be read, or has expired.
+    """
+    if settings.identity is None:
+        return None
+    from fl_core.broker.bulk.seen import Seen
+    from fl_core.broker.bulk.trust import Trust
+    from fl_core.identity.folder import read_identity
+
+    return Trust(read_identity(settings.identity).authority, Seen(settings.state_dir / "seen.msgpack"))

@@ -24,7 +24,7 @@ from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.agreement import constants_digest
 from fl_core.vectors.arithmetic import add_scaled
 from fl_core.vectors.layout import Layout
-from fl_core.wire.digest import digest
+from fl_core.wire.digest import Namer, has_digest, namer_of
 from fl_core.wire.messages import TrainTask
 from workers.store.residuals import ResidualStore
 
@@ -39,7 +39,6 @@ class CachedModel(DeviceModel):
 
     Attributes:
         digest: of ``base``; empty before the first fetch.
-        constants_digest: of what no version carries; empty for a model without.
         training: the words of which ``settings`` and ``method`` were made.
         feedback: what lossy updates of this campaign have left out so far, by part of the model.
         spare: memory of the last update, for the next one; new memory of this size would be page-faulted and zeroed.
@@ -58,7 +57,7 @@ class CachedModel(DeviceModel):
         self.counted = 0
         # A version is fetched into the front of this memory, behind which the constants stay.
         self._whole = layout.flatten(module).values if layout.num_moving < layout.num_elements else None
-        self.constants_digest = "" if self._whole is None else constants_digest(self._whole[layout.constants])
+        self._named: dict[Namer, str] = {}
         self._fetched: memoryview | None = None
         self._version_bytes = 0
         if self._whole is not None:
@@ -78,13 +77,22 @@ class CachedModel(DeviceModel):
         """The size of what no version carries."""
         return 4 * (self.layout.num_elements - self.layout.num_moving)
 
+    def has_constants(self, wanted: str) -> bool:
+        """Whether what no version carries is what a digest names; empty names that of a model without."""
+        if self._whole is None or not wanted:
+            return self._whole is None and not wanted
+        name = namer_of(wanted)
+        if name not in self._named:
+            self._named[name] = constants_digest(self._whole[self.layout.constants], name)
+        return self._named[name] == wanted
+
     def take_constants(self, payload: memoryview) -> None:
         """Replace what the factory made by the campaign's own, float32 of ``constants_bytes``; there is no version
         until the next one is kept."""
         if self._whole is not None:
             self.base, self.digest = None, ""
             self._whole[self.layout.constants] = np.frombuffer(payload, "<f4")
-            self.constants_digest = constants_digest(self._whole[self.layout.constants])
+            self._named.clear()
 
     def give_up_base(self) -> memoryview | None:
         """The memory that the version at hand was fetched into, to be overwritten by the next one.
@@ -114,7 +122,7 @@ class CachedModel(DeviceModel):
         except (RejectedUpdate, InvariantError) as error:
             log.warning("a patch does not fit; fetching the version", version=head.version, reason=str(error))
             return False
-        if digest(memory) != head.digest:
+        if not has_digest(memory, head.digest):
             log.warning("the patches do not lead to the version; fetching it", version=head.version)
             return False
         self.keep(head, memory)

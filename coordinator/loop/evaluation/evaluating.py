@@ -45,6 +45,7 @@ def serve(
     layout: Layout | None,
     trial: Trial | None,
     parent: int,
+    authority: bytes = b"",
 ) -> None:
     """The process: try the campaign if asked to, then answer each request with the newest version's scores.
 
@@ -68,7 +69,7 @@ def serve(
             if dataset is None:
                 return
         places = Places(connect(url), [blobs_place])
-        _answer(connection, places, CampaignKeys(campaign), spec, model, layout, dataset)
+        _answer(connection, places, CampaignKeys(campaign), spec, model, layout, dataset, authority)
     except (EOFError, BrokenPipeError):
         return
     except FedtideError as error:
@@ -98,10 +99,17 @@ def _answer(
     model: torch.nn.Module,
     layout: Layout,
     dataset: Dataset[Any] | None,
+    authority: bytes,
 ) -> None:
     from coordinator.loop.evaluation.scorer import Scorer
     from fl_core.training.device import pick_device
 
-    scorer = Scorer(places, keys, spec, model, layout, pick_device(), dataset)
+    trust = None
+    if authority:
+        from fl_core.broker.bulk.seen import Seen
+        from fl_core.broker.bulk.trust import Trust
+
+        trust = Trust(authority, Seen())
+    scorer = Scorer(places, keys, spec, model, layout, pick_device(), dataset, trust)
     while True:
         connection.send(("scores", astuple(scorer.score(connection.recv()))))

@@ -60,6 +60,8 @@ class Evaluator:
         trial: what the first process tries before it evaluates; it gives the held-out data, loaded. ``try_first`` has
             to be called then.
         clock: this machine's.
+        authority: of the campaign, DER: what the broker shows is held against its coordinators' signatures; empty
+            believes it.
 
     Attributes:
         busy: a request is under way.
@@ -77,9 +79,11 @@ class Evaluator:
         blobs_place: str = "",
         trial: Trial | None = None,
         clock: Clock = MACHINE,
+        authority: bytes = b"",
     ) -> None:
         self._clock = clock
         self._campaign, self._url, self._spec, self._blobs_place = campaign, url, spec, blobs_place
+        self._authority = authority
         self._restarts = Restarts(MAX_DEATHS, calm_seconds=math.inf)
         self._again_at: float | None = None
         self._asked_at = self._next_word = 0.0
@@ -107,6 +111,7 @@ class Evaluator:
         ours = self._connection if method == "fork" else None
         arguments = (
             far, ours, self._campaign, self._url, self._blobs_place, self._spec, model, layout, trial, os.getpid(),
+            self._authority,
         )  # fmt: skip
         self._process: BaseProcess = context.Process(target=serve, args=arguments, name="evaluator")
         with without_main():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,13 +16,18 @@ from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.patience import patiently
 from fl_core.codecs import down_codec
 from fl_core.codecs.model_payload import decode_version
-from fl_core.errors import BrokerError, DataError, MissingBlob
+from fl_core.errors import BrokerError, DataError, MissingBlob, UntrustedError
 from fl_core.factory import call
 from fl_core.metrics.evaluation import evaluate
 from fl_core.spec import CampaignSpec
 from fl_core.vectors import FloatArray, Parameters
 from fl_core.vectors.agreement import constants_digest
 from fl_core.vectors.layout import Layout
+from fl_core.wire.digest import namer_of
+from fl_core.wire.messages import TrainOrder
+
+if TYPE_CHECKING:
+    from fl_core.broker.bulk.trust import Trust
 
 
 class Scorer:
@@ -34,6 +39,7 @@ class Scorer:
         model, layout: the model, which is overwritten.
         device: where it is evaluated.
         dataset: the held-out data; None to load it as the spec says.
+        trust: holds what the broker shows against its coordinator's signature; None believes it.
 
     Raises:
         DataError: the held-out data cannot be loaded; so with what its factory raises.
@@ -48,8 +54,9 @@ class Scorer:
         layout: Layout,
         device: torch.device,
         dataset: Dataset[Any] | None = None,
+        trust: Trust | None = None,
     ) -> None:
-        self._places, self._keys = places, keys
+        self._places, self._keys, self._trust = places, keys, trust
         self._spec = spec
         self._model, self._layout = model.to(device), layout
         self._device = device
@@ -88,11 +95,21 @@ class Scorer:
     def _read(self, wanted: Head | None) -> tuple[Head, memoryview]:
         if wanted is not None and (payload := versions.read_version(self._places, self._keys, wanted)) is not None:
             return wanted, payload
-        return versions.read_newest(self._places, self._keys)
+        return versions.read_newest(self._places, self._keys, trust=self._trust)
 
     def _constants(self) -> FloatArray:
-        shown = constants.shown_digest(self._places, self._keys)
-        if shown in ("", constants_digest(self._own)):
+        shown = self._constants_digest()
+        if not shown or shown == constants_digest(self._own, namer_of(shown)):
             return self._own
         payload = constants.read_constants(self._places, self._keys, shown, blobs.buffer(self._own.nbytes))
         return np.frombuffer(payload, "<f4")
+
+    def _constants_digest(self) -> str:
+        """As the broker shows it; where it is not believed, as the order says."""
+        if self._trust is None:
+            return constants.shown_digest(self._places, self._keys)
+        packed = versions.read_order(self._places, self._keys)
+        try:
+            return TrainOrder.from_bytes(self._trust.order(self._keys.campaign, packed)).constants_digest
+        except UntrustedError as error:
+            raise MissingBlob(str(error)) from None  # its coordinator looks after the order

@@ -17,7 +17,7 @@ from fl_core.broker.connection import broker_errors
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.line.slow_lines import Transfer
 from fl_core.errors import MissingBlob
-from fl_core.wire.digest import Bytes, digest
+from fl_core.wire.digest import Bytes, Namer, digest, has_digest
 
 FIELD = "constants"
 
@@ -27,7 +27,7 @@ class Constants:
     """Where a campaign's constants lie.
 
     Attributes:
-        digest: xxh3-128 of the bytes, hex.
+        digest: xxh3-128 of the bytes, hex; BLAKE3 where the campaign has an authority.
         place: the server that has them (``places.py``); empty is the broker.
     """
 
@@ -50,13 +50,16 @@ class Constants:
         return cls(rows.name(name), rows.number(num_bytes, rows.MAX_BLOB_BYTES), read_place(place))
 
 
-def write_constants(places: Places, keys: CampaignKeys, payload: Bytes, place: str) -> Constants:
+def write_constants(places: Places, keys: CampaignKeys, payload: Bytes, place: str, name: Namer = digest) -> Constants:
     """Write the bytes; nobody sees them until ``Constants.command`` is sent.
+
+    Args:
+        name: of the two digests the one that names them.
 
     Raises:
         BrokerUnavailable: write them again, perhaps elsewhere.
     """
-    written = Constants(digest(payload), len(payload), place)
+    written = Constants(name(payload), len(payload), place)
     blobs.put(places.at(place), keys.constants(written.digest), payload)
     return written
 
@@ -95,7 +98,7 @@ def read_constants(
     if not found or (found[0].digest, found[0].num_bytes) != (wanted, len(into)):
         raise MissingBlob(keys.constants(wanted))
     payload = blobs.get(places.at(found[0].place), keys.constants(wanted), len(into), into, transfer)
-    if digest(payload) != wanted:
+    if not has_digest(payload, wanted):
         raise MissingBlob(f"the constants of campaign {keys.campaign} do not have their digest")
     return payload
 

@@ -12,7 +12,7 @@ from fl_core.broker.bulk.places import Places
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.line.slow_lines import Transfer
 from fl_core.errors import MissingBlob
-from fl_core.wire.digest import digest
+from fl_core.wire.digest import has_digest
 
 
 class Downloads:
@@ -71,5 +71,5 @@ def verify(payload: memoryview | bytes, head: Head) -> None:
     Raises:
         MissingBlob: they are not that version.
     """
-    if digest(payload) != head.digest:
+    if not has_digest(payload, head.digest):
         raise MissingBlob(f"version {head.version} does not have its digest")

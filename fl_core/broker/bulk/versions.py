@@ -6,7 +6,7 @@ The pointer says where the bytes are (``places.py``): a version on a server that
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from fl_core.broker import rows
 from fl_core.broker.bulk import blobs, chunks
@@ -15,9 +15,12 @@ from fl_core.broker.bulk.head import HEAD_FIELDS, Head
 from fl_core.broker.bulk.places import Places, read_place
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import CampaignKeys
-from fl_core.errors import MissingBlob
-from fl_core.wire.digest import Bytes, digest
-from fl_core.wire.messages import TrainOrder
+from fl_core.errors import MissingBlob, UntrustedError
+from fl_core.wire.digest import Bytes, Namer, digest, has_digest
+from fl_core.wire.signed import order_digest
+
+if TYPE_CHECKING:
+    from fl_core.broker.bulk.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ def write_version(
     place: str = "",
     updates: str = "",
     codec: str = "fp32",
+    name: Namer = digest,
 ) -> Head:
     """Write a version's bytes; nobody sees them until the pointer moves.
 
@@ -55,12 +59,13 @@ def write_version(
         place: the server that gets them.
         updates: the server that the payloads of large updates shall go to.
         codec: how the payload was encoded.
+        name: of the two digests the one that tells it from others.
 
     Raises:
         BrokerUnavailable: write it again, perhaps elsewhere.
     """
     num_chunks = blobs.put(places.at(place), keys.version(version), payload)
-    return Head(version, digest(payload), len(payload), num_chunks, place=place, updates=updates, codec=codec)
+    return Head(version, name(payload), len(payload), num_chunks, place=place, updates=updates, codec=codec)
 
 
 def publish_commands(keys: CampaignKeys, head: Head) -> list[list[str | bytes]]:
@@ -71,16 +76,39 @@ def publish_commands(keys: CampaignKeys, head: Head) -> list[list[str | bytes]]:
     return [fields, ["HSET", keys.versions, str(head.version), f"{head.num_bytes}|{head.place}"]]
 
 
-def order_commands(keys: CampaignKeys, order: TrainOrder) -> list[list[str | bytes]]:
-    """The Redis commands that write an order, and its digest where claims find it."""
-    packed = order.to_bytes()
-    return [["SET", keys.order, packed], ["HSET", keys.head, "order", digest(packed)]]
+def order_commands(keys: CampaignKeys, packed: bytes) -> list[list[str | bytes]]:
+    """The Redis commands that write an order as it travels, and its digest where claims find it."""
+    return [["SET", keys.order, packed], ["HSET", keys.head, "order", order_digest(packed)]]
+
+
+def read_order(places: Places, keys: CampaignKeys) -> bytes:
+    """The order as it travels; empty where there is none.
+
+    Raises:
+        BrokerUnavailable: unknown.
+    """
+    with broker_errors("reading the order"):
+        return bytes(places.at("").getrange(keys.order, 0, rows.MAX_STRING_BYTES))
+
+
+def seal_commands(keys: CampaignKeys, sealed: bytes) -> list[list[str | bytes]]:
+    """The Redis commands that put the signed pointer beside the plain one."""
+    return [["HSET", keys.head, "sealed", sealed]]
 
 
 def is_shown(
-    client: Client, keys: CampaignKeys, head: Head, order: TrainOrder | None, constants: Constants | None = None
+    client: Client,
+    keys: CampaignKeys,
+    head: Head,
+    packed: bytes | None,
+    constants: Constants | None = None,
+    sealed: bytes = b"",
 ) -> bool:
     """Whether pointer and order at the broker are those that were written: somebody else may have changed them.
+
+    Args:
+        packed: the order as it travels; None where it is not known.
+        sealed: the signed pointer; empty where it is not signed, or not known.
 
     Raises:
         BrokerUnavailable: it does not answer.
@@ -90,14 +118,16 @@ def is_shown(
     if constants is not None:
         _, _, field, row = constants.command(keys)
         wanted[field] = row
-    packed = None if order is None else order.to_bytes()
     if packed is not None:
-        wanted["order"] = digest(packed)
+        wanted["order"] = order_digest(packed)
+    if sealed:
+        wanted["sealed"] = sealed
     with broker_errors("looking at the pointer"), client.pipeline(transaction=False) as pipeline:
         pipeline.hmget(keys.head, list(wanted))
         pipeline.get(keys.order)
         found, found_order = pipeline.execute()
-    return found == [str(value).encode() for value in wanted.values()] and packed in (None, found_order)
+    said = [value if isinstance(value, bytes) else str(value).encode() for value in wanted.values()]
+    return found == said and packed in (None, found_order)
 
 
 def is_whole(places: Places, keys: CampaignKeys, head: Head) -> bool:
@@ -179,20 +209,30 @@ def read_version(places: Places, keys: CampaignKeys, head: Head) -> memoryview |
         payload = blobs.get(places.at(head.place), keys.version(head.version), head.num_bytes)
     except MissingBlob:
         return None
-    return payload if digest(payload) == head.digest else None
+    return payload if has_digest(payload, head.digest) else None
 
 
-def read_newest(places: Places, keys: CampaignKeys, *, attempts: int = 20) -> tuple[Head, memoryview]:
+def read_newest(
+    places: Places, keys: CampaignKeys, *, attempts: int = 20, trust: Trust | None = None
+) -> tuple[Head, memoryview]:
     """The newest version and its bytes. A version that is dropped meanwhile is followed by a newer one.
 
+    Args:
+        trust: holds the pointer against its coordinator's signature; None believes it.
+
     Raises:
-        MissingBlob: there is none, or it kept moving away.
+        MissingBlob: there is none, it kept moving away, or the pointer is not what a coordinator has signed.
         BrokerUnavailable: ask again.
     """
     for _ in range(attempts):
         head = read_head(places.at(""), keys)
         if head is None:
             break
+        if trust is not None:
+            try:
+                head = trust.head(keys.campaign, head)
+            except UntrustedError as error:
+                raise MissingBlob(str(error)) from None  # its coordinator looks after the pointer
         if (payload := read_version(places, keys, head)) is not None:
             return head, payload
     raise MissingBlob(f"campaign {keys.campaign} has no complete version")

@@ -2,8 +2,9 @@
 --   KEYS open-tasks owners head pins queue-counts patches order said
 --   ARGV task attempt worker cached-digest model-prefix queue inline-limit order-digest
 --   answer {'gone'} | {'taken'} |
---          {'ok', waited-ms, version, digest, num_bytes, num_chunks, place, updates, codec, order [, more]}
---          where more is the version's only chunk, or '' and the patches that lead to the version
+--          {'ok', waited-ms, version, digest, num_bytes, num_chunks, place, updates, codec, order, sealed [, more]}
+--          where sealed is the pointer as its coordinator has signed it, or '', and more is the version's only chunk,
+--          or '' and the patches that lead to the version
 -- A doorbell that was answered, superseded or cancelled in the meantime is told that it is gone, which makes a repeated
 -- doorbell harmless. Nobody writes over a claim: each attempt has a row of its own. A worker may claim again what it has
 -- and has not answered, to learn of a newer version. The order is sent to who does not have it.
@@ -16,7 +17,7 @@ local field = attempt_of(task, attempt)
 local again = redis.call('HGET', owners, field)
 if again and (read_owner(again) ~= worker or has_answered(said, field)) then return {'taken'} end
 local head = redis.call('HMGET', head_key, 'version', 'digest', 'num_bytes', 'num_chunks', 'place', 'updates', 'codec',
-  'order')
+  'order', 'sealed')
 if not head[1] or not head[8] then return {'gone'} end
 local order = ''
 if head[8] ~= known_order then
@@ -50,10 +51,11 @@ if not again then
 end
 
 local version, digest, num_bytes = head[1], head[2], tonumber(head[3]) or 0
-local answer = {'ok', waited, version, digest, head[3], head[4], head[5] or '', head[6] or '', head[7] or 'fp32', order}
+local answer = {'ok', waited, version, digest, head[3], head[4], head[5] or '', head[6] or '', head[7] or 'fp32', order,
+  head[9] or ''}
 if digest == cached then return answer end
 if answer[7] == '' and head[4] == '1' and num_bytes <= tonumber(inline_limit) then
-  answer[11] = redis.call('GET', model .. ':' .. version .. ':0')
+  answer[12] = redis.call('GET', model .. ':' .. version .. ':0')
   return answer
 end
 redis.call('HSET', pins, task, version)
@@ -71,7 +73,7 @@ while held ~= '' and held ~= digest and #chain < MAX_PATCHES do
   held, chain[#chain + 1] = to, row
 end
 if held == digest then
-  answer[11] = ''
-  for i, row in ipairs(chain) do answer[11 + i] = row end
+  answer[12] = ''
+  for i, row in ipairs(chain) do answer[12 + i] = row end
 end
 return answer

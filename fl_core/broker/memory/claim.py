@@ -72,7 +72,7 @@ def claim(keyspace: Keyspace, do: Commands, keys: Words, args: Words) -> list[An
     version, digest, num_bytes = head[b"version"], head[b"digest"], head[b"num_bytes"]
     place, updates, codec = (head.get(field, b"") for field in (b"place", b"updates", b"codec"))
     answer: list[Any] = [b"ok", b"%d" % wait, version, digest, num_bytes, head[b"num_chunks"]]
-    answer += [place, updates, codec if b"codec" in head else b"fp32", order]
+    answer += [place, updates, codec if b"codec" in head else b"fp32", order, head.get(b"sealed", b"")]
     if digest == cached:
         return answer
     if place == b"" and head[b"num_chunks"] == b"1" and int(num_bytes) <= int(inline_limit):

@@ -6,18 +6,22 @@ import contextlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fl_core.broker import keys, rows
 from fl_core.broker.campaign import ENDED
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.overview.status import read_status
-from fl_core.errors import BrokerRefused, BrokerUnfit, CampaignError, RejectedUpdate
+from fl_core.errors import BrokerRefused, BrokerUnfit, CampaignError, RejectedUpdate, UntrustedError
 from fl_core.identity.domain import Domain, Seal
 from fl_core.program.plain_text import shown
 from fl_core.wire.messages import OperatorRequest, TrainOrder
-from fl_core.wire.signed import is_signed_record
+from fl_core.wire.signed import body_of, is_signed_record
 from fl_core.wire.states import ACCEPTING, Request
 from fl_core.wire.status import Status
+
+if TYPE_CHECKING:
+    from fl_core.broker.bulk.trust import Trust
 
 MAX_CAMPAIGNS = 1000
 # Of an entry of the control stream: the request with its operator's signature, beside the same in plain words.
@@ -80,11 +84,15 @@ class Registry:
         except BrokerUnfit as unfit:
             rows.tell(keys.CampaignKeys(campaign).status, str(unfit))
 
-    def orders(self, queues: Iterable[str]) -> list[TrainOrder]:
+    def orders(self, queues: Iterable[str], trust: Trust | None = None) -> list[TrainOrder]:
         """How the tasks of the campaigns that run now on one of these queues are to be done, the newest first.
 
-        An order that this program cannot read is left out; a worker would learn that with its first task. A device with
-        rights of its own may not read how campaigns are: it gets the orders of all that are not over.
+        An order that this program cannot read, or that no coordinator has signed, is left out; a worker would learn
+        that with its first task. A device with rights of its own may not read how campaigns are: it gets the orders of
+        all that are not over.
+
+        Args:
+            trust: holds orders against their coordinator's signature; None believes them.
 
         Raises:
             BrokerUnavailable: unknown.
@@ -98,8 +106,8 @@ class Registry:
         for name in running:
             with broker_errors("reading a campaign's order"):
                 packed = self._client.getrange(keys.CampaignKeys(name).order, 0, rows.MAX_STRING_BYTES)
-            with contextlib.suppress(RejectedUpdate):
-                found.append(TrainOrder.from_bytes(packed))
+            with contextlib.suppress(RejectedUpdate, UntrustedError):
+                found.append(TrainOrder.from_bytes(body_of(packed) if trust is None else trust.order(name, packed)))
         return found
 
     def _unended(self, names: list[str]) -> list[str]:

@@ -165,7 +165,7 @@ def test_every_reason_has_its_case() -> None:
     privacy in private/test_privacy.
     """
     elsewhere = {Reason.TRAINING_FAILED, Reason.BAD_SIGNATURE, Reason.UNKNOWN_WORKER, Reason.REVOKED}
-    elsewhere |= {Reason.RESTING, Reason.BUDGET_SPENT}
+    elsewhere |= {Reason.RESTING, Reason.BUDGET_SPENT, Reason.WRONG_BASE}
     assert {case[1] for case in CASES} | {case[1] for case in PAYLOAD_CASES} == set(Reason) - elsewhere
 
 

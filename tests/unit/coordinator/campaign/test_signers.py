@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coordinator.campaign.identity import version_mac
 from coordinator.loop.listeners import parked_of
 from fedtide.testing import LogByHand
+from fedtide.testing.log import SECRET
 from fl_core.errors import Reason
 from fl_core.identity.certificates import Role, issue, make_authority, read_certificate
 from fl_core.identity.domain import Domain
@@ -37,6 +39,13 @@ def certificate_of(
 CERTIFICATE = certificate_of()
 
 
+def base_of(version: int, incarnation: str = "a-life", secret: bytes = SECRET) -> dict[str, str]:
+    """What a device found of a version that its coordinator has published."""
+    found = strong_digest(b"version %d" % version)
+    mac = version_mac(secret, incarnation, version, found)
+    return {"incarnation": incarnation, "base_digest": found, "base_mac": mac}
+
+
 class SignedLog:
     """A campaign with an authority, in which two tasks are out."""
 
@@ -50,7 +59,8 @@ class SignedLog:
     def plain(self, number: int = 1, **changes: Any) -> LogEntry:
         """An update as a device makes it, before it is signed."""
         values = np.ones(len(self.log.values), np.float32)
-        return self.log.update(number, payload_digest=strong_digest(values.tobytes()), values=values, **changes)
+        base = {**base_of(changes.get("base_version", 0)), **changes}
+        return self.log.update(number, payload_digest=strong_digest(values.tobytes()), values=values, **base)
 
     def seal(
         self, entry: LogEntry, domain: Domain = Domain.UPDATE, *, key: Any = DEVICE, certificate: bytes = CERTIFICATE,
@@ -103,6 +113,13 @@ def _forgeries(log: SignedLog) -> dict[str, tuple[LogEntry, Reason]]:
         "rubbish": (log.seal(plain, certificate=b"certificate"), Reason.UNKNOWN_WORKER),
         "expired": (log.seal(plain, certificate=certificate_of(days=-1)), Reason.REVOKED),
         "weak digest": (log.seal(log.log.update(1)), Reason.BAD_SIGNATURE),
+        "trained from other bytes": (log.seal(log.plain(base_digest="0" * 64)), Reason.WRONG_BASE),
+        "from another version's bytes": (log.seal(log.plain(**base_of(1))), Reason.WRONG_BASE),
+        "from another life's version": (log.seal(log.plain(incarnation="before")), Reason.WRONG_BASE),
+        "from a version of its own": (log.seal(log.plain(**base_of(0, secret=b"guess"))), Reason.WRONG_BASE),
+        "from an earlier release": (
+            log.seal(log.plain(incarnation="", base_digest="", base_mac="")), Reason.WRONG_BASE
+        ),
         "cut off": (replace(plain, header=log.seal(plain).header[:-1]), Reason.MALFORMED),
     }  # fmt: skip
 

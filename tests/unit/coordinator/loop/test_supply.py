@@ -10,6 +10,7 @@ from coordinator.loop.spending import Spending
 from coordinator.loop.supply import Supply
 from coordinator.outgoing.dispatcher import Dispatcher
 from coordinator.outgoing.orders import Orders
+from coordinator.outgoing.sealing import Sealing
 from tests.unit.coordinator.stand_ins import Events, context
 
 
@@ -38,17 +39,18 @@ class Publishing:
     def look(self) -> None:
         self.calls.append("look")
 
-    def is_led_astray(self, order: Any) -> bool:
+    def is_led_astray(self, order: Any, sealed: bytes) -> bool:
         return self.astray
 
 
 def _supply(campaign: Any) -> tuple[Supply, Publishing, Events]:
     ctx, publisher, events = context(dispatch={"concurrency": 6}), Publishing(), Events()
-    orders, dispatcher = Orders(ctx, "delta"), Dispatcher(ctx.spec.dispatch, ctx.identity, ctx.machine)
+    sealing = Sealing(ctx)
+    orders, dispatcher = Orders(ctx, "delta", sealing), Dispatcher(ctx.spec.dispatch, ctx.identity, ctx.machine)
     publishing: Any = publisher
     transaction: Any = events
     spending = Spending(ctx, campaign.state, None, threading.Event())
-    return Supply(campaign.state, publishing, orders, dispatcher, transaction, spending), publisher, events
+    return Supply(campaign.state, publishing, orders, dispatcher, transaction, spending, sealing), publisher, events
 
 
 def test_a_version_is_published_once(bench: Callable[..., Any]) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import TensorDataset
 
 from coordinator.campaign.ledger import OpenTask
 from coordinator.outgoing.orders import Orders
+from coordinator.outgoing.sealing import Sealing
 from coordinator.outgoing.transaction import Transaction
 from coordinator.simulation.devices import SimulatedDevice
 from fl_core.broker import keys
@@ -43,7 +44,7 @@ class Offered:
         self.keys = ctx.keys
         self.client.set(self.keys.incarnation, IDENTITY.incarnation)
         self._transaction = Transaction(self._ctx)
-        self._transaction.add(Orders(self._ctx, "delta").commands(0))
+        self._transaction.add(Orders(self._ctx, "delta", Sealing(self._ctx)).commands(0))
 
     def publish(self, version: int) -> None:
         """All of its values are its number."""

@@ -13,10 +13,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fl_core.broker.bulk.head import Pointer
 from fl_core.errors import Reason, RejectedUpdate
 from fl_core.wire.checks import MAX_DETAIL_CHARACTERS, MAX_MEASURE
 from fl_core.wire.events import CampaignEvent, EventKind
-from fl_core.wire.messages import Beat, ModelUpdate, TaskCall, TaskReport, TrainOrder, TrainTask, holding_name
+from fl_core.wire.messages import (
+    Beat,
+    ModelUpdate,
+    OperatorRequest,
+    TaskCall,
+    TaskReport,
+    TrainOrder,
+    TrainTask,
+    holding_name,
+)  # fmt: skip
 from fl_core.wire.record import MAX_RECORD_BYTES
 
 IDENTIFIERS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,20}", fullmatch=True)
@@ -40,6 +50,7 @@ CALLS = st.builds(TaskCall, campaign=IDENTIFIERS, task_id=IDENTIFIERS, attempt=P
 ORDERS = st.builds(
     TrainOrder,
     campaign=IDENTIFIERS,
+    incarnation=st.just("") | IDENTIFIERS,
     timeout_seconds=FINITE,
     model_factory=IDENTIFIERS,
     model_args=MAPS,
@@ -69,6 +80,9 @@ UPDATES = st.builds(
     metrics=NUMBERS,
     seconds=NUMBERS,
     boxes=st.lists(st.binary(max_size=40), max_size=4).map(tuple),
+    incarnation=st.just("") | IDENTIFIERS,
+    base_digest=st.just("") | DIGESTS,
+    base_mac=st.just("") | DIGESTS,
 )
 REPORTS = st.builds(
     TaskReport,
@@ -103,7 +117,7 @@ BEATS = st.builds(
     bytes_down=COUNTS,
 )
 RECORDS = st.one_of(CALLS, ORDERS, UPDATES, REPORTS, EVENTS, BEATS)
-KINDS = [TaskCall, TrainOrder, ModelUpdate, TaskReport, CampaignEvent, Beat]
+KINDS = [TaskCall, TrainOrder, Pointer, ModelUpdate, TaskReport, OperatorRequest, CampaignEvent, Beat]
 
 REPORT = TaskReport(campaign="c", task_id="1-a", attempt=1, worker="w", outcome="failed", detail="it broke")
 UPDATE = ModelUpdate(
@@ -124,6 +138,9 @@ UPDATE = ModelUpdate(
     metrics={"loss": 1.0},
     seconds={"train": 0.5},
     boxes=(b"seeds",),
+    incarnation="life",
+    base_digest="c" * 64,
+    base_mac="d" * 32,
 )
 
 # Values that a strict reader must refuse wherever they stand; the bytes are msgpack.
@@ -409,3 +426,32 @@ def test_a_task_is_what_was_called_for_done_as_ordered(call: TaskCall, order: Tr
     task = TrainTask.of(call, order)
     assert task.order == order
     assert task.call == replace(call, campaign=order.campaign)
+
+
+# -- one format back -----------------------------------------------------------------------------------------------
+
+ORDER = TrainOrder(
+    campaign="c", timeout_seconds=1.0, model_factory="a:b", model_args={},
+    layout_digest="a" * 32, training={}, codec="fp32", sends="delta",
+)  # fmt: skip
+NAMED = {"incarnation": "a", "base_digest": "c" * 64, "base_mac": "d" * 32}
+SINCE = [
+    (replace(UPDATE, boxes=(), incarnation="", base_digest="", base_mac=""), NAMED),
+    (ORDER, {"incarnation": "a"}),
+]
+
+
+@pytest.mark.parametrize(("record", "changes"), SINCE, ids=["update", "order"])
+def test_the_format_before_is_written_where_nothing_is_new_and_read_in_any_case(record: Any, changes: Any) -> None:
+    """Programs of the release before understand it; one that has what is new is refused by them in one sentence."""
+    kind = type(record)
+    before = msgpack.unpackb(record.to_bytes())
+    assert before["v"] == kind.version - 1
+    assert not before.keys() & changes.keys()
+    assert kind.from_bytes(record.to_bytes()) == record
+    new = replace(record, **changes)
+    fields = msgpack.unpackb(new.to_bytes())
+    assert (fields["v"], fields.keys() - before.keys()) == (kind.version, {*kind.since})
+    assert kind.from_bytes(new.to_bytes()) == new
+    for wrong in ({**fields, "v": kind.version - 1}, {**before, "v": kind.version}, {**before, "v": kind.version - 2}):
+        _refused(kind, msgpack.packb(wrong))

@@ -179,7 +179,7 @@ def test_the_campaigns_of_the_broker_are_tried(tmp_path: Path, monkeypatch: pyte
         def __init__(self, client: Any) -> None:
             pass
 
-        def orders(self, queues: Any) -> list[Any]:
+        def orders(self, queues: Any, trust: Any) -> list[Any]:
             asked.append(queues)
             return [other, good]
 

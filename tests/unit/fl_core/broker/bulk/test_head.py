@@ -10,7 +10,7 @@ from fl_core.broker.rows import BadRow
 
 ROW: dict[str, bytes | None] = {
     "version": b"7", "digest": b"ab" * 16, "num_bytes": b"4000", "num_chunks": b"1", "place": b":6380", "updates": b"",
-    "codec": b"fp16",
+    "codec": b"fp16", "sealed": None,
 }  # fmt: skip
 PATCH = Patch("cd" * 16, 8, 100, "ef" * 16, "int8", ":6380")
 
@@ -19,7 +19,7 @@ def test_a_pointer_comes_back() -> None:
     """What an older coordinator left out has its default."""
     head = Head.from_row([ROW[name] for name in HEAD_FIELDS])
     assert head == Head(7, "ab" * 16, 4000, 1, place=":6380", updates="", codec="fp16")
-    assert Head.from_row([*[ROW[name] for name in HEAD_FIELDS[:4]], None, None, None]).codec == "fp32"
+    assert Head.from_row([*[ROW[name] for name in HEAD_FIELDS[:4]], None, None, None, None]).codec == "fp32"
 
 
 @pytest.mark.parametrize(
