@@ -43,7 +43,7 @@ def run_campaign(spec: CampaignSpec, options: RunOptions, callbacks: Callbacks) 
             if around.identity is not None:
                 from fl_core.identity.folder import read_identity
 
-                launch = replace(launch, authority=read_identity(around.identity).authority)
+                launch = replace(launch, identity=read_identity(around.identity))
             summary = lead(spec, folder, around, launch, told)
     except BrokerError:
         from coordinator.loop.ending import end_from_checkpoint
