@@ -97,6 +97,22 @@ def test_what_an_earlier_release_has_left_at_the_server_is_taken_over(tmp_path: 
     assert not led.client.exists(*(names.blob(name) + ":0" for name in left))
 
 
+def test_what_waits_in_the_inbox_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its device has answered and is silent for longer than its lease: nothing is issued again, and all is merged."""
+    led = Led(tmp_path, dispatch={"concurrency": 4, "lease_seconds": 2.0})
+    waiting: list[int] = []
+
+    def between(waits: int) -> None:
+        monkeypatch.setattr("fl_core.broker.inbox.MAX_MOVED", 0 if 20 <= waits < 400 else 64)
+        waiting.append(led.client.llen(led.broker.keys.inbox))
+
+    led.between = between
+    summary = led.run()
+    assert waiting.count(4) > 300
+    assert (summary["merged"], summary["reissued"]) == (20, 0)
+    assert "duplicate" not in summary["surplus"]
+
+
 # -- answers and messages that lead nowhere ------------------------------------------------------------------------
 
 
