@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 import redis
 
-from fl_core.broker import keys
-from fl_core.broker.bulk import blobs
-from fl_core.broker.log import scan
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.privacy.terms import Terms
 from fl_core.wire.messages import ModelUpdate, TaskReport
 from tests.integration.test_claim_first import KEYS, LAYOUT, TASK, Device
+from tests.unit.coordinator.stand_ins import sent
 from workers.child import train_task
 
 TERMS = Terms("local", 0.5, 4.0, 1e-6, 2)
@@ -26,10 +24,7 @@ PRIVATE = replace(TASK, privacy=TERMS.order())
 
 def deltas(device: Device, update: ModelUpdate) -> np.ndarray:
     """What an update says, as anybody at the broker can read it."""
-    if update.blob:
-        payload = bytes(blobs.get(device.client, keys.blob(update.blob), update.num_chunks, update.payload_bytes))
-    else:
-        (payload,) = [entry.payload for entry in scan(device.client, KEYS) if entry.kind == "u"]
+    (payload,) = [payload for kind, _, payload in sent(device.client, KEYS) if kind == "u" and not update.blob]
     return np.frombuffer(payload, np.float32)[: LAYOUT.num_parameters]
 
 
@@ -38,15 +33,15 @@ def test_a_device_gives_what_it_may_and_then_hands_back(
 ) -> None:
     """Noise in each element, a line before each, nothing said beside it; then one sentence, also after a restart."""
     device = Device(client, broker_server.url, tmp_path)
-    sent = []
+    updates = []
     for number in range(2):
         (update,) = device.do(replace(PRIVATE, task_id=f"{number}-abc"))
         assert isinstance(update, ModelUpdate)
         assert (update.metrics, update.num_examples) == ({}, 1)
-        sent.append(deltas(device, update))
-    for values in sent:
+        updates.append(deltas(device, update))
+    for values in updates:
         assert np.std(values) == pytest.approx(0.5 * 4.0, rel=0.2)
-    assert abs(np.corrcoef(*sent)[0, 1]) < 0.3
+    assert abs(np.corrcoef(*updates)[0, 1]) < 0.3
     lines = [json.loads(line) for line in (tmp_path / "privacy/spent.jsonl").read_text().splitlines()]
     tasks = ["0-abc", "1-abc"]
     assert [line["task"] for line in lines] == tasks

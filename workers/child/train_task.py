@@ -21,7 +21,6 @@ from fl_core.broker.patience import device_outage, patiently
 from fl_core.broker.tasks import TaskBroker, payload_place
 from fl_core.errors import BrokerError, BudgetSpent, RejectedUpdate, TrainingStopped, UntrustedError
 from fl_core.factory import gate
-from fl_core.privacy.budget import Budget
 from fl_core.privacy.terms import Terms
 from fl_core.training.one_task import do_task
 from fl_core.wire.messages import TaskCall, TrainTask, holding_name
@@ -36,7 +35,7 @@ from workers.passing import Passing
 from workers.pulse import Pulse
 from workers.settings import WorkerSettings
 from workers.store.model_cache import ModelCache
-from workers.store.spending import SpendingJournal
+from workers.store.spending import journal_of
 
 log = structlog.get_logger()
 
@@ -67,11 +66,7 @@ class Trainer:
         self._breakers, self._passing = breakers, passing
         self._own = OwnDevice(settings)
         self._allowed = AllowList(settings.allow)
-        limit = settings.max_epsilon
-        self._spending = SpendingJournal(
-            settings.privacy_dir or settings.state_dir / "privacy",
-            None if limit is None else Budget.of_epsilon(limit, settings.privacy_delta),
-        )
+        self._spending = journal_of(settings)
         self._models = ModelCache(self._own.device, settings.state_dir, settings.cache_bytes)
         self._broker = TaskBroker(
             connect(settings.broker),

@@ -22,9 +22,10 @@ from fl_core.broker.overview.registry import Registry
 from fl_core.broker.url import public_url
 from fl_core.built_in import STRATEGIES
 from fl_core.codecs import codec
-from fl_core.errors import DataError, FedtideError
+from fl_core.errors import BudgetSpent, DataError, FedtideError
 from fl_core.factory import gate
 from fl_core.models.build import build_model
+from fl_core.privacy.terms import Terms
 from fl_core.spec import CampaignSpec, TrainingSection, parse_section
 from fl_core.training.batches import count_examples
 from fl_core.training.device import pick_device
@@ -51,6 +52,7 @@ from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TrainOrder
 from workers.identity.signing import trust_of
 from workers.settings import WorkerSettings
+from workers.store.spending import journal_of
 
 READ_EXAMPLES = 32
 TRIED_BATCHES = 4
@@ -157,6 +159,7 @@ def _try_order(
         if faults(judged):
             return
         yield from judge_buffers(moved)
+        yield from _judge_privacy(settings, order)
         yield from _judge_time(count_examples(dataset), training, outcome.training, order.timeout_seconds)
         ranks = score(order.codec_args.get("importance", ""), layout.weights, outcome.training.importance)
         yield from try_codec(codec(order.codec, order.codec_args), outcome.values, ranks if outcome.part == 0 else None)
@@ -165,6 +168,22 @@ def _try_order(
 def _own_model(settings: WorkerSettings) -> torch.nn.Module:
     with gate(None):  # its owner's words
         return build_model(settings.model, settings.model_args, 0)
+
+
+def _judge_privacy(settings: WorkerSettings, order: TrainOrder) -> Iterator[Finding]:
+    """What the campaign may still have of this device."""
+    if (terms := Terms.read(order.privacy)) is None and settings.max_epsilon is None:
+        return
+    try:
+        left = journal_of(settings).left(order.campaign, terms)
+    except BudgetSpent as error:
+        yield Finding("privacy", "fail", str(error))
+        return
+    if terms is not None and terms.is_local:
+        yield Finding(
+            "privacy", "ok", f"{left} updates of this device may leave it, with noise of {terms.noise_multiplier:.4g} "
+            f"times privacy.clip = {terms.clip:g} in each element",
+        )  # fmt: skip
 
 
 def _judge_time(num_examples: int, training: TrainingSection, done: LocalTraining, limit: float) -> Iterator[Finding]:

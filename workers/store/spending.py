@@ -29,6 +29,7 @@ from fl_core.privacy.terms import Terms
 from fl_core.program.extras import need
 from fl_core.program.whole_file import sync_folder
 from fl_core.wire.messages import TrainTask
+from workers.settings import WorkerSettings
 
 _FORMAT = 1
 
@@ -75,6 +76,22 @@ class SpendingJournal:
             with self._opened(fcntl.LOCK_SH) as file:
                 self._read(file)
         self._verify(campaign, terms)
+
+    def left(self, campaign: str, terms: Terms | None) -> int:
+        """How many more updates the campaign may have of this device; 0 of those without local noise.
+
+        Raises:
+            BudgetSpent: none, in one sentence.
+            SpecError: the journal cannot be read.
+        """
+        self.verify(campaign, terms)
+        if terms is None or not terms.is_local:
+            return 0
+        asked = terms.budget.mu_squared
+        room = min(asked, self._budgets.get(campaign, asked)) - self._spent[campaign]
+        if self._limit is not None:
+            room = min(room, self._limit.mu_squared - math.fsum(self._spent.values()))
+        return int(room // terms.cost)
 
     def spend(self, task: TrainTask, terms: Terms) -> bytes:
         """Count one update, durably; returns the 32 bytes from which its noise is made.
@@ -184,3 +201,12 @@ class SpendingJournal:
                 sync_folder(folder)
         self._take(line)
         self._read_bytes += len(line)
+
+
+def journal_of(settings: WorkerSettings) -> SpendingJournal:
+    """This worker's journal, with its owner's limit."""
+    limit = settings.max_epsilon
+    return SpendingJournal(
+        settings.privacy_dir or settings.state_dir / "privacy",
+        None if limit is None else Budget.of_epsilon(limit, settings.privacy_delta),
+    )

@@ -168,6 +168,19 @@ def test_a_task_that_would_be_given_up_is_told(tmp_path: Path) -> None:
     assert "above dispatch.task_timeout_seconds = 1" in told.detail
 
 
+def test_what_the_device_may_still_give_is_told(tmp_path: Path) -> None:
+    """With local noise; and a limit of its owner's refuses a campaign without."""
+    private = _spec(privacy={"mode": "local", "noise_multiplier": 4.0, "clip": 0.5, "max_participations": 7})
+    [told] = [finding for finding in _found(_settings(tmp_path), private) if finding.name == "privacy"]
+    assert told.verdict == "ok"
+    assert told.detail.startswith("7 updates of this device may leave it, with noise of 4 times privacy.clip = 0.5")
+    limited = _settings(tmp_path, max_epsilon=4.0)
+    [told] = [finding for finding in _found(limited, private) if finding.name == "privacy"]
+    assert told.detail.startswith("2 updates")
+    [fault] = faults(_found(limited, _spec()))
+    assert "--max-epsilon 4 lets updates leave this device only with noise" in fault.sentence
+
+
 def test_the_campaigns_of_the_broker_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that run on this worker's queues; a model that is another one here is a fault."""
     spec = _spec()
