@@ -156,7 +156,8 @@ class Signers:
         if not certificate.is_current(moment_ms):
             raise RejectedUpdate(
                 Reason.REVOKED,
-                f"the certificate of {certificate.name} was not good at that time; `{_RENEWED[role]}` makes another",
+                f"the certificate of {certificate.name} was not good by the broker's clock ({certificate.period}); set "
+                f"that clock, or make another one with `{_RENEWED[role]}`",
                 certificate.name,
             )
         if not is_signed(certificate.public_key, domain, signed.body, signed.signature):

@@ -75,6 +75,15 @@ class Certificate:
         return self.not_before_ms <= now_ms <= self.not_after_ms
 
     @property
+    def period(self) -> str:
+        """From when to when it is good, in words (UTC)."""
+        first, last = (
+            datetime.datetime.fromtimestamp(moment / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M")
+            for moment in (self.not_before_ms, self.not_after_ms)
+        )
+        return f"it is good from {first} to {last}, UTC"
+
+    @property
     def pem(self) -> bytes:
         """As files hold it."""
         return x509.load_der_x509_certificate(self.der).public_bytes(Encoding.PEM)

@@ -141,12 +141,19 @@ def read_identity(folder: Path) -> Identity:
     certificate = read_certificate(_der(pem, path), authority)
     if certificate.public_key != public_bytes(key):
         raise UntrustedError(f"{path} holds a certificate for another key; enrol this device again.")
-    if certificate.not_after_ms < time.time() * 1000:
-        raise UntrustedError(
-            f"the certificate of {certificate.name} has expired, by this machine's clock; ask for another one with "
-            f"`fedtide device rotate {certificate.name}`, and look at the clock."
-        )
+    if not certificate.is_current(time.time() * 1000):
+        raise UntrustedError(_not_current(certificate))
     return Identity(folder, key, certificate, authority, **_read_access(folder / ACCESS))
+
+
+def _not_current(certificate: Certificate) -> str:
+    whose = f"the certificate of {certificate.name}"
+    if certificate.not_after_ms < time.time() * 1000:
+        return (
+            f"by this machine's clock, {whose} has expired ({certificate.period}); set the clock, or have it renewed "
+            f"with `fedtide device rotate {certificate.name}`."
+        )
+    return f"by this machine's clock, {whose} is not good yet ({certificate.period}); set the clock."
 
 
 def key_of(folder: Path, name: str = IDENTITY) -> Ed25519PrivateKey:

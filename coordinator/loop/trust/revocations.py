@@ -62,6 +62,7 @@ class Revocations:
         if now < self._again_at:  # it was written, and is to be read back
             return
         self._again_at = now + AGAIN_SECONDS
+        self._judged = b""  # if the one before comes back, it is told
         serials = tuple(sorted(f"{serial:x}" for serial in revocations.serials))
         self._transaction.append(Revoked(number=revocations.number, serials=serials))
         self._log.info("the authority has revoked certificates", number=revocations.number, certificates=len(serials))

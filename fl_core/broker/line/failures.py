@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import re
 
+import redis
+
 from fl_core.broker.line.reply_bound import ReplyTooLong
 from fl_core.errors import BrokerError, BrokerRefused, BrokerUnavailable, BrokerUnfit, FedtideError
 
@@ -85,6 +87,47 @@ _BY_TEXT: tuple[tuple[str, Kind], ...] = (
     ("upstream", _SILENT),
     ("backend", _SILENT),
 )
+# What OpenSSL says where TLS does not come about. A certificate is good for a time, by the clock of who looks at it.
+_BY_TLS: tuple[tuple[str, Kind], ...] = (
+    (
+        "certificate is not yet valid",
+        _away("by this machine's clock, the broker's certificate is not good yet; set the clock"),
+    ),
+    (
+        "certificate has expired",
+        _away("by this machine's clock, the broker's certificate has expired; set the clock, or give it another one"),
+    ),
+    (
+        "is not valid for",
+        _away("the broker's certificate is for other names than the one in its address; make it one with that --host"),
+    ),
+    (
+        "unsuitable certificate purpose",
+        _away("what answers at the broker's address shows a certificate that is no server's, and is not believed"),
+    ),
+    (
+        "certificate verify failed",
+        _away("what answers at the broker's address has no certificate of the authority that this program trusts"),
+    ),
+    (
+        "eof occurred in violation of protocol",
+        _away(
+            "the broker has cut the connection; if it always does, it may not take this program's certificate, which "
+            "has to be good by the broker's clock"
+        ),
+    ),
+    (
+        "alert certificate expired",
+        _away("by the broker's clock, this program's certificate has expired; set that clock, or have it renewed"),
+    ),
+    (
+        "alert bad certificate",
+        _away("the broker does not take this program's certificate, which may not be good yet by the broker's clock"),
+    ),
+    ("alert unknown ca", _away("the broker does not know the authority of this program's certificate")),
+    ("certificate required", _away("the broker wants a certificate; start this program with --identity")),
+    ("wrong version number", _away("what answers at the broker's address speaks no TLS")),
+)
 # By the name of redis-py's class, since not every version has each; the nearest ancestor counts.
 _BY_CLASS: dict[str, Kind | None] = {
     "RedisError": _ODD,
@@ -149,6 +192,8 @@ def _kind(error: Exception) -> Kind | None:
         return _TOO_LONG
     if (code := getattr(error, "status_code", None)) in _BY_CODE:  # redis-py takes it off the text
         return _BY_CODE[code]
+    if isinstance(error, (OSError, redis.ConnectionError)) and (kind := _said_by_tls(str(error))) is not None:
+        return kind
     for ancestor in type(error).__mro__:
         if ancestor.__module__.partition(".")[0] == "redis" and ancestor.__name__ in _BY_CLASS:
             return _BY_CLASS[ancestor.__name__] or _said(error)
@@ -157,6 +202,11 @@ def _kind(error: Exception) -> Kind | None:
     if isinstance(error, _NONSENSE) and _in_redis(error):
         return _GARBLED
     return None
+
+
+def _said_by_tls(text: str) -> Kind | None:
+    lower = text.lower()
+    return next((kind for part, kind in _BY_TLS if part in lower), None)
 
 
 def _said(error: Exception) -> Kind:

@@ -165,7 +165,7 @@ def test_an_identity_reaches_the_broker_as_its_user(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "id" / "identity.pem").stat().st_mode) == 0o600
 
 
-def test_an_identity_that_cannot_be_used_says_why(tmp_path: Path) -> None:
+def test_an_identity_that_cannot_be_used_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not there, open to others, of another authority, run out, without a certificate yet."""
     with pytest.raises(SpecError, match="holds no identity"):
         read_identity(tmp_path / "nowhere")
@@ -173,8 +173,12 @@ def test_an_identity_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     (folder / "identity.pem").chmod(0o644)
     with pytest.raises(SpecError, match="can be read by others"):
         read_identity(folder)
-    with pytest.raises(UntrustedError, match="has expired"):
+    with pytest.raises(UntrustedError, match=r"by this machine's clock, .* has expired .* set the clock"):
         read_identity(make_folder(tmp_path / "old", days=-1))
+    monkeypatch.setattr("fl_core.identity.folder.time.time", lambda: NOW.timestamp() - 4 * 24 * 3600)
+    with pytest.raises(UntrustedError, match=r"by this machine's clock, .* is not good yet \(it is good from 20"):
+        read_identity(make_folder(tmp_path / "early"))
+    monkeypatch.undo()
     folder = make_folder(tmp_path / "other")
     write_surroundings(folder, OTHER_AUTHORITY, broker="", blobs="")
     with pytest.raises(UntrustedError, match="not issued by this authority"):
