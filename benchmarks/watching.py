@@ -66,8 +66,8 @@ def register_workers(client: Client, count: int) -> None:
             worker=f"worker-{index:05}", state="training", queues=("default",), holding="", host="h", pid=1,
             started_ms=1, threads=1, device="cpu", num_done=1, num_failed=0, bytes_up=1, bytes_down=1,
         )  # fmt: skip
-        pipeline.hset(keys.device(beat.worker), mapping={"token": "t", "at": round(now), "beat": beat.to_bytes()})
-        pipeline.zadd(keys.DEVICES, {f"{beat.worker} t": now})
+        pipeline.hset(keys.device(beat.worker), mapping={"row": f"{now:.0f}|0a|", "beat": beat.to_bytes()})
+        pipeline.zadd(keys.DEVICES, {f"{beat.worker} 0a": now})
     pipeline.execute()
 
 
