@@ -144,7 +144,9 @@ def test_a_federation_from_the_first_key_to_the_last_update(federation: Federati
         return json.loads(federation.command("--identity", f"{boss}/{who}", *words, "--json"))
 
     until(lambda: any(line.get("worker") == "one" or "one" in json.dumps(line) for line in lab.history()))
-    assert {row["worker"] for row in asked("workers")} == {"one", "two"}
+    shown = {row["worker"]: row["identity"] for row in asked("workers")}  # proven by their certificates
+    assert shown.keys() == {"one", "two"}
+    assert set(shown.values()) <= {"enrolled", "expiring"}
     campaign = asked("campaigns")[0]["campaign"]
     _forge(federation, campaign)
     refused = {"unknown_worker", "bad_signature"}
@@ -152,6 +154,7 @@ def test_a_federation_from_the_first_key_to_the_last_update(federation: Federati
     federation.command("device", "revoke", "one")
     assert first.wait(15) == 2
     assert first.output.splitlines()[-1].startswith("Error: the authority has revoked the certificate of one")
+    assert {row["identity"] for row in asked("workers") if row["worker"] == "one"} <= {"revoked"}
     lines = len(lab.history())
     until(lambda: len(lab.history()) > lines + 2)
     asked("stop", campaign, who="operator")
@@ -166,6 +169,9 @@ def test_a_federation_from_the_first_key_to_the_last_update(federation: Federati
         assert client.ping()
     there = connect(f"rediss://:{ADMIN}@127.0.0.1{federation.blobs}/0?" + _files(federation.identity("operator")))
     assert there.info("commandstats")["cmdstat_set"]["calls"] >= 5
+    broker = connect(f"{federation.admin}?" + _files(federation.identity("operator")))
+    refused_to = {row["username"] for admin in (broker, there) for row in admin.acl_log()}
+    assert refused_to <= {"one"}, "who was sent away; nobody else asked for what is not theirs"
     states = {row["name"]: row["state"] for row in json.loads(federation.command("device", "list", "--json"))}
     assert (states["one"], states["two"]) == ("revoked", "enrolled")
 
