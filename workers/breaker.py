@@ -22,6 +22,11 @@ COST_FACTOR = 20.0
 MAX_COST_SECONDS = 600.0
 # A campaign that may have nothing more of this device is tried again so seldom: its terms may have changed.
 REST_SECONDS = 600.0
+_WAITS = {
+    "resting": ("this device rests until a newer version", 0.5),
+    "spent": ("this device has spent its privacy budget", REST_SECONDS),
+}
+"""What a claim may say that is no failure: the reason, and after how many seconds the campaign is asked again."""
 MAX_CAMPAIGNS = 64
 MAX_SEEN = 4096
 
@@ -59,17 +64,18 @@ class Breakers:
         while len(self._states) > MAX_CAMPAIGNS:
             self._states.popitem(last=False)
 
-    def rest(self, campaign: str, why: str) -> bool:
+    def rest(self, campaign: str, why: str, seconds: float = REST_SECONDS) -> bool:
         """Its tasks are not for this device, which is nobody's failure; whether that is news.
 
         Args:
             campaign: whose.
             why: in words.
+            seconds: until it is asked again.
         """
         state = self._states.setdefault(campaign, _State())
         self._states.move_to_end(campaign)
         news = state.failures > 0 or state.why != why
-        state.failures, state.until, state.why = 0, time.monotonic() + REST_SECONDS, why
+        state.failures, state.until, state.why = 0, time.monotonic() + seconds, why
         while len(self._states) > MAX_CAMPAIGNS:
             self._states.popitem(last=False)
         return news
@@ -78,6 +84,12 @@ class Breakers:
         """Whether the campaign's last failure here was this one as well."""
         state = self._states.get(campaign)
         return state is not None and state.why == why[:200]
+
+    def waits(self, campaign: str, verdict: str) -> bool:
+        """Whether a claim was answered by having the device wait, which is nobody's failure."""
+        if verdict in _WAITS:
+            self.rest(campaign, *_WAITS[verdict])
+        return verdict in _WAITS
 
     def worked(self, campaign: str) -> bool:
         """A task was done; whether the campaign had failed before it."""

@@ -146,7 +146,7 @@ def wire(
     decisions = Decisions(ctx, state, transaction, evaluator, timing)
     outages = Outages(ctx, decisions.interrupted, watchers.look_after, checkpoints, surveyor)
     private = SpendJournal(files.store.files, writer.fence) if state.privacy is not None else None
-    spending = Spending(ctx, state, private, decisions.interrupted)
+    spending = Spending(ctx, state, private, transaction, decisions.interrupted)
     answers, console = Answers(ctx, state, transaction, payloads), Console(ctx, state)
     timers: list[Timer] = [monitors] if watchers.traces is None else [monitors, watchers.traces]
     parts = Parts(

@@ -162,6 +162,7 @@ class Recovery:
         elif state.phase == Phase.INTERRUPTED:
             transaction.append(Resumed(control=""))
         parts.payloads.reissue_lost(transaction)
+        parts.spending.show()
         parts.supply.begin()
         identify = self._ctx.identity.task_id
         out = {attempt_name(identify(task.number), task.attempt) for task in state.ledger.open.values()}

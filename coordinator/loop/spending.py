@@ -1,4 +1,4 @@
-"""What devices have spent of their privacy budgets is on disk before a version is shown, and outlives this process."""
+"""What devices have spent of their privacy budgets: on disk before a version is shown, and at the broker for claims."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import structlog
 from coordinator.campaign.effects import Effects
 from coordinator.campaign.state import CampaignState
 from coordinator.outgoing.context import Context
+from coordinator.outgoing.transaction import Transaction
 from coordinator.storage.spend_journal import SpendJournal
 from fl_core.errors import CampaignError
 from fl_core.program.crash_points import crash_point
 from fl_core.wire.log_entry import LogEntry
+
+SPENT = "spent"
 
 log = structlog.get_logger()
 
@@ -24,21 +27,48 @@ class Spending:
     Args:
         ctx, state: the campaign's.
         journal: its own.
+        transaction: where it is said who has to wait.
         interrupted: ends the patience with a full disk.
     """
 
     def __init__(
-        self, ctx: Context, state: CampaignState, journal: SpendJournal | None, interrupted: threading.Event
+        self,
+        ctx: Context,
+        state: CampaignState,
+        journal: SpendJournal | None,
+        transaction: Transaction,
+        interrupted: threading.Event,
     ) -> None:
         self._ctx = ctx
         self._state = state
         self._journal = journal
+        self._transaction = transaction
         self._interrupted = interrupted
 
     def applied(self, entry: LogEntry, effects: Effects) -> None:
-        """A merge was made, and nobody has seen it yet."""
-        if self._journal is not None:
-            self._journal.note(effects.spends)
+        """A merge was made, and nobody has seen it yet; or a device has to wait from now on."""
+        privacy = self._state.privacy
+        if self._journal is None or privacy is None:
+            return
+        self._journal.note(effects.spends)
+        rows: dict[str, str] = {}
+        if effects.admitted is not None:
+            worker = effects.admitted.update.worker
+            rows[worker] = str(privacy.budgets.rests_until.get(worker, 0))
+        for spend in effects.spends:
+            rows |= dict.fromkeys(privacy.spent.intersection(spend.costs), SPENT)
+        if rows:
+            self._transaction.add(self._ctx.broker.rest_commands(rows))
+
+    def show(self) -> None:
+        """Write down at the broker who has to wait, whatever it may hold: claims are answered by that."""
+        privacy = self._state.privacy
+        if privacy is None:
+            return
+        rows = {worker: str(until) for worker, until in privacy.resting(self._state.strategy.version).items()}
+        broker = self._ctx.broker
+        self._transaction.add(broker.rest_nobody_commands())
+        self._transaction.add(broker.rest_commands(rows | dict.fromkeys(privacy.spent, SPENT)))
 
     def make_durable(self) -> None:
         """What was made so far may be shown afterwards. A full disk is given a little time.

@@ -14,11 +14,12 @@ from coordinator.loop.monitors import Monitors
 from coordinator.loop.trust.revocations import Revocations
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.dispatcher import Dispatcher
-from coordinator.outgoing.lookout import Lookout
+from coordinator.outgoing.eligibility import Eligibility
+from coordinator.outgoing.lookout import Fleet, Lookout
 from coordinator.outgoing.stalls import Stalls
 from coordinator.outgoing.transaction import MAX_TASKS, Transaction
 from fl_core.broker.overview.roster import IDLE_BEAT_SECONDS
-from fl_core.wire.events import ClockSet, Reissued
+from fl_core.wire.events import ClockSet, Reissued, Stopped
 from fl_core.wire.log_entry import order
 
 MAX_NAMED_TASKS = 20
@@ -55,6 +56,7 @@ class Surveyor:
         self._dispatcher = dispatcher
         self._stalls = stalls
         self._revocations = Revocations(ctx, state, transaction)
+        self._eligibility = Eligibility(ctx, state, lookout)
         self._judge_after = 0.0
         self._next_word = 0.0
         self._log = log.bind(campaign=ctx.identity.campaign)
@@ -86,12 +88,20 @@ class Surveyor:
             self._state.ledger, seen, self._lookout.ask_owners, judge_workers=judge, caught_up=caught_up
         )
         self._monitors.note_claimed(survey.claimed)
+        if judge:
+            self._stop_if_nobody_is_left(fleet)
         self._tell_what_waits()
         self._reissue(survey.abandoned)
         if survey.silent and self._state.phase == Phase.RUNNING:
             self._log.info("ringing again", tasks=len(survey.silent))
             self._stalls.look_at_rung(survey.silent, self._state)
             self._transaction.ring(survey.silent)
+
+    def _stop_if_nobody_is_left(self, fleet: Fleet) -> None:
+        """Privacy budgets are spent: what waits is merged, and the campaign is over."""
+        all_read = self._transaction.sequence == self._state.sequence
+        if all_read and self._state.phase == Phase.RUNNING and self._eligibility.is_nobody_left(fleet):
+            self._transaction.append(Stopped(reason="privacy"))
 
     def _tell_what_waits(self) -> None:
         """A full buffer that still lacks something is logged once a minute."""

@@ -17,6 +17,7 @@ class Cadence:
         max_survey_share: of a very large campaign, surveys take at most this share of the time.
         return_seconds: after the broker was away, workers need so long to come back to it.
         last_evaluation_seconds: how long the end waits for the scores of the last version.
+        nobody_left_seconds: so long no device may be able to contribute before a private campaign ends.
         full_disk_seconds: how long it waits for room for the last checkpoint.
         full_disk_pause_seconds: between two attempts to write that.
     """
@@ -28,5 +29,6 @@ class Cadence:
     max_survey_share: float = 0.2
     return_seconds: float = 4.0
     last_evaluation_seconds: float = 120.0
+    nobody_left_seconds: float = 10.0
     full_disk_seconds: float = 60.0
     full_disk_pause_seconds: float = 2.0

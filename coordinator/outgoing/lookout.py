@@ -12,6 +12,8 @@ from fl_core.broker.task_rows import Owner, attempt_name
 
 # Of so many workers the names are read at each look, to tell who came and who left; all are counted.
 MAX_NAMED = 2000
+# Where all have to be named, which is asked for near the end of a private campaign.
+MOST_NAMED = 1_000_000
 # Workers that serve several of a campaign's queues are counted once, by name: of a large fleet only now and then.
 TELL_APART_SECONDS = 30.0
 
@@ -87,6 +89,15 @@ class Lookout:
         names = {attempt_name(self._ctx.identity.task_id(task.number), task.attempt): task.number for task, _ in owned}
         said = self._ctx.broker.said(dict(zip(names, (owner for _, owner in owned), strict=True)))
         return {names[name]: word for name, word in said.items()}
+
+    def names(self) -> frozenset[str]:
+        """All workers of the campaign's queues, however many, silent ones too.
+
+        Raises:
+            BrokerUnavailable: unknown.
+        """
+        pages = [self._roster.serving(queue, max_workers=MOST_NAMED) for queue in self._ctx.spec.dispatch.queues]
+        return frozenset(name for page in pages for name in page)
 
     def look_at_fleet(self) -> Fleet:
         """Look at who serves the campaign's queues, and forget who has been silent for a day.

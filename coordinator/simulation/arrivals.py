@@ -60,6 +60,8 @@ class Played:
         self._waiting = {queue: deque(map(int, members)) for queue, members in queues.items()}
         self._working: list[tuple[float, int, int, Taken, str]] = []
         self._away: list[tuple[float, int, str]] = []
+        self._resting: list[tuple[int, str]] = []
+        self._newest = 0
         self._start_ms = keyspace.now_ms
         self._count = 0
         self._idle_waits = 0
@@ -91,6 +93,7 @@ class Played:
 
     def _hand_out(self) -> None:
         """Tasks that wait go to devices that wait."""
+        self._wake()
         for queue, waiting in self._waiting.items():
             while waiting and self._client.quick("LLEN", train_queue(queue)):
                 device = self._devices[waiting[0]]
@@ -100,9 +103,21 @@ class Played:
                 if self._send_away(device, waiting[0]):
                     waiting.popleft()
                     continue
+                if self._side.rests(device):
+                    self._resting.append((waiting.popleft(), queue))
+                    continue
                 message = self._client.quick("RPOP", train_queue(queue))
                 if (taken := self._side.take(device, read_call(message), waiting[0])) is not None:
                     self._begin(waiting.popleft(), taken)
+
+    def _wake(self) -> None:
+        """Devices that had to wait for a newer version wait for tasks again, before those that came later."""
+        if not self._resting or (newest := self._side.newest()) == self._newest:
+            return
+        self._newest, resting = newest, self._resting
+        self._resting = []
+        for index, queue in reversed(resting):
+            self._waiting[queue].appendleft(index)
 
     def _send_away(self, device: SimulatedDevice, index: int) -> bool:
         """Whether a device is away; it waits again when it has come back."""

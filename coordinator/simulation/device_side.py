@@ -18,8 +18,10 @@ from coordinator.simulation.pool import Pool
 from coordinator.simulation.privacy import SimulatedPrivacy
 from coordinator.simulation.training import Training, Way, Work
 from fl_core.broker.connection import Client
+from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.tasks import TaskBroker, payload_place
 from fl_core.codecs import codec
+from fl_core.privacy.terms import Terms
 from fl_core.training.one_task import Device, DeviceModel
 from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TaskCall, TaskReport, TrainTask, holding_name
@@ -70,7 +72,9 @@ class DeviceSide:
         make_pool: Callable[[DeviceModel], Pool] | None = None,
     ) -> None:
         self._signs = signs
+        self._client = client
         self._broker = TaskBroker(client, "")
+        self._private: CampaignKeys | None = None
         self._way: Way = way
         self._remembered: dict[str, Device] = {}
         self._privacy = SimulatedPrivacy()
@@ -107,6 +111,8 @@ class DeviceSide:
         if claim.head is None or claim.task is None:
             return None
         task = claim.task
+        if (terms := Terms.read(task.privacy)) is not None and not terms.is_local:
+            self._private = CampaignKeys(task.campaign)
         if not self._privacy.verify(device.name, task):
             self._report(device.name, task, "budget_spent", self._privacy.sentence(device.name))
             return None
@@ -152,7 +158,22 @@ class DeviceSide:
 
     def is_done(self, device: SimulatedDevice) -> bool:
         """Whether it takes no task any more, because it may give no more away."""
-        return self._privacy.is_spent(device.name)
+        return self._privacy.is_spent(device.name) or self._rest(device) == b"spent"
+
+    def rests(self, device: SimulatedDevice) -> bool:
+        """Whether it has to wait for a newer version, as a claim would say."""
+        row = self._rest(device)
+        return row.isdigit() and self.newest() < int(row)
+
+    def newest(self) -> int:
+        """The newest version of a private campaign; 0 of any other."""
+        if self._private is None:
+            return 0
+        return int(self._client.quick("HGET", self._private.head, "version") or 0)
+
+    def _rest(self, device: SimulatedDevice) -> bytes:
+        found = None if self._private is None else self._client.quick("HGET", self._private.rests, device.name)
+        return bytes(found or b"")
 
     def _report(self, name: str, task: TrainTask, outcome: str, why: str) -> None:
         self._broker.report(

@@ -182,6 +182,15 @@ class CampaignBroker:
         words = [word for task in tasks for word in (task.task_id, task.to_row())]
         return [["HSET", self.keys.open_tasks, *page] for page in _pages(words)]
 
+    def rest_commands(self, rows: Mapping[str, str]) -> list[Command]:
+        """Have devices wait: each until a version, or for ever (``spent``)."""
+        words = [word for row in rows.items() for word in row]
+        return [["HSET", self.keys.rests, *page] for page in _pages(words)]
+
+    def rest_nobody_commands(self) -> list[Command]:
+        """Forget who has to wait."""
+        return [["DEL", self.keys.rests]]
+
     def close_commands(self, task_ids: Sequence[str]) -> list[Command]:
         """Let nobody claim these tasks any more."""
         return [["HDEL", key, *page] for page in _pages(task_ids) for key in (self.keys.open_tasks, self.keys.pins)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import redis
 
@@ -24,18 +24,24 @@ INLINE_MODEL_BYTES = 256 * 1024
 # The orders of so many campaigns are remembered; each may be as long as a record.
 MAX_ORDERS = 8
 
+Verdict: TypeAlias = Literal["ok", "gone", "taken", "resting", "spent"]
+_VERDICTS: dict[bytes, Verdict] = {
+    b"ok": "ok", b"gone": "gone", b"taken": "taken", b"resting": "resting", b"spent": "spent"
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The answer to a claim. ``head`` and ``task`` are there if and only if ``verdict`` is ``"ok"``.
 
     Attributes:
-        verdict: ``"gone"``: answered, superseded or cancelled meanwhile; ``"taken"``: another worker has it.
+        verdict: ``"gone"``: answered, superseded or cancelled meanwhile; ``"taken"``: another worker has it;
+            ``"resting"``: this worker has to wait for a newer version; ``"spent"``: it has spent its privacy budget.
         queue_seconds: how long the task waited for a worker, by the server's clock alone.
         task: the task with its order.
     """
 
-    verdict: Literal["ok", "gone", "taken"]
+    verdict: Verdict
     queue_seconds: float = 0.0
     head: Head | None = None
     task: TrainTask | None = None
@@ -78,17 +84,17 @@ class Claiming:
             answer = self._claim(
                 keys=[
                     campaign.open_tasks, campaign.owners, campaign.head, campaign.pins,
-                    keys.QUEUE_COUNTS, campaign.patches, campaign.order, campaign.said(self.worker),
+                    keys.QUEUE_COUNTS, campaign.patches, campaign.order, campaign.said(self.worker), campaign.rests,
                 ],
                 args=[
                     task.task_id, task.attempt, self.worker, cached_digest,
                     campaign.model, task.queue, INLINE_MODEL_BYTES, known[0] if known else "",
                 ],
             )  # fmt: skip
-            if not isinstance(answer, list) or not answer or answer[0] not in (b"ok", b"gone", b"taken"):
+            if not isinstance(answer, list) or not answer or answer[0] not in _VERDICTS:
                 raise redis.InvalidResponse("no answer to a claim")
-        if answer[0] == b"taken":
-            return Claim("taken")
+        if (refused := _VERDICTS[answer[0]]) not in ("ok", "gone"):
+            return Claim(refused)
         heads = rows.good(campaign.head, [[*answer[2:9], answer[10]]], Head.from_row) if answer[0] == b"ok" else []
         if not heads:
             return Claim("gone")

@@ -48,6 +48,8 @@ key                                    type    holds
 ``fedtide:c:{id}:pins``                hash    task id -> version that its worker is fetching
 ``fedtide:c:{id}:out``                 hash    task id -> ``attempt|issued ms|queue``: the ledger's open tasks
 ``fedtide:c:{id}:owners``              hash    ``task id#attempt`` -> ``worker|claimed ms``, written once
+``fedtide:c:{id}:rests``               hash    with central privacy: worker -> the version from which it may contribute
+                                               again, or ``spent``
 ``fedtide:c:{id}:said:<worker>``       hash    ``task id#attempt`` -> what its worker says of it: ``answered``, or when
                                                bytes of it moved last, ms; ends a day after the last word
 ``fedtide:c:{id}:blob:<name>:<i>``     string  chunk i of a payload too large to ride in the log, at its place; the name
@@ -72,7 +74,7 @@ CAMPAIGN_TYPES = {
     "spec": "string", "status": "string", "epoch": "string", "writer": "string", "fence": "string", "log": "stream",
     "inbox": "list", "bell": "stream",
     "control": "stream", "parked": "stream", "feed": "stream", "head": "hash", "versions": "hash", "patches": "hash",
-    "pins": "hash", "out": "hash", "owners": "hash", "lost": "set", "commits": "string",
+    "pins": "hash", "out": "hash", "owners": "hash", "lost": "set", "rests": "hash", "commits": "string",
     "trimmed": "string", "order": "string",
 }  # fmt: skip
 CAMPAIGNS = PREFIX + "campaigns"
@@ -234,6 +236,10 @@ class CampaignKeys:
     def said(self, worker: str) -> str:
         """What one device says of its tasks."""
         return self._key(f"said:{worker}")
+
+    @property
+    def rests(self) -> str:
+        return self._key("rests")
 
     def version(self, version: int) -> str:
         """Prefix of one version's chunks."""

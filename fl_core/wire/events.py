@@ -222,7 +222,8 @@ class Stopped(Mapped):
     """The campaign is over.
 
     Attributes:
-        reason: ``asked``, or the condition under ``[stop]`` that was met.
+        reason: ``asked``, ``privacy`` (no device may contribute any more), or the condition under ``[stop]`` that was
+            met.
         control, operator, nonce: as of ``Paused``.
     """
 

@@ -137,6 +137,26 @@ def _said(client: redis.Redis, worker: str, attempt: int = 1) -> bytes | None:
 # -- claiming ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("row", "verdict"),
+    [("5", "ok"), ("6", "resting"), ("spent", "spent"), ("", "ok"), ("-7", "ok"), ("nonsense", "ok")],
+)
+def test_a_device_that_has_to_wait_claims_nothing(
+    client: redis.Redis, publish: Callable[..., Head], row: str, verdict: str
+) -> None:
+    """With privacy it rests until a version, or for ever; its task is there for others, who are not asked to wait."""
+    _open(client)
+    publish(5, b"model bytes")
+    for command in CampaignBroker(client, "digits-1").rest_commands({"pi": row, "other": "99"}):
+        client.execute_command(*command)
+    claim = TaskBroker(client, "pi").claim(TASK, "")
+    assert (claim.verdict, claim.head is None) == (verdict, verdict != "ok")
+    assert bool(client.hlen(KEYS.owners)) == (verdict == "ok")
+    for command in CampaignBroker(client, "digits-1").rest_nobody_commands():
+        client.execute_command(*command)
+    assert TaskBroker(client, "pi").claim(TASK, "").verdict == "ok"
+
+
 def test_a_claim_brings_the_newest_version(client: redis.Redis, publish: Callable[..., Head]) -> None:
     """Owner, waiting time and version come in one step, and a small model's bytes with them."""
     _open(client, waited_ms=2500)

@@ -157,6 +157,8 @@ class Trainer:
         if claim.head is None or task is None:
             log.debug("doorbell is void", verdict=claim.verdict)
             self.recorder.ended(call, "void")
+            if self._breakers.waits(call.campaign, claim.verdict):
+                self._passing.give(call)
             return
         terms = Terms.read(task.privacy)
         self._is_private = terms is not None

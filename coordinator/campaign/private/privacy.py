@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from coordinator.campaign.private.budgets import Budgets
+from coordinator.campaign.private.mechanism import noise_and_budget, noisy_mean
 from coordinator.campaign.private.sum import ClippedSum
 from coordinator.campaign.private.transcript import EMPTY, evidence, extended, noise_key
 from fl_core.aggregation import Contribution
 from fl_core.aggregation.staleness import StalenessWeight, constant, staleness_weight
 from fl_core.errors import InvariantError, SpecError
 from fl_core.privacy.adaptive_clip import bits_cost, bits_deviation, next_clip, update_multiplier
-from fl_core.privacy.budget import Budget, cost
-from fl_core.privacy.grid import RESOLUTION, IntArray, from_grid
-from fl_core.privacy.noise import add_rounded_gaussian, rounded_gaussian
+from fl_core.privacy.budget import cost
+from fl_core.privacy.grid import RESOLUTION, IntArray
+from fl_core.privacy.noise import rounded_gaussian
 from fl_core.privacy.spend import Spend
 from fl_core.privacy.status import PrivacyStatus
-from fl_core.privacy.terms import Terms
 from fl_core.spec import CampaignSpec
 from fl_core.vectors import Delta
 from fl_core.vectors.layout import Layout
@@ -214,6 +214,23 @@ class Privacy:
         waiting = zip(self._sum.workers, self._sum.staleness, strict=True)
         return any(not self.budgets.filter.may_spend(worker, self.cost(tau)) for worker, tau in waiting)
 
+    # -- who may contribute ----------------------------------------------------------------------------------------
+
+    @property
+    def spent(self) -> frozenset[str]:
+        """Devices that have not enough left for another fresh update."""
+        return frozenset(self.budgets.spent(self.cost(0)))
+
+    def resting(self, version: int) -> dict[str, int]:
+        """The others that have to wait, and until which version.
+
+        Args:
+            version: the campaign's.
+        """
+        waits = {worker: until for worker, until in self.budgets.rests_until.items() if until > version}
+        spent = self.spent if waits else frozenset()
+        return {worker: until for worker, until in waits.items() if worker not in spent}
+
     # -- what people see -------------------------------------------------------------------------------------------
 
     def describe(self, version: int) -> dict[str, Any]:
@@ -223,8 +240,6 @@ class Privacy:
             version: the campaign's.
         """
         budgets = self.budgets
-        spent = set(budgets.spent(self.cost(0)))
-        resting = sum(until > version and worker not in spent for worker, until in budgets.rests_until.items())
         return PrivacyStatus(
             epsilon=budgets.filter.largest_epsilon,
             budget=budgets.filter.budget.epsilon,
@@ -234,8 +249,8 @@ class Privacy:
             noise_to_clip=round(self._update_multiplier * math.sqrt(self._num_parameters), 3),
             releases=len(budgets.releases),
             devices=len(budgets.filter.spent),
-            spent=len(spent),
-            resting=resting,
+            spent=len(self.spent),
+            resting=len(self.resting(version)),
         ).to_map()
 
     # -- checkpoint ------------------------------------------------------------------------------------------------
@@ -261,31 +276,3 @@ class Privacy:
         self._transcript, self.clip = meta["transcript"], meta["clip"]
         self.budgets.restore(meta["budgets"])
         self.noise_secret = meta["noise_secret"]
-
-
-def noisy_mean(total: IntArray, key: bytes, *, clip: float, multiplier: float, divisor: float) -> Delta:
-    """The one place where a sum of integers becomes a step of the model.
-
-    Args:
-        total: int64 ``(num_parameters,)``, a sum on the grid of ``fl_core.privacy.grid``; it is overwritten.
-        key: of the noise, used once.
-        clip: C.
-        multiplier: the noise's deviation, in clips; 0 for none.
-        divisor: how many updates of weight 1 the mean is over, however many there are.
-
-    Returns:
-        float32 ``(num_parameters,)``.
-    """
-    add_rounded_gaussian(total, key, multiplier * RESOLUTION)
-    return Delta(from_grid(total, clip, divisor))
-
-
-def noise_and_budget(spec: CampaignSpec) -> tuple[float, Budget]:
-    """z and what each device may spend, from the one of both that the spec gives."""
-    settings, terms = spec.privacy, Terms.of(spec.privacy)
-    if terms is None:
-        raise InvariantError("a budget was asked for where the spec gives none")
-    multiplier = terms.noise_multiplier
-    if settings.epsilon is not None:
-        return multiplier, Budget.of_epsilon(settings.epsilon, settings.delta)
-    return multiplier, Budget.of_participations(settings.max_participations, cost(multiplier), settings.delta)

@@ -67,9 +67,11 @@ def device(name: str, queues: Sequence[str]) -> list[str]:
     lists = [train_queue(queue) for queue in queues]
     registers = [DEVICES, *map(live, queues)]
     said = _C + "said:" + name
-    declared = _of_campaigns("out", "owners", "head", "pins", "patches", "order", "inbox", "bell", "epoch")
+    declared = _of_campaigns("out", "owners", "head", "pins", "patches", "order", "rests", "inbox", "bell", "epoch")
     own_blobs = _blobs_of(name)
-    readable = _of_campaigns("out", "owners", "head", "patches", "order", "epoch", "model:*", "patch:*", "constants:*")
+    readable = _of_campaigns(
+        "out", "owners", "head", "patches", "order", "rests", "epoch", "model:*", "patch:*", "constants:*"
+    )
     bindings = [f"{prefix}{name}" for prefix in ("_kombu.binding.", "_kombu.binding_permanent.") for name in lists]
     return [
         *_EVERYBODY,

@@ -1,14 +1,15 @@
 -- A worker takes a task and learns the order and the newest version in the same round trip (late binding).
---   KEYS open-tasks owners head pins queue-counts patches order said
+--   KEYS open-tasks owners head pins queue-counts patches order said rests
 --   ARGV task attempt worker cached-digest model-prefix queue inline-limit order-digest
---   answer {'gone'} | {'taken'} |
+--   answer {'gone'} | {'taken'} | {'resting'} | {'spent'} |
 --          {'ok', waited-ms, version, digest, num_bytes, num_chunks, place, updates, codec, order, sealed [, more]}
 --          where sealed is the pointer as its coordinator has signed it, or '', and more is the version's only chunk,
 --          or '' and the patches that lead to the version
 -- A doorbell that was answered, superseded or cancelled in the meantime is told that it is gone, which makes a repeated
 -- doorbell harmless. Nobody writes over a claim: each attempt has a row of its own. A worker may claim again what it has
--- and has not answered, to learn of a newer version. The order is sent to who does not have it.
-local open_tasks, owners, head_key, pins, counts, patches, order_key, said = unpack(KEYS)
+-- and has not answered, to learn of a newer version. The order is sent to who does not have it. With privacy a device may
+-- have to rest until a version, or have spent its budget: it claims nothing then.
+local open_tasks, owners, head_key, pins, counts, patches, order_key, said, rests = unpack(KEYS)
 local task, attempt, worker, cached, model, queue, inline_limit, known_order = unpack(ARGV)
 
 local open_attempt, issued = read_open(redis.call('HGET', open_tasks, task))
@@ -19,6 +20,9 @@ if again and (read_owner(again) ~= worker or has_answered(said, field)) then ret
 local head = redis.call('HMGET', head_key, 'version', 'digest', 'num_bytes', 'num_chunks', 'place', 'updates', 'codec',
   'order', 'sealed')
 if not head[1] or not head[8] then return {'gone'} end
+local rest = not again and redis.pcall('HGET', rests, worker)
+if rest == 'spent' then return {'spent'} end
+if type(rest) == 'string' and (tonumber(head[1]) or 0) < (tonumber(rest) or 0) then return {'resting'} end
 local order = ''
 if head[8] ~= known_order then
   order = redis.call('GET', order_key)

@@ -46,7 +46,7 @@ def tried(command: Callable[..., Any], *words: Any) -> Any:
 
 def claim(keyspace: Keyspace, do: Commands, keys: Words, args: Words) -> list[Any]:
     """As ``claim.lua``."""
-    open_tasks, owners, head_key, pins, counts, patches, order_key, said = keys
+    open_tasks, owners, head_key, pins, counts, patches, order_key, said, rests = keys
     task, attempt, worker, cached, model, queue, inline_limit, known_order = args
     open_attempt, issued = read_open(keyspace.hash(open_tasks).get(task))
     if open_attempt != attempt:
@@ -58,6 +58,11 @@ def claim(keyspace: Keyspace, do: Commands, keys: Words, args: Words) -> list[An
     head = keyspace.hash(head_key)
     if b"version" not in head or b"order" not in head:
         return [b"gone"]
+    rest = tried(do.do_hget, rests, worker) if row is None else None
+    if rest == b"spent":
+        return [b"spent"]
+    if rest is not None and _number(head[b"version"]) < _number(rest):
+        return [b"resting"]
     order: bytes | None = b""
     if head[b"order"] != known_order:
         order = keyspace.string(order_key)
@@ -80,6 +85,11 @@ def claim(keyspace: Keyspace, do: Commands, keys: Words, args: Words) -> list[An
     do.do_hset(pins, task, version)
     chain = _chain(keyspace, patches, cached, digest, int(num_bytes))
     return answer if chain is None else [*answer, b"", *chain]
+
+
+def _number(word: bytes) -> int:
+    """As Lua's ``tonumber(word) or 0``, of what coordinators write."""
+    return int(word) if word.isdigit() else 0
 
 
 def _count_wait(do: Commands, counts: bytes, queue: bytes, wait: int) -> None:

@@ -81,3 +81,18 @@ def test_a_campaign_that_may_have_nothing_more_is_left_alone(clock: Clock) -> No
     assert breakers.choose(_call(1, "spent")) is None
     clock.now += 1.0
     assert breakers.choose(_call(2, "spent")) == _call(1, "spent")
+
+
+def test_a_device_that_is_told_to_wait_asks_again_later_and_is_in_no_trouble(clock: Clock) -> None:
+    """Until a newer version for a moment, and for good for long; other answers change nothing."""
+    breakers = Breakers()
+    assert not breakers.waits("a", "gone")
+    assert breakers.trouble() == ""
+    assert breakers.waits("a", "resting")
+    assert breakers.choose(_call(1, "a")) is None
+    clock.now += 0.6
+    assert breakers.choose(_call(2, "a")) == _call(1, "a")
+    assert "rests until a newer version" in breakers.trouble()
+    assert not breakers.worked("b")
+    assert breakers.waits("a", "spent")
+    assert "has spent its privacy budget" in breakers.trouble()

@@ -27,8 +27,14 @@ CADENCE = Cadence(full_disk_seconds=0.05, full_disk_pause_seconds=0.01)
 
 def spending(journal: SpendJournal | None, log: LogByHand) -> Spending:
     """Of a campaign in memory."""
-    ctx: Any = SimpleNamespace(machine=MACHINE, cadence=CADENCE, identity=SimpleNamespace(campaign="digits-1"))
-    return Spending(ctx, log.state, journal, threading.Event())
+    broker = SimpleNamespace(
+        rest_commands=lambda rows: [("rest", dict(rows))], rest_nobody_commands=lambda: [("rest nobody", {})]
+    )
+    identity = SimpleNamespace(campaign="digits-1")
+    ctx: Any = SimpleNamespace(machine=MACHINE, cadence=CADENCE, identity=identity, broker=broker)
+    transaction: Any = SimpleNamespace(commands=[])
+    transaction.add = transaction.commands.extend
+    return Spending(ctx, log.state, journal, transaction, threading.Event())
 
 
 @pytest.fixture
@@ -84,6 +90,21 @@ def test_releases_of_another_life_are_charged_and_saved(log: LogByHand, tmp_path
     assert dict(log.state.privacy.budgets.filter.spent) == {"w1": 1.0, "w2": 1.0}
     assert log.state.merging.num_waiting == 0
     log.state.ledger.verify()
+
+
+def test_claims_are_told_who_has_to_wait(log: LogByHand, tmp_path: Path) -> None:
+    """A device rests from when its update is let in; one that has spent its budget does for good."""
+    made = spending(SpendJournal(LocalFiles(tmp_path), 1), log)
+    commands: list[Any] = made._transaction.commands  # type: ignore[attr-defined]
+    for number in range(1, 11):
+        made.applied(ENTRY, log.apply(log.update(number, worker=f"w{number}")))
+    spent = dict.fromkeys((f"w{number}" for number in range(1, 11)), "spent")
+    assert commands[:2] == [("rest", {"w1": "1"}), ("rest", {"w2": "1"})]
+    assert commands[-1] == ("rest", spent)
+    log.apply(log.update(11, worker="w11"))
+    commands.clear()
+    made.show()
+    assert commands == [("rest nobody", {}), ("rest", {"w11": "2", **spent})]
 
 
 def test_without_central_privacy_there_is_no_journal() -> None:

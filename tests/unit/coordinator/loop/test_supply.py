@@ -49,7 +49,7 @@ def _supply(campaign: Any) -> tuple[Supply, Publishing, Events]:
     orders, dispatcher = Orders(ctx, "delta", sealing), Dispatcher(ctx.spec.dispatch, ctx.identity, ctx.machine)
     publishing: Any = publisher
     transaction: Any = events
-    spending = Spending(ctx, campaign.state, None, threading.Event())
+    spending = Spending(ctx, campaign.state, None, transaction, threading.Event())
     return Supply(campaign.state, publishing, orders, dispatcher, transaction, spending, sealing), publisher, events
 
 

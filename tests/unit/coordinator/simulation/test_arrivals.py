@@ -27,15 +27,23 @@ class Side:
     Attributes:
         ended: moment in seconds, device, task, and why it failed; empty where it was delivered.
         gone: numbers of tasks that nobody waits for.
+        version, until: the newest one, and the version until which a device rests, by name.
     """
 
     def __init__(self, offered: Offered) -> None:
         self._keyspace = offered.server.keyspace
         self.ended: list[tuple[float, str, str, str]] = []
         self.gone: set[str] = set()
+        self.version, self.until = 0, dict[str, int]()
 
     def is_done(self, device: SimulatedDevice) -> bool:
         return False
+
+    def rests(self, device: SimulatedDevice) -> bool:
+        return self.version < self.until.get(device.name, 0)
+
+    def newest(self) -> int:
+        return self.version
 
     def take(self, device: SimulatedDevice, call: TaskCall, index: int) -> Any:
         number = call.task_id.partition("-")[0]
@@ -137,6 +145,24 @@ def test_a_campaign_in_which_nothing_happens_ends(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(CampaignError, match="the campaign cannot go on"):
         for wait in range(4):
             played.advance(LATE + 1000 * wait)
+
+
+def test_a_device_that_rests_leaves_its_task_to_others() -> None:
+    """Until a version comes; then it is asked before those that came later."""
+    offered = Offered()
+    played, side = _played(offered, default=[device("first", 1.0), device("second", 2.0)])
+    side.until["first"] = 2
+    offered.offer(1, 2)
+    for _ in range(2):
+        played.advance(LATE)
+    side.version = 1
+    offered.offer(3, 4)
+    played.advance(LATE)
+    side.version = 2
+    played.advance(LATE)
+    assert [(name, task) for _, name, task, _ in side.ended] == [
+        ("second", "1"), ("second", "2"), ("second", "3"), ("first", "4")
+    ]  # fmt: skip
 
 
 def test_a_device_that_is_away_takes_no_task() -> None:
