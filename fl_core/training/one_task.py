@@ -229,12 +229,13 @@ def finish(
         if device.spend is None:
             raise InvariantError("A device that does not count what it gives away was given a task with local noise.")
         outcome = replace(outcome, values=privatised(outcome.values, terms, device.spend(task, terms)))
+    encoding = time.perf_counter()
     payload = encode(task, layout, outcome, device.name, device.feedback)
     if outcome.state is not None:
         payload = append_state(payload, layout, outcome.state, base.values[layout.state])
     return Done(
-        task=task, worker=device.name, version=version, layout_digest=layout.digest, outcome=outcome,
-        payload=payload, train_seconds=seconds, encode_seconds=time.perf_counter() - started,
+        task=task, worker=device.name, version=version, layout_digest=layout.digest, outcome=outcome, payload=payload,
+        train_seconds=seconds + encoding - started, encode_seconds=time.perf_counter() - encoding,
     )  # fmt: skip
 
 
