@@ -1,4 +1,4 @@
-"""Devices that may still contribute to a private campaign: where none of those that are there may, it is over."""
+"""Devices that may still contribute: where none of those that are there may give any more away, a campaign is over."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ log = structlog.get_logger()
 class Eligibility:
     """Looks once a second.
 
-    A device may contribute if its budget has room for a fresh update and it need not rest. All that are known at the
-    campaign's queues count, also those that were silent lately.
+    A device may contribute if its budget has room for a fresh update and it need not rest. With noise of its own it
+    keeps the budget itself, and says when it may give no more. All that are known at the campaign's queues count, also
+    those that were silent lately.
 
     Args:
         ctx, state: the campaign's.
@@ -39,19 +40,22 @@ class Eligibility:
         Raises:
             BrokerUnavailable: unknown.
         """
-        privacy = self._state.privacy
-        if privacy is None:
+        privacy, spent = self._state.privacy, frozenset(self._state.contributions.given_all)
+        if privacy is None and not spent:
+            self._since = None
             return False
-        now, version = self._ctx.machine.monotonic(), self._state.strategy.version
-        spent, resting = privacy.spent, privacy.resting(version)
+        now, resting = self._ctx.machine.monotonic(), frozenset[str]()
+        if privacy is not None:
+            spent |= privacy.spent
+            resting = frozenset(privacy.resting(self._state.strategy.version))
         there = self._there(fleet, len(spent) + len(resting))
-        if not there or there - spent - resting.keys():
+        if not there or there - spent - resting:
             self._since = None
             return False
         if self._since is None:
             self._since = now
         if spent.isdisjoint(there):
-            self._tell(privacy.num_waiting, len(there), now - self._since)
+            self._tell(self._state.merging.num_waiting, len(there), now - self._since)
             return False
         return now - self._since >= self._ctx.cadence.nobody_left_seconds
 

@@ -119,3 +119,14 @@ def test_nobody_there_is_nobody_s_end() -> None:
     assert not after(found, machine, fleet())
     found, machine = looking(LogByHand().open(1))
     assert not after(found, machine, fleet("a"))
+
+
+def test_devices_with_noise_of_their_own_say_when_it_is_over() -> None:
+    """Whatever the campaign's mode: a device's owner may have set a limit."""
+    log = LogByHand().open(4)
+    log.apply(log.report(1, outcome="budget_spent", worker="a"), log.report(2, outcome="budget_spent", worker="b"))
+    found, machine = looking(log)
+    assert not after(found, machine, fleet("a", "b", "c"))
+    assert after(found, machine, fleet("a", "b"))
+    log.apply(log.update(3, worker="b"))
+    assert not after(found, machine, fleet("a", "b"))

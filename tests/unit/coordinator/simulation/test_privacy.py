@@ -44,6 +44,15 @@ def test_each_device_gives_what_it_may() -> None:
     assert all("epsilon" in row["detail"] for row in reissued)
 
 
+def test_it_is_over_when_all_have_given_what_they_may() -> None:
+    """Long before its time, and nothing waits in silence."""
+    private = spec(mode="local", noise_multiplier=8.0, max_participations=2)
+    run = fedtide.simulate(private, devices(), seconds=100_000)
+    assert run.summary["merged_by_worker"] == {f"device-{i}": 2 for i in range(3)}
+    assert run.summary["stop_reason"] == "privacy"
+    assert run.summary["wall_seconds"] < 200
+
+
 def test_the_noise_is_the_seed_s() -> None:
     """The same model for the same seed, another for another one; and the noise is as large as it has to be."""
     private = {"mode": "local", "noise_multiplier": 50.0, "clip": 0.1, "max_participations": 4}
