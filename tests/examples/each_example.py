@@ -12,12 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent.name for path in (ROOT / "examples").glob("*/campaign.toml"))
+VARIANTS = [*((name, "campaign") for name in EXAMPLES), ("hospital", "private")]
 BUDGET_SECONDS = 45
 
 
-def run(name: str, folder: Path) -> dict[str, Any]:
+def run(name: str, spec: str, folder: Path) -> dict[str, Any]:
     """The example's own command, from the repository's root; its summary."""
-    command = [sys.executable, "-P", "-m", "coordinator", "run", f"examples/{name}/campaign.toml"]
+    command = [sys.executable, "-P", "-m", "coordinator", "run", f"examples/{name}/{spec}.toml"]
     command += ["--fleet", f"examples/{name}/fleet.toml", "--set", f"stop.seconds={BUDGET_SECONDS}"]
     command += ["--port", "0", "--out", str(folder), "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BUDGET_SECONDS + 120, check=False)
@@ -38,10 +39,10 @@ def test_there_are_examples() -> None:
     assert named <= set(EXAMPLES)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_the_example_runs_and_learns(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "spec"), VARIANTS)
+def test_the_example_runs_and_learns(name: str, spec: str, tmp_path: Path) -> None:
     """It ends by itself, its ledger adds up, and the last loss is below the first."""
-    summary = run(name, tmp_path / "run")
+    summary = run(name, spec, tmp_path / "run")
     assert summary["state"] == "finished"
     ended = summary["merged"] + sum(summary["rejected"].values()) + summary["expired"] + summary["cancelled"]
     assert summary["issued"] == ended + summary["out"]
@@ -49,3 +50,6 @@ def test_the_example_runs_and_learns(name: str, tmp_path: Path) -> None:
     scores = evaluations(tmp_path / "run")
     assert scores[-1]["loss"] < scores[0]["loss"]
     assert (tmp_path / "run" / "report.html").is_file()
+    if (privacy := summary.get("privacy")) is not None:
+        assert summary["stop_reason"] in ("privacy", "seconds")
+        assert 0 < privacy["epsilon"] <= privacy["budget"]
