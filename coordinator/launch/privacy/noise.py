@@ -24,7 +24,7 @@ def judge_local_noise(spec: CampaignSpec, num_parameters: int) -> Iterator[Findi
     together = alone / math.sqrt(size)
     promised = (
         f"privacy.mode = 'local': z = {terms.noise_multiplier:.4g}, so that {terms.max_participations} updates of a "
-        f"device tell epsilon = {terms.budget.epsilon:.4g} at delta = {terms.delta:g} of it"
+        f"device come to epsilon = {terms.budget.epsilon:.4g} at delta = {terms.delta:g}"
     )
     detail = (
         f"{promised}; with {num_parameters} parameters the noise in one update is {alone:.3g} times as long as the "

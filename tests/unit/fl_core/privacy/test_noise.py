@@ -17,10 +17,15 @@ from fl_core.privacy.noise import add_rounded_gaussian, rounded_gaussian
 
 KEY = b"k" * 32
 GOLDEN = "9282dd0145beaedf05b5b05f0f0ae53fb6cd6e0cde0b0923f39a42f12dff68e3"
-DIGEST = (
-    "import hashlib; from fl_core.privacy.noise import rounded_gaussian;"
-    "print(hashlib.sha256(rounded_gaussian(b'k' * 32, 100_000, 65536.0).astype('<i8').tobytes()).hexdigest())"
-)
+GRID = "3ab349363dce7974267efc20660c99c351d5d15878a4f44847d8ebf495902a35"
+DIGESTS = """
+import hashlib, numpy as np
+from fl_core.privacy.grid import to_grid
+from fl_core.privacy.noise import rounded_gaussian
+noise = rounded_gaussian(b"k" * 32, 100_000, 65536.0)
+steps = [to_grid((noise / scale).astype(np.float32), 1.0, weight) for scale in (1e3, 3e7) for weight in (1.0, 0.7)]
+print(*(hashlib.sha256(each.astype("<i8").tobytes()).hexdigest() for each in (noise, np.concatenate(steps))))
+"""
 
 
 def probability(k: int, deviation: float) -> float:
@@ -35,10 +40,10 @@ def probability(k: int, deviation: float) -> float:
      "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4 AVX2 FMA3 X86_V3"],
 )  # fmt: skip
 def test_the_same_bits_on_every_processor(disabled: str) -> None:
-    """numpy picks its loops by what the processor can, and its logarithm differs between them; the noise does not."""
+    """numpy picks its loops by what the processor can, and its logarithm differs between them; grid and noise do not."""
     environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": disabled, "PYTHONWARNINGS": "ignore"}
-    run = subprocess.run([sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == GOLDEN
+    run = subprocess.run([sys.executable, "-c", DIGESTS], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [GOLDEN, GRID]
 
 
 @pytest.mark.parametrize("deviation", [0.3, 1.0, 2.5])

@@ -29,7 +29,7 @@ def test_local_noise_covers_any_two_updates() -> None:
     assert terms is not None and terms.is_local
     assert epsilon_of(2 * math.sqrt(20) / terms.noise_multiplier, 1e-5) == pytest.approx(4.0, rel=1e-6)
     assert terms.budget.epsilon == pytest.approx(4.0, rel=1e-6)
-    assert terms.budget.participations(terms.cost) == 20
+    assert terms.budget.allows(19 * terms.cost, terms.cost) and not terms.budget.allows(20 * terms.cost, terms.cost)
     central = Terms.of(PrivacySection(mode="central", epsilon=4.0, delta=1e-5, max_participations=20))
     assert central is not None
     assert terms.noise_multiplier == pytest.approx(2 * central.noise_multiplier)

@@ -24,7 +24,7 @@ def test_the_ratio_is_said(strategy: str, size: int, together: str) -> None:
     assert finding.verdict == "warning"
     assert "400 times as long as the update can be" in finding.detail
     assert f"in the mean of {size} still {together} times" in finding.detail
-    assert "2 updates of a device tell epsilon = 3.308" in finding.detail
+    assert "2 updates of a device come to epsilon = 3.308" in finding.detail
     assert "fewer parameters" in finding.remedy
 
 
