@@ -40,7 +40,7 @@ def probability(k: int, deviation: float) -> float:
      "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4 AVX2 FMA3 X86_V3"],
 )  # fmt: skip
 def test_the_same_bits_on_every_processor(disabled: str) -> None:
-    """numpy picks its loops by what the processor can, and its logarithm differs between them; grid and noise do not."""
+    """numpy picks its loops by what the processor can, and its logarithm differs between them; these do not."""
     environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": disabled, "PYTHONWARNINGS": "ignore"}
     run = subprocess.run([sys.executable, "-c", DIGESTS], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.split() == [GOLDEN, GRID]
