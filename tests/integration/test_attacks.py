@@ -147,7 +147,8 @@ def test_code_through_a_forged_doorbell(victim: Victim) -> None:
     evil = CampaignKeys("evil-1")
     waited_for = [
         ["SET", evil.incarnation, "e"], ["HSET", evil.open_tasks, order.task_id, f"{order.attempt}|0|default"],
-        *order_commands(evil, order.order.to_bytes()), ["HSET", evil.head, "version", "0", "num_bytes", "4", "digest", "0" * 32],
+        *order_commands(evil, order.order.to_bytes()),
+        ["HSET", evil.head, "version", "0", "num_bytes", "4", "digest", "0" * 32],
     ]  # fmt: skip
     calls = [order.call, TaskCall(campaign=victim.campaign, task_id="9-beef", attempt=1, queue="default")]
     with connect(victim.url) as attacker:
