@@ -19,7 +19,7 @@ import redis
 from coordinator.monitor.observer import Observer
 from fl_core.broker import scripts
 from fl_core.broker.access import rules
-from fl_core.broker.access.users import User, remove_users, set_users
+from fl_core.broker.access.users import User, set_users
 from fl_core.broker.bulk.places import Places
 from fl_core.broker.connection import connect
 from fl_core.broker.inbox import packed
@@ -408,17 +408,3 @@ def test_who_is_no_device_does_their_own_work_and_no_more(guarded: Guarded, devi
     for stranger in ("eye", "boss"):  # who moves no bytes has no business there
         with pytest.raises(redis.exceptions.AuthenticationError):
             redis.Redis.from_url(f"redis://{stranger}:{PASSWORD}@127.0.0.1:{guarded.second.port}/0").ping()
-
-
-def test_a_device_that_was_removed_is_cut_off_and_its_worker_ends(guarded: Guarded) -> None:
-    """Its connections close at once, its task is done by another one, and it says why it ended, with code 2."""
-    lab = guarded.as_user("chief")
-    coordinator = lab.run(lab.spec(stop={"updates": 12}, dispatch={"concurrency": 2, "lease_seconds": 3.0}))
-    worker = guarded.as_user("one").worker("one", shard=0, delay=1.5)
-    until(lambda: any(row["holding"] for row in guarded.as_user("eye").ask("workers")))
-    remove_users(guarded.admin, ["one"])
-    guarded.as_user("two").worker("two", shard=1)
-    assert coordinator.wait() == 0, coordinator.output
-    assert_identity(lab.summary())
-    worker.wait_for("the broker refuses this worker", seconds=20)
-    worker.send(signal.SIGTERM)

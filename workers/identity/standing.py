@@ -48,9 +48,7 @@ class Standing:
         try:
             identity = read_identity(self._settings.identity)
             if identity.certificate.serial != self._serial:
-                return (
-                    f"{name} has another certificate since this worker was started with the one before; start it again."
-                )
+                return f"{name} was given another certificate after this worker had started; start it again."
             with connect(self._settings.broker, timeout_seconds=TIMEOUT_SECONDS) as client:
                 found = read_revocation_list(client)
             if found is None or self._serial not in read_revocations(found, identity.authority).serials:
