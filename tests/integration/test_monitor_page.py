@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from fl_core.broker.access.member_list import Listed, publish_members
 from fl_core.broker.connection import connect
 from fl_core.broker.keys import CampaignKeys
 from fl_core.broker.overview.feed import feed_commands
@@ -103,7 +104,10 @@ def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
          "metrics": {"auc": auc, "rmse": rmse}}
         for n, (loss, auc, rmse) in enumerate(scores)
     ]  # fmt: skip
-    for command in feed_commands(campaign_keys, 1, 1, "1-0", [event, *evaluations]):
+    refused = {"kind": "rejections", "seconds": 9.0, "reasons": {"revoked": 3}, "workers": {"gone": 3}}
+    refused["untrusted"] = {"gone": 3}
+    publish_members(client, {"gone": Listed("device", "revoked", 1, "ab")})
+    for command in feed_commands(campaign_keys, 1, 1, "1-0", [event, *evaluations, refused]):
         client.execute_command(*command)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -128,6 +132,7 @@ def test_a_hole_in_the_ledger_is_seen(lab: Any, browser: Any) -> None:
     assert "1 missing" in page.inner_text("#ledger")
     page.wait_for_selector(".health.bad:has-text('does not add up')")
     assert evil in page.inner_text("#feed")
+    assert page.inner_text("tr[data-worker=gone] .identity") == "revoked 3 refused"
     assert "auc ↑, best 0.75" in page.inner_text(".tiles")  # the newest is absent, and that is a dash
     assert "50 %\nof rmse at most 1.5" in page.inner_text(".tiles")
     assert "auc ↑" in page.inner_text("#scores h2 small")
