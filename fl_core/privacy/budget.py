@@ -83,6 +83,10 @@ class Budget:
         """Whether a device that has spent so much may spend ``each`` more."""
         return spent + each <= self.mu_squared
 
+    def participations(self, each: float) -> int:
+        """How many that cost ``each`` fit into a budget of which nothing is spent; ``each`` is above 0."""
+        return math.floor(self.mu_squared / each)
+
 
 class PrivacyFilter:
     """What each device has spent of the same budget.
