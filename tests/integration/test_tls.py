@@ -207,14 +207,17 @@ def test_nobody_comes_in_without_a_certificate_of_the_authority(federation: Fede
     theirs = _files(read_identity(stranger.folder / "identities" / "coordinator"))
     ours = f"ssl_ca_certs={federation.authority.folder}/authority.pem"
     mixed = f"{ours}&{theirs.partition('&')[2]}"
-    for options in (ours, theirs, mixed):
-        with pytest.raises(BrokerUnavailable, match="writing a blob: the broker does not answer"):
+    # Of a server that hangs up, TLS does not always bring the reason.
+    hung_up = "has cut the connection|wants a certificate|does not know the authority|does not answer"
+    refusals = {ours: hung_up, theirs: "no certificate of the authority that this program trusts", mixed: hung_up}
+    for options, said in refusals.items():
+        with pytest.raises(BrokerUnavailable, match=f"writing a blob: .*({said})"):
             blobs.put(connect(f"{url.partition('?')[0]}?{options}"), key, payload)
 
     (folder,) = federation.enrol("one")
     fake, port = _serve(folder, tmp_path / "fake")
     try:
-        with pytest.raises(BrokerUnavailable, match="writing a blob: the broker does not answer"):
+        with pytest.raises(BrokerUnavailable, match="writing a blob: .* shows a certificate that is no server's"):
             blobs.put(connect(federation.identity("coordinator").url(f"rediss://127.0.0.1:{port}/0")), key, payload)
     finally:
         fake.terminate()
