@@ -217,7 +217,7 @@ def test_nobody_comes_in_without_a_certificate_of_the_authority(federation: Fede
     (folder,) = federation.enrol("one")
     fake, port = _serve(folder, tmp_path / "fake")
     try:
-        with pytest.raises(BrokerUnavailable, match="writing a blob: .* shows a certificate that is no server's"):
+        with pytest.raises(BrokerUnavailable, match=r"writing a blob: .* shows a certificate that is no server's"):
             blobs.put(connect(federation.identity("coordinator").url(f"rediss://127.0.0.1:{port}/0")), key, payload)
     finally:
         fake.terminate()
