@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from coordinator.campaign.judging.scores import Scores
+from coordinator.campaign.private.local import describe_local
 from coordinator.campaign.state import CampaignState
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
@@ -37,7 +38,7 @@ def summarise(
     delivered = state.delivery.parameters(state.strategy)
     return {
         **outline(campaign, spec, state, layout, now_ms=now_ms),
-        **describe_devices(state, max_workers),
+        **describe_devices(spec, state, layout, max_workers),
         "model_digest": digest(delivered.values.view("u1").data),
     }
 
@@ -113,11 +114,21 @@ def _fruitless(state: CampaignState) -> dict[str, Any]:
     return {"fruitless": fruitless.describe(state.timeline.seconds(fruitless.since_ms))}
 
 
-def describe_devices(state: CampaignState, max_workers: int | None = None) -> dict[str, Any]:
+def _privacy(spec: CampaignSpec, state: CampaignState, layout: Layout) -> dict[str, Any]:
+    """What devices have spent of their privacy budgets, whoever keeps them."""
+    if state.privacy is not None:
+        return {"privacy": state.privacy.describe(state.strategy.version)}
+    local = describe_local(spec.privacy, state.contributions, layout.num_parameters)
+    return {} if local is None else {"privacy": local}
+
+
+def describe_devices(
+    spec: CampaignSpec, state: CampaignState, layout: Layout, max_workers: int | None = None
+) -> dict[str, Any]:
     """Who has contributed, and what devices say of themselves: it looks at every device that ever took part."""
     return {
         **describe_device_scores(state.contributions.device_scores, max_workers),
-        **({} if state.privacy is None else {"privacy": state.privacy.describe(state.strategy.version)}),
+        **_privacy(spec, state, layout),
         "num_workers": len(state.contributions.merged_by_worker),
         "merged_by_worker": dict(sorted(state.contributions.merged_by_worker.most_common(max_workers))),
     }

@@ -71,7 +71,7 @@ class StatusWriter:
     def _describe_devices(self) -> Mapping[str, Any]:
         began = self._clock.machine.monotonic()
         if began >= self._next_ranking or self._state.phase.is_over:
-            self._devices = describe_devices(self._state, MAX_NAMED_WORKERS)
+            self._devices = describe_devices(self._spec, self._state, self._layout, MAX_NAMED_WORKERS)
             ended = self._clock.machine.monotonic()
             self._next_ranking = ended + (ended - began) / RANKING_SHARE
         return self._devices
