@@ -138,6 +138,8 @@ class Theatre:
         command += ["--broker", f"redis://{self._user}127.0.0.1:{port}/0"]
         command += ["--data", "fl_core.data:digits", "--data-args", data_args, "--threads", "1", "--log-level", "debug"]
         command += ["--state-dir", str(self.folder / f"state-{index}")]
+        # Whoever has an identity takes no server for large payloads from the broker's word alone.
+        command += ["--blobs", f":{self.blobs.port}"] if self._identities and self.blobs is not None else []
         return Actor(f"w{index}", self.folder, [*command, "--emulate-delay-seconds", str(DELAYS[index])])
 
     # -- what needs more than this machine may have ------------------------------------------------------------------
