@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_core.errors import InvariantError
@@ -13,6 +13,7 @@ from fl_core.privacy.accountant import epsilon_of, noise_multiplier
 from fl_core.privacy.budget import Budget, PrivacyFilter, cost
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     epsilon=st.floats(0.1, 50),
     delta=st.floats(1e-9, 1e-2),
