@@ -157,7 +157,8 @@ def add(
     if into is not None:
         for token in tokens:
             (into / f"{token.name}.token").unlink(missing_ok=True)
-            write_secret(into / f"{token.name}.token", token.to_text().encode() + b"\n", "token")
+            content = token.to_text().encode() + b"\n"
+            write_secret(into / f"{token.name}.token", content, "token", durable=False)
     elif as_json:
         return print_json({token.name: token.to_text() for token in tokens})
     else:

@@ -61,8 +61,11 @@ def key_pem(key: Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def write_secret(path: Path, content: bytes, what: str) -> None:
+def write_secret(path: Path, content: bytes, what: str, *, durable: bool = True) -> None:
     """Write a new file with mode 0600; an existing one is never written over.
+
+    Args:
+        durable: it survives a power cut; what can be made again need not.
 
     Raises:
         SpecError: there is a file already, or it cannot be written.
@@ -72,8 +75,9 @@ def write_secret(path: Path, content: bytes, what: str) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
     except FileExistsError:
         raise SpecError(f"{path} is there already, and a {what} is never written over; name another folder.") from None
     except OSError as error:
