@@ -105,6 +105,7 @@ def test_who_operates_the_broker_can_delay_a_campaign_and_not_change_it(federati
     spec = lab.spec(
         stop={"updates": 100_000}, aggregation={"strategy": "fedasync", "buffer_size": None},
         dispatch={"concurrency": 2, "lease_seconds": 3.0}, checkpoint={"keep_log": True},
+        evaluation={"data": "fl_core.data:digits", "data_args": {"split": "test"}, "every_versions": 1},
     )  # fmt: skip
     first = federation.coordinator(spec, "one")
     worker = federation.worker()
@@ -123,6 +124,7 @@ def test_who_operates_the_broker_can_delay_a_campaign_and_not_change_it(federati
     with Overwriting(client, names.head, "order", order_digest(sealed).encode()):
         worker.wait_for("is signed by dev, a device: somebody forged it")
     federation.moves_on()
+    until(lambda: any(line["kind"] == "evaluation" for line in lab.history()))
     with Overwriting(client, names.head, "sealed", old[b"sealed"]):  # the version of a while ago
         worker.wait_for("a server was restored, or somebody shows an old one again")
     federation.moves_on()

@@ -40,6 +40,10 @@ class Federation:
         """A list of what it takes back, DER."""
         return sign_revocations(self._key, self.authority, number, serials, self._now)
 
+    def revoked(self, number: int, *serials: int) -> bytes:
+        """The list of what it has taken back, DER."""
+        return sign_revocations(self._key, self.authority, number, serials, self._now)
+
     def member(self, name: str, role: Role, *, days: float = 10.0) -> Seal:
         """A member with a key of its own, who signs."""
         key = make_key()

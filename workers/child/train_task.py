@@ -68,14 +68,15 @@ class Trainer:
         self._allowed = AllowList(settings.allow)
         self._spending = journal_of(settings)
         self._models = ModelCache(self._own.device, settings.state_dir, settings.cache_bytes)
+        client = connect(settings.broker)
         self._broker = TaskBroker(
-            connect(settings.broker),
+            client,
             settings.name,
             settings.blobs,
             on_progress=self._note_progress,
             on_moved=self._note_moved,
             seal=seal_of(settings),
-            trust=trust_of(settings),
+            trust=trust_of(settings, client),
         )
         self._reporting = Reporting(self._broker, settings.name)
         self._fetching = Fetching(self._broker)

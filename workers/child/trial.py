@@ -90,7 +90,7 @@ def _try_broker(settings: WorkerSettings, dataset: Dataset[Any], device: torch.d
     client = connect(settings.broker, timeout_seconds=5)
     with broker_errors(f"reaching the broker at {where}"):
         client.ping()
-    orders = Registry(client).orders(settings.queues, trust_of(settings))
+    orders = Registry(client).orders(settings.queues, trust_of(settings, client))
     queues = ", ".join(settings.queues)
     running = ", ".join(order.campaign for order in orders) or "no campaign"
     yield Finding("broker", "ok", f"answers at {where}; {running} runs on {queues}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fl_core.broker.access.mailbox import read_revocation_list
+from fl_core.broker.connection import Client
 from fl_core.identity.domain import Seal
 from workers.settings import WorkerSettings
 
@@ -25,8 +27,12 @@ def seal_of(settings: WorkerSettings) -> Seal | None:
     return Signer(read_identity(settings.identity)).seal
 
 
-def trust_of(settings: WorkerSettings) -> Trust | None:
+def trust_of(settings: WorkerSettings, client: Client) -> Trust | None:
     """What holds orders and versions against their coordinator's signature; None where it has no identity.
+
+    Args:
+        settings: the worker's.
+        client: the broker's, where what was revoked is read.
 
     Raises:
         SpecError, UntrustedError: the identity cannot be read, or has expired.
@@ -37,4 +43,5 @@ def trust_of(settings: WorkerSettings) -> Trust | None:
     from fl_core.broker.bulk.trust import Trust
     from fl_core.identity.folder import read_identity
 
-    return Trust(read_identity(settings.identity).authority, Seen(settings.state_dir / "seen.msgpack"))
+    authority, seen = read_identity(settings.identity).authority, Seen(settings.state_dir / "seen.msgpack")
+    return Trust(authority, seen, read_list=lambda: read_revocation_list(client))

@@ -6,6 +6,7 @@ can be shown again; so a device remembers how far each campaign was when it look
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +16,11 @@ from fl_core.broker.bulk.head import Head, Pointer
 from fl_core.broker.bulk.places import read_place
 from fl_core.broker.bulk.seen import Seen
 from fl_core.broker.rows import MAX_BLOB_BYTES, BadRow
-from fl_core.errors import RejectedUpdate, UntrustedError
+from fl_core.errors import BrokerError, RejectedUpdate, UntrustedError
 from fl_core.identity.certificates import BACKDATED, Role, read_certificate
 from fl_core.identity.domain import Domain
 from fl_core.identity.keys import is_signed
+from fl_core.identity.revocations import Revocations, read_revocations
 from fl_core.wire.digest import STRONG_DIGITS
 from fl_core.wire.signed import Signed
 
@@ -26,6 +28,8 @@ from fl_core.wire.signed import Signed
 _TOLERANCE_MS = BACKDATED.total_seconds() * 1000
 # The pointers and orders that were found good last: most claims bring the same once more.
 MAX_KNOWN = 32
+# So often is it looked whether a coordinator was sent away.
+LIST_SECONDS = 30.0
 
 
 class Trust:
@@ -35,12 +39,22 @@ class Trust:
         authority: the certificate of the authority that it belongs to, DER.
         seen: how far campaigns were.
         wall_ms: this machine's clock.
+        read_list: reads what the authority has revoked, as the broker shows it; None for nothing.
     """
 
-    def __init__(self, authority: bytes, seen: Seen, wall_ms: Callable[[], float] = lambda: time.time() * 1000) -> None:
+    def __init__(
+        self,
+        authority: bytes,
+        seen: Seen,
+        wall_ms: Callable[[], float] = lambda: time.time() * 1000,
+        read_list: Callable[[], bytes | None] = lambda: None,
+    ) -> None:
         self._authority = authority
         self._seen = seen
         self._wall_ms = wall_ms
+        self._read_list = read_list
+        self._revoked = Revocations(number=-1)
+        self._next_list = float("-inf")
         self._known: dict[tuple[Domain, bytes], bytes] = {}
 
     def order(self, campaign: str, packed: bytes) -> bytes:
@@ -104,6 +118,10 @@ class Trust:
             raise UntrustedError(
                 f"{what} is signed by {certificate.name}, a {certificate.role.value}: somebody forged it."
             )
+        if self._is_revoked(certificate.serial):
+            raise UntrustedError(
+                f"{what} is signed by {certificate.name}, whose certificate was revoked; launch with another one."
+            )
         now = self._wall_ms()
         if not certificate.not_before_ms <= now <= certificate.not_after_ms + _TOLERANCE_MS:
             raise UntrustedError(
@@ -116,3 +134,13 @@ class Trust:
         while len(self._known) > MAX_KNOWN:
             del self._known[next(iter(self._known))]
         return signed.body
+
+    def _is_revoked(self, serial: int) -> bool:
+        """As of the newest list that was seen; the broker may show an old one, or none."""
+        if time.monotonic() >= self._next_list:
+            self._next_list = time.monotonic() + LIST_SECONDS
+            with contextlib.suppress(BrokerError, UntrustedError):
+                found = read_revocations(self._read_list() or b"", self._authority)
+                if found.number > self._revoked.number:
+                    self._revoked = found
+        return serial in self._revoked.serials

@@ -22,7 +22,7 @@ from fl_core.broker.bulk.versions import publish_commands, read_newest, write_ve
 from fl_core.broker.memory.client import MemoryClient, MemoryServer
 from fl_core.broker.tasks import TaskBroker
 from fl_core.errors import MissingBlob, UntrustedError
-from fl_core.identity.certificates import Role
+from fl_core.identity.certificates import Role, read_certificate
 from fl_core.identity.domain import Domain, Seal
 from fl_core.wire.digest import digest, strong_digest
 from fl_core.wire.messages import TaskCall
@@ -237,6 +237,25 @@ def test_clocks_may_be_days_off() -> None:
         else:
             with pytest.raises(UntrustedError, match="by this machine's clock"):
                 world.claim()
+
+
+def test_a_coordinator_that_was_sent_away_leads_no_device_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as a device looks at the list again; one with a lower number brings nobody back."""
+    now = [1000.0]
+    monkeypatch.setattr("fl_core.broker.bulk.trust.time.monotonic", lambda: now[0])
+    world, lists = World(), [OURS.revoked(0)]
+    world.device = TaskBroker(
+        world.client, "dev-1", trust=Trust(OURS.authority, Seen(), lambda: NOW_MS, lambda: lists[-1])
+    )
+    world.claim()
+    serial = read_certificate(world.signed_order().certificate, OURS.authority).serial
+    for shown in (OURS.revoked(2, serial), OURS.revoked(1), b"rubbish", OTHERS.revoked(9)):
+        lists.append(shown)
+        now[0] += 60
+        world.publish(1)
+        with pytest.raises(UntrustedError, match="signed by boss, whose certificate was revoked"):
+            world.claim()
+        world.publish(2)
 
 
 def test_a_worker_without_an_identity_reads_what_is_signed() -> None:
