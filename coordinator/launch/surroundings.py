@@ -19,7 +19,7 @@ from fl_core.broker.url import public_url
 from fl_core.program.extras import need
 from fl_core.spec import CampaignSpec
 
-TRIAL_COORDINATOR = "trial-coordinator"
+TRIAL_COORDINATOR, TRIAL_OPERATOR = "trial-coordinator", "trial-operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ def surrounded(spec: CampaignSpec, options: RunOptions, on_broker: Callable[[str
         on_broker(url)
         identities = dict(_identities(spec, options))
         own = identities.pop(TRIAL_COORDINATOR, None)
+        identities.pop(TRIAL_OPERATOR, None)
         # Whoever has an identity logs in with it; to the run's own server all come as the user that needs no password.
         fleet_url = url.replace("redis://", "redis://default:any@") if identities else local_url
         with (
@@ -99,7 +100,7 @@ def _identities(spec: CampaignSpec, options: RunOptions) -> Mapping[str, Path]:
     from coordinator.enrolment.trial import trial_federation  # it needs a package that others do not
 
     devices = {worker.name: worker.queue for worker in options.fleet}
-    return trial_federation(options.folder.path / "federation", TRIAL_COORDINATOR, devices, keepers)
+    return trial_federation(options.folder.path / "federation", TRIAL_COORDINATOR, TRIAL_OPERATOR, devices, keepers)
 
 
 @contextlib.contextmanager

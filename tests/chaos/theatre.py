@@ -108,7 +108,7 @@ class Theatre:
         self.run_folder = self._prepare_disk() / "run"
         names = [f"w{index}" for index in range(NUM_WORKERS)]
         self._identities = (
-            trial_federation(folder / "federation", "leader", dict.fromkeys(names, ("default",)), KEEPERS)
+            trial_federation(folder / "federation", "leader", "operator", dict.fromkeys(names, ("default",)), KEEPERS)
             if scene.keepers
             else {}
         )
@@ -330,7 +330,7 @@ class Theatre:
 
     def fedtide(self, *arguments: str) -> Any:
         broker = [] if arguments[0] == "replay" else ["--broker", self.url]
-        command = [sys.executable, "-P", "-m", "coordinator", *arguments, *broker, "--json"]
+        command = [sys.executable, "-P", "-m", "coordinator", *self._as("operator"), *arguments, *broker, "--json"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
             return json.loads(done.stdout)
