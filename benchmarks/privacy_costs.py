@@ -34,6 +34,7 @@ from fl_core.vectors.arithmetic import add_scaled, peak
 from keepers.summing import sum_of_masks
 
 CLIP, Z, NUM_SEEDS, KEEPERS = 1.0, 3.0, 3, 3
+ANSWERS = 2  # one keeper may collude, so two know all seeds
 KEY = bytes(range(32))
 TERMS = Terms(mode="local", clip=CLIP, noise_multiplier=Z, delta=1e-6, max_participations=1)
 
@@ -108,7 +109,7 @@ def masked(delta: np.ndarray, buffer_size: int, repeat: int, *, noise: bool) -> 
     """Keepers' masks; with noise, each seed's share of it is drawn by the keeper that answers for it."""
     size = delta.size
     boxes = KEEPERS * box_bytes(2 * SEED_BYTES)  # each keeper holds two of three seeds
-    costs = Costs("keepers and central" if noise else "keepers", 4 * size + boxes, KEEPERS * 4 * size)
+    costs = Costs("keepers and central" if noise else "keepers", 4 * size + boxes, ANSWERS * 4 * size)
     seeds = [KEY] * NUM_SEEDS
 
     def mask() -> np.ndarray:
@@ -120,7 +121,7 @@ def masked(delta: np.ndarray, buffer_size: int, repeat: int, *, noise: bool) -> 
     update = costs.measure("device", mask, repeat)
     total = np.zeros(size, np.uint32)
     costs.measure("coordinator", lambda: np.add(total, update * np.uint32(16), out=total), repeat)
-    deviation = Z * RESOLUTION * 16 / NUM_SEEDS**0.5 if noise else 0.0
+    deviation = Z * RESOLUTION * 16 if noise else 0.0
     sums = costs.measure(
         "keepers",
         lambda: [sum_of_masks([[KEY] * buffer_size], [16] * buffer_size, KEY, deviation, size) for _ in seeds],

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     RESTING = "resting"
     BUDGET_SPENT = "budget_spent"
     WRONG_BASE = "wrong_base"
+    NOT_OPENED = "not_opened"
 
 
 UNTRUSTED = frozenset({Reason.BAD_SIGNATURE, Reason.UNKNOWN_WORKER, Reason.REVOKED})

@@ -10,8 +10,8 @@ from fl_core.identity.certificates import Certificate, Role, read_certificate
 from fl_core.identity.domain import Domain
 from fl_core.identity.folder import Identity
 from fl_core.identity.keys import is_signed
-from fl_core.secure_aggregation.masking import CODEC
-from fl_core.secure_aggregation.orders import Ask, SignedAsk, UnmaskOrder
+from fl_core.secure_aggregation.bounds import MASKED
+from fl_core.secure_aggregation.orders import Ask, Request, UnmaskOrder
 from fl_core.secure_aggregation.sealing import sealing_key, unseal
 from fl_core.secure_aggregation.seeds import SEED_BYTES
 from fl_core.secure_aggregation.terms import Terms
@@ -83,16 +83,20 @@ class Judge:
             Refusal: it is not answered.
         """
         try:
-            signed = SignedAsk.from_bytes(packed)
+            request = Request.from_bytes(packed)
+            signed = Signed.from_bytes(request.ask)
             asker = self._known(signed.certificate, Role.COORDINATOR, revoked, now_ms)
             if not is_signed(asker.public_key, Domain.UNMASK, signed.body, signed.signature):
                 raise UntrustedError(f"it is not signed with the key of {asker.name}.")
             ask = Ask.from_bytes(signed.body)
-            order = UnmaskOrder.from_bytes(ask.order)
+            digest = strong_digest(request.order)
+            if digest != ask.order:
+                raise UntrustedError("the order is not the one that was signed.")
+            order = UnmaskOrder.from_bytes(request.order)
             terms = Terms.from_bytes(order.terms)
         except (RejectedUpdate, UntrustedError) as error:
             raise Refusal(f"what was asked is not a coordinator's: {error}") from None
-        digest, campaign = strong_digest(ask.order), ""
+        campaign = ""
         try:
             opened = [Signed.from_bytes(header) for header in order.headers]
             updates = [ModelUpdate.from_bytes(one.body) for one in opened]
@@ -139,7 +143,7 @@ class Judge:
             raise UntrustedError(f"an update of {update.worker} was sent by {device.name}, a {device.role.value}.")
         if not is_signed(device.public_key, Domain.UPDATE, signed.body, signed.signature):
             raise UntrustedError(f"an update is not signed with the key of {device.name}.")
-        if update.codec != CODEC or update.campaign != campaign or len(update.boxes) != len(terms.keepers):
+        if update.codec != MASKED or update.campaign != campaign or len(update.boxes) != len(terms.keepers):
             raise UntrustedError(f"the update of {device.name} is not one of masks, or of another campaign.")
         gone = device.serial in revoked or not device.is_current(now_ms)
         return "" if gone else device.name

@@ -11,6 +11,7 @@ import numpy as np
 from coordinator.campaign.effects import Admitted, LostPayload, Refused
 from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.ledger import Ledger, OpenTask, task_number
+from coordinator.campaign.masked.sums import MaskedSums
 from coordinator.campaign.private.privacy import Privacy
 from coordinator.campaign.signers import Signers
 from fl_core.aggregation import Contribution, Strategy
@@ -19,6 +20,7 @@ from fl_core.codecs import codec
 from fl_core.codecs.model_payload import ModelState, decode_update, max_state_bytes
 from fl_core.codecs.own_codec import OwnCodec
 from fl_core.errors import MissingBlob, PayloadLost, Reason, RejectedUpdate
+from fl_core.secure_aggregation.bounds import MASKED
 from fl_core.spec import CampaignSpec
 from fl_core.vectors import Delta, Parameters, SoftLabels, Vector
 from fl_core.vectors.arithmetic import norm_and_finite, peak
@@ -42,7 +44,7 @@ class Admission:
         fetch_blob: reads a payload that does not ride in the log entry.
 
     Attributes:
-        signers: whose updates count.
+        signers: whose updates count; and ``fetch_blob``, as above.
     """
 
     def __init__(self, campaign: str, spec: CampaignSpec, layout: Layout, secret: bytes, fetch_blob: FetchBlob) -> None:
@@ -50,8 +52,9 @@ class Admission:
         self._spec = spec
         self._layout = layout
         self._secret = secret
-        self._fetch_blob = fetch_blob
+        self.fetch_blob = fetch_blob
         self.signers = Signers()
+        self._codec_name = MASKED if spec.secure_aggregation.is_on else spec.codec.name
         chosen = codec(spec.codec.name, spec.codec.args)
         self._codec = OwnCodec(spec.codec.name, chosen) if ":" in spec.codec.name else chosen
 
@@ -66,12 +69,19 @@ class Admission:
         return weights + (0 if strategy.sends == "soft_labels" else max_state_bytes(self._layout))
 
     def admit(
-        self, entry: LogEntry, ledger: Ledger, strategy: Strategy, guard: Guard, privacy: Privacy | None = None
+        self,
+        entry: LogEntry,
+        ledger: Ledger,
+        strategy: Strategy,
+        guard: Guard,
+        privacy: Privacy | None = None,
+        masked: MaskedSums | None = None,
     ) -> Admitted:
         """Check one update against the campaign's present state.
 
         Args:
             privacy: takes the place of all checks that look at values; None where the coordinator adds no noise.
+            masked: sums of updates that nobody can look at; None where updates have no masks.
 
         Raises:
             Refused: it must not be merged; the reason says why.
@@ -83,21 +93,22 @@ class Admission:
         try:
             update = self.signers.update(entry)  # before a task is looked for: a forgery ends nobody's
             found = self._find_task(update, ledger)
-            self.signers.verify_base(
-                update, self._secret
-            )  # a device that was led astray may still bring the honest update
-            task = found
+            self.signers.verify_base(update, self._secret)
+            task = found  # not before: a device that was led astray may still bring the honest update
             staleness = self._check_header(update, strategy, self._spec.aggregation.max_staleness)
             if guard.is_refused(update.base_version):
-                raise RejectedUpdate(
-                    Reason.ROLLED_BACK, f"it starts from version {update.base_version}, which had diverged"
-                )
+                why = f"it starts from version {update.base_version}, which had diverged"
+                raise RejectedUpdate(Reason.ROLLED_BACK, why)
             if privacy is not None:
                 privacy.verify(update.worker, staleness, strategy.version)
+            if masked is not None:
+                masked.verify(update)
             try:
                 payload = self._payload(update, entry)
             except PayloadLost:
                 raise LostPayload(task, update.attempt, update.blob) from None
+            if masked is not None:
+                return Admitted(task, update, masked.contribution(update, payload, entry.header, staleness))
             if privacy is not None:
                 return self._admit_privately(privacy, entry, task, update, payload, strategy, staleness)
             values, state = self._decode_payload(update, payload, strategy)
@@ -203,10 +214,9 @@ class Admission:
                 f"the device's model has layout {update.layout_digest}, the campaign's {self._layout.digest}; "
                 "install the same model code on both",
             )
-        if update.sends != strategy.sends or update.codec != self._spec.codec.name:
-            raise RejectedUpdate(
-                Reason.MALFORMED, f"it sends {update.sends} as {update.codec}, which was not asked for"
-            )
+        if update.sends != strategy.sends or update.codec != self._codec_name:
+            why = f"it sends {update.sends} as {update.codec}, which was not asked for"
+            raise RejectedUpdate(Reason.MALFORMED, why)
         self._num_elements(update, strategy)  # of an unknown part there is no update
         limit = self.max_payload_bytes(strategy, update.part)
         if update.payload_bytes > limit:
@@ -236,7 +246,7 @@ class Admission:
             if not update.names_own_blob:
                 raise RejectedUpdate(Reason.MALFORMED, f"blob {update.blob!r} is not this task's")
             try:
-                payload = self._fetch_blob(update.blob, update.payload_bytes)
+                payload = self.fetch_blob(update.blob, update.payload_bytes)
             except MissingBlob:
                 raise RejectedUpdate(Reason.MISSING_PAYLOAD, f"blob {update.blob!r} is not there") from None
         if len(payload) != update.payload_bytes:

@@ -93,7 +93,9 @@ class Course:
     def check_limits(self, effects: Effects) -> None:
         """End the campaign where enough was merged."""
         # Counting what waits in the buffer makes the campaign end with exactly the number asked for: it is flushed.
-        merged = self._ledger.merged + len(self._ledger.buffered)
+        # A masked sum is merged when its keepers have opened it, or never: it does not count before.
+        buffered = 0 if self._merging.masked is not None else len(self._ledger.buffered)
+        merged = self._ledger.merged + buffered
         if self._stop.updates is not None and merged >= self._stop.updates:
             self.end(Phase.FINISHED, "updates", effects)
         elif self._stop.versions is not None and self._merging.strategy.version >= self._stop.versions:
@@ -111,7 +113,7 @@ class Course:
         cancelled, arrived = self._ledger.cancel_open(), self._merging.num_waiting
         effects.closed += cancelled
         effects.reopened.clear()
-        if target_met:
+        if target_met or (phase.is_over and self._merging.masked is not None):
             # That version stands, and what waited for the next one does not move it any more.
             self._ledger.cancel_buffered()
         # Else what waits is merged at the end. An interrupted campaign keeps its buffer for later, but half a cohort

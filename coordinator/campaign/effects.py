@@ -74,6 +74,7 @@ class Effects:
         blob: the payload's blob, to be dropped once a checkpoint covers the entry.
         admitted: the entry was an update, and it passed.
         lost_payload: the entry was an update whose payload is lost; nothing else has changed.
+        unopened: why a sum of masked updates came to nothing, in one sentence.
         pinned: the version that is to be evaluated now, before the model moves on.
         fruitless: for long nothing but failures has come in, in one sentence.
     """
@@ -91,5 +92,6 @@ class Effects:
     blob: tuple[str, int] | None = None
     admitted: Admitted | None = None
     lost_payload: LostPayload | None = None
+    unopened: str = ""
     pinned: int | None = None
     fruitless: str = ""

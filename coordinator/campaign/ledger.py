@@ -113,6 +113,17 @@ class Ledger:
         del self.buffered[:count]
         self.merged += count
 
+    def reject_buffered(self, start: int, count: int, reason: Reason) -> list[int]:
+        """What these buffered tasks have waited for came to nothing; their numbers.
+
+        Args:
+            start: how many buffered tasks are older.
+        """
+        numbers = self.buffered[start : start + count]
+        del self.buffered[start : start + count]
+        self.rejected[reason.value] += len(numbers)
+        return numbers
+
     def reject(self, task: OpenTask, reason: Reason) -> None:
         """Its update was refused, or its attempts all failed."""
         del self.open[task.number]

@@ -16,6 +16,7 @@ from typing import Any
 from coordinator.campaign.identity import version_mac
 from fl_core.errors import Reason, RejectedUpdate, UntrustedError
 from fl_core.identity.domain import Domain
+from fl_core.secure_aggregation.orders import Answer
 from fl_core.wire.digest import STRONG_DIGITS
 from fl_core.wire.events import Event, Opened, Revoked
 from fl_core.wire.log_entry import LogEntry
@@ -25,8 +26,13 @@ from fl_core.wire.signed import Signed, body_of, is_signed_record
 _REMEDY = {
     "device": "enrol the device, and start its worker with --identity",
     "operator": "ask with `fedtide --identity DIR`, the folder of an operator",
+    "keeper": "start it with `fedtide-keeper --identity`",
 }
-_RENEWED = {"device": "fedtide device rotate", "operator": "fedtide authority issue"}
+_RENEWED = {
+    "device": "fedtide device rotate",
+    "operator": "fedtide authority issue",
+    "keeper": "fedtide authority issue",
+}
 
 
 class Signers:
@@ -118,6 +124,17 @@ class Signers:
                 f"its device trained from other bytes than version {update.base_version} as it was published, or is of "
                 "a release that does not say from which; install this one there",
             )
+
+    def answer(self, entry: LogEntry) -> Answer:
+        """A keeper's answer, if it is the keeper's.
+
+        Raises:
+            RejectedUpdate: as above.
+        """
+        name, body = self._opened(entry.header, Domain.UNMASKED, entry.milliseconds, "keeper")
+        answer = Answer.from_bytes(body)
+        self._verify_name(name, answer.keeper)
+        return answer
 
     def export(self) -> dict[str, Any]:
         """For a checkpoint; nothing where there is no authority."""

@@ -22,6 +22,9 @@ from coordinator.campaign.judging.evaluations import DELIVERY, GUARD, Evaluation
 from coordinator.campaign.judging.guard import Guard
 from coordinator.campaign.judging.scores import Scores
 from coordinator.campaign.ledger import Ledger, task_number
+from coordinator.campaign.masked.answers import Answers
+from coordinator.campaign.masked.sums import SUM as MASKED_SUM
+from coordinator.campaign.masked.sums import MaskedSums, announced_sum
 from coordinator.campaign.merging import Merging
 from coordinator.campaign.private.privacy import Privacy
 from coordinator.campaign.private.sum import SUM
@@ -67,6 +70,8 @@ class CampaignState:
     Attributes:
         timeline, ledger, contributions, merging, course, evaluations: the parts.
         privacy: noise and budgets; None where the coordinator adds no noise.
+        masked: the sums of masked updates; None where updates have no masks.
+        keepers: the certificates of those who open them, DER.
         position: the last entry applied.
         sequence: the last event applied.
         control_position: the last operator's request that became an event.
@@ -89,11 +94,14 @@ class CampaignState:
         self.ledger = Ledger()
         self.contributions = Contributions()
         self.privacy = Privacy.of(campaign, spec, layout)
-        self.merging = Merging(strategy, self.ledger, self.contributions, self.privacy)
+        self.masked = MaskedSums.of(spec, layout)
+        self.merging = Merging(strategy, self.ledger, self.contributions, self.privacy, self.masked)
         self.course = Course(spec, layout, self.timeline, self.ledger, self.merging)
         self.evaluations = Evaluations(spec, layout, self.ledger, self.merging, self.course)
         self._attempts = Attempts(spec.dispatch.max_attempts, self.ledger, self.contributions, self.course)
         self._updates = Updates(admission, self.ledger, self.contributions, self.merging, self.course, self._attempts)
+        self._answers = Answers(admission, self.merging, self.course)
+        self.keepers: tuple[bytes, ...] = ()
         self.position = "0-0"
         self.sequence = 0
         self.control_position = "0-0"
@@ -113,7 +121,7 @@ class CampaignState:
         if self.privacy is None:
             return 0
         charged = self.privacy.charge(spends)
-        if charged and self.privacy.is_overdrawn:
+        if charged and (self.privacy.is_overdrawn or self.masked is not None):
             self.merging.drop()  # in the sum nobody's update can be told apart any more
         return charged
 
@@ -166,10 +174,14 @@ class CampaignState:
 
     def announced(self, entry: LogEntry) -> tuple[str, int] | None:
         """Name and size of the payload that applying this entry will ask for, if any."""
-        return self._admission.announced(entry, self.ledger, self.strategy) if self.accepts else None
+        if not self.accepts or entry.kind == "k":
+            return self.blob_of(entry) if self.accepts else None
+        return self._admission.announced(entry, self.ledger, self.strategy)
 
     def blob_of(self, entry: LogEntry) -> tuple[str, int] | None:
         """Name and size of the blob that an entry names; whatever became of its update."""
+        if entry.kind == "k":
+            return announced_sum(entry, self.strategy.layout.num_parameters)
         return self._admission.blob_of(entry, self.strategy)
 
     # -- applying --------------------------------------------------------------------------------------------------
@@ -191,6 +203,8 @@ class CampaignState:
                     self._updates.take(entry, self.guard, effects)
                 case "r":
                     self._apply_report(entry, effects)
+                case "k":
+                    self._answers.take(entry, effects)
                 case "e":
                     self._apply_event(entry, effects)
                 case _:
@@ -242,6 +256,7 @@ class CampaignState:
         match event:
             case Opened():
                 self.signers.open(event)
+                self.keepers = event.keepers or ()
                 self.timeline.opened_ms = effects.moment_ms
                 self.evaluations.begin()
             case Issued(queues=queues):
@@ -290,8 +305,10 @@ class CampaignState:
         self._verify_whole()
         tensors, strategy_meta = self.strategy.export_state()
         judged_tensors, judged_meta = self.evaluations.export()
+        masked_tensors, masked_meta = ({}, None) if self.masked is None else self.masked.export()
         private_tensors, private_meta = ({}, None) if self.privacy is None else self.privacy.export()
-        return tensors | judged_tensors | private_tensors, {
+        return tensors | judged_tensors | private_tensors | masked_tensors, {
+            **({} if masked_meta is None else {"masked": masked_meta, "keepers": list(self.keepers)}),
             **({} if private_meta is None else {"privacy": private_meta}),
             "strategy": strategy_meta,
             "ledger": self.ledger.export(),
@@ -314,8 +331,13 @@ class CampaignState:
             CampaignError: the checkpoint is of another strategy or model.
         """
         self.evaluations.restore(tensors, meta)  # first: it says which strategy
-        own = {name: array for name, array in tensors.items() if not name.startswith((GUARD, DELIVERY, SUM))}
+        own = {
+            name: array for name, array in tensors.items() if not name.startswith((GUARD, DELIVERY, SUM, MASKED_SUM))
+        }
         self.strategy.restore_state(own, meta["strategy"])
+        if self.masked is not None:
+            self.masked.restore(tensors, meta["masked"])
+            self.keepers = tuple(meta["keepers"])
         if self.privacy is not None:
             self.privacy.restore(tensors, meta["privacy"])
         self.ledger.restore(meta["ledger"])

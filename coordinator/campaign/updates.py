@@ -50,7 +50,10 @@ class Updates:
             BrokerUnavailable: its payload could not be read; nothing has changed.
         """
         try:
-            admitted = self._admission.admit(entry, self._ledger, self._merging.strategy, guard, self._merging.privacy)
+            merging = self._merging
+            admitted = self._admission.admit(
+                entry, self._ledger, merging.strategy, guard, merging.privacy, merging.masked
+            )
         except Refused as refused:
             self.refuse(refused, effects)
             self._course.close_cohort(effects)
@@ -69,7 +72,9 @@ class Updates:
 
     def readmit(self, event: Readmitted, effects: Effects) -> None:
         """Take one out of quarantine, if its task can still be readmitted."""
-        if not self._ledger.can_readmit(event.task, event.reason) or self._merging.privacy is not None:
+        merging = self._merging
+        is_open = merging.privacy is None and merging.masked is None
+        if not is_open or not self._ledger.can_readmit(event.task, event.reason):
             return
         try:
             update, contribution = self._admission.readmit(

@@ -27,6 +27,7 @@ from coordinator.loop.coordinator import Coordinator
 from coordinator.loop.evaluation.evaluator import Evaluator
 from coordinator.loop.lease.keeper import LEASE_SECONDS
 from coordinator.loop.lease.standby import take_lease
+from coordinator.loop.trust.keepers import find_keepers, verify_authority
 from coordinator.loop.trust.membership import membership
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import Payloads
@@ -112,10 +113,9 @@ def coordinating(
         spec = parse_spec(seen["spec"], source="the checkpoint's spec")
     else:
         verify_proven_names(spec.privacy, url, options.authority)
-    if spec.secure_aggregation.is_on:
-        raise SpecError("secure_aggregation.keepers can be named and cannot yet open sums; remove the section.")
     life = Life(new_identity(spec, machine) if seen is None else Identity(*seen["identity"]))
     authority, seal = membership(options.identity, None if seen is None else seen["state"])
+    verify_authority(spec.secure_aggregation, authority)
     campaign = life.identity.campaign
     last_commit = LastCommit(folder.last_commit)
     model = build_model(spec.model.factory, spec.model.args, spec.campaign.seed)
@@ -204,9 +204,22 @@ def coordinating(
             traced = Traces(Tracer("fedtide-coordinator"), identity.campaign, identity.secret)
         callbacks.on_launch(identity.campaign, layout.num_parameters, seen is not None)
         folder.write_spec(to_toml(without_credentials(spec)))
+        keepers = state.keepers
+        if spec.secure_aggregation.is_on and not keepers:
+            keepers = find_keepers(client, spec.secure_aggregation, authority, machine)
         clock = CampaignClock(broker, machine)
         ctx = Context(
-            identity, spec, layout, client, broker, clock, writer, blobs=options.blobs, authority=authority, seal=seal
+            identity,
+            spec,
+            layout,
+            client,
+            broker,
+            clock,
+            writer,
+            blobs=options.blobs,
+            authority=authority,
+            seal=seal,
+            keepers=keepers,
         )
         coordinator = wire(
             ctx, state, payloads, evaluator,

@@ -94,7 +94,7 @@ def surrounded(spec: CampaignSpec, options: RunOptions, on_broker: Callable[[str
 def _identities(spec: CampaignSpec, options: RunOptions) -> Mapping[str, Path]:
     """Everybody's identity in a trial with keepers, by name; none where nobody needs one, or they have their own."""
     keepers = spec.secure_aggregation.keepers
-    if not keepers or options.broker is not None or not options.fleet or options.launch.authority:
+    if not keepers or options.broker is not None or not options.fleet or options.launch.identity is not None:
         return {}
     need("a trial with keepers", "cryptography", "blake3")
     from coordinator.enrolment.trial import trial_federation  # it needs a package that others do not

@@ -26,6 +26,7 @@ from coordinator.loop.supply import Supply
 from coordinator.loop.surveyor import Surveyor
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.dispatcher import Dispatcher
+from coordinator.outgoing.keepers import KeeperAsks
 from coordinator.outgoing.lookout import Lookout
 from coordinator.outgoing.orders import Orders
 from coordinator.outgoing.payloads import Payloads
@@ -163,6 +164,7 @@ def wire(
         journal=journal,
         monitors=monitors,
         spending=spending,
+        keepers=KeeperAsks(ctx, state, transaction, spending.make_durable),
     )
     recovery = Recovery(
         ctx, state, parts, files.store.highest_fence,

@@ -121,6 +121,8 @@ class Coordinator:
         self._publish()
         parts.supply.order()
         self._issue()
+        parts.keepers.look()
+        parts.monitors.note_keepers(parts.keepers.waits_for)
         parts.monitors.tell(parts.checkpoints.age_seconds)
         parts.checkpoints.trim(parts.payloads, parts.stalls, transaction)
         parts.checkpoints.save_if_due()
@@ -150,7 +152,9 @@ class Coordinator:
         self._parts.supply.publish()
 
     def _issue(self) -> None:
-        running, parts = self._state.phase == Phase.RUNNING, self._parts
+        running, parts, masked = self._state.phase == Phase.RUNNING, self._parts, self._state.masked
+        if masked is not None and masked.is_crowded:
+            return
         if running and not parts.decisions.stop_asked and not parts.checkpoints.are_stuck:
             parts.supply.issue()
 

@@ -16,6 +16,7 @@ from coordinator.outgoing.context import Context
 from coordinator.outgoing.payloads import Payloads
 from coordinator.outgoing.transaction import Transaction
 from fl_core.broker.overview.quarantine import Parked
+from fl_core.errors import Reason
 from fl_core.wire.history import RollbackLine
 from fl_core.wire.log_entry import LogEntry
 
@@ -101,8 +102,9 @@ class Console:
                 )
         for refused in effects.refusals:
             known = refused.update
-            # What comes after the end was overtaken by it; that is no fault of anybody.
-            tell = self._log.warning if self._state.accepts else self._log.debug
+            # What comes after the end was overtaken by it, and a device that rests was quick: nobody's fault.
+            expected = not self._state.accepts or refused.reason in (Reason.RESTING, Reason.BUDGET_SPENT)
+            tell = self._log.debug if expected else self._log.warning
             tell(
                 "update rejected",
                 reason=refused.reason.value,
@@ -110,6 +112,8 @@ class Console:
                 worker=known.worker if known else None,
                 task=known.task_id if known else None,
             )
+        if effects.unopened:
+            self._log.warning("a sum of masked updates", said=effects.unopened)
         if effects.fruitless:
             self._log.warning("nothing comes of it", why=effects.fruitless)
         if effects.failure is not None:

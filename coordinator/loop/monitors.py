@@ -95,6 +95,10 @@ class Monitors:
         if named and timeline.opened_ms and fleet.present is not None:
             self._feed.note_workers(fleet.present, timeline.seconds(self._ctx.clock.now_ms()))
 
+    def note_keepers(self, waits_for: str) -> None:
+        """The keepers without whom nothing is merged, in words."""
+        self._status.keepers = waits_for
+
     def note_claimed(self, count: int) -> None:
         """So many open tasks are in a worker's hands."""
         self._status.claimed = count

@@ -13,6 +13,7 @@ from coordinator.loop.outages import Outages
 from coordinator.loop.spending import Spending
 from coordinator.loop.supply import Supply
 from coordinator.loop.surveyor import Surveyor
+from coordinator.outgoing.keepers import KeeperAsks
 from coordinator.outgoing.payloads import Payloads
 from coordinator.outgoing.stalls import Stalls
 from coordinator.outgoing.transaction import Transaction
@@ -35,6 +36,7 @@ class Parts:
         checkpoints, journal: what is written on disk.
         monitors: writes for watchers.
         spending: of devices' privacy budgets.
+        keepers: asked for the masks of full sums.
     """
 
     transaction: Transaction
@@ -50,3 +52,4 @@ class Parts:
     journal: Journal
     monitors: Monitors
     spending: Spending
+    keepers: KeeperAsks

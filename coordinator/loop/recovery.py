@@ -157,12 +157,18 @@ class Recovery:
         if state.sequence == 0:
             ctx = self._ctx
             transaction.append(
-                Opened(spec=ctx.spec.digest(), layout=ctx.layout.digest, authority=ctx.authority or None)
+                Opened(
+                    spec=ctx.spec.digest(),
+                    layout=ctx.layout.digest,
+                    authority=ctx.authority or None,
+                    keepers=ctx.keepers or None,
+                )
             )
         elif state.phase == Phase.INTERRUPTED:
             transaction.append(Resumed(control=""))
         parts.payloads.reissue_lost(transaction)
         parts.spending.show()
+        parts.keepers.forget()
         parts.supply.begin()
         identify = self._ctx.identity.task_id
         out = {attempt_name(identify(task.number), task.attempt) for task in state.ledger.open.values()}

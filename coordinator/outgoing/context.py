@@ -30,6 +30,7 @@ class Context:
         cadence: how often what is done.
         authority: the certificate of the authority whose devices may take part, DER; empty for everybody.
         seal: signs as this coordinator, where the campaign has an authority; else None.
+        keepers: the certificates of those who open sums of masked updates, DER; none where updates have no masks.
         blobs: the place of the server for blobs (``fl_core/broker/bulk/places.py``); empty for none.
     """
 
@@ -44,6 +45,7 @@ class Context:
     blobs: str = ""
     authority: bytes = b""
     seal: Seal | None = None
+    keepers: tuple[bytes, ...] = ()
 
     @property
     def keys(self) -> CampaignKeys:

@@ -55,5 +55,5 @@ class Orders:
         factor = plateau_factor(ctx.spec.training, num_plateaus)
         return train_order(
             ctx.identity.campaign, ctx.spec, ctx.layout, self._sends, factor,
-            constants_digest=self._constants_digest, incarnation=self._sealing.incarnation,
+            constants_digest=self._constants_digest, incarnation=self._sealing.incarnation, keepers=ctx.keepers,
         )  # fmt: skip

@@ -143,6 +143,11 @@ def _queues(spec: CampaignSpec, devices: Sequence[SimulatedDevice]) -> dict[str,
     """
     if not devices:
         raise SpecError("there are no devices; a simulation needs at least one.")
+    if spec.secure_aggregation.is_on:
+        raise SpecError(
+            "secure_aggregation needs keepers and proven devices, which a simulation has not; remove it there. The "
+            "sum is the same, but for its rounding to the grid."
+        )
     found = _by_queue(spec, devices)
     stop = spec.stop
     if not (stop.updates or stop.versions or stop.seconds or stop.targets):

@@ -35,6 +35,7 @@ class StatusWriter:
 
     Attributes:
         live_workers, claimed: as of the last survey.
+        keepers: those without whom nothing is merged, in words.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class StatusWriter:
         self._devices: Mapping[str, Any] = {}
         self._next_ranking = 0.0
         self.live_workers = self.claimed = 0
+        self.keepers = ""
 
     def note_merges(self, merges: Iterable[Merge]) -> None:
         """These happened just now."""
@@ -98,7 +100,7 @@ class StatusWriter:
                 "claimed": self.claimed,
                 "buffered": self._state.merging.num_waiting,
                 "buffer_size": self._spec.aggregation.buffer_size,
-                "waits_for": str(getattr(self._state.strategy, "waits_for", "")),
+                "waits_for": self.keepers or str(getattr(self._state.strategy, "waits_for", "")),
                 "recent_updates_per_second": round(rate, 2),
                 "checkpoint_age_seconds": round(checkpoint_age_seconds, 1),
                 "written_ms": self._clock.server_ms(),

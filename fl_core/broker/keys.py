@@ -56,7 +56,7 @@ key                                    type    holds
                                                is ``worker:task id.attempt``
 ``fedtide:c:{id}:lost``                set     names of payloads that were lost with the server that had them
 ``fedtide:k:<name>:certificate``       string  a keeper's certificate, with an expiry: it is there
-``fedtide:k:<name>:asks``              list    what that keeper is asked (``SignedAsk``)
+``fedtide:k:<name>:asks``              list    what that keeper is asked (``Request``)
 =====================================  ======  ====================================================================
 
 What an authority publishes and what members ask of it is in ``access/rules.py``.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from fl_core.wire.checks import MAX_BOXES
 
+MASKED = "masked"
+"""How an order and an update name this way of writing a vector: four bytes per element, and nothing to be read."""
+
 MAX_KEEPERS = MAX_BOXES
 
 MAX_SEEDS = 64

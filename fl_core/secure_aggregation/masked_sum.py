@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,15 @@ def weight_steps(weight: float) -> int:
     (16, 8, 1)
     """
     return min(WEIGHTS, max(1, round(WEIGHTS * weight)))
+
+
+def in_steps(weigh: Callable[[int], float]) -> Callable[[int], float]:
+    """A staleness weight as masked updates have it: rounded to 16ths.
+
+    >>> in_steps(lambda staleness: 1 / 3)(0)
+    0.3125
+    """
+    return lambda staleness: weight_steps(weigh(staleness)) / WEIGHTS
 
 
 class MaskedSum:
@@ -96,15 +105,17 @@ class MaskedSum:
         """The order's name."""
         return strong_digest(self.order)
 
-    def asked(self, preferred: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    def asked(self, preferred: Sequence[str], seeds: Collection[int] | None = None) -> dict[str, tuple[int, ...]]:
         """Who is asked for which seeds.
 
         Args:
             preferred: keepers, the first before the others; those that have refused are left out.
+            seeds: only these; None for all that are missing.
         """
         names, terms = self.terms.keepers, self.terms
         order = [names.index(name) for name in preferred if name not in self.refused_by]
-        shares = shared_out(self.missing, order, len(names), terms.colluders)
+        wanted = self.missing if seeds is None else seeds
+        shares = shared_out(wanted, order, len(names), terms.colluders)
         return {names[keeper]: seeds for keeper, seeds in shares.items()}
 
     @property

@@ -17,9 +17,6 @@ from fl_core.secure_aggregation.terms import Terms, are_sensible
 from fl_core.vectors import FloatArray
 from fl_core.wire.checks import is_finite
 
-CODEC = "masked"
-"""How an order and an update name this way of writing a vector: four bytes per element, and nothing to be read."""
-
 _KEYS = {"clip", "keepers", "colluders", "min_devices", "noise"}
 
 

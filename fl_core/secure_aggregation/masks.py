@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 Residues: TypeAlias = npt.NDArray[np.uint32]
 """Integers modulo 2**32, of shape ``(num_elements,)``."""
@@ -23,6 +22,9 @@ def add_mask(total: Residues, seed: bytes, weight: int = 1) -> None:
         seed: 32 bytes, of this one update.
         weight: from 0 up to 2**32 - 1.
     """
+    # Here and not above: a coordinator without keepers need not have the package.
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+
     stream = Cipher(algorithms.ChaCha20(seed, _NONCE), mode=None).encryptor()
     for start in range(0, total.size, _BLOCK):
         part = total[start : start + _BLOCK]

@@ -3,9 +3,9 @@
 =================  ==========================================================  =======================================
 record             where it travels                                            fields (beside ``v``)
 =================  ==========================================================  =======================================
-UnmaskOrder        inside an ``Ask``                                           terms, headers, weights
-Ask                inside a ``SignedAsk``                                      order, seeds
-SignedAsk          list ``fedtide:k:{name}:asks``                              signature, certificate, body
+UnmaskOrder        inside a ``Request``                                        terms, headers, weights
+Ask                inside a ``Request``, in a ``Signed``                       order, seeds
+Request            list ``fedtide:k:{name}:asks``                              ask, order
 Answer             update log, field ``k``, inside a ``Signed``                campaign, order, keeper, seeds, refused,
                    (its payload in ``p`` or as a blob)                         payload_bytes, payload_digest, blob,
                                                                                num_chunks
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fl_core.secure_aggregation.bounds import MAX_SEEDS, MAX_UPDATES, WEIGHTS
-from fl_core.wire.checks import bytes_of, bytes_up_to, is_count, is_digest, is_identifier, is_label, is_name_or_empty
+from fl_core.wire.checks import bytes_up_to, is_blob_or_empty, is_count, is_digest, is_identifier, is_label
 from fl_core.wire.record import Record, checked
-from fl_core.wire.signed import SIGNATURE_BYTES, Signed, is_certificate
+from fl_core.wire.signed import Signed
 
 MAX_ORDER_BYTES = 64 * 2**20
 
@@ -72,25 +72,27 @@ class Ask(Record):
     """One keeper's share of the work.
 
     Attributes:
-        order: an ``UnmaskOrder``, as bytes.
+        order: the digest of an ``UnmaskOrder``.
         seeds: the numbers of the seeds whose masks are wanted.
     """
 
-    max_bytes: ClassVar[int] = MAX_ORDER_BYTES + 1024
-
-    order: bytes = checked(bytes_up_to(MAX_ORDER_BYTES))
+    order: str = checked(is_digest)
     seeds: tuple[int, ...] = checked(_are_seeds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignedAsk(Record):
-    """An ask and the coordinator whose it is; as ``Signed``, but larger."""
+class Request(Record):
+    """An ask and what it is about.
 
-    max_bytes: ClassVar[int] = Ask.max_bytes + Signed.max_bytes
+    Attributes:
+        ask: an ``Ask``, signed by the coordinator.
+        order: the ``UnmaskOrder`` whose digest it names, as bytes.
+    """
 
-    signature: bytes = checked(bytes_of(SIGNATURE_BYTES))
-    certificate: bytes = checked(is_certificate)
-    body: bytes = checked(bytes_up_to(Ask.max_bytes))
+    max_bytes: ClassVar[int] = MAX_ORDER_BYTES + Signed.max_bytes + 1024
+
+    ask: bytes = checked(bytes_up_to(Signed.max_bytes))
+    order: bytes = checked(bytes_up_to(MAX_ORDER_BYTES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,5 +115,5 @@ class Answer(Record):
     refused: str = checked(is_label)
     payload_bytes: int = checked(is_count)
     payload_digest: str = checked(is_digest)
-    blob: str = checked(is_name_or_empty)
+    blob: str = checked(is_blob_or_empty)
     num_chunks: int = checked(is_count)

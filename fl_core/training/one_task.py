@@ -20,10 +20,11 @@ from torch.utils.data import Dataset
 
 from fl_core.codecs import ErrorFeedback, codec
 from fl_core.codecs.model_payload import append_state
-from fl_core.errors import InvariantError
+from fl_core.errors import InvariantError, SpecError
 from fl_core.models.build import build_model
 from fl_core.privacy.local import privatised, verify_covered
 from fl_core.privacy.terms import Terms
+from fl_core.secure_aggregation.bounds import MASKED
 from fl_core.spec import TrainingSection, parse_section
 from fl_core.training.draft import Draft
 from fl_core.training.importance import accumulated, score
@@ -105,6 +106,7 @@ class Device:
         emulate_example_seconds: added per example, to play a slow device.
         seconds_of: what a training took by another clock than this machine's; None for as it was measured.
         alter: changes what is sent, to play a hostile device; None for an honest one.
+        authority: whose keepers it trusts with the seeds of its masks: a certificate, DER; empty for nobody's.
         spend: counts what an update with local noise gives away, and refuses it (``BudgetSpent``); None where none can
             be made.
     """
@@ -122,6 +124,7 @@ class Device:
     seconds_of: Callable[[LocalTraining], float] | None = None
     alter: Alter | None = None
     spend: Spend | None = None
+    authority: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +134,7 @@ class Done:
     Attributes:
         outcome: what the method came to, state, alterations and noise included.
         payload: the update, encoded.
+        boxes: of a masked update, the seeds for each keeper.
         train_seconds, encode_seconds: what it took on this machine.
     """
 
@@ -142,6 +146,7 @@ class Done:
     payload: bytes | memoryview
     train_seconds: float
     encode_seconds: float
+    boxes: tuple[bytes, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -161,7 +166,7 @@ class Done:
         """
         task, outcome = self.task, self.outcome
         # What is said beside a private update is not covered by the promise, so nothing is.
-        tells = (terms := Terms.read(task.privacy)) is None or terms.metrics
+        tells = not self.boxes and ((terms := Terms.read(task.privacy)) is None or terms.metrics)
         return ModelUpdate(
             campaign=task.campaign,
             task_id=task.task_id,
@@ -180,6 +185,7 @@ class Done:
             bytes_down=bytes_down,
             metrics=_finite({**outcome.training.metrics, **outcome.metrics}) if tells else {},
             seconds=seconds,
+            boxes=self.boxes,
         )
 
 
@@ -230,12 +236,17 @@ def finish(
             raise InvariantError("A device that does not count what it gives away was given a task with local noise.")
         outcome = replace(outcome, values=privatised(outcome.values, terms, device.spend(task, terms)))
     encoding = time.perf_counter()
-    payload = encode(task, layout, outcome, device.name, device.feedback)
-    if outcome.state is not None:
+    boxes: tuple[bytes, ...] = ()
+    payload: bytes | memoryview
+    if task.codec == MASKED:
+        payload, boxes = _masked(task, layout, outcome, device)
+    else:
+        payload = encode(task, layout, outcome, device.name, device.feedback)
+    if outcome.state is not None and task.codec != MASKED:
         payload = append_state(payload, layout, outcome.state, base.values[layout.state])
     return Done(
         task=task, worker=device.name, version=version, layout_digest=layout.digest, outcome=outcome, payload=payload,
-        train_seconds=seconds + encoding - started, encode_seconds=time.perf_counter() - encoding,
+        boxes=boxes, train_seconds=seconds + encoding - started, encode_seconds=time.perf_counter() - encoding,
     )  # fmt: skip
 
 
@@ -285,6 +296,22 @@ def train_task(task: TrainTask, model: DeviceModel, base: Parameters, version: i
         state = outcome.state if outcome.state is not None else layout.state_of(model.module)
         outcome = replace(outcome, state=state)
     return outcome
+
+
+def _masked(task: TrainTask, layout: Layout, outcome: Outcome, device: Device) -> tuple[memoryview, tuple[bytes, ...]]:
+    """An update under masks, and the seeds of these in a box for each keeper."""
+    from fl_core.program.extras import need
+
+    need("secure_aggregation", "cryptography", "blake3")
+    from fl_core.secure_aggregation.masking import Masking
+
+    if task.sends != "delta" or outcome.part or layout.num_state:
+        raise SpecError("only deltas of a whole model without running statistics are masked for keepers.")
+    masking = Masking.from_args(task.codec_args, layout.num_parameters, device.authority)
+    masked, boxes = masking.mask(
+        outcome.values, campaign=task.campaign, task_id=task.task_id, attempt=task.attempt, worker=device.name
+    )
+    return masked.astype("<u4", copy=False).data.cast("B"), boxes
 
 
 def encode(

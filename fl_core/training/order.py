@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fl_core.privacy.terms import Terms
+from fl_core.secure_aggregation.bounds import MASKED
+from fl_core.secure_aggregation.of_spec import order_args
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TrainOrder
@@ -17,6 +21,7 @@ def train_order(
     *,
     constants_digest: str = "",
     incarnation: str = "",
+    keepers: Sequence[bytes] = (),
 ) -> TrainOrder:
     """How the tasks of a campaign are to be done.
 
@@ -25,6 +30,7 @@ def train_order(
         spec, layout: the campaign's.
         sends: what its strategy merges.
         factor: of the learning rate, in (0, 1].
+        keepers: the certificates of those for whom updates are masked, DER; without any they are not.
         constants_digest: of what no version carries; empty for a model without (``fl_core/vectors/agreement.py``).
         incarnation: of the campaign's life, where orders are signed.
     """
@@ -41,8 +47,8 @@ def train_order(
         # Without keys that are not set: a device of an earlier release knows fewer of them.
         training=spec.training.model_dump(mode="json", exclude_none=True),
         learning_rate_factor=factor,
-        codec=spec.codec.name,
-        codec_args=spec.codec.args,
+        codec=MASKED if keepers else spec.codec.name,
+        codec_args=order_args(spec, keepers) if keepers else spec.codec.args,
         sends=sends,
         privacy={} if (terms := Terms.of(spec.privacy)) is None else terms.order(),
     )

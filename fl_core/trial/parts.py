@@ -25,6 +25,11 @@ def verify_parts(spec: CampaignSpec, strategy: Strategy, layout: Layout) -> None
             "model (BatchNorm), which no clipping bounds; use GroupNorm or LayerNorm, or freeze them in model.buffers "
             "('constant', 'local')."
         )
+    if spec.secure_aggregation.is_on and layout.num_state:
+        raise SpecError(
+            f"secure_aggregation: devices would send {layout.num_state} running statistics of the model (BatchNorm), "
+            "which have no masks; use GroupNorm or LayerNorm, or freeze them in model.buffers ('constant', 'local')."
+        )
     method, chosen = build_method(spec.training), codec(spec.codec.name, spec.codec.args)
     if (wrong := refusal(Choice.of(spec, strategy.sends, method.sends, chosen.needs_feedback))) is not None:
         raise SpecError(f"{wrong}.")

@@ -42,7 +42,7 @@ from fl_core.wire.checks import (
 )
 from fl_core.wire.mapped import BadMap, Mapped, are_names, is_name, is_number, optional, or_none
 from fl_core.wire.record import Record, checked
-from fl_core.wire.signed import is_certificate
+from fl_core.wire.signed import are_certificates, is_certificate
 
 EventKind = Literal[
     "opened",
@@ -92,6 +92,7 @@ class Opened(Mapped):
     Attributes:
         spec, layout: digests of the spec and of the model's layout.
         authority: the certificate of the authority whose devices take part, DER; None takes updates of anybody.
+        keepers: the certificates of those who open sums of masked updates, DER; None where updates have no masks.
     """
 
     kind: ClassVar[str] = "opened"
@@ -99,6 +100,7 @@ class Opened(Mapped):
     spec: str = checked(is_name)
     layout: str = checked(is_name)
     authority: bytes | None = optional(is_certificate)
+    keepers: tuple[bytes, ...] | None = optional(are_certificates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fl_core.wire.checks import bytes_of, bytes_up_to
+from fl_core.wire.checks import MAX_BOXES, bytes_of, bytes_up_to
 from fl_core.wire.digest import digest, strong_digest
 from fl_core.wire.messages import ModelUpdate
 from fl_core.wire.record import MAX_RECORD_BYTES, Record, checked
@@ -21,6 +21,11 @@ _BEGINNING = b"\x84\xa1v\x01\xa9signature"
 
 
 is_certificate = bytes_up_to(MAX_CERTIFICATE_BYTES)
+
+
+def are_certificates(value: object) -> bool:
+    """A list of them, one for each keeper."""
+    return isinstance(value, list | tuple) and len(value) <= MAX_BOXES and all(map(is_certificate, value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from fl_core.training.one_task import Device, Spend
 from fl_core.training.pace import SpeedProfile
 from fl_core.vectors import FloatArray, Sends
 from fl_core.wire.messages import TrainTask
+from workers.identity.signing import authority_of
 from workers.settings import WorkerSettings
 from workers.store.memory import DeviceMemory
 from workers.store.model_cache import CachedModel
@@ -46,6 +47,7 @@ class OwnDevice:
         except DataError as error:
             raise DataError(f"data = {settings.data!r} with {dict(settings.data_args)!r}: {error}") from None
         self._speed = SpeedProfile()
+        self._authority = authority_of(settings)
 
     def for_task(
         self, task: TrainTask, model: CachedModel, should_stop: Callable[[], bool], spend: Spend | None = None
@@ -64,6 +66,7 @@ class OwnDevice:
             should_stop=should_stop,
             emulate_example_seconds=settings.emulate_example_seconds,
             spend=spend,
+            authority=self._authority,
             alter=self._emulate if settings.emulate_delay_seconds or settings.emulate_attack else None,
         )
 

@@ -26,6 +26,8 @@ from fl_core.errors import BudgetSpent, DataError, FedtideError
 from fl_core.factory import gate
 from fl_core.models.build import build_model
 from fl_core.privacy.terms import Terms
+from fl_core.program.extras import need
+from fl_core.secure_aggregation.bounds import MASKED
 from fl_core.spec import CampaignSpec, TrainingSection, parse_section
 from fl_core.training.batches import count_examples
 from fl_core.training.device import pick_device
@@ -50,7 +52,7 @@ from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.buffers import BufferRole
 from fl_core.vectors.layout import Layout
 from fl_core.wire.messages import TrainOrder
-from workers.identity.signing import trust_of
+from workers.identity.signing import authority_of, trust_of
 from workers.settings import WorkerSettings
 from workers.store.spending import journal_of
 
@@ -162,6 +164,12 @@ def _try_order(
         yield from _judge_privacy(settings, order)
         yield from _judge_time(count_examples(dataset), training, outcome.training, order.timeout_seconds)
         ranks = score(order.codec_args.get("importance", ""), layout.weights, outcome.training.importance)
+        if order.codec == MASKED:
+            need("secure_aggregation", "cryptography", "blake3")
+            from fl_core.secure_aggregation.masking import Masking
+
+            Masking.from_args(order.codec_args, layout.num_parameters, authority_of(settings))
+            return
         yield from try_codec(codec(order.codec, order.codec_args), outcome.values, ranks if outcome.part == 0 else None)
 
 

@@ -45,3 +45,16 @@ def trust_of(settings: WorkerSettings, client: Client) -> Trust | None:
 
     authority, seen = read_identity(settings.identity).authority, Seen(settings.state_dir / "seen.msgpack")
     return Trust(authority, seen, read_list=lambda: read_revocation_list(client))
+
+
+def authority_of(settings: WorkerSettings) -> bytes:
+    """The certificate of the authority whose members this worker trusts, DER; empty where it has no identity.
+
+    Raises:
+        SpecError, UntrustedError: the identity cannot be read, or has expired.
+    """
+    if settings.identity is None:
+        return b""
+    from fl_core.identity.folder import read_identity
+
+    return read_identity(settings.identity).authority

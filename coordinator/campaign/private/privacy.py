@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from coordinator.campaign.private.mechanism import noise_and_budget, noisy_mean
 from coordinator.campaign.private.sum import ClippedSum
 from coordinator.campaign.private.transcript import EMPTY, evidence, extended, noise_key
 from fl_core.aggregation import Contribution
-from fl_core.aggregation.staleness import StalenessWeight, constant, staleness_weight
+from fl_core.aggregation.staleness import constant, staleness_weight
 from fl_core.errors import InvariantError, SpecError
 from fl_core.privacy.adaptive_clip import bits_cost, bits_deviation, next_clip, update_multiplier
 from fl_core.privacy.budget import cost
@@ -28,6 +28,7 @@ from fl_core.privacy.grid import RESOLUTION, IntArray
 from fl_core.privacy.noise import rounded_gaussian
 from fl_core.privacy.spend import Spend
 from fl_core.privacy.status import PrivacyStatus
+from fl_core.secure_aggregation.masked_sum import in_steps
 from fl_core.spec import CampaignSpec
 from fl_core.vectors import Delta
 from fl_core.vectors.layout import Layout
@@ -87,9 +88,8 @@ class Privacy:
                     "remove it."
                 ) from None
             self._bits_cost = bits_cost(self.buffer_size)
-        self._weigh: StalenessWeight = (
-            staleness_weight(spec.aggregation) if spec.aggregation.strategy == "fedbuff" else constant()
-        )
+        weigh = staleness_weight(spec.aggregation) if spec.aggregation.strategy == "fedbuff" else constant()
+        self._weigh = in_steps(weigh) if spec.secure_aggregation.is_on else weigh
         self._max_staleness = spec.aggregation.max_staleness
         self._sum = ClippedSum(layout.num_parameters, count_bits=self._adaptive)
         self._num_parameters = layout.num_parameters
@@ -172,9 +172,7 @@ class Privacy:
         """
         waiting = self._sum
         transcript = extended(self._transcript, waiting.evidence)
-        costs = {w: self.cost(tau) for w, tau in zip(waiting.workers, waiting.staleness, strict=True)}
-        spend = Spend(version=version, release=transcript.hex(), costs=costs)
-        self.budgets.spend(spend)
+        spend = self.sent(version, transcript.hex(), waiting.workers, waiting.staleness)
         mean = noisy_mean(
             waiting.total, self._key(version, transcript, "sum"),
             clip=self.clip, multiplier=self._update_multiplier, divisor=self.buffer_size,
@@ -198,13 +196,24 @@ class Privacy:
         self._sum.clear()
         self.noise_secret = b""
 
+    def sent(self, version: int, order: str, workers: Sequence[str], staleness: Sequence[int]) -> Spend:
+        """A sum counts as released. A masked one does when it goes to its keepers, whose noise is in what comes back.
+
+        Args:
+            version: which it will make.
+            order: what names it: of a masked sum the digest of its order.
+        """
+        costs = {worker: self.cost(tau) for worker, tau in zip(workers, staleness, strict=True)}
+        spend = Spend(version=version, release=order, costs=costs)
+        self.budgets.spend(spend)
+        return spend
+
     # -- other lives -----------------------------------------------------------------------------------------------
 
     def charge(self, spends: Iterable[Spend]) -> int:
         """Count releases that this life's log does not lead to; how many there were.
 
-        A device that waits in the buffer may have nothing left then: what waits is dropped by the caller
-        (``is_overdrawn``).
+        A device that waits may have nothing left then: what waits is dropped by the caller (``is_overdrawn``).
         """
         return sum(self.budgets.charge(spend) for spend in spends)
 

@@ -16,14 +16,15 @@ import numpy.typing as npt
 from fl_core.identity.certificates import Role, issue, make_authority, read_certificate
 from fl_core.identity.domain import Domain
 from fl_core.identity.folder import Identity
-from fl_core.identity.keys import make_key, public_bytes, sign
+from fl_core.identity.keys import make_key, public_bytes
 from fl_core.identity.signer import Signer
 from fl_core.privacy.grid import IntArray, to_grid
 from fl_core.secure_aggregation.masked_sum import MaskedSum
 from fl_core.secure_aggregation.masking import Masking
-from fl_core.secure_aggregation.orders import Ask, SignedAsk
+from fl_core.secure_aggregation.orders import Ask, Request
 from fl_core.secure_aggregation.sealing import sealing_key
 from fl_core.vectors import FloatArray
+from fl_core.wire.digest import strong_digest
 from fl_core.wire.messages import ModelUpdate
 from keepers.answered import Answered
 from keepers.daemon import Keeper, Reply
@@ -129,9 +130,8 @@ class Federation:
     def ask(self, order: bytes, seeds: Sequence[int], asker: Identity | None = None) -> bytes:
         """As the coordinator asks."""
         asker = asker or self.boss
-        body = Ask(order=order, seeds=tuple(seeds)).to_bytes()
-        signature = sign(asker.key, Domain.UNMASK, body)
-        return SignedAsk(signature=signature, certificate=asker.certificate.der, body=body).to_bytes()
+        ask = Ask(order=strong_digest(order), seeds=tuple(seeds)).to_bytes()
+        return Request(ask=Signer(asker).seal(Domain.UNMASK, ask), order=order).to_bytes()
 
     def reply(self, keeper: str, order: bytes, seeds: Sequence[int], **more: Any) -> Reply | None:
         """What a keeper says to that."""

@@ -18,7 +18,7 @@ from fl_core.identity.folder import Identity
 from fl_core.identity.keys import sign
 from fl_core.secure_aggregation.bounds import MAX_UPDATES
 from fl_core.secure_aggregation.masking import Masking
-from fl_core.secure_aggregation.orders import Ask, SignedAsk, UnmaskOrder
+from fl_core.secure_aggregation.orders import Ask, Request, UnmaskOrder
 from fl_core.wire.messages import ModelUpdate
 from fl_core.wire.signed import Signed
 from keepers.answered import Answered
@@ -179,10 +179,13 @@ def test_only_a_coordinator_of_the_authority_is_heard(federation: Federation) ->
         federation.member("boss", Role.COORDINATOR, strangers),
     ):
         assert said(federation, order, asker=asker) == "nobody hears of it"
-    other = Ask(order=order, seeds=(1,)).to_bytes()
-    good = SignedAsk.from_bytes(federation.ask(order, MINE))
+    good = Request.from_bytes(federation.ask(order, MINE))
+    signed = Signed.from_bytes(good.ask)
+    other = replace(signed, body=replace(Ask.from_bytes(signed.body), seeds=(1,)).to_bytes()).to_bytes()
+    another = order_of(federation, headers(federation))
     keeper, now = federation.keepers[KEEPER], time.time() * 1000
-    assert keeper.reply(replace(good, body=other).to_bytes(), frozenset(), now) is None
+    for changed in (replace(good, ask=other), replace(good, order=another)):
+        assert keeper.reply(changed.to_bytes(), frozenset(), now) is None
     assert keeper.reply(good.to_bytes(), frozenset({federation.boss.certificate.serial}), now) is None
     assert keeper.reply(good.to_bytes(), frozenset(), now + 11 * 24 * 3600 * 1000) is None
     for rubbish in (b"", b"\x80", b"x" * 1000, good.to_bytes()[:-1]):
@@ -218,9 +221,9 @@ def test_hostile_sizes_are_refused_before_they_cost_anything(federation: Federat
     with pytest.raises(RejectedUpdate):
         order_of(federation, [bytes(Signed.max_bytes + 1)])
     with pytest.raises(RejectedUpdate):
-        Ask(order=b"x", seeds=()).to_bytes()
+        Ask(order="a" * 64, seeds=()).to_bytes()
     with pytest.raises(RejectedUpdate):
-        Ask(order=b"x", seeds=(1, 1)).to_bytes()
+        Ask(order="a" * 64, seeds=(1, 1)).to_bytes()
 
 
 def test_a_campaign_of_other_terms_is_masked_for_itself(tmp_path: Path) -> None:

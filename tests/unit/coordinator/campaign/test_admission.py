@@ -162,10 +162,10 @@ def test_every_reason_has_its_case() -> None:
     """No reason exists that nothing is refused for.
 
     training_failed is the ledger's own, for attempts that failed; those of signatures are in test_signers, those of
-    privacy in private/test_privacy.
+    privacy in private/test_privacy, those of keepers in masked/test_answers.
     """
     elsewhere = {Reason.TRAINING_FAILED, Reason.BAD_SIGNATURE, Reason.UNKNOWN_WORKER, Reason.REVOKED}
-    elsewhere |= {Reason.RESTING, Reason.BUDGET_SPENT, Reason.WRONG_BASE}
+    elsewhere |= {Reason.RESTING, Reason.BUDGET_SPENT, Reason.WRONG_BASE, Reason.NOT_OPENED}
     assert {case[1] for case in CASES} | {case[1] for case in PAYLOAD_CASES} == set(Reason) - elsewhere
 
 

@@ -48,11 +48,11 @@ def test_a_payload_that_is_lost_changes_nothing_yet(bench: Callable[..., Any], m
     def lost(name: str, num_bytes: int) -> memoryview:
         raise PayloadLost(name)
 
-    monkeypatch.setattr(campaign.admission, "_fetch_blob", away)
+    monkeypatch.setattr(campaign.admission, "fetch_blob", away)
     with pytest.raises(BrokerUnavailable):
         campaign.state.apply(entry)
     assert campaign.fingerprint() == before
-    monkeypatch.setattr(campaign.admission, "_fetch_blob", lost)
+    monkeypatch.setattr(campaign.admission, "fetch_blob", lost)
     effects = campaign.apply(entry)
     assert effects.lost_payload is not None
     assert (list(campaign.state.ledger.open), campaign.state.strategy.version) == ([1], 0)
