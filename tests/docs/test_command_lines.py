@@ -146,7 +146,7 @@ def test_shown_output_is_what_comes(block: Block, output: str, checkout: Path) -
     """But for measured times and sizes, line by line."""
     ((program, *words),) = _lines(block)
     done = CliRunner().invoke({"fedtide": fedtide, "fedtide-worker": worker}[program], words)
-    assert _steady(done.output) == _steady(output)
+    assert _steady(done.stdout) == _steady(output)
 
 
 def test_commands_stand_in_fences() -> None:
