@@ -157,6 +157,7 @@ class Merging:
                 weights=tuple(round(weight, 6) for weight in merge.weights),
                 workers=tuple(workers),
                 tasks=tuple(tasks),
+                epsilon=None if self.privacy is None else round(self.privacy.budgets.filter.largest_epsilon, 6),
             )
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from coordinator.campaign.judging.scores import Scores
 from coordinator.campaign.private.local import describe_local
+from coordinator.campaign.private.promise import describe as describe_privacy
 from coordinator.campaign.state import CampaignState
 from fl_core.spec import CampaignSpec
 from fl_core.vectors.layout import Layout
@@ -117,7 +118,7 @@ def _fruitless(state: CampaignState) -> dict[str, Any]:
 def _privacy(spec: CampaignSpec, state: CampaignState, layout: Layout) -> dict[str, Any]:
     """What devices have spent of their privacy budgets, whoever keeps them."""
     if state.privacy is not None:
-        return {"privacy": state.privacy.describe(state.strategy.version)}
+        return {"privacy": describe_privacy(state.privacy, state.strategy.version)}
     local = describe_local(spec.privacy, state.contributions, layout.num_parameters)
     return {} if local is None else {"privacy": local}
 

@@ -20,6 +20,7 @@ from coordinator.campaign.state import CampaignState
 from coordinator.launch.lives import Life, choose_life, incarnations_before, look_elsewhere
 from coordinator.launch.memory_need import memory_need
 from coordinator.launch.options import Callbacks, LaunchOptions
+from coordinator.launch.privacy.central import tell
 from coordinator.launch.privacy.names import verify_proven_names
 from coordinator.launch.trial import LONGER, check_disk, refuse_faults, try_campaign, try_spec
 from coordinator.launch.wiring import Files, Saved, Watchers, wire
@@ -202,6 +203,8 @@ def coordinating(
             del tensors, loaded  # the state has its own; this frame lives as long as the campaign
         if options.traces:
             traced = Traces(Tracer("fedtide-coordinator"), identity.campaign, identity.secret)
+        if state.privacy is not None:
+            tell(state.privacy, spec.privacy, layout.num_parameters)
         callbacks.on_launch(identity.campaign, layout.num_parameters, seen is not None)
         folder.write_spec(to_toml(without_credentials(spec)))
         keepers = state.keepers

@@ -11,6 +11,7 @@ import structlog
 from coordinator.campaign.admission import Admission
 from coordinator.campaign.course import Phase
 from coordinator.campaign.identity import Identity
+from coordinator.campaign.private.promise import promise
 from coordinator.campaign.state import CampaignState
 from coordinator.campaign.summary import Summary, summarise
 from coordinator.storage.checkpoint import CheckpointStore
@@ -26,6 +27,9 @@ from fl_core.spec import CampaignSpec, parse_spec
 from fl_core.vectors.agreement import verify_digest
 from fl_core.vectors.layout import Layout
 from fl_core.vectors.module_tensors import tensors_beside
+
+PROMISED = ("epsilon", "delta", "unit", "adjacency", "amplification")
+"""What the model's file says of its privacy; ``privacy.json`` has more."""
 
 log = structlog.get_logger()
 
@@ -43,6 +47,10 @@ def write_results(
     """
     values = state.delivery.parameters(state.strategy)
     metadata = {"campaign": identity.campaign, "version": str(state.delivery.version(state.strategy))}
+    if state.privacy is not None:
+        promised = promise(state.privacy)
+        metadata |= {f"dp_{name}": str(promised[name]) for name in PROMISED}
+        folder.write_privacy(promised)
     crash_point("before_model")
     folder.write_model(values, layout, {**metadata, "digest": summary["model_digest"]}, beside)
     crash_point("before_summary")

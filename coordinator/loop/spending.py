@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from coordinator.campaign.effects import Effects
+from coordinator.campaign.private.privacy import Privacy
 from coordinator.campaign.state import CampaignState
 from coordinator.outgoing.context import Context
 from coordinator.outgoing.transaction import Transaction
@@ -44,6 +45,7 @@ class Spending:
         self._journal = journal
         self._transaction = transaction
         self._interrupted = interrupted
+        self._told_of_delta = False
 
     def applied(self, entry: LogEntry, effects: Effects) -> None:
         """A merge was made, and nobody has seen it yet; or a device has to wait from now on."""
@@ -51,6 +53,8 @@ class Spending:
         if self._journal is None or privacy is None:
             return
         self._journal.note(effects.spends)
+        if effects.spends:
+            self._compare_delta(privacy)
         rows: dict[str, str] = {}
         if effects.admitted is not None:
             worker = effects.admitted.update.worker
@@ -59,6 +63,17 @@ class Spending:
             rows |= dict.fromkeys(privacy.spent.intersection(spend.costs), SPENT)
         if rows:
             self._transaction.add(self._ctx.broker.rest_commands(rows))
+
+    def _compare_delta(self, privacy: Privacy) -> None:
+        """With a δ that is not far below 1 / devices, giving a whole device away could be within the promise."""
+        budgets = privacy.budgets.filter
+        devices = len(budgets.spent)
+        if not self._told_of_delta and budgets.budget.delta * devices >= 1:
+            self._told_of_delta = True
+            log.warning(
+                "privacy.delta is not below 1 / devices, so that it promises little", delta=budgets.budget.delta,
+                devices=devices, campaign=self._ctx.identity.campaign,
+            )  # fmt: skip
 
     def show(self) -> None:
         """Write down at the broker who has to wait, whatever it may hold: claims are answered by that."""

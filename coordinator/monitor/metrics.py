@@ -144,6 +144,13 @@ _PLAIN_GAUGES = (
     ("fedtide_campaign_accuracy_ratio", "Accuracy of the newest version that was evaluated.", "final_accuracy"),
     ("fedtide_campaign_loss", "Loss of the newest version that was evaluated.", "final_loss"),
 )
+_PRIVACY_GAUGES = (
+    ("fedtide_privacy_epsilon", "What the device that has spent most has spent.", "epsilon"),
+    ("fedtide_privacy_budget_epsilon", "What no device may pass.", "budget"),
+    ("fedtide_privacy_releases", "Merges whose noisy sums were made.", "releases"),
+    ("fedtide_privacy_devices_spent", "Devices with too little left for a fresh update.", "spent"),
+    ("fedtide_privacy_devices_resting", "Devices that wait for a later version.", "resting"),
+)
 
 
 def _gauges(shown: Mapping[str, Status], seen: Snapshot) -> Iterator[Metric]:
@@ -152,6 +159,12 @@ def _gauges(shown: Mapping[str, Status], seen: Snapshot) -> Iterator[Metric]:
         for name, status in shown.items():
             if (value := getattr(status, key)) is not None:
                 family.add_metric([name], float(value))
+        yield family
+    for metric, text, key in _PRIVACY_GAUGES:
+        family = GaugeMetricFamily(metric, text, labels=["campaign"])
+        for name, status in shown.items():
+            if status.privacy is not None:
+                family.add_metric([name], float(getattr(status.privacy, key)))
         yield family
     scores = GaugeMetricFamily(
         "fedtide_campaign_metric", "Metrics of the newest version that was evaluated.", labels=["campaign", "metric"]

@@ -1,9 +1,10 @@
 """The folder of one campaign: what a run leaves behind, under names that do not change.
 
 ``spec.toml``, ``history.jsonl``, ``summary.json``, ``model.safetensors``, ``curves.png``, ``checkpoint/``, ``log/``
-where it is kept, and, for a trial on one machine, ``broker/`` (the embedded server's data) and ``workers/`` (the
-fleet's logs and state). ``.lock`` says who runs there, ``.last-commit`` what the broker has to know of at a resume, and
-``.complete`` that the campaign is over and everything that it leaves behind is there.
+where it is kept, ``privacy.json`` where the coordinator added noise, and, for a trial on one machine, ``broker/`` (the
+embedded server's data) and ``workers/`` (the fleet's logs and state). ``.lock`` says who runs there, ``.last-commit``
+what the broker has to know of at a resume, and ``.complete`` that the campaign is over and everything that it leaves
+behind is there.
 """
 
 from __future__ import annotations
@@ -92,6 +93,14 @@ class RunFolder:
             CampaignError: it cannot be written.
         """
         self._replace(self.summary, [(strict_json(summary, indent=2) + "\n").encode()])
+
+    def write_privacy(self, promise: Mapping[str, Any]) -> None:
+        """Write ``privacy.json``: what the model promises to whom.
+
+        Raises:
+            CampaignError: it cannot be written.
+        """
+        self._replace(self.path / "privacy.json", [(strict_json(promise, indent=2) + "\n").encode()])
 
     def write_spec(self, toml: str) -> None:
         """Write the resolved spec.

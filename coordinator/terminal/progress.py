@@ -216,6 +216,8 @@ def summary_table(summary: Summary) -> Table:
     table.add_row("loss, final", number(summary.final_loss))
     for name, mean in (summary.device_means or {}).items():
         table.add_row(f"on the devices, mean {name.replace('_', ' ')}", number(mean))
+    if summary.privacy is not None:
+        table.add_row("privacy", summary.privacy.sentence)
     if summary.rollbacks:
         table.add_row("went back after diverging", f"{summary.rollbacks} times")
     table.add_row("bytes up / down", f"{amount(summary.bytes_up)} / {amount(summary.bytes_down)}")

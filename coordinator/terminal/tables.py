@@ -122,6 +122,8 @@ def print_status(campaign: str, status: Status) -> None:
         f"{status.recent_updates_per_second} merged per second now, {status.updates_per_second} over all",
     )
     table.add_row("workers", f"{status.live_workers} alive, {status.claimed} tasks in hand")
+    if status.privacy is not None:
+        table.add_row("privacy", status.privacy.sentence)
     if status.fruitless is not None:
         table.add_row("nothing comes of it", _styled(status.fruitless.sentence, "none"))
     if status.waits_for:

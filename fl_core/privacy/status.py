@@ -43,3 +43,16 @@ class PrivacyStatus(Lenient):
     devices: int = known(when(_is_count), 0)
     spent: int = known(when(_is_count), 0)
     resting: int = known(when(_is_count), 0)
+
+    @property
+    def sentence(self) -> str:
+        """All of it in a line, for people.
+
+        >>> PrivacyStatus(epsilon=1.5, budget=8.0, delta=1e-6, noise_multiplier=3.69, clip=1.0, releases=4).sentence
+        'epsilon 1.5 of 8 at delta 1e-06, 4 releases, z 3.69, clip 1'
+        """
+        idle = [f"{count} {word}" for count, word in ((self.spent, "spent"), (self.resting, "resting")) if count]
+        told = f"epsilon {self.epsilon:.4g} of {self.budget:.4g} at delta {self.delta:g}, {self.releases} releases"
+        if self.devices:
+            told += f", {self.devices} devices" + (f" ({', '.join(idle)})" if idle else "")
+        return f"{told}, z {self.noise_multiplier:.4g}, clip {self.clip:.4g}"

@@ -60,6 +60,7 @@ class MergeLine(Line):
         weights: its staleness weight, in (0, 1], to six digits.
         workers: who sent it.
         tasks: number of the task that it answered.
+        epsilon: with central privacy, what the device that has spent most has spent with this merge.
     """
 
     kind: ClassVar[str] = "merge"
@@ -70,6 +71,7 @@ class MergeLine(Line):
     weights: tuple[float, ...] = checked(are_numbers)
     workers: tuple[str, ...] = checked(are_names)
     tasks: tuple[int, ...] = checked(are_counts)
+    epsilon: float | None = optional(is_finite)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
 
 import msgpack
+import pytest
 import redis
+from safetensors import safe_open
 
 from coordinator.storage.checkpoint_files import LocalFiles
+from coordinator.storage.history import read_history
 from coordinator.storage.spend_journal import SpendJournal
 from fl_core.broker.server.embedded import EmbeddedServer
 from fl_core.privacy.accountant import epsilon_of
+from fl_core.wire.history import MergeLine
 from tests.integration.lab import assert_identity, until
 from tests.integration.stage import WORKER, Device, Stage
 
@@ -63,6 +68,15 @@ def test_a_second_life_publishes_the_same_numbers_with_independent_noise_and_pay
     assert cost >= len(spends) * 0.5 / 20.0**2
     assert len(noise_secret) == 32
     assert not [path for path in folder.rglob("*") if path.is_file() and noise_secret in path.read_bytes()]
+    promise = json.loads((folder / "privacy.json").read_text())
+    with safe_open(folder / "model.safetensors", "np") as model:
+        said = model.metadata()
+    assert {name: said[f"dp_{name}"] for name in ("epsilon", "unit", "adjacency", "amplification")} == {
+        "epsilon": str(promise["epsilon"]), "unit": "device", "adjacency": "zero-out", "amplification": "none"
+    }  # fmt: skip
     privacy = summary["privacy"]
+    assert promise["epsilon"] == privacy["epsilon"]
+    last = [line for line in read_history(folder / "history.jsonl") if isinstance(line, MergeLine)][-1]
+    assert last.epsilon == pytest.approx(privacy["epsilon"], abs=1e-5)
     assert privacy["epsilon"] >= epsilon_of(math.sqrt(cost), 1e-6) * (1 - 1e-9)
     assert privacy["releases"] == len(spends)

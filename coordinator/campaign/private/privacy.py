@@ -9,7 +9,6 @@ and spends nothing.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +26,12 @@ from fl_core.privacy.budget import cost
 from fl_core.privacy.grid import RESOLUTION, IntArray
 from fl_core.privacy.noise import rounded_gaussian
 from fl_core.privacy.spend import Spend
-from fl_core.privacy.status import PrivacyStatus
+from fl_core.program.extras import need
 from fl_core.secure_aggregation.masked_sum import in_steps
 from fl_core.spec import CampaignSpec
 from fl_core.vectors import Delta
 from fl_core.vectors.layout import Layout
-from fl_core.wire.digest import STRONG_DIGITS, Bytes
+from fl_core.wire.digest import STRONG_DIGITS, Bytes, strong_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,7 @@ class Privacy:
     """
 
     def __init__(self, campaign: str, spec: CampaignSpec, layout: Layout) -> None:
+        need("privacy.mode = 'central'", "cryptography", "blake3")
         settings, barrier = spec.privacy, spec.aggregation.strategy == "fedavg"
         self._campaign = campaign
         self._adaptive = settings.adaptive_clip
@@ -136,9 +136,8 @@ class Privacy:
             declared: their digest, which has been checked.
         """
         # Of an update that nobody signed the digest finds accidents only, and two updates may be made to share one.
-        strong = len(declared) == STRONG_DIGITS
-        hashed = bytes.fromhex(declared) if strong else hashlib.sha256(payload).digest()
-        return evidence(position, hashed, self._weigh(staleness))
+        strong = declared if len(declared) == STRONG_DIGITS else strong_digest(payload)
+        return evidence(position, bytes.fromhex(strong), self._weigh(staleness))
 
     def add(self, contribution: Contribution, proof: bytes, version: int) -> None:
         """Take one update into the sum.
@@ -223,6 +222,11 @@ class Privacy:
         waiting = zip(self._sum.workers, self._sum.staleness, strict=True)
         return any(not self.budgets.filter.may_spend(worker, self.cost(tau)) for worker, tau in waiting)
 
+    @property
+    def noise_to_clip(self) -> float:
+        """The length of a merge's noise against the most that one fresh device can move, z √d."""
+        return self._update_multiplier * math.sqrt(self._num_parameters)
+
     # -- who may contribute ----------------------------------------------------------------------------------------
 
     @property
@@ -239,28 +243,6 @@ class Privacy:
         waits = {worker: until for worker, until in self.budgets.rests_until.items() if until > version}
         spent = self.spent if waits else frozenset()
         return {worker: until for worker, until in waits.items() if worker not in spent}
-
-    # -- what people see -------------------------------------------------------------------------------------------
-
-    def describe(self, version: int) -> dict[str, Any]:
-        """The map of a ``PrivacyStatus``; it looks at every device that has spent anything.
-
-        Args:
-            version: the campaign's.
-        """
-        budgets = self.budgets
-        return PrivacyStatus(
-            epsilon=budgets.filter.largest_epsilon,
-            budget=budgets.filter.budget.epsilon,
-            delta=budgets.filter.budget.delta,
-            noise_multiplier=self.multiplier,
-            clip=self.clip,
-            noise_to_clip=round(self._update_multiplier * math.sqrt(self._num_parameters), 3),
-            releases=len(budgets.releases),
-            devices=len(budgets.filter.spent),
-            spent=len(self.spent),
-            resting=len(self.resting(version)),
-        ).to_map()
 
     # -- checkpoint ------------------------------------------------------------------------------------------------
 

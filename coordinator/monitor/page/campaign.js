@@ -115,6 +115,7 @@ export class Campaign {
     const refused = sum(Object.values(now.rejected)), ended = now.merged + refused;
     if (ended > 20 && refused > 0.1 * ended) findings.push([`${percent(refused / ended, 0)} of the updates are refused`, "warn"]);
     if (now.waits_for && !over) findings.push([`nothing is merged before there are ${now.waits_for}`, "warn"]);
+    if (now.privacy?.spent && !over) findings.push([`${now.privacy.spent} of ${now.privacy.devices} devices have spent their privacy budgets`, "warn"]);
     if (now.fruitless?.sentence) findings.push([`nothing comes of it: ${now.fruitless.sentence}`, over ? "bad" : "warn"]);
     if (hole) findings.push([`the ledger does not add up: ${hole} tasks are missing`, "bad"]);
     if (!findings.length) findings.push([allIsWell(now, over), "good"]);
@@ -127,6 +128,7 @@ export class Campaign {
       score ? tile(scoreText(score.name, score.final), `${scoreLabel(score)}, best ${scoreText(score.name, score.best)}`) : tile("–", "not evaluated yet"),
       tile(short(now.versions), "version"),
       tile(over ? short(now.updates_per_second) : (now.recent_updates_per_second ?? 0).toFixed(1), over ? "merged per second, over all" : "merged per second now"),
+      ...(now.privacy ? [tile(`${now.privacy.epsilon.toFixed(2)} / ${now.privacy.budget.toFixed(2)}`, `epsilon spent / budget, delta ${now.privacy.delta}`)] : []),
       tile(`${now.staleness.p50} / ${now.staleness.p95}`, `staleness p50 / p95, max ${now.staleness.max}`),
       tile(`${now.live_workers ?? 0}`, `workers, ${now.claimed ?? 0} tasks in hand`),
       tile(`${now.buffered ?? 0} of ${now.buffer_size ?? 0}`, "buffer", (now.buffered ?? 0) / (now.buffer_size || 1)),

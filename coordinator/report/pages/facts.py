@@ -32,6 +32,7 @@ def facts(runs: Sequence[FinishedRun], more: Iterable[Row] = ()) -> str:
         *_metric_rows(found),
         ("loss, final", [number(each.final_loss) for each in found]),
         *_accuracy_rows(found),
+        *_privacy_rows(found),
         *more,
         ("rejected / expired / re-issued", [f"{s.num_rejected} / {s.expired} / {s.reissued}" for s in found]),
         ("fairness of contribution (Jain)", [f"{jain(run.contributions):.3f}" for run in runs]),
@@ -53,6 +54,12 @@ def _metric_rows(summaries: Sequence[Summary]) -> Iterable[Row]:
         label = name.replace("_", " ")
         yield f"{label}, final", [number(by_name[name].final if name in by_name else None) for by_name in found]
         yield f"{label}, best", [number(by_name[name].best if name in by_name else None) for by_name in found]
+
+
+def _privacy_rows(summaries: Sequence[Summary]) -> Iterable[Row]:
+    if any(each.privacy is not None for each in summaries):
+        told = ["–" if each.privacy is None else each.privacy.sentence for each in summaries]
+        yield "privacy of each device", told
 
 
 def _accuracy_rows(summaries: Sequence[Summary]) -> Iterable[Row]:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 
 from coordinator.campaign.effects import Effects
 from coordinator.loop.spending import Spending
@@ -105,6 +106,19 @@ def test_claims_are_told_who_has_to_wait(log: LogByHand, tmp_path: Path) -> None
     commands.clear()
     made.show()
     assert commands == [("rest nobody", {}), ("rest", {"w11": "2", **spent})]
+
+
+def test_a_delta_that_promises_little_is_told_once(tmp_path: Path) -> None:
+    """As soon as as many devices have contributed as it has room for."""
+    log = LogByHand(privacy={"mode": "central", "noise_multiplier": 1.0, "delta": 0.05}).open(50)
+    assert log.state.privacy is not None
+    log.state.privacy.noise_secret = b"n" * 32
+    made = spending(SpendJournal(LocalFiles(tmp_path), 1), log)
+    with structlog.testing.capture_logs() as told:
+        for number in range(1, 41):
+            made.applied(ENTRY, log.apply(log.update(number, worker=f"w{number}")))
+    (line,) = told
+    assert (line["delta"], line["devices"], line["log_level"]) == (0.05, 20, "warning")
 
 
 def test_without_central_privacy_there_is_no_journal() -> None:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
+from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 R = 1 << 16
@@ -30,7 +31,7 @@ def key_of(secret: bytes, campaign: str, version: int, merges: Sequence[Sequence
     """The key of the last merge's noise, of (position, payload, weight) for each update of each merge so far."""
     transcript = bytes(32)
     for position, payload, weight in (update for merge in merges for update in merge):
-        said = struct.pack(">I", len(position)) + position.encode() + hashlib.sha256(payload).digest()
+        said = struct.pack(">I", len(position)) + position.encode() + blake3(payload).digest()
         one = hashlib.blake2b(said + struct.pack(">d", weight), digest_size=32, person=b"fedtide update 1").digest()
         transcript = hashlib.blake2b(transcript + one, digest_size=32, person=b"fedtide merged 1").digest()
     words = b"fedtide noise 1 sum\0" + struct.pack(">IQ", len(campaign), version) + campaign.encode() + transcript
