@@ -51,7 +51,7 @@ class Release:
 
 
 class Privacy:
-    """The mechanism and its accounts.
+    """The mechanism and its budgets.
 
     Args:
         campaign: its id.

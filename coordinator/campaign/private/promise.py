@@ -9,8 +9,8 @@ from fl_core.privacy.status import PrivacyStatus
 
 NOT_COVERED = (
     "who takes part, when, and with how stale an update: counts, times and names in monitors, history and summary",
-    "what the operators of coordinator and broker see while it runs: updates without noise, in memory, in the log and in "
-    "its files, in checkpoints and spool",
+    "what the operators of coordinator and broker see while it runs: updates without noise, in memory, in the log and "
+    "in its files, in checkpoints and spool",
     "what devices say beside their updates where privacy.metrics is true",
 )
 """The limits of the promise, said at the launch and in ``privacy.json``."""
@@ -22,16 +22,16 @@ def describe(privacy: Privacy, version: int) -> dict[str, Any]:
     Args:
         version: the campaign's.
     """
-    accounts = privacy.budgets.filter
+    spending = privacy.budgets.filter
     return PrivacyStatus(
-        epsilon=accounts.largest_epsilon,
-        budget=accounts.budget.epsilon,
-        delta=accounts.budget.delta,
+        epsilon=spending.largest_epsilon,
+        budget=spending.budget.epsilon,
+        delta=spending.budget.delta,
         noise_multiplier=privacy.multiplier,
         clip=privacy.clip,
         noise_to_clip=round(privacy.noise_to_clip, 3),
         releases=len(privacy.budgets.releases),
-        devices=len(accounts.spent),
+        devices=len(spending.spent),
         spent=len(privacy.spent),
         resting=len(privacy.resting(version)),
     ).to_map()
@@ -39,18 +39,18 @@ def describe(privacy: Privacy, version: int) -> dict[str, Any]:
 
 def promise(privacy: Privacy) -> dict[str, Any]:
     """What the published versions promise to each device, as ``privacy.json`` has it."""
-    accounts = privacy.budgets.filter
+    spending = privacy.budgets.filter
     return {
         "mechanism": "rounded Gaussian noise on sums of clipped updates",
-        "epsilon": accounts.largest_epsilon,
-        "delta": accounts.budget.delta,
+        "epsilon": spending.largest_epsilon,
+        "delta": spending.budget.delta,
         "unit": "device",
         "adjacency": "zero-out",
         "amplification": "none",
-        "budget": accounts.budget.epsilon,
+        "budget": spending.budget.epsilon,
         "noise_multiplier": privacy.multiplier,
         "clip": privacy.clip,
         "releases": len(privacy.budgets.releases),
-        "devices": len(accounts.spent),
+        "devices": len(spending.spent),
         "not_covered": list(NOT_COVERED),
     }
