@@ -22,7 +22,7 @@ from fl_core.wire.checks import bytes_up_to, is_blob_or_empty, is_count, is_dige
 from fl_core.wire.record import Record, checked
 from fl_core.wire.signed import Signed
 
-MAX_ORDER_BYTES = 64 * 2**20
+MAX_ORDER_BYTES = 32 * 2**20
 
 
 def _are_headers(value: Any) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fl_core.broker.connection import Client, broker_errors
 from fl_core.broker.keys import keeper_asks, keeper_certificate
 from fl_core.broker.lease import Command
+from fl_core.broker.line.reply_bound import ReplyTooLong
 from fl_core.wire.signed import MAX_CERTIFICATE_BYTES
 
 SAY_SECONDS = 5.0
@@ -66,5 +67,8 @@ def take(client: Client, name: str, wait_seconds: float) -> bytes | None:
         BrokerUnavailable: unknown.
     """
     with broker_errors("waiting for what is asked"):
-        found = client.blpop([keeper_asks(name)], timeout=wait_seconds)
+        try:
+            found = client.blpop([keeper_asks(name)], timeout=wait_seconds)
+        except ReplyTooLong:  # longer than any request; it is off the list
+            return None
     return None if found is None else found[1]

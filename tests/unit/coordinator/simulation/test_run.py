@@ -217,6 +217,9 @@ def test_what_user_code_raises_is_raised() -> None:
         fedtide.simulate(_spec(), [SimulatedDevice("a", _Broken())], updates=1)
 
 
+MASKED = {"aggregation": {"buffer_size": 4}, "secure_aggregation": {"keepers": ["a", "b", "c"], "min_devices": 2}}
+
+
 @pytest.mark.parametrize(
     ("devices", "sections", "words"),
     [
@@ -225,6 +228,7 @@ def test_what_user_code_raises_is_raised() -> None:
         (_devices(1.0, queue="gpu"), {}, "serves queue 'gpu', and dispatch.queues has only 'default'"),
         (_devices(1.0), {"stop": {"versions": 3}}, ""),
         (_devices(1.0), {}, "would never end; give updates, seconds or target"),
+        (_devices(1.0), MASKED, "needs keepers and proven devices"),
     ],
 )
 def test_what_does_not_fit_is_said_at_once(devices: Any, sections: dict[str, Any], words: str) -> None:

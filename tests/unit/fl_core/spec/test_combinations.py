@@ -235,14 +235,14 @@ def test_every_metric_goes_with_privacy() -> None:
         assert [metric.name for metric in spec.metrics] == [name]
 
 
-@pytest.mark.parametrize("mode", ["central", "local"])
+@pytest.mark.parametrize("mode", ["central", "local", "keepers"])
 def test_running_statistics_are_refused_until_they_are_frozen(mode: str) -> None:
-    """They have no norm that is clipped; what does not travel needs none."""
+    """They have no norm that is clipped, and no masks; what does not travel needs none."""
     module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
-    privacy = {"mode": mode, "epsilon": 8.0}
+    protection = {"secure_aggregation": KEEPERS} if mode == "keepers" else {"privacy": {"mode": mode, "epsilon": 8.0}}
     for frozen in (False, True):
         layout = Layout.of(module, {"*running*": "constant"} if frozen else {})
-        spec = parse_spec(document("fedbuff", "local", "fp32", {"privacy": privacy}))
+        spec = parse_spec(document("fedbuff", "local", "fp32", protection))
         strategy = build_strategy(spec, layout, layout.flatten(module))
         if frozen:
             verify_parts(spec, strategy, layout)
