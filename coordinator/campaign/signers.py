@@ -51,6 +51,10 @@ class Signers:
         self.revoked: frozenset[str] = frozenset()
         self.nonces: set[str] = set()
 
+    def expect(self, authority: bytes) -> None:
+        """The campaign is going to begin with this authority: its first checkpoint says so, before the log does."""
+        self.authority = authority
+
     def open(self, event: Opened) -> None:
         """The campaign begins."""
         self.authority = event.authority or b""

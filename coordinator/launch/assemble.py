@@ -187,6 +187,8 @@ def coordinating(
         if state.privacy is not None and seen is None:
             state.privacy.noise_secret = secrets.token_bytes(32)
         saved = Saved(reads_life_before=bool(life.secret_before), about=about)
+        if loaded is None:
+            state.signers.expect(authority)
         if loaded is not None:
             tensors, meta = loaded
             saved_layout = Layout.from_map(meta["layout"])

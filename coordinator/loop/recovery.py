@@ -10,6 +10,7 @@ from coordinator.campaign.course import Phase
 from coordinator.campaign.state import CampaignState
 from coordinator.loop.lease.standby import retake_lease
 from coordinator.loop.parts import Parts
+from coordinator.loop.trust.membership import verify_membership
 from coordinator.outgoing.context import Context
 from fl_core.broker.lease import FORGOTTEN, OLDER, LostData
 from fl_core.broker.patience import Outage
@@ -148,6 +149,7 @@ class Recovery:
         parts.payloads.recover()
         parts.checkpoints.note_covered()
         replayed = parts.intake.replay()
+        verify_membership(self._ctx.authority, state.signers.authority)
         self._charge_other_lives()
         transaction.clear()
         parts.payloads.keep_only(parts.checkpoints.all_blobs())

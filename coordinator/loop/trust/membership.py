@@ -13,6 +13,11 @@ from fl_core.identity.domain import Seal
 if TYPE_CHECKING:
     from fl_core.identity.folder import Identity
 
+_NEEDED = (
+    "this campaign has an authority, and devices do only what a coordinator of it has signed; go on with "
+    "`fedtide --identity DIR run`, the folder of one."
+)
+
 log = structlog.get_logger()
 
 
@@ -37,10 +42,7 @@ def membership(identity: Identity | None, saved: Mapping[str, Any] | None) -> tu
             log.warning("the campaign was launched without an authority; devices with an identity do no task of it")
         return b"", None
     if identity is None:
-        raise SpecError(
-            "this campaign has an authority, and devices do only what a coordinator of it has signed; go on with "
-            "`fedtide --identity DIR run`, the folder of one."
-        )
+        raise SpecError(_NEEDED)
     if identity.authority != authority:
         raise SpecError(
             f"{identity.folder} is of another authority than the campaign, whose devices would not trust it; give "
@@ -51,3 +53,17 @@ def membership(identity: Identity | None, saved: Mapping[str, Any] | None) -> tu
 
     need("a campaign with an authority", "blake3")
     return authority, Signer(identity).seal
+
+
+def verify_membership(signed_under: bytes, authority: bytes) -> None:
+    """Hold what a coordinator signs against what the log says, which may know more than the checkpoint did.
+
+    Args:
+        signed_under: the authority whose coordinator this is; empty for none.
+        authority: the campaign's, as of the log.
+
+    Raises:
+        SpecError: the campaign has one, and this coordinator signs nothing under it.
+    """
+    if authority and signed_under != authority:
+        raise SpecError(_NEEDED)

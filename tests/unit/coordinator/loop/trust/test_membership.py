@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.loop.trust.membership import membership
+from coordinator.loop.trust.membership import membership, verify_membership
+from fedtide.testing import LogByHand
 from fl_core.errors import SpecError
 from fl_core.identity.domain import Domain
 from fl_core.identity.keys import make_key
@@ -44,3 +45,22 @@ def test_nobody_else_goes_on(asked: Any, said: str) -> None:
 def test_a_campaign_without_an_authority_stays_one(asked: Any, saved: Any) -> None:
     """Also where its next coordinator has an identity."""
     assert membership(None if asked is None else identity(asked), saved) == (b"", None)
+
+
+def test_the_first_checkpoint_knows_the_authority() -> None:
+    """A coordinator that died before its second one is followed by a coordinator of the same authority alone."""
+    log = LogByHand()
+    log.state.signers.expect(b"ours")
+    saved = log.state.export()[1]
+    assert membership(identity(b"ours"), saved)[0] == b"ours"
+    with pytest.raises(SpecError):
+        membership(None, saved)
+
+
+@pytest.mark.parametrize("signed_under", [b"", b"theirs"])
+def test_the_log_may_know_more_than_the_checkpoint(signed_under: bytes) -> None:
+    """An earlier release's first checkpoint says nothing of an authority."""
+    with pytest.raises(SpecError, match="this campaign has an authority"):
+        verify_membership(signed_under, b"ours")
+    verify_membership(b"ours", b"ours")
+    verify_membership(signed_under, b"")
