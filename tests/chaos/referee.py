@@ -70,6 +70,8 @@ def read_log(folder: Path) -> list[tuple[str, dict[str, Any], bytes, int]]:
             elif what == "entry":
                 position, kind, packed, payload = rest
                 header = msgpack.unpackb(packed, raw=False)
+                if "signature" in header:  # a member's, who signs the record as it travels
+                    header = msgpack.unpackb(header["body"], raw=False)
                 if kind == "u" and header["blob"]:
                     payload = payloads.get(header["blob"], b"")
                 entries.append((kind, header, payload, int(position.partition("-")[0])))
