@@ -56,7 +56,7 @@ class Device:
         if wanted:
             self.client.hset(KEYS.open_tasks, task.task_id, f"{task.attempt}|0|default")
         self.client.delete(KEYS.inbox)
-        self.client.set(KEYS.incarnation, "now")
+        self.client.set(KEYS.incarnation, "now", nx=True)  # a test may have ended it
         for command in order_commands(KEYS, task.order.to_bytes()):
             self.client.execute_command(*command)
         self.breakers.worked(task.campaign)  # whatever failed before, this one is tried
