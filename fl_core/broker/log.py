@@ -25,6 +25,8 @@ from fl_core.wire.log_entry import LogEntry
 START = "0-0"
 # More than any entry of ours: an event with its name and its authenticator.
 MAX_ENTRY_BYTES = 2 * CampaignEvent.max_bytes
+# Of 64 entries each. What is left then is no honest fleet's.
+_MOST_MOVES = 100
 
 
 def is_position(text: str) -> bool:
@@ -100,12 +102,24 @@ class LogReader:
                 entries = [_entry(*row) for row in _rows(self._keys.log, items)]
             elif name == self._keys.control.encode():
                 requests = _rows(self._keys.control, items)
+        if requests:
+            self._take_in_all()
         if entries:
             self.position = entries[-1].position
         if requests:
             self.control_position = requests[-1][0]
         self.at_end = len(entries) < max_entries and not (self._writer and self._writer.num_waiting)
         return entries, requests
+
+    def _take_in_all(self) -> None:
+        """What devices had sent before an operator asked is in the log before what comes of that: a stop merges it."""
+        if self._writer is None:
+            return
+        with broker_errors("reading the update log"):
+            for _ in range(_MOST_MOVES):
+                self._writer.take_in(("PING",))
+                if not self._writer.num_waiting:
+                    break
 
     def _read_all(self, wait_ms: int, max_entries: int) -> Any:
         keys = self._keys

@@ -610,6 +610,18 @@ def test_what_arrives_is_moved_in_its_order_and_once(client: redis.Redis) -> Non
     assert client.exists(KEYS.inbox, KEYS.bell) == 0
 
 
+def test_what_came_before_a_request_is_in_the_log_before_what_comes_of_it(client: redis.Redis) -> None:
+    """However much waits in the inbox when an operator's request is read: a stop merges it."""
+    broker, count = TaskBroker(client, "pi"), 2 * MAX_MOVED + 3
+    for attempt in range(1, count + 1):
+        broker.deliver(replace(UPDATE, attempt=attempt), b"%d" % attempt)
+    client.xadd(KEYS.control, {"request": "stop"})
+    reader = LogReader(client, KEYS, "0-0", "0-0", _writer(client))
+    entries, requests = reader.read(wait_ms=0, max_entries=10)
+    assert (len(entries), len(requests)) == (10, 1)
+    assert (client.llen(KEYS.inbox), client.xlen(KEYS.log)) == (0, count)
+
+
 def test_an_answer_that_got_lost_loses_and_doubles_nothing(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
