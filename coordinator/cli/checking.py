@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from coordinator.cli.group import blobs_option, broker_option, fedtide, json_option, print_json, trial_option
+from coordinator.cli.group import (
+    blobs_option,
+    broker_option,
+    fedtide,
+    json_option,
+    print_json,
+    set_option,
+    trial_option,
+)
 from coordinator.cli.launching import load_campaign
 from fl_core.errors import SpecError
-from fl_core.program.command_line import EXIT_BAD_INPUT, Setting
+from fl_core.program.command_line import EXIT_BAD_INPUT
 
 if TYPE_CHECKING:
     from coordinator.launch.memory_need import MemoryNeed
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 
 @fedtide.command()
 @click.argument("spec_path", metavar="[SPEC.toml]", required=False, type=click.Path(path_type=Path))
-@click.option("--set", "settings", metavar="KEY=VALUE", type=Setting(), multiple=True, help="As for `fedtide run`.")
+@set_option
 @broker_option
 @blobs_option
 @trial_option

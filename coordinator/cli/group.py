@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fl_core.errors import FedtideError, SpecError
-from fl_core.program.command_line import AS_IDENTITY, Discreet, FedtideCommand, config_file, fail
+from fl_core.program.command_line import AS_IDENTITY, Discreet, FedtideCommand, Setting, config_file, fail
 
 if TYPE_CHECKING:
     from fl_core.identity.folder import Identity
@@ -108,6 +108,14 @@ trial_option = click.option(
     default=120.0,
     show_default=True,
     help="How long model, data, loss, strategy and codec may be tried before the launch; 0 launches untried.",
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    type=Setting(),
+    multiple=True,
+    help="Replace a key of the spec, such as stop.seconds=60; repeatable.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fl_core.program.command_line import Setting
 from fl_core.program.streams import outlive_readers
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ from coordinator.cli.group import (
     json_option,
     print_json,
     reach_as_identity,
+    set_option,
     trial_option,
 )
 
@@ -74,14 +74,7 @@ def _own_code(spec: CampaignSpec) -> Iterator[tuple[str, str]]:
 @click.option(
     "--fleet", "fleet_path", type=click.Path(path_type=Path), help="Start these workers on this machine, for a trial."
 )
-@click.option(
-    "--set",
-    "settings",
-    metavar="KEY=VALUE",
-    type=Setting(),
-    multiple=True,
-    help="Replace a key of the spec, such as stop.seconds=60; repeatable.",
-)
+@set_option
 @click.option(
     "--broker",
     metavar="URL",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordinator.cli.group import EXIT_WITHOUT_RESULT, fedtide, json_option, print_json
+from coordinator.cli.group import EXIT_WITHOUT_RESULT, fedtide, json_option, print_json, set_option
 from coordinator.cli.launching import load_campaign
+from fl_core.errors import SpecError
 from fl_core.program.command_line import Setting
 from fl_core.program.streams import outlive_readers
 
@@ -44,14 +45,6 @@ training_option = click.option(
     default="auto",
     show_default=True,
     help="Train tasks as devices do, or many as one batch, or whatever is faster; each has bits of its own.",
-)
-set_option = click.option(
-    "--set",
-    "settings",
-    metavar="KEY=VALUE",
-    type=Setting(),
-    multiple=True,
-    help="Replace a key of the spec, such as stop.updates=1000; repeatable.",
 )
 
 
@@ -288,5 +281,5 @@ def profile(folder: Path, out: Path | None) -> None:
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise click.ClickException(f"{out} cannot be written ({error.strerror}); give another --out.") from error
+        raise SpecError(f"{out} cannot be written ({error.strerror}); give another --out.") from error
     return None

@@ -8,20 +8,9 @@ from pathlib import Path
 
 from click.testing import Result
 
-SPEC = """
-[campaign]
-name = "sim"
-[model]
-factory = "fl_core.models:mlp"
-args = { inputs = 64, hidden = [], classes = 10 }
-[training]
-local_steps = 2
-[evaluation]
-data = "fl_core.data:digits"
-data_args = { split = "test" }
-[stop]
-updates = 30
-"""
+from tests.unit.coordinator.simulation.small_spec import small_spec
+
+SPEC = small_spec(seed=0, updates=30)
 
 
 def test_seeds_make_a_table_and_a_folder_each(tmp_path: Path, run: Callable[..., Result]) -> None:
