@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import torch
 
 from coordinator.simulation.devices import SimulatedDevice
+from fl_core.errors import CampaignError
 from fl_core.training.method import Outcome
 from fl_core.training.one_task import Device, DeviceModel, train_task
 from fl_core.training.pace import SpeedProfile
@@ -57,6 +59,20 @@ class Pool:
     def close(self) -> None:
         """End the processes; what they still train is dropped."""
         self._processes.shutdown(cancel_futures=True)
+
+
+def trained(begun: Future[Outcome]) -> Outcome:
+    """What came of it; what training raised is raised.
+
+    Raises:
+        CampaignError: a process was ended.
+    """
+    try:
+        return begun.result()
+    except BrokenProcessPool:
+        raise CampaignError(
+            "a process that trains was ended, perhaps for want of memory; simulate again with fewer of them."
+        ) from None
 
 
 def _begin() -> None:

@@ -8,6 +8,7 @@ import multiprocessing
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,11 @@ def run_sweep(
                 ran.measures, ran.error = future.result()
                 on_done(ran, done, len(runs))
         _write(out, runs)
+    except BrokenProcessPool:
+        raise CampaignError(
+            "a process of the sweep was ended, perhaps for want of memory; start it again with the same --out and "
+            "fewer --jobs: what has ended is not repeated."
+        ) from None
     except OSError as error:
         raise CampaignError(f"{out} cannot be written ({error.strerror or error}); make room there.") from error
     return runs
@@ -139,6 +145,7 @@ def _run(plan: Plan, ran: Ran) -> tuple[dict[str, Any], str]:
     from fl_core.factory import add_working_directory
     from fl_core.program.logs import configure_logs
     from fl_core.spec import load_spec
+    from fl_core.user_code import RAISED
 
     configure_logs("error")
     add_working_directory(plan.spec.parent)
@@ -154,8 +161,8 @@ def _run(plan: Plan, ran: Ran) -> tuple[dict[str, Any], str]:
             summary, _ = simulate_campaign(
                 spec, plan.devices, plan.profile, folder, trace=plan.trace, way=plan.way, pictures=False
             )
-    except FedtideError as error:
-        return {}, str(error)
+    except RAISED as error:
+        return {}, str(error) if isinstance(error, FedtideError) else f"{type(error).__name__}: {error}"
     return {**{name: summary.get(name) for name in MEASURES}, "staleness_p95": summary["staleness"]["p95"]}, ""
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 import torch
 
-from coordinator.simulation.pool import Pool
+from coordinator.simulation.pool import Pool, trained
 from fl_core.errors import SpecError
 from fl_core.training.importance import accumulated
 from fl_core.training.local import LocalTraining, train_locally
@@ -140,7 +140,7 @@ class Training:
     def result(self, work: Work) -> Done:
         """What a task has come to."""
         if work.outcome is not None:
-            outcome = work.outcome.result()
+            outcome = trained(work.outcome)
             work.done = finish(
                 work.task, self._model.layout, work.base, work.version, work.device, outcome, outcome.training.seconds
             )

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
 
 from coordinator.simulation.sweep import Plan, combinations, rows, run_sweep
-from fl_core.errors import SpecError
-
-SPEC = """
-[campaign]
-name = "sim"
-seed = 4
-[model]
-factory = "fl_core.models:mlp"
-args = { inputs = 64, hidden = [], classes = 10 }
-[training]
-local_steps = 2
-[evaluation]
-data = "fl_core.data:digits"
-data_args = { split = "test" }
-[stop]
-updates = 20
-"""
+from fl_core.errors import CampaignError, SpecError
+from tests.unit.coordinator.simulation.small_spec import small_spec
 
 
 def _plan(folder: Path) -> Plan:
-    (folder / "spec.toml").write_text(SPEC)
+    (folder / "spec.toml").write_text(small_spec(seed=4, updates=20))
     return Plan(folder / "spec.toml", {}, 20, None, None, "one_by_one")
 
 
@@ -63,3 +49,23 @@ def test_what_is_no_sweep_is_refused_before_anything_runs(tmp_path: Path) -> Non
     with pytest.raises(SpecError, match="20,000 runs"):
         run_sweep(plan, [("campaign.seed", list(range(20)))], 1000, tmp_path / "out", 1)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_code_raises_costs_its_own_run(tmp_path: Path) -> None:
+    """It stands in its row; a process that is ended is told in one sentence."""
+    name = "tests.unit.coordinator.simulation.test_sweep"
+    axes = [("model.factory", ["fl_core.models:mlp", f"{name}:raises"])]
+    good, bad = run_sweep(_plan(tmp_path), axes, 1, tmp_path / "out", 1)
+    assert good.measures["merged"] == 20 and "KeyError" in bad.error
+    with pytest.raises(CampaignError, match="was ended"):
+        run_sweep(_plan(tmp_path), [("model.factory", [f"{name}:ends"])], 1, tmp_path / "other", 1)
+
+
+def raises(**args: object) -> None:
+    """A model that cannot be built."""
+    raise KeyError("missing")
+
+
+def ends(**args: object) -> None:
+    """A model for which there is no room."""
+    os._exit(9)
